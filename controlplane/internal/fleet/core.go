@@ -1,0 +1,116 @@
+package fleet
+
+import "time"
+
+// NoTemplate is the template name of a core that was never deployed to.
+const NoTemplate = "None"
+
+// DeploymentStatus is how far the desired template is on a core
+// (cdf-services §3.9).
+type DeploymentStatus string
+
+// The statuses.
+const (
+	DeploymentNone       DeploymentStatus = "None"       // never deployed to
+	DeploymentInProgress DeploymentStatus = "InProgress" // started, the core has not reported yet
+	DeploymentSuccess    DeploymentStatus = "Success"    // the core reported success
+	DeploymentFailure    DeploymentStatus = "Failure"    // the core reported failure, or it could not be started
+)
+
+// Core is the fleet's record of a core device.
+type Core struct {
+	Name      string              `json:"name"`
+	Artifacts map[string]Artifact `json:"artifacts,omitempty"` // by ArtifactCerts, ArtifactConfig
+	Desired   TemplateRef         `json:"desired"`
+	Reported  TemplateRef         `json:"reported"`
+
+	DeploymentStatus  DeploymentStatus `json:"deploymentStatus"`
+	DeploymentMessage string           `json:"deploymentStatusMessage,omitempty"`
+	DeploymentTask    string           `json:"deploymentTask,omitempty"` // the last task that named this core
+
+	ProvisioningTemplate string    `json:"provisioningTemplate,omitempty"`
+	ConfigGenerator      string    `json:"configFileGenerator,omitempty"`
+	CoreVersion          string    `json:"coreVersion,omitempty"`
+	CertificatePending   bool      `json:"certificatePending,omitempty"` // completed by the CSR at enrolment
+	CreatedAt            time.Time `json:"createdAt"`
+	UpdatedAt            time.Time `json:"updatedAt"` // zero until the first update
+}
+
+// Kinds of artifact of a core.
+const (
+	ArtifactCerts  = "certs"
+	ArtifactConfig = "config"
+)
+
+// Artifact says where an object of a core lies.
+type Artifact struct {
+	Bucket    string    `json:"bucket"`
+	Key       string    `json:"key"`
+	CreatedAt time.Time `json:"createdAt"`
+}
+
+// TemplateRef names a template version; the zero value stands for none.
+type TemplateRef struct {
+	Name    string `json:"name"`
+	Version int    `json:"version"`
+}
+
+// CoreDevice is what the cloud knows of the running device.
+type CoreDevice struct {
+	Status               string // HEALTHY, UNHEALTHY, UNKNOWN
+	CoreVersion          string
+	Platform             string
+	Architecture         string
+	Runtime              string
+	LastStatusUpdate     time.Time
+	Connected            bool
+	LastSeen             time.Time
+	Installed            []InstalledComponent
+	EffectiveDeployments []EffectiveDeployment
+	Tags                 map[string]string
+}
+
+// InstalledComponent is a component that the device reported.
+type InstalledComponent struct {
+	Name    string
+	Version string
+	State   string // lifecycle state
+	Reason  string
+	IsRoot  bool
+}
+
+// EffectiveDeployment is a deployment as it stands on one core.
+type EffectiveDeployment struct {
+	DeploymentID   string
+	DeploymentName string
+	JobID          string
+	JobARN         string
+	Description    string
+	TargetARN      string
+	Status         string
+	Reason         string
+	CreatedAt      time.Time
+	UpdatedAt      time.Time
+}
+
+// CoreView is a core with what the cloud knows of its device.
+type CoreView struct {
+	Core
+	Device CoreDevice
+}
+
+// CoreFilter selects cores.
+type CoreFilter struct {
+	TemplateName    string // desired template; empty: any
+	TemplateVersion int    // with TemplateName; 0: any
+	FailedOnly      bool
+}
+
+// Page asks for one page of a list.
+type Page struct {
+	After string // the last key of the page before
+	Count int    // 0: the service's own limit of 1,000
+}
+
+// MaxPage is the largest page, and the page of callers that name no count.
+const MaxPage = 1000

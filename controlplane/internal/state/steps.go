@@ -1,0 +1,70 @@
+package state
+
+// Step names one durable step. It is the name of a fault point: the kill tests
+// end the process right before and right after each step of the table.
+type Step string
+
+// The steps that commit to the store of record.
+const (
+	StepSetup Step = "setup" // first start: CA, policies, default template, tokens
+
+	StepTaskItems  Step = "task.items"  // the items and batches of a new task
+	StepTaskCreate Step = "task.create" // the task record: from here on the task exists
+	StepTaskClaim  Step = "task.claim"  // a worker takes a batch
+	StepTaskItem   Step = "task.item"   // an item's result that is not part of another step
+	StepTaskBatch  Step = "task.batch"  // a batch is done
+	StepTaskExpand Step = "task.expand" // targets became items
+	StepTaskFinish Step = "task.finish" // the task's final status
+	StepTaskSweep  Step = "task.sweep"  // items without a task are removed
+
+	StepCoreRegister Step = "core.register" // certificate, thing, attachments, core record, item result
+	StepCoreComplete Step = "core.complete" // the certificate that a core was created without
+	StepCoreReport   Step = "core.report"   // reported state of a core record
+
+	StepTemplate       Step = "template"        // a template version
+	StepTemplateDeploy Step = "template.deploy" // template version ↔ group and deployment
+
+	StepGroup       Step = "group"        // a thing group
+	StepMove        Step = "group.move"   // a core changes groups; its executions follow
+	StepDeployment  Step = "deployment"   // a deployment revision and its job
+	StepExecutions  Step = "job.execute"  // executions for the members of a target
+	StepJobUpdate   Step = "job.update"   // a device's report on an execution
+	StepJobTimeout  Step = "job.timeout"  // an execution that took too long
+	StepFleetStatus Step = "fleet.status" // a core device's own report
+
+	StepComponent  Step = "component"  // a component version
+	StepActivation Step = "activation" // an activation made, used or removed
+	StepEnroll     Step = "enroll"     // the agent's certificate and thing
+	StepAccess     Step = "access"     // access keys and tokens
+	StepRegistry   Step = "registry"   // things, certificates, policies one by one
+)
+
+// The steps that put objects.
+const (
+	PutCerts        Step = "put.certs"        // certs.zip of a core
+	PutConfig       Step = "put.config"       // installerConfig.yml of a core
+	PutTemplate     Step = "put.template"     // a provisioning template
+	PutArtifact     Step = "put.artifact"     // a component artifact
+	PutDistribution Step = "put.distribution" // a nucleus archive
+)
+
+// Steps returns every step of the table, commits first.
+func Steps() []Step {
+	return []Step{
+		StepSetup, StepTaskItems, StepTaskCreate, StepTaskClaim, StepTaskItem, StepTaskBatch, StepTaskExpand,
+		StepTaskFinish, StepTaskSweep, StepCoreRegister, StepCoreComplete, StepCoreReport, StepTemplate,
+		StepTemplateDeploy, StepGroup, StepMove, StepDeployment, StepExecutions, StepJobUpdate, StepJobTimeout,
+		StepFleetStatus, StepComponent, StepActivation, StepEnroll, StepAccess, StepRegistry,
+		PutCerts, PutConfig, PutTemplate, PutArtifact, PutDistribution,
+	}
+}
+
+// Known reports whether s is in the table.
+func (s Step) Known() bool {
+	for _, k := range Steps() {
+		if k == s {
+			return true
+		}
+	}
+	return false
+}

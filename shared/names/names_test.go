@@ -1,0 +1,67 @@
+package names_test
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ggfleet/ggfleet/shared/fault"
+	"github.com/ggfleet/ggfleet/shared/names"
+)
+
+func TestThingNames(t *testing.T) {
+	for _, ok := range []string{"gw-0001", "a", "A:b_c-9", strings.Repeat("x", 128)} {
+		assert.NoError(t, names.CheckThing(ok), ok)
+	}
+	for _, bad := range []string{"", "a/b", "a b", "größe", "a#1", "+", strings.Repeat("x", 129), "a\n"} {
+		assert.ErrorIs(t, names.CheckThing(bad), fault.Invalid, bad)
+	}
+}
+
+func TestTaskIDsHaveNineURLSafeCharacters(t *testing.T) {
+	p := regexp.MustCompile(`^[A-Za-z0-9_\-]{9}$`)
+	seen := map[string]bool{}
+	for range 1000 {
+		id := names.NewTaskID()
+		require.Regexp(t, p, id)
+		require.False(t, seen[id])
+		seen[id] = true
+	}
+}
+
+func TestClientIDsBelongToTheirThing(t *testing.T) {
+	for id, want := range map[string]string{
+		"gw": "gw", "gw#2": "gw", "gw#endpoint-switch": "gw",
+		"gw#x": "gw#x", "gw#02": "gw#02", "gw#-1": "gw#-1", "gw#": "gw#",
+	} {
+		assert.Equal(t, want, names.ThingOfClientID(id), id)
+	}
+}
+
+func TestConfigurationARNRoundTrip(t *testing.T) {
+	r := names.Realm{Region: "us-east-1", Account: "000000000000"}
+	kind, name, rev, ok := names.ParseConfigurationARN(r.Configuration(names.TargetThingGroup, "presses", 6))
+	require.True(t, ok)
+	assert.Equal(t, names.TargetThingGroup, kind)
+	assert.Equal(t, "presses", name)
+	assert.Equal(t, 6, rev)
+	_, _, _, ok = names.ParseConfigurationARN("6f1c0a1e-local-id")
+	assert.False(t, ok, "a local deployment's bare id is no ARN, and no error")
+}
+
+func FuzzParseTarget(f *testing.F) {
+	f.Add("arn:aws:iot:us-east-1:000000000000:thing/gw-1")
+	f.Add("arn:aws:iot:us-east-1:000000000000:thinggroup/a:b")
+	f.Fuzz(func(t *testing.T, s string) {
+		_, name, err := names.ParseTarget(s)
+		if err != nil {
+			require.ErrorIs(t, err, fault.Invalid)
+			return
+		}
+		require.NotContains(t, name, "/", "a parsed name must be one topic level")
+		require.True(t, strings.HasSuffix(s, "/"+name))
+	})
+}
