@@ -26,6 +26,7 @@ type Store struct {
 	m         map[string]record
 	keys      []string // sorted
 	log       [][]state.Event
+	compacted state.Rev
 	changed   chan struct{} // closed and replaced at each commit
 	nextLease int64
 	leases    map[int64]*lease
@@ -105,7 +106,8 @@ func (s *Store) Commit(ctx context.Context, b *state.Batch) (state.Rev, error) {
 			return 0, fault.New(fault.Conflict, "lease %d has ended", op.Lease)
 		}
 	}
-	if len(b.Ops()) == 0 {
+	changes := func(op state.Op) bool { _, had := s.m[op.Key]; return had || !op.Delete }
+	if !slices.ContainsFunc(b.Ops(), changes) {
 		return s.rev, nil
 	}
 	return s.applyLocked(b.Ops()), nil
@@ -142,13 +144,20 @@ func (s *Store) Watch(ctx context.Context, prefix string, from state.Rev, handle
 	next := int(max(from-1, 0)) // log[i] holds revision i+2
 	for {
 		s.mu.Lock()
-		pending, changed := s.log[min(next, len(s.log)):], s.changed
+		pending, changed, compacted := s.log[min(next, len(s.log)):], s.changed, s.compacted
 		s.mu.Unlock()
+		if state.Rev(next)+1 < compacted {
+			return state.ErrCompacted
+		}
 		for _, events := range pending {
+			if ctx.Err() != nil {
+				return nil
+			}
 			next++
 			var mine []state.Event
 			for _, e := range events {
 				if strings.HasPrefix(e.Key, prefix) {
+					e.Value = slices.Clone(e.Value)
 					mine = append(mine, e)
 				}
 			}
@@ -167,6 +176,14 @@ func (s *Store) Watch(ctx context.Context, prefix string, from state.Rev, handle
 		case <-changed:
 		}
 	}
+}
+
+// Compact forgets the history: a watch that has not come so far ends with
+// state.ErrCompacted.
+func (s *Store) Compact() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.compacted = s.rev
 }
 
 type lease struct {
