@@ -1,0 +1,11 @@
+module github.com/ggfleet/ggfleet/installer
+
+go 1.26.0
+
+require (
+	github.com/ggfleet/ggfleet/shared v0.0.0
+	github.com/stretchr/testify v1.12.1
+	go.yaml.in/yaml/v3 v3.0.5
+)
+
+replace github.com/ggfleet/ggfleet/shared => ../shared
