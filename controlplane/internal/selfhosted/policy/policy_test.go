@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -187,7 +188,7 @@ func FuzzMatch(f *testing.F) {
 	f.Add("*a*a*", "aaa")
 	f.Add("?*é", "xé")
 	f.Fuzz(func(t *testing.T, pat, s string) {
-		if pat == "" || len(pat) > 200 || strings.Contains(pat, "${") {
+		if pat == "" || len(pat) > 200 || strings.Contains(pat, "${") || !utf8.ValidString(pat) || !utf8.ValidString(s) {
 			return
 		}
 		allow, err := policy.Parse([]byte(one("Allow", "*", pat)))
