@@ -1,0 +1,255 @@
+package greengrass
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ggfleet/ggfleet/controlplane/internal/state"
+	"github.com/ggfleet/ggfleet/shared/fault"
+	"github.com/ggfleet/ggfleet/shared/logx"
+	"github.com/ggfleet/ggfleet/shared/protocol"
+)
+
+// Core returns what the core device last reported, or fault.NotFound when it
+// never did: a core appears by its first report, not by an API call
+// (greengrassv2-api §14).
+func (s *Service) Core(ctx context.Context, thing string) (CoreDevice, error) {
+	c, err := state.Read[CoreDevice](ctx, s.store, coreKey(thing))
+	if errors.Is(err, fault.NotFound) {
+		return CoreDevice{}, fault.New(fault.NotFound, "%s is not a registered Greengrass core device: it has not reported yet", thing)
+	}
+	if err != nil {
+		return CoreDevice{}, fmt.Errorf("read core device %s: %w", thing, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if at := s.seen[thing]; at.After(c.Value.LastStatusAt) {
+		c.Value.LastStatusAt = at
+	}
+	return c.Value, nil
+}
+
+// Report takes one fleet status message of the thing. A message that changes
+// nothing touches memory only; what changes the record is committed when Report
+// returns. Errors of kind fault.Invalid mean that the message cannot be read.
+func (s *Service) Report(ctx context.Context, thing string, payload []byte) error {
+	m, err := protocol.ParseFleetStatus(payload)
+	if err != nil {
+		return err
+	}
+	if m.Thing != thing {
+		return fault.Field("thing", "is %q, but the certificate is of %s", m.Thing, thing)
+	}
+	if len(m.Components) > maxComponents {
+		return fault.Field("components", "has %d entries, over the limit of %d", len(m.Components), maxComponents)
+	}
+	m, whole := s.collect(thing, m)
+	if !whole {
+		return nil
+	}
+	now := s.now().UTC()
+	_, err = state.Update(ctx, s.store, state.StepFleetStatus, coreKey(thing), func(c *CoreDevice, exists bool, _ *state.Batch) error {
+		next := merge(*c, m, now)
+		if !exists {
+			next.CreatedAt = now
+		} else if same(*c, next) {
+			return state.ErrKeep
+		}
+		*c = next
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("store fleet status of %s: %w", thing, err)
+	}
+	s.mu.Lock()
+	s.seen[thing] = now
+	s.mu.Unlock()
+	s.log.DebugContext(ctx, "fleet status", logx.Thing, thing, "trigger", m.Trigger, "sequence", m.SequenceNumber, "status", m.OverallDeviceStatus)
+	return nil
+}
+
+// same reports whether two records differ in nothing but when they were made.
+func same(a, b CoreDevice) bool {
+	a.LastStatusAt, b.LastStatusAt = time.Time{}, time.Time{}
+	a.Components, b.Components = timeless(a.Components), timeless(b.Components)
+	return reflect.DeepEqual(a, b)
+}
+
+func timeless(in []InstalledComponent) []InstalledComponent {
+	out := slices.Clone(in)
+	for i := range out {
+		out[i].LastReportedAt = time.Time{}
+	}
+	return out
+}
+
+// merge reads a message as nucleus-contract §2.4 says: COMPLETE replaces the
+// list, PARTIAL is merged by name, UNINSTALLED removes. A smaller sequence
+// number is no reason to refuse: a core set up anew starts over.
+func merge(c CoreDevice, m protocol.FleetStatus, now time.Time) CoreDevice {
+	next := CoreDevice{
+		Thing: m.Thing, Status: m.OverallDeviceStatus, Version: m.GGCVersion, Platform: m.Platform, Architecture: m.Architecture,
+		Runtime: m.Runtime, LastStatusAt: now, CreatedAt: c.CreatedAt, Results: c.Results,
+	}
+	if m.MessageType == protocol.StatusPartial {
+		next.Components = slices.Clone(c.Components)
+	}
+	for _, r := range m.Components {
+		i := slices.IndexFunc(next.Components, func(x InstalledComponent) bool { return x.Name == r.ComponentName })
+		if gone(r, m) {
+			if i >= 0 {
+				next.Components = slices.Delete(next.Components, i, i+1)
+			}
+			continue
+		}
+		x := installed(r, now)
+		if i >= 0 {
+			next.Components[i] = x
+		} else {
+			next.Components = append(next.Components, x)
+		}
+	}
+	slices.SortFunc(next.Components, func(a, b InstalledComponent) int { return strings.Compare(a.Name, b.Name) })
+	if d := m.Deployment; d != nil && d.Status != "" {
+		next.Results = withResult(c.Results, d)
+	}
+	return next
+}
+
+// gone reports whether the entry says that the component was removed. Older
+// classic versions send a removed root with its last state and no
+// configuration; the runtime's own services look alike but are no roots.
+func gone(r protocol.ComponentStatus, m protocol.FleetStatus) bool {
+	if r.Status == "UNINSTALLED" {
+		return true
+	}
+	byDeployment := m.Trigger == protocol.TriggerThingDeployment || m.Trigger == protocol.TriggerThingGroupDeployment
+	return m.Runtime != protocol.RuntimeLite && m.MessageType == protocol.StatusPartial && byDeployment && r.IsRoot && len(r.FleetConfigARNs) == 0
+}
+
+func installed(r protocol.ComponentStatus, now time.Time) InstalledComponent {
+	x := InstalledComponent{
+		Name: r.ComponentName, Version: r.Version, State: r.Status, IsRoot: r.IsRoot, ARNs: r.FleetConfigARNs, LastReportedAt: now,
+	}
+	if len(x.ARNs) == 0 {
+		x.ARNs = nil // [] and absent are stored alike
+	}
+	if r.Details != nil {
+		x.Reason, x.Codes = cut(r.Details.StatusReason), r.Details.StatusCodes
+	}
+	return x
+}
+
+func withResult(results []Result, d *protocol.DeploymentInformation) []Result {
+	r := Result{DeploymentID: d.DeploymentID, Status: d.Status}
+	if x := d.StatusDetails; x != nil {
+		r.Detailed, r.Cause, r.ErrorStack, r.ErrorTypes = x.DetailedStatus, cut(x.FailureCause), x.ErrorStack, x.ErrorTypes
+	}
+	out := slices.DeleteFunc(slices.Clone(results), func(o Result) bool { return o.DeploymentID == r.DeploymentID })
+	out = append(out, r)
+	if len(out) > maxResults {
+		out = out[len(out)-maxResults:]
+	}
+	return out
+}
+
+func cut(s string) string {
+	if len(s) > maxReasonLength {
+		return strings.ToValidUTF8(s[:maxReasonLength], "")
+	}
+	return s
+}
+
+// chunked collects the parts of one message.
+type chunked struct {
+	sequence int64
+	parts    map[int]protocol.FleetStatus
+}
+
+// collect returns the message when all its chunks are there, joined.
+func (s *Service) collect(thing string, m protocol.FleetStatus) (protocol.FleetStatus, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if m.ChunkInfo == nil || m.ChunkInfo.TotalChunks == 1 {
+		delete(s.chunks, thing)
+		return m, true
+	}
+	c := s.chunks[thing]
+	if c == nil || c.sequence != m.SequenceNumber {
+		c = &chunked{sequence: m.SequenceNumber, parts: map[int]protocol.FleetStatus{}}
+		s.chunks[thing] = c
+	}
+	c.parts[m.ChunkInfo.ChunkID] = m
+	if len(c.parts) < m.ChunkInfo.TotalChunks {
+		return m, false
+	}
+	delete(s.chunks, thing)
+	out := m
+	out.ChunkInfo, out.Components = nil, nil
+	for _, id := range sortedInts(c.parts) {
+		p := c.parts[id]
+		out.Components = append(out.Components, p.Components...)
+		if p.Deployment != nil {
+			out.Deployment = p.Deployment
+		}
+	}
+	return out, true
+}
+
+func sortedInts[V any](m map[int]V) []int {
+	out := make([]int, 0, len(m))
+	for k := range m {
+		out = append(out, k)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// Effective is a deployment as it stands on one core (greengrassv2-api §15).
+type Effective struct {
+	Deployment Deployment
+	JobARN     string
+	TargetARN  string
+	Status     string // QUEUED, IN_PROGRESS, SUCCEEDED (group), COMPLETED (thing), FAILED, …
+	Reason     string
+	Detailed   string
+	CreatedAt  time.Time
+	UpdatedAt  time.Time
+}
+
+// EffectiveDeployments returns one entry for each target that applies to the
+// thing: its own and those of its groups.
+func (s *Service) EffectiveDeployments(ctx context.Context, thing string) ([]Effective, error) {
+	targets, err := s.targetsOf(ctx, thing)
+	if err != nil {
+		return nil, err
+	}
+	core, err := s.Core(ctx, thing)
+	if err != nil && !errors.Is(err, fault.NotFound) {
+		return nil, err
+	}
+	var out []Effective
+	for _, t := range targets {
+		e, ok, err := s.jobs.Last(ctx, thing, t.JobID, t.kind, t.name)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			continue
+		}
+		d, err := s.Deployment(ctx, e.DeploymentID)
+		if errors.Is(err, fault.NotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, s.effective(d, e, core))
+	}
+	return out, nil
+}

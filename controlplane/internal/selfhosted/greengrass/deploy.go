@@ -1,0 +1,350 @@
+package greengrass
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/iot"
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/jobs"
+	"github.com/ggfleet/ggfleet/controlplane/internal/state"
+	"github.com/ggfleet/ggfleet/shared/fault"
+	"github.com/ggfleet/ggfleet/shared/logx"
+	"github.com/ggfleet/ggfleet/shared/names"
+	"github.com/ggfleet/ggfleet/shared/protocol"
+)
+
+// Largest deployment documents by target, in bytes (greengrassv2-api §7).
+const (
+	maxThingDocument = 7 << 10
+	maxGroupDocument = 31 << 10
+)
+
+// NewDeployment is the input of Create.
+type NewDeployment struct {
+	Name           string
+	Kind           names.TargetKind
+	Target         string
+	Components     map[string]Component
+	Policies       Policies // see DefaultPolicies
+	JobConfig      json.RawMessage
+	TimeoutMinutes int
+	Tags           map[string]string
+}
+
+// Create makes the next revision of the target's deployment and hands it to
+// everybody in the target. Nothing is stored when a component does not exist.
+// The revision before, if active, becomes INACTIVE: its queued executions end
+// CANCELED, what runs goes on.
+func (s *Service) Create(ctx context.Context, n NewDeployment) (Deployment, error) {
+	if err := s.check(ctx, n); err != nil {
+		return Deployment{}, err
+	}
+	for range 16 {
+		d, err := s.create(ctx, n)
+		if errors.Is(err, fault.Conflict) {
+			continue // another revision of the target was made in this moment
+		}
+		if err != nil {
+			return Deployment{}, fmt.Errorf("create deployment for %s %s: %w", n.Kind, n.Target, err)
+		}
+		s.log.InfoContext(ctx, "deployment created", logx.Deployment, d.ID, "target", n.Target, "revision", d.Revision)
+		return d, s.rollOut(ctx, d)
+	}
+	return Deployment{}, fmt.Errorf("create deployment for %s %s: %w", n.Kind, n.Target, fault.Conflict)
+}
+
+func (s *Service) check(ctx context.Context, n NewDeployment) error {
+	if len(n.Name) > 256 {
+		return fault.Field("deploymentName", "is %d characters long, over the limit of 256", len(n.Name))
+	}
+	var err error
+	if n.Kind == names.TargetThing {
+		_, err = s.registry.Thing(ctx, n.Target)
+	} else {
+		_, err = s.registry.Group(ctx, n.Target)
+	}
+	if err != nil {
+		return err
+	}
+	for _, name := range sortedKeys(n.Components) {
+		if err := s.components.Deployable(ctx, name, n.Components[name].Version); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Service) create(ctx context.Context, n NewDeployment) (Deployment, error) {
+	t, err := state.ReadOr[target](ctx, s.store, targetKey(n.Kind, n.Target))
+	if err != nil {
+		return Deployment{}, err
+	}
+	id := iot.NewID()
+	d := Deployment{
+		ID: id, Name: n.Name, Kind: n.Kind, Target: n.Target, Revision: t.Value.Revision + 1, JobID: iot.NewID(), Status: StatusActive,
+		Components: n.Components, Policies: n.Policies, JobConfig: n.JobConfig, Tags: n.Tags, CreatedAt: s.now().UTC(),
+	}
+	doc, err := s.document(d)
+	if err != nil {
+		return Deployment{}, err
+	}
+	b := state.NewBatch(state.StepDeployment)
+	if err := s.supersedeBatch(ctx, b, t.Value); err != nil {
+		return Deployment{}, err
+	}
+	s.jobs.PutBatch(b, jobs.Job{
+		ID: d.JobID, Kind: d.Kind, Target: d.Target, DeploymentID: d.ID, Document: doc, TimeoutMinutes: n.TimeoutMinutes, CreatedAt: d.CreatedAt,
+	})
+	b.If(targetKey(n.Kind, n.Target), t.Rev)
+	b.Put(targetKey(n.Kind, n.Target), target{Revision: d.Revision, DeploymentID: d.ID, JobID: d.JobID, Status: StatusActive})
+	b.If(deploymentKey(id), 0)
+	b.Put(deploymentKey(id), d)
+	b.Put(rollingKey(id), t.Value.JobID) // the job whose queued executions it replaces
+	_, err = s.store.Commit(ctx, b)
+	return d, err
+}
+
+// supersedeBatch ends the revision before in the commit that makes the new one.
+func (s *Service) supersedeBatch(ctx context.Context, b *state.Batch, before target) error {
+	if before.DeploymentID == "" {
+		return nil
+	}
+	old, err := state.ReadOr[Deployment](ctx, s.store, deploymentKey(before.DeploymentID))
+	if err != nil || old.Rev == 0 || old.Value.Status != StatusActive {
+		return err
+	}
+	old.Value.Status = StatusInactive
+	b.If(deploymentKey(old.Value.ID), old.Rev)
+	b.Put(deploymentKey(old.Value.ID), old.Value)
+	return s.jobs.CancelBatch(ctx, b, old.Value.JobID)
+}
+
+// document is what devices get, without the timestamp that each execution adds.
+func (s *Service) document(d Deployment) (json.RawMessage, error) {
+	doc := protocol.DeploymentDocument{
+		SchemaDate: protocol.SchemaDate, DeploymentID: d.ID, DeploymentName: d.Name,
+		ConfigurationARN: s.registry.Realm().Configuration(d.Kind, d.Target, d.Revision),
+		Components:       map[string]protocol.DocumentComponent{},
+		FailureHandling:  d.Policies.FailureHandling,
+		ComponentUpdate:  &protocol.DocumentUpdatePolicy{Timeout: d.Policies.UpdateTimeout, Action: d.Policies.UpdateAction},
+		ConfigValidation: &protocol.DocumentValidationPolicy{Timeout: d.Policies.ValidationTimeout},
+	}
+	for name, c := range d.Components {
+		dc := protocol.DocumentComponent{Version: c.Version}
+		if c.Merge != "" || len(c.Reset) > 0 {
+			merge, err := object(c.Merge)
+			if err != nil {
+				return nil, fault.Field("components."+name+".configurationUpdate.merge", "%s", err)
+			}
+			dc.ConfigurationUpdate = &protocol.DocumentConfiguration{Merge: merge, Reset: c.Reset}
+		}
+		if c.RunWith != nil {
+			dc.RunWith = &protocol.DocumentRunWith{PosixUser: c.RunWith.PosixUser, WindowsUser: c.RunWith.WindowsUser, SystemResourceLimits: c.RunWith.Limits}
+		}
+		doc.Components[name] = dc
+	}
+	b, err := json.Marshal(doc)
+	if err != nil {
+		return nil, fmt.Errorf("encode deployment document: %w", err)
+	}
+	limit := maxGroupDocument
+	if d.Kind == names.TargetThing {
+		limit = maxThingDocument
+	}
+	if len(b) > limit {
+		return nil, fault.New(fault.Invalid, "the deployment document of %d bytes is over the limit of %d for a %s; deploy fewer components or less configuration", len(b), limit, d.Kind)
+	}
+	return b, nil
+}
+
+// object checks that text holds one JSON object and returns it compacted.
+func object(text string) (json.RawMessage, error) {
+	if text == "" {
+		return nil, nil
+	}
+	var m map[string]json.RawMessage
+	if err := json.Unmarshal([]byte(text), &m); err != nil || m == nil {
+		return nil, errors.New("must be text that holds a JSON object")
+	}
+	var out bytes.Buffer
+	if err := json.Compact(&out, []byte(text)); err != nil {
+		return nil, err
+	}
+	return out.Bytes(), nil
+}
+
+// rollOut gives every member of d's target its execution and takes the queued
+// ones of the revision before away. Run again it goes on where it stopped.
+func (s *Service) rollOut(ctx context.Context, d Deployment) error {
+	replaced, err := state.Read[string](ctx, s.store, rollingKey(d.ID))
+	if errors.Is(err, fault.NotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	give := func(thing string) error { return s.hand(ctx, d, thing, replaced.Value) }
+	if d.Kind == names.TargetThing {
+		err = give(d.Target)
+	} else {
+		err = s.registry.Members(ctx, d.Target, give)
+	}
+	if err != nil {
+		return fmt.Errorf("roll out deployment %s: %w", d.ID, err)
+	}
+	_, err = state.Update(ctx, s.store, state.StepExecutions, deploymentKey(d.ID), func(v *Deployment, exists bool, b *state.Batch) error {
+		b.Delete(rollingKey(d.ID))
+		v.RolledOut = true
+		if !exists {
+			b.Delete(deploymentKey(d.ID))
+		}
+		return nil
+	})
+	return err
+}
+
+func (s *Service) hand(ctx context.Context, d Deployment, thing, replacedJob string) error {
+	for range 16 {
+		j, err := s.jobs.Job(ctx, d.JobID)
+		if err != nil || j.Value.Canceled {
+			return err // superseded meanwhile: the newer roll-out does the rest
+		}
+		b := state.NewBatch(state.StepExecutions)
+		if replacedJob != "" {
+			if err := s.jobs.RemoveBatch(ctx, b, thing, replacedJob, protocol.JobCanceled); err != nil {
+				return err
+			}
+		}
+		last, ok, err := s.jobs.Last(ctx, thing, d.JobID, d.Kind, d.Target)
+		if err != nil {
+			return err
+		}
+		if !ok || last.JobID != d.JobID {
+			if _, err := s.jobs.StartBatch(ctx, b, j.Value, thing, false); err != nil {
+				return err
+			}
+		}
+		if _, err = s.store.Commit(ctx, b); !errors.Is(err, fault.Conflict) {
+			return err
+		}
+	}
+	return fmt.Errorf("give deployment %s to %s: %w", d.ID, thing, fault.Conflict)
+}
+
+// Resume goes on with the roll-outs that a restart interrupted.
+func (s *Service) Resume(ctx context.Context) error {
+	p := rollingKey("")
+	return state.All(ctx, s.store, p, func(key string, _ state.Record[string]) error {
+		d, err := s.Deployment(ctx, strings.TrimPrefix(key, p))
+		if err != nil {
+			return err
+		}
+		return s.rollOut(ctx, d)
+	})
+}
+
+// Deployment returns a deployment, or fault.NotFound.
+func (s *Service) Deployment(ctx context.Context, id string) (Deployment, error) {
+	d, err := state.Read[Deployment](ctx, s.store, deploymentKey(id))
+	if errors.Is(err, fault.NotFound) {
+		return Deployment{}, fault.New(fault.NotFound, "deployment %s does not exist", id)
+	}
+	return d.Value, err
+}
+
+// Move takes the thing out of every group that leave names and puts it into
+// join, in one commit together with also: the thing's record, the queued
+// executions of the groups left (REMOVED), the execution of the group joined. A
+// core that asks for its groups at any instant sees the one or the other.
+//
+// also gets the execution that the thing has for join's deployment then (the
+// zero value if the group has none) and returns what to commit with it. A thing
+// that is there already keeps its execution unless again is set.
+func (s *Service) Move(ctx context.Context, thing string, leave func(group string) bool, join string, again bool, also func(jobs.Execution) (*state.Batch, error)) error {
+	var err error
+	for range 4 {
+		if err = s.move(ctx, thing, leave, join, again, also); !errors.Is(err, fault.Conflict) {
+			return err
+		}
+	}
+	return fmt.Errorf("move %s to thing group %s: %w", thing, join, err)
+}
+
+func (s *Service) move(ctx context.Context, thing string, leave func(string) bool, join string, again bool, also func(jobs.Execution) (*state.Batch, error)) error {
+	t, err := s.registry.Thing(ctx, thing)
+	if err != nil {
+		return err
+	}
+	b := state.NewBatch(state.StepMove)
+	var left []string
+	for _, g := range t.Value.Groups {
+		if g != join && leave(g) {
+			left = append(left, g)
+		}
+	}
+	there := slices.Contains(t.Value.Groups, join)
+	if !there || len(left) > 0 {
+		if _, err := s.registry.MoveBatch(b, t, left, join); err != nil {
+			return err
+		}
+	}
+	for _, g := range left {
+		tg, err := state.ReadOr[target](ctx, s.store, targetKey(names.TargetThingGroup, g))
+		if err != nil {
+			return err
+		}
+		if tg.Rev != 0 {
+			if err := s.jobs.RemoveBatch(ctx, b, thing, tg.Value.JobID, protocol.JobRemoved); err != nil {
+				return err
+			}
+		}
+	}
+	e, err := s.joinBatch(ctx, b, thing, join, there, again)
+	if err != nil {
+		return err
+	}
+	more, err := also(e)
+	if err != nil {
+		return err
+	}
+	_, err = s.store.Commit(ctx, b.Add(more))
+	return err
+}
+
+// joinBatch adds the execution of join's deployment on thing to b.
+func (s *Service) joinBatch(ctx context.Context, b *state.Batch, thing, join string, there, again bool) (jobs.Execution, error) {
+	key := targetKey(names.TargetThingGroup, join)
+	tg, err := state.ReadOr[target](ctx, s.store, key)
+	if err != nil {
+		return jobs.Execution{}, err
+	}
+	b.If(key, tg.Rev) // a revision made in this moment would miss the thing
+	if tg.Rev == 0 || tg.Value.Status != StatusActive {
+		return jobs.Execution{}, nil
+	}
+	if there && !again {
+		e, ok, err := s.jobs.Last(ctx, thing, tg.Value.JobID, names.TargetThingGroup, join)
+		if err != nil || ok && e.JobID == tg.Value.JobID {
+			return e, err
+		}
+	}
+	j, err := s.jobs.Job(ctx, tg.Value.JobID)
+	if err != nil {
+		return jobs.Execution{}, err
+	}
+	return s.jobs.StartBatch(ctx, b, j.Value, thing, again)
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	out := make([]string, 0, len(m))
+	for k := range m {
+		out = append(out, k)
+	}
+	slices.Sort(out)
+	return out
+}

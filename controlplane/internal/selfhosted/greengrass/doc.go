@@ -1,0 +1,13 @@
+// Package greengrass is the Greengrass V2 service of the self-hosted cloud:
+// deployments with their targets and revisions, and core devices with what they
+// report (spec greengrassv2-api §7, §14, §15; nucleus-contract §2.4, §3, §6.3).
+//
+// A target (a thing or a thing group) has one deployment at a time; each new one
+// is the next revision. Every deployment travels as a job, also to a single
+// thing: both runtimes accept it, and lite knows nothing else. Who is in a group
+// when a deployment is made, or joins later, gets an execution.
+//
+// The components themselves are package component's; the registry is package
+// iot's; devices are told by package jobs. This package does not know the fleet
+// service.
+package greengrass

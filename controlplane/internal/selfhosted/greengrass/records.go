@@ -1,0 +1,133 @@
+package greengrass
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/ggfleet/ggfleet/controlplane/internal/state"
+	"github.com/ggfleet/ggfleet/shared/names"
+	"github.com/ggfleet/ggfleet/shared/protocol"
+)
+
+// Status of a deployment (greengrassv2-api §7).
+type Status string
+
+// The statuses that are stored. COMPLETED and FAILED of a thing's deployment
+// follow from its one execution and are not.
+const (
+	StatusActive   Status = "ACTIVE"   // current, rolling out or waiting for cores
+	StatusInactive Status = "INACTIVE" // a newer revision took over
+	StatusCanceled Status = "CANCELED" // stopped by an operator or an abort criterion
+)
+
+// Deployment is one revision of a target's deployment.
+type Deployment struct {
+	ID         string               `json:"id"`
+	Name       string               `json:"name,omitempty"`
+	Kind       names.TargetKind     `json:"targetKind"`
+	Target     string               `json:"target"`
+	Revision   int                  `json:"revision"`
+	JobID      string               `json:"jobId"`
+	Status     Status               `json:"status"`
+	Components map[string]Component `json:"components"`
+	Policies   Policies             `json:"deploymentPolicies"`
+	JobConfig  json.RawMessage      `json:"iotJobConfiguration,omitempty"`
+	Tags       map[string]string    `json:"tags,omitempty"`
+	CreatedAt  time.Time            `json:"createdAt"`
+	// RolledOut is set once every member at creation has its execution; until
+	// then a restart goes on handing them out.
+	RolledOut bool `json:"rolledOut"`
+}
+
+// Component is one root component of a deployment, as the API has it: merge is
+// text here, an object in the document.
+type Component struct {
+	Version string   `json:"componentVersion"`
+	Merge   string   `json:"merge,omitempty"`
+	Reset   []string `json:"reset,omitempty"`
+	RunWith *RunWith `json:"runWith,omitempty"`
+}
+
+// RunWith says as whom and within which limits a component runs.
+type RunWith struct {
+	PosixUser   *string                  `json:"posixUser,omitempty"`
+	WindowsUser *string                  `json:"windowsUser,omitempty"`
+	Limits      *protocol.DocumentLimits `json:"systemResourceLimits,omitempty"`
+}
+
+// Policies of a deployment, defaults filled in (greengrassv2-api §10).
+type Policies struct {
+	FailureHandling   string `json:"failureHandlingPolicy"`
+	UpdateAction      string `json:"updateAction"`
+	UpdateTimeout     int    `json:"updateTimeoutInSeconds"`
+	ValidationTimeout int    `json:"validationTimeoutInSeconds"`
+}
+
+// DefaultPolicies are what a deployment has where it names none.
+func DefaultPolicies() Policies {
+	return Policies{FailureHandling: "ROLLBACK", UpdateAction: "NOTIFY_COMPONENTS", UpdateTimeout: 60, ValidationTimeout: 30}
+}
+
+// target is the current revision of a thing or group.
+type target struct {
+	Revision     int    `json:"revision"`
+	DeploymentID string `json:"deploymentId"`
+	JobID        string `json:"jobId"`
+	Status       Status `json:"status"`
+}
+
+// CoreDevice is what a core device last reported, merged.
+type CoreDevice struct {
+	Thing        string               `json:"thing"`
+	Status       string               `json:"status"` // HEALTHY, UNHEALTHY
+	Version      string               `json:"version"`
+	Platform     string               `json:"platform"`
+	Architecture string               `json:"architecture"`
+	Runtime      string               `json:"runtime,omitempty"`
+	Components   []InstalledComponent `json:"components"`
+	LastStatusAt time.Time            `json:"lastStatusAt"`
+	CreatedAt    time.Time            `json:"createdAt"`
+	// Results is what fleet status messages said of deployments, by deployment
+	// id: the detail that lite's job update lacks. Bounded by maxResults.
+	Results []Result `json:"results,omitempty"`
+}
+
+// InstalledComponent is one component on a core.
+type InstalledComponent struct {
+	Name           string    `json:"name"`
+	Version        string    `json:"version"`
+	State          string    `json:"state"`
+	Reason         string    `json:"reason,omitempty"`
+	Codes          []string  `json:"codes,omitempty"`
+	IsRoot         bool      `json:"isRoot"`
+	ARNs           []string  `json:"arns,omitempty"` // of the configurations it belongs to
+	LastReportedAt time.Time `json:"lastReportedAt"`
+}
+
+// Result is how a deployment ended, as the device's status message says.
+type Result struct {
+	DeploymentID string   `json:"deploymentId"`
+	Status       string   `json:"status"`
+	Detailed     string   `json:"detailed,omitempty"`
+	Cause        string   `json:"cause,omitempty"`
+	ErrorStack   []string `json:"errorStack,omitempty"`
+	ErrorTypes   []string `json:"errorTypes,omitempty"`
+}
+
+const (
+	prefix           = state.Root + "greengrass/"
+	maxResults       = 10
+	maxComponents    = 1000
+	maxReasonLength  = 1024
+	deploymentPrefix = prefix + "deployment/"
+	corePrefix       = prefix + "core/"
+)
+
+func deploymentKey(id string) string { return deploymentPrefix + id }
+func coreKey(thing string) string    { return corePrefix + thing }
+func targetKey(k names.TargetKind, name string) string {
+	return prefix + "target/" + string(k) + "/" + name
+}
+
+// rollingKey marks a deployment whose members do not all have their execution.
+func rollingKey(id string) string { return prefix + "rolling/" + id }

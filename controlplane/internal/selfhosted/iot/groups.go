@@ -1,0 +1,101 @@
+package iot
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/ggfleet/ggfleet/controlplane/internal/state"
+	"github.com/ggfleet/ggfleet/shared/fault"
+	"github.com/ggfleet/ggfleet/shared/names"
+)
+
+// MaxGroups is how many groups a thing can be in (iot-api §15).
+const MaxGroups = 10
+
+// Group returns the group, or fault.NotFound.
+func (r *Registry) Group(ctx context.Context, name string) (state.Record[Group], error) {
+	g, err := state.Read[Group](ctx, r.store, groupKey(name))
+	if errors.Is(err, fault.NotFound) {
+		return g, fault.New(fault.NotFound, "thing group %s does not exist", name)
+	}
+	return g, err
+}
+
+// EnsureGroup creates the group if it is not there and returns it. Tags count
+// at creation only.
+func (r *Registry) EnsureGroup(ctx context.Context, name, description string, tags map[string]string) (Group, error) {
+	if err := names.CheckThingGroup(name); err != nil {
+		return Group{}, err
+	}
+	g, err := state.Update(ctx, r.store, state.StepGroup, groupKey(name), func(g *Group, exists bool, _ *state.Batch) error {
+		if exists {
+			return state.ErrKeep
+		}
+		*g = Group{Name: name, ID: NewID(), Description: description, Tags: tags, CreatedAt: r.now().UTC()}
+		return nil
+	})
+	if err != nil {
+		return Group{}, fmt.Errorf("ensure thing group %s: %w", name, err)
+	}
+	return g.Value, nil
+}
+
+// Members calls each for every thing of the group, in name order.
+func (r *Registry) Members(ctx context.Context, group string, each func(thing string) error) error {
+	p := memberPrefix(group)
+	return state.All(ctx, r.store, p, func(key string, _ state.Record[struct{}]) error { return each(key[len(p):]) })
+}
+
+// MemberPage returns up to limit things of the group whose name is greater than
+// after, in name order, and whether there are more.
+func (r *Registry) MemberPage(ctx context.Context, group, after string, limit int) ([]string, bool, error) {
+	p := memberPrefix(group)
+	page, err := r.store.List(ctx, p, p+after, limit)
+	if err != nil {
+		return nil, false, fmt.Errorf("list members of %s: %w", group, err)
+	}
+	out := make([]string, len(page.Entries))
+	for i, e := range page.Entries {
+		out[i] = e.Key[len(p):]
+	}
+	return out, page.More, nil
+}
+
+// MoveBatch adds to b: the thing as read in t leaves the groups in leave, joins
+// join (empty: none), and nothing else. It returns the thing as it will be. The
+// batch is conditional on t's revision and on the group to join being there.
+func (r *Registry) MoveBatch(b *state.Batch, t state.Record[Thing], leave []string, join string) (Thing, error) {
+	next := t.Value
+	next.Groups = slices.DeleteFunc(slices.Clone(next.Groups), func(g string) bool { return g != join && slices.Contains(leave, g) })
+	for _, g := range t.Value.Groups {
+		if !slices.Contains(next.Groups, g) {
+			b.Delete(memberKey(g, next.Name))
+		}
+	}
+	if join != "" && !slices.Contains(next.Groups, join) {
+		if len(next.Groups) >= MaxGroups {
+			return next, fault.New(fault.Invalid, "thing %s is in %d thing groups already, the most it can be in; remove it from one first", next.Name, len(next.Groups))
+		}
+		next.Groups = append(next.Groups, join)
+		b.IfExists(groupKey(join))
+		b.Put(memberKey(join, next.Name), struct{}{})
+	}
+	next.Version++
+	b.If(thingKey(next.Name), t.Rev)
+	b.Put(thingKey(next.Name), next)
+	return next, nil
+}
+
+// NewID returns a random UUID (version 4).
+func NewID() string {
+	var u [16]byte
+	rand.Read(u[:])
+	u[6] = u[6]&0x0f | 0x40
+	u[8] = u[8]&0x3f | 0x80
+	s := hex.EncodeToString(u[:])
+	return s[:8] + "-" + s[8:12] + "-" + s[12:16] + "-" + s[16:20] + "-" + s[20:]
+}

@@ -1,0 +1,89 @@
+package iot
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/policy"
+	"github.com/ggfleet/ggfleet/controlplane/internal/state"
+	"github.com/ggfleet/ggfleet/shared/fault"
+	"github.com/ggfleet/ggfleet/shared/pki"
+)
+
+// Identity is whoever stands behind a client certificate at this moment.
+type Identity struct {
+	CertificateID string
+	Thing         string // empty: the certificate is attached to no thing
+	ThingType     string
+	Attributes    map[string]string
+	Policies      []*policy.Document
+}
+
+type compiledPolicy struct {
+	rev state.Rev
+	doc *policy.Document
+}
+
+// Identify looks a client certificate up in the registry. It returns
+// fault.Denied, saying why, unless the certificate is registered, ACTIVE and
+// within its dates (nucleus-contract §1.6).
+func (r *Registry) Identify(ctx context.Context, leaf *x509.Certificate) (Identity, error) {
+	id := pki.ID(leaf.Raw)
+	now := r.now()
+	if now.Before(leaf.NotBefore) || now.After(leaf.NotAfter) {
+		return Identity{}, fault.New(fault.Denied, "certificate %s is not valid at this time", id)
+	}
+	c, err := r.Certificate(ctx, id)
+	if errors.Is(err, fault.NotFound) {
+		return Identity{}, fault.New(fault.Denied, "certificate %s is not registered", id)
+	}
+	if err != nil {
+		return Identity{}, fmt.Errorf("identify certificate %s: %w", id, err)
+	}
+	if c.Value.Status != Active {
+		return Identity{}, fault.New(fault.Denied, "certificate %s is %s", id, c.Value.Status)
+	}
+	out := Identity{CertificateID: id}
+	if len(c.Value.Things) > 0 {
+		t, err := r.Thing(ctx, c.Value.Things[0])
+		if err != nil {
+			return Identity{}, fmt.Errorf("identify certificate %s: %w", id, err)
+		}
+		out.Thing, out.ThingType, out.Attributes = t.Value.Name, t.Value.Type, t.Value.Attributes
+	}
+	for _, name := range c.Value.Policies {
+		doc, err := r.document(ctx, name)
+		if errors.Is(err, fault.NotFound) {
+			continue // what is not there allows nothing
+		}
+		if err != nil {
+			return Identity{}, fmt.Errorf("identify certificate %s: %w", id, err)
+		}
+		out.Policies = append(out.Policies, doc)
+	}
+	return out, nil
+}
+
+// document returns the compiled policy, parsing it only when it changed.
+func (r *Registry) document(ctx context.Context, name string) (*policy.Document, error) {
+	p, err := state.Read[Policy](ctx, r.store, policyKey(name))
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	c, ok := r.compiled[name]
+	r.mu.Unlock()
+	if ok && c.rev == p.Rev {
+		return c.doc, nil
+	}
+	doc, err := policy.Parse([]byte(p.Value.Document))
+	if err != nil {
+		return nil, fmt.Errorf("stored policy %s: %w", name, err)
+	}
+	r.mu.Lock()
+	r.compiled[name] = compiledPolicy{rev: p.Rev, doc: doc}
+	r.mu.Unlock()
+	return doc, nil
+}

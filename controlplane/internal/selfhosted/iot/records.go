@@ -1,0 +1,85 @@
+package iot
+
+import (
+	"time"
+
+	"github.com/ggfleet/ggfleet/controlplane/internal/state"
+)
+
+// Thing is an entry of the registry.
+type Thing struct {
+	Name       string            `json:"name"`
+	ID         string            `json:"id"` // of this incarnation
+	Type       string            `json:"type,omitempty"`
+	Attributes map[string]string `json:"attributes,omitempty"`
+	Version    int64             `json:"version"`
+	Principals []string          `json:"principals,omitempty"` // certificate ids
+	Groups     []string          `json:"groups,omitempty"`     // static groups, in the order joined
+	CreatedAt  time.Time         `json:"createdAt"`
+}
+
+// Status of a certificate (iot-api §16). Only ACTIVE may connect.
+type Status string
+
+// The statuses that this server sets.
+const (
+	Active   Status = "ACTIVE"
+	Inactive Status = "INACTIVE"
+	Revoked  Status = "REVOKED"
+	Pending  Status = "PENDING_ACTIVATION"
+)
+
+// Certificate is a registered principal.
+type Certificate struct {
+	ID        string    `json:"id"`
+	PEM       string    `json:"pem"`
+	Status    Status    `json:"status"`
+	CAID      string    `json:"caId,omitempty"`
+	Things    []string  `json:"things,omitempty"`
+	Policies  []string  `json:"policies,omitempty"`
+	NotBefore time.Time `json:"notBefore"`
+	NotAfter  time.Time `json:"notAfter"`
+	CreatedAt time.Time `json:"createdAt"`
+}
+
+// Group is a static thing group.
+type Group struct {
+	Name        string            `json:"name"`
+	ID          string            `json:"id"`
+	Description string            `json:"description,omitempty"`
+	Tags        map[string]string `json:"tags,omitempty"`
+	CreatedAt   time.Time         `json:"createdAt"`
+}
+
+// Policy is a policy; only the default version is kept.
+type Policy struct {
+	Name      string    `json:"name"`
+	Document  string    `json:"document"`
+	CreatedAt time.Time `json:"createdAt"`
+}
+
+// RoleAlias is what a core names when it asks for credentials.
+type RoleAlias struct {
+	Name            string    `json:"name"`
+	RoleARN         string    `json:"roleArn"`
+	DurationSeconds int       `json:"durationSeconds"` // 900 to 43200
+	CreatedAt       time.Time `json:"createdAt"`
+}
+
+const prefix = state.Root + "iot/"
+
+func thingKey(name string) string       { return prefix + "thing/" + name }
+func certKey(id string) string          { return prefix + "cert/" + id }
+func groupKey(name string) string       { return prefix + "group/" + name }
+func memberPrefix(group string) string  { return prefix + "member/" + group + "/" }
+func memberKey(g, thing string) string  { return memberPrefix(g) + thing }
+func policyKey(name string) string      { return prefix + "policy/" + name }
+func roleAliasKey(name string) string   { return prefix + "rolealias/" + name }
+func caKey(id string) string            { return prefix + "ca/" + id }
+func changedKey(kind, id string) string { return changedPrefix + kind + "/" + id }
+
+// changedPrefix holds one small key for each certificate or policy whose
+// meaning for live sessions changed. Certificates themselves lie under a prefix
+// that nobody watches, so that provisioning ten thousand cores tells no replica
+// anything it need not know.
+const changedPrefix = prefix + "changed/"

@@ -1,0 +1,225 @@
+package iot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/policy"
+	"github.com/ggfleet/ggfleet/controlplane/internal/state"
+	"github.com/ggfleet/ggfleet/shared/fault"
+	"github.com/ggfleet/ggfleet/shared/logx"
+	"github.com/ggfleet/ggfleet/shared/names"
+)
+
+// Config is what New needs. Store, Realm and CA are required.
+type Config struct {
+	Store state.Store
+	Realm names.Realm
+	CA    *CA
+
+	Log *slog.Logger     // nil: nothing is logged
+	Now func() time.Time // nil: time.Now
+}
+
+// Registry is the registry. Safe for concurrent use.
+type Registry struct {
+	store state.Store
+	realm names.Realm
+	ca    *CA
+	log   *slog.Logger
+	now   func() time.Time
+
+	mu       sync.Mutex // guards compiled
+	compiled map[string]compiledPolicy
+}
+
+// New checks cfg; it starts nothing.
+func New(cfg Config) (*Registry, error) {
+	if cfg.Store == nil || cfg.CA == nil || cfg.Realm.Region == "" || cfg.Realm.Account == "" {
+		return nil, errors.New("iot: Store, CA and Realm are required")
+	}
+	r := &Registry{store: cfg.Store, realm: cfg.Realm, ca: cfg.CA, log: cfg.Log, now: cfg.Now, compiled: map[string]compiledPolicy{}}
+	if r.log == nil {
+		r.log = logx.Discard()
+	}
+	if r.now == nil {
+		r.now = time.Now
+	}
+	return r, nil
+}
+
+// Realm returns the region and account of this cloud.
+func (r *Registry) Realm() names.Realm { return r.realm }
+
+// CA returns the authority that signs device certificates.
+func (r *Registry) CA() *CA { return r.ca }
+
+// Thing returns the thing, or fault.NotFound.
+func (r *Registry) Thing(ctx context.Context, name string) (state.Record[Thing], error) {
+	t, err := state.Read[Thing](ctx, r.store, thingKey(name))
+	if errors.Is(err, fault.NotFound) {
+		return t, fault.New(fault.NotFound, "thing %s is not registered", name)
+	}
+	return t, err
+}
+
+// Certificate returns the certificate, or fault.NotFound.
+func (r *Registry) Certificate(ctx context.Context, id string) (state.Record[Certificate], error) {
+	c, err := state.Read[Certificate](ctx, r.store, certKey(id))
+	if errors.Is(err, fault.NotFound) {
+		return c, fault.New(fault.NotFound, "certificate %s is not registered", id)
+	}
+	return c, err
+}
+
+// RoleAlias returns the role alias, or fault.NotFound.
+func (r *Registry) RoleAlias(ctx context.Context, name string) (RoleAlias, error) {
+	a, err := state.Read[RoleAlias](ctx, r.store, roleAliasKey(name))
+	if errors.Is(err, fault.NotFound) {
+		return RoleAlias{}, fault.New(fault.NotFound, "role alias %s does not exist", name)
+	}
+	return a.Value, err
+}
+
+// SetCertificateStatus changes what the certificate may do. Live sessions learn
+// of it through Changes.
+func (r *Registry) SetCertificateStatus(ctx context.Context, id string, s Status) error {
+	_, err := state.Update(ctx, r.store, state.StepRegistry, certKey(id), func(c *Certificate, exists bool, b *state.Batch) error {
+		if !exists {
+			return fault.New(fault.NotFound, "certificate %s is not registered", id)
+		}
+		if c.Status == s {
+			return state.ErrKeep
+		}
+		c.Status = s
+		b.Put(changedKey("certificate", id), string(s))
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("set certificate %s to %s: %w", id, s, err)
+	}
+	return nil
+}
+
+// SetThingCertificates changes the status of every certificate of the thing.
+func (r *Registry) SetThingCertificates(ctx context.Context, thing string, s Status) error {
+	t, err := r.Thing(ctx, thing)
+	if err != nil {
+		return err
+	}
+	for _, id := range t.Value.Principals {
+		if err := r.SetCertificateStatus(ctx, id, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// PutPolicy creates the policy or replaces its document.
+func (r *Registry) PutPolicy(ctx context.Context, name, document string) error {
+	if err := names.CheckPolicy(name); err != nil {
+		return err
+	}
+	if _, err := policy.Parse([]byte(document)); err != nil {
+		return fmt.Errorf("policy %s: %w", name, err)
+	}
+	_, err := state.Update(ctx, r.store, state.StepRegistry, policyKey(name), func(p *Policy, exists bool, b *state.Batch) error {
+		if exists {
+			if p.Document == document {
+				return state.ErrKeep
+			}
+			b.Put(changedKey("policy", name), r.now().UTC())
+		} else {
+			p.Name, p.CreatedAt = name, r.now().UTC()
+		}
+		p.Document = document
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("put policy %s: %w", name, err)
+	}
+	return nil
+}
+
+// PutRoleAlias creates the role alias or replaces it.
+func (r *Registry) PutRoleAlias(ctx context.Context, a RoleAlias) error {
+	if err := names.CheckRoleAlias(a.Name); err != nil {
+		return err
+	}
+	_, err := state.Update(ctx, r.store, state.StepRegistry, roleAliasKey(a.Name), func(v *RoleAlias, exists bool, _ *state.Batch) error {
+		if exists && v.RoleARN == a.RoleARN && v.DurationSeconds == a.DurationSeconds {
+			return state.ErrKeep
+		}
+		if !exists {
+			v.CreatedAt = r.now().UTC()
+		}
+		v.Name, v.RoleARN, v.DurationSeconds = a.Name, a.RoleARN, a.DurationSeconds
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("put role alias %s: %w", a.Name, err)
+	}
+	return nil
+}
+
+// Change says that certificates may mean something else to live sessions now.
+// With All set, any session may be concerned (a policy changed).
+type Change struct {
+	Certificate string
+	All         bool
+}
+
+// Changes calls handle for each change after the call began, until ctx is done.
+func (r *Registry) Changes(ctx context.Context, handle func(Change)) error {
+	p, err := r.store.List(ctx, changedPrefix, "", 1)
+	if err != nil {
+		return fmt.Errorf("watch certificates: %w", err)
+	}
+	certs := changedKey("certificate", "")
+	from := p.At
+	for {
+		err := r.store.Watch(ctx, changedPrefix, from, func(events []state.Event) error {
+			for _, e := range events {
+				from = e.Rev
+				if id, ok := cutPrefix(e.Key, certs); ok {
+					handle(Change{Certificate: id})
+				} else {
+					handle(Change{All: true})
+				}
+			}
+			return nil
+		})
+		if !errors.Is(err, state.ErrCompacted) {
+			return err
+		}
+		// What was missed cannot be named any more: have every session looked at.
+		if p, err = r.store.List(ctx, changedPrefix, "", 1); err != nil {
+			return fmt.Errorf("watch certificates: %w", err)
+		}
+		from = p.At
+		handle(Change{All: true})
+	}
+}
+
+func cutPrefix(s, p string) (string, bool) {
+	if len(s) > len(p) && s[:len(p)] == p {
+		return s[len(p):], true
+	}
+	return "", false
+}
+
+func addTo(list []string, v string) []string {
+	if slices.Contains(list, v) {
+		return list
+	}
+	return append(slices.Clip(list), v)
+}
+
+func without(list []string, v string) []string {
+	return slices.DeleteFunc(slices.Clone(list), func(x string) bool { return x == v })
+}

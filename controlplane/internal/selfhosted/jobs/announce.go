@@ -1,0 +1,226 @@
+package jobs
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"hash/maphash"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/ggfleet/ggfleet/controlplane/internal/state"
+	"github.com/ggfleet/ggfleet/shared/logx"
+	"github.com/ggfleet/ggfleet/shared/protocol"
+)
+
+// Devices reaches the things that are connected to this replica.
+type Devices interface {
+	// Connected reports whether the thing has a session here.
+	Connected(thing string) bool
+	// Notify hands m to the sessions of the thing that subscribed to its topic.
+	// tooLarge is the maximum packet size, in bytes, of a session that cannot
+	// take it, else 0.
+	Notify(thing string, m Message) (tooLarge int)
+}
+
+// Announcer tells connected things when their pending jobs changed. It follows
+// the store, so it announces changes of any replica; what it already sent for
+// a thing is remembered until the thing goes, so that nothing is said twice.
+type Announcer struct {
+	jobs    *Service
+	devices Devices
+	seed    maphash.Seed
+	shards  [64]announcerShard
+}
+
+type announcerShard struct {
+	mu   sync.Mutex // held over one thing's change and its announcement
+	said map[string]announced
+}
+
+// announced is what a thing was last told.
+type announced struct {
+	set  string // the ids and numbers of its pending executions
+	next string // the first of them
+}
+
+// NewAnnouncer returns an Announcer; Run starts it.
+func NewAnnouncer(jobs *Service, devices Devices) *Announcer {
+	a := &Announcer{jobs: jobs, devices: devices, seed: maphash.MakeSeed()}
+	for i := range a.shards {
+		a.shards[i].said = map[string]announced{}
+	}
+	return a
+}
+
+func (a *Announcer) shard(thing string) *announcerShard {
+	return &a.shards[maphash.String(a.seed, thing)%uint64(len(a.shards))]
+}
+
+func (a *Announcer) lock(thing string) (unlock func()) {
+	s := a.shard(thing)
+	s.mu.Lock()
+	return s.mu.Unlock
+}
+
+// Gone forgets what the thing was told: it has no session here any more.
+func (a *Announcer) Gone(thing string) {
+	s := a.shard(thing)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.said, thing)
+}
+
+// Run announces until ctx is done.
+func (a *Announcer) Run(ctx context.Context) error {
+	page, err := a.jobs.store.List(ctx, pendingAll(), "", 1)
+	if err != nil {
+		return err
+	}
+	from := page.At
+	for {
+		err := a.jobs.store.Watch(ctx, pendingAll(), from, func(events []state.Event) error {
+			things := map[string]struct{}{}
+			for _, e := range events {
+				from = e.Rev
+				if thing, _, ok := strings.Cut(strings.TrimPrefix(e.Key, pendingAll()), "/"); ok {
+					things[thing] = struct{}{}
+				}
+			}
+			for thing := range things {
+				a.announce(ctx, thing)
+			}
+			return nil
+		})
+		if !errors.Is(err, state.ErrCompacted) {
+			return err
+		}
+		// Devices ask for $next by themselves after a reconnect; here what was
+		// missed is made good at the next change.
+		if page, err = a.jobs.store.List(ctx, pendingAll(), "", 1); err != nil {
+			return err
+		}
+		from = page.At
+	}
+}
+
+func (a *Announcer) announce(ctx context.Context, thing string) {
+	if !a.devices.Connected(thing) {
+		return
+	}
+	unlock := a.lock(thing)
+	notices, err := a.noticesLocked(ctx, thing)
+	unlock()
+	if err != nil {
+		a.jobs.log.WarnContext(ctx, "pending jobs could not be announced", logx.Thing, thing, logx.Err, err)
+		return
+	}
+	for _, m := range notices {
+		if limit := a.devices.Notify(thing, m); limit > 0 {
+			a.TooLarge(ctx, thing, m, limit)
+		}
+	}
+}
+
+// TooLarge ends the execution that m carries: a session of the thing takes at
+// most limit bytes a packet, so the deployment could never arrive there.
+func (a *Announcer) TooLarge(ctx context.Context, thing string, m Message, limit int) {
+	if m.Job == "" {
+		return
+	}
+	a.jobs.log.WarnContext(ctx, "deployment is too large for the device", logx.Thing, thing, logx.Job, m.Job, "bytes", len(m.Payload), "limit", limit)
+	cause := "The deployment document does not fit the core's maximum packet size; deploy fewer components or less configuration at once."
+	if err := a.jobs.Fail(ctx, thing, m.Job, cause); err != nil {
+		a.jobs.log.ErrorContext(ctx, "oversized job could not be failed", logx.Thing, thing, logx.Job, m.Job, logx.Err, err)
+	}
+}
+
+// noticesLocked returns what the thing has to be told since it was last told
+// something, and remembers it as said.
+func (a *Announcer) noticesLocked(ctx context.Context, thing string) ([]Message, error) {
+	list, err := a.jobs.Pending(ctx, thing)
+	if err != nil {
+		return nil, err
+	}
+	now := announcedOf(list)
+	jobs := map[protocol.JobStatus][]protocol.JobExecutionSummary{}
+	for _, e := range list[:min(len(list), maxNotice)] {
+		jobs[e.Status] = append(jobs[e.Status], summary(e))
+	}
+	said := a.shard(thing).said
+	before, known := said[thing]
+	if known && before == now {
+		return nil, nil
+	}
+	var out []Message
+	ts := a.jobs.now().Unix()
+	if !known || before.set != now.set {
+		b, err := json.Marshal(protocol.JobNotice{Timestamp: ts, Jobs: jobs})
+		if err != nil {
+			return nil, err
+		}
+		for _, topic := range []string{protocol.JobsNotify(thing), protocol.PlainJobsNotify(thing)} {
+			out = append(out, Message{Topic: topic, Payload: b, Notice: true})
+		}
+	}
+	if !known || before.next != now.next {
+		m, err := a.nextNotice(ctx, thing, list, ts)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, m...)
+	}
+	said[thing] = now
+	return out, nil
+}
+
+// saidLocked remembers that an answer told the thing what stands now, unless
+// it is known to have been told something: then a difference is still owed.
+func (a *Announcer) saidLocked(thing string, list []Execution) {
+	if said := a.shard(thing).said; said[thing] == (announced{}) {
+		said[thing] = announcedOf(list)
+	}
+}
+
+func announcedOf(list []Execution) announced {
+	ids := make([]string, len(list))
+	for i, e := range list {
+		ids[i] = executionID(e)
+	}
+	// The set in an order that a change of status alone does not touch.
+	a := announced{next: "-"}
+	if len(ids) > 0 {
+		a.next = ids[0]
+	}
+	slices.Sort(ids)
+	a.set = strings.Join(ids, " ")
+	return a
+}
+
+// maxNotice is how many executions a notify lists (iot-api §19).
+const maxNotice = 10
+
+func (a *Announcer) nextNotice(ctx context.Context, thing string, list []Execution, ts int64) ([]Message, error) {
+	answer, job := protocol.JobAnswer{Timestamp: ts}, ""
+	if len(list) > 0 {
+		x, err := a.jobs.wire(ctx, list[0], true)
+		if err != nil {
+			return nil, err
+		}
+		answer.Execution, job = x, x.JobID
+	}
+	b, err := json.Marshal(answer)
+	if err != nil {
+		return nil, err
+	}
+	return []Message{
+		{Topic: protocol.JobsNotifyNext(thing), Payload: b, Notice: true, Job: job},
+		{Topic: protocol.PlainJobsNotifyNext(thing), Payload: b, Notice: true},
+	}, nil
+}
+
+func executionID(e Execution) string {
+	return e.JobID + "/" + strconv.FormatInt(e.Number, 10)
+}

@@ -1,0 +1,68 @@
+package jobs
+
+import (
+	"encoding/json"
+	"strconv"
+	"time"
+
+	"github.com/ggfleet/ggfleet/controlplane/internal/state"
+	"github.com/ggfleet/ggfleet/shared/names"
+	"github.com/ggfleet/ggfleet/shared/protocol"
+)
+
+// Job is one unit of work for all members of a target, now and later.
+type Job struct {
+	ID           string           `json:"id"`
+	Kind         names.TargetKind `json:"targetKind"`
+	Target       string           `json:"target"` // thing or thing group name
+	DeploymentID string           `json:"deploymentId"`
+	// Document is the deployment document without creationTimestamp, which is
+	// each execution's own (trap 47).
+	Document       json.RawMessage `json:"document"`
+	TimeoutMinutes int             `json:"timeoutMinutes,omitempty"` // 0: none
+	Canceled       bool            `json:"canceled,omitempty"`
+	CreatedAt      time.Time       `json:"createdAt"`
+}
+
+// Execution is a job on one thing.
+type Execution struct {
+	JobID        string             `json:"jobId"`
+	Thing        string             `json:"thing"`
+	Kind         names.TargetKind   `json:"targetKind"`
+	Target       string             `json:"target"`
+	DeploymentID string             `json:"deploymentId"`
+	Status       protocol.JobStatus `json:"status"`
+	Details      map[string]string  `json:"details,omitempty"`
+	QueuedAt     int64              `json:"queuedAt"`            // seconds
+	Stamp        int64              `json:"stamp"`               // milliseconds: creationTimestamp of the document delivered
+	StartedAt    int64              `json:"startedAt,omitempty"` // seconds
+	UpdatedAt    int64              `json:"updatedAt"`           // seconds
+	Version      int64              `json:"version"`
+	Number       int64              `json:"number"`
+	TimeoutAt    int64              `json:"timeoutAt,omitempty"` // seconds; set when it became IN_PROGRESS
+}
+
+const prefix = state.Root + "jobs/"
+
+func jobKey(id string) string { return prefix + "job/" + id }
+
+func pendingAll() string                { return prefix + "pending/" }
+func pendingPrefix(thing string) string { return pendingAll() + thing + "/" }
+
+// PendingKey is where a pending execution lies.
+func pendingKey(thing, job string) string { return pendingPrefix(thing) + job }
+
+func endedAll() string                { return prefix + "ended/" }
+func endedPrefix(thing string) string { return endedAll() + thing + "/" }
+func endedKey(thing string, kind names.TargetKind, target string) string {
+	return endedPrefix(thing) + string(kind) + "/" + target
+}
+
+// deadlineKey sorts by time, so that what is due is the front of the range.
+func deadlineKey(at int64, thing, job string) string {
+	s := strconv.FormatInt(at, 10)
+	for len(s) < 12 {
+		s = "0" + s
+	}
+	return prefix + "deadline/" + s + "/" + thing + "/" + job
+}

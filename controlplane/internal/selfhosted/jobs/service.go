@@ -1,0 +1,394 @@
+package jobs
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ggfleet/ggfleet/controlplane/internal/state"
+	"github.com/ggfleet/ggfleet/shared/fault"
+	"github.com/ggfleet/ggfleet/shared/logx"
+	"github.com/ggfleet/ggfleet/shared/names"
+	"github.com/ggfleet/ggfleet/shared/protocol"
+)
+
+// Config is what New needs. Store is required.
+type Config struct {
+	Store state.Store
+	Log   *slog.Logger     // nil: nothing is logged
+	Now   func() time.Time // nil: time.Now
+}
+
+// Service is the jobs service. Safe for concurrent use.
+type Service struct {
+	store state.Store
+	log   *slog.Logger
+	now   func() time.Time
+}
+
+// New checks cfg; it starts nothing.
+func New(cfg Config) (*Service, error) {
+	if cfg.Store == nil {
+		return nil, errors.New("jobs: Store is required")
+	}
+	s := &Service{store: cfg.Store, log: cfg.Log, now: cfg.Now}
+	if s.log == nil {
+		s.log = logx.Discard()
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	return s, nil
+}
+
+// PutBatch adds the job to b: it must not exist yet.
+func (s *Service) PutBatch(b *state.Batch, j Job) {
+	b.If(jobKey(j.ID), 0)
+	b.Put(jobKey(j.ID), j)
+}
+
+// CancelBatch marks the job canceled in b: nobody gets it any more. Executions
+// already handed out are not touched.
+func (s *Service) CancelBatch(ctx context.Context, b *state.Batch, id string) error {
+	j, err := s.Job(ctx, id)
+	if err != nil {
+		return err
+	}
+	j.Value.Canceled = true
+	b.If(jobKey(id), j.Rev)
+	b.Put(jobKey(id), j.Value)
+	return nil
+}
+
+// Job returns the job, or fault.NotFound.
+func (s *Service) Job(ctx context.Context, id string) (state.Record[Job], error) {
+	j, err := state.Read[Job](ctx, s.store, jobKey(id))
+	if errors.Is(err, fault.NotFound) {
+		return j, fault.New(fault.NotFound, "job %s does not exist", id)
+	}
+	return j, err
+}
+
+// StartBatch adds an execution of j on thing to b and returns it. A pending
+// execution of the same job is left as it is (again false) or queued anew with a
+// later time (again true); one that ended gets a successor with the next number.
+func (s *Service) StartBatch(ctx context.Context, b *state.Batch, j Job, thing string, again bool) (Execution, error) {
+	pending, err := state.ReadOr[Execution](ctx, s.store, pendingKey(thing, j.ID))
+	if err != nil {
+		return Execution{}, fmt.Errorf("read execution of job %s on %s: %w", j.ID, thing, err)
+	}
+	if pending.Rev != 0 && !again {
+		b.If(pendingKey(thing, j.ID), pending.Rev)
+		return pending.Value, nil
+	}
+	ended, err := state.ReadOr[Execution](ctx, s.store, endedKey(thing, j.Kind, j.Target))
+	if err != nil {
+		return Execution{}, fmt.Errorf("read last execution on %s for %s: %w", thing, j.Target, err)
+	}
+	now := s.now()
+	e := Execution{
+		JobID: j.ID, Thing: thing, Kind: j.Kind, Target: j.Target, DeploymentID: j.DeploymentID,
+		Status: protocol.JobQueued, QueuedAt: now.Unix(), Stamp: now.UnixMilli(), UpdatedAt: now.Unix(), Version: 1, Number: 1,
+	}
+	for _, before := range []state.Record[Execution]{ended, pending} {
+		if before.Rev == 0 {
+			continue
+		}
+		// Never older than what this core had before (traps 12, 47). The same
+		// job again must be queued a full second later, or lite ignores it.
+		e.Stamp = max(e.Stamp, before.Value.Stamp+1)
+		if before.Value.JobID == j.ID {
+			e.QueuedAt = max(e.QueuedAt, before.Value.QueuedAt+1)
+			e.Number = max(e.Number, before.Value.Number+1)
+		}
+	}
+	b.If(pendingKey(thing, j.ID), pending.Rev)
+	b.If(endedKey(thing, j.Kind, j.Target), ended.Rev)
+	b.Put(pendingKey(thing, j.ID), e)
+	return e, nil
+}
+
+// RemoveBatch ends the execution of job on thing in b with status to, if it is
+// still QUEUED; what runs already goes on.
+func (s *Service) RemoveBatch(ctx context.Context, b *state.Batch, thing, job string, to protocol.JobStatus) error {
+	key := pendingKey(thing, job)
+	p, err := state.ReadOr[Execution](ctx, s.store, key)
+	if err != nil {
+		return fmt.Errorf("read execution of job %s on %s: %w", job, thing, err)
+	}
+	b.If(key, p.Rev)
+	if p.Rev == 0 || p.Value.Status != protocol.JobQueued {
+		return nil
+	}
+	s.endBatch(b, p.Value, to, nil)
+	return nil
+}
+
+// endBatch moves e from pending to ended with its final status.
+func (s *Service) endBatch(b *state.Batch, e Execution, to protocol.JobStatus, details map[string]string) Execution {
+	if e.TimeoutAt != 0 {
+		b.Delete(deadlineKey(e.TimeoutAt, e.Thing, e.JobID))
+		e.TimeoutAt = 0
+	}
+	e.Status, e.UpdatedAt, e.Version = to, s.now().Unix(), e.Version+1
+	if details != nil {
+		e.Details = details
+	}
+	b.Delete(pendingKey(e.Thing, e.JobID))
+	b.Put(endedKey(e.Thing, e.Kind, e.Target), e)
+	return e
+}
+
+// Pending returns the thing's pending executions in the order of $next.
+func (s *Service) Pending(ctx context.Context, thing string) ([]Execution, error) {
+	var out []Execution
+	err := state.All(ctx, s.store, pendingPrefix(thing), func(_ string, r state.Record[Execution]) error {
+		out = append(out, r.Value)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list pending executions of %s: %w", thing, err)
+	}
+	slices.SortStableFunc(out, func(a, b Execution) int {
+		if ra, rb := rank(a), rank(b); ra != rb {
+			return ra - rb
+		}
+		return cmp.Or(cmp.Compare(a.QueuedAt, b.QueuedAt), cmp.Compare(a.Stamp, b.Stamp), strings.Compare(a.JobID, b.JobID))
+	})
+	return out, nil
+}
+
+func rank(e Execution) int {
+	if e.Status == protocol.JobInProgress {
+		return 0
+	}
+	return 1
+}
+
+// Last returns what is known of the target's deployment on the thing: the
+// pending execution of job, else the last one that ended. ok is false when the
+// thing never had one.
+func (s *Service) Last(ctx context.Context, thing, job string, kind names.TargetKind, target string) (e Execution, ok bool, err error) {
+	p, err := state.ReadOr[Execution](ctx, s.store, pendingKey(thing, job))
+	if err != nil || p.Rev != 0 {
+		return p.Value, p.Rev != 0, err
+	}
+	p, err = state.ReadOr[Execution](ctx, s.store, endedKey(thing, kind, target))
+	return p.Value, p.Rev != 0, err
+}
+
+// Forget adds to b the removal of all that is kept for the thing.
+func (s *Service) Forget(ctx context.Context, b *state.Batch, thing string) error {
+	for _, p := range []string{pendingPrefix(thing), endedPrefix(thing)} {
+		page, err := s.store.List(ctx, p, "", 0)
+		if err != nil {
+			return fmt.Errorf("list executions of %s: %w", thing, err)
+		}
+		for _, e := range page.Entries {
+			b.Delete(e.Key)
+		}
+	}
+	return nil
+}
+
+// Update is a device's report on one execution.
+type Update struct {
+	Thing, JobID    string
+	Status          protocol.JobStatus
+	Details         map[string]string // replaces all details when not nil
+	ExpectedVersion int64             // 0: any
+	ExecutionNumber int64             // 0: the current one
+}
+
+// Refused says why an update cannot be: Code is one of protocol.Code…, State
+// what the execution is now, if known.
+type Refused struct {
+	Code  string
+	Text  string
+	State *protocol.JobExecutionState
+}
+
+func (r *Refused) Error() string { return r.Text }
+
+// Apply commits a device's report and returns the execution as it is then. It
+// returns *Refused for a report that cannot be (iot-api §19).
+func (s *Service) Apply(ctx context.Context, u Update) (Execution, error) {
+	for range 16 {
+		e, err := s.apply(ctx, u)
+		if !errors.Is(err, fault.Conflict) {
+			return e, err
+		}
+	}
+	return Execution{}, fmt.Errorf("update job %s on %s: lost races: %w", u.JobID, u.Thing, fault.Conflict)
+}
+
+func (s *Service) apply(ctx context.Context, u Update) (Execution, error) {
+	key := pendingKey(u.Thing, u.JobID)
+	p, err := state.ReadOr[Execution](ctx, s.store, key)
+	if err != nil {
+		return Execution{}, fmt.Errorf("read execution of job %s on %s: %w", u.JobID, u.Thing, err)
+	}
+	if p.Rev == 0 {
+		return Execution{}, s.refuseEnded(ctx, u)
+	}
+	e := p.Value
+	if u.ExecutionNumber != 0 && u.ExecutionNumber != e.Number {
+		return e, &Refused{Code: protocol.CodeResourceNotFound, Text: fmt.Sprintf("job %s has no execution %d on %s", u.JobID, u.ExecutionNumber, u.Thing)}
+	}
+	if u.ExpectedVersion != 0 && u.ExpectedVersion != e.Version {
+		return e, &Refused{Code: protocol.CodeVersionMismatch, Text: fmt.Sprintf("expectedVersion %d is not the current version %d", u.ExpectedVersion, e.Version), State: stateOf(e)}
+	}
+	b := state.NewBatch(state.StepJobUpdate).If(key, p.Rev)
+	switch u.Status {
+	case protocol.JobInProgress:
+		if err := s.progressBatch(ctx, b, &e); err != nil {
+			return e, err
+		}
+		if u.Details != nil {
+			e.Details = u.Details
+		}
+		b.Put(key, e)
+	case protocol.JobSucceeded, protocol.JobFailed, protocol.JobRejected:
+		e = s.endBatch(b, e, u.Status, u.Details)
+	case protocol.JobQueued, protocol.JobTimedOut, protocol.JobRemoved, protocol.JobCanceled:
+		return e, &Refused{Code: protocol.CodeInvalidStateTransition, Text: fmt.Sprintf("a device cannot set status %s", u.Status), State: stateOf(e)}
+	default:
+		return e, &Refused{Code: protocol.CodeInvalidRequest, Text: fmt.Sprintf("status %q is not a job execution status", u.Status)}
+	}
+	_, err = s.store.Commit(ctx, b)
+	return e, err
+}
+
+// progressBatch moves e to IN_PROGRESS and sets its deadline.
+func (s *Service) progressBatch(ctx context.Context, b *state.Batch, e *Execution) error {
+	now := s.now().Unix()
+	if e.Status == protocol.JobQueued {
+		e.StartedAt = now
+		j, err := s.Job(ctx, e.JobID)
+		if err != nil {
+			return err
+		}
+		if j.Value.TimeoutMinutes > 0 {
+			e.TimeoutAt = now + int64(j.Value.TimeoutMinutes)*60
+			b.Put(deadlineKey(e.TimeoutAt, e.Thing, e.JobID), struct{}{})
+		}
+	}
+	e.Status, e.UpdatedAt, e.Version = protocol.JobInProgress, now, e.Version+1
+	return nil
+}
+
+func (s *Service) refuseEnded(ctx context.Context, u Update) error {
+	var found *Execution
+	err := state.All(ctx, s.store, endedPrefix(u.Thing), func(_ string, r state.Record[Execution]) error {
+		if r.Value.JobID == u.JobID {
+			found = &r.Value
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read executions of %s: %w", u.Thing, err)
+	}
+	if found == nil {
+		return &Refused{Code: protocol.CodeResourceNotFound, Text: fmt.Sprintf("job %s has no pending execution on %s", u.JobID, u.Thing)}
+	}
+	return &Refused{Code: protocol.CodeInvalidStateTransition, Text: fmt.Sprintf("the execution is already %s", found.Status), State: stateOf(*found)}
+}
+
+func stateOf(e Execution) *protocol.JobExecutionState {
+	d := e.Details
+	if d == nil {
+		d = map[string]string{}
+	}
+	return &protocol.JobExecutionState{Status: e.Status, StatusDetails: d, VersionNumber: e.Version}
+}
+
+// Fail ends a pending execution that can never be carried out, with the cause
+// where a nucleus would report it. An execution that is gone is no error.
+func (s *Service) Fail(ctx context.Context, thing, job, cause string) error {
+	key := pendingKey(thing, job)
+	for range 16 {
+		p, err := state.ReadOr[Execution](ctx, s.store, key)
+		if err != nil || p.Rev == 0 {
+			return err
+		}
+		b := state.NewBatch(state.StepJobUpdate).If(key, p.Rev)
+		s.endBatch(b, p.Value, protocol.JobFailed, map[string]string{
+			protocol.DetailStatus: "FAILED_NO_STATE_CHANGE", protocol.DetailFailureCause: cause,
+		})
+		if _, err = s.store.Commit(ctx, b); !errors.Is(err, fault.Conflict) {
+			return err
+		}
+	}
+	return fmt.Errorf("fail job %s on %s: %w", job, thing, fault.Conflict)
+}
+
+// Expire ends the executions whose time is over with TIMED_OUT and returns how
+// many. Call it every half minute.
+func (s *Service) Expire(ctx context.Context) (int, error) {
+	due := deadlineKey(s.now().Unix(), "", "")
+	all := prefix + "deadline/"
+	n := 0
+	page, err := s.store.List(ctx, all, "", 1000)
+	if err != nil {
+		return 0, fmt.Errorf("list deadlines: %w", err)
+	}
+	for _, d := range page.Entries {
+		if d.Key > due {
+			break
+		}
+		part := strings.Split(strings.TrimPrefix(d.Key, all), "/")
+		if len(part) != 3 {
+			continue
+		}
+		p, err := state.ReadOr[Execution](ctx, s.store, pendingKey(part[1], part[2]))
+		if err != nil {
+			return n, err
+		}
+		b := state.NewBatch(state.StepJobTimeout).If(pendingKey(part[1], part[2]), p.Rev).Delete(d.Key)
+		if p.Rev != 0 && p.Value.TimeoutAt != 0 && deadlineKey(p.Value.TimeoutAt, part[1], part[2]) == d.Key {
+			s.endBatch(b, p.Value, protocol.JobTimedOut, nil)
+			n++
+		}
+		if _, err := s.store.Commit(ctx, b); err != nil && !errors.Is(err, fault.Conflict) {
+			return n, fmt.Errorf("time out job %s on %s: %w", part[2], part[1], err)
+		}
+	}
+	return n, nil
+}
+
+// Results calls handle for executions that ended after revision from, in order,
+// until ctx is done. It returns state.ErrCompacted when that history is gone:
+// read them All then.
+func (s *Service) Results(ctx context.Context, from state.Rev, handle func([]Execution, state.Rev) error) error {
+	return s.store.Watch(ctx, endedAll(), from, func(events []state.Event) error {
+		var out []Execution
+		var rev state.Rev
+		for _, e := range events {
+			rev = e.Rev
+			if e.Deleted {
+				continue
+			}
+			r, err := state.Decode[Execution](e.Entry)
+			if err != nil {
+				return err
+			}
+			out = append(out, r.Value)
+		}
+		return handle(out, rev)
+	})
+}
+
+// AllResults calls each for the last ended execution of every target of every
+// thing and returns the revision to continue from with Results.
+func (s *Service) AllResults(ctx context.Context, each func(Execution) error) (state.Rev, error) {
+	p, err := s.store.List(ctx, endedAll(), "", 1)
+	if err != nil {
+		return 0, err
+	}
+	return p.At, state.All(ctx, s.store, endedAll(), func(_ string, r state.Record[Execution]) error { return each(r.Value) })
+}
