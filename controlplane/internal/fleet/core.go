@@ -1,6 +1,10 @@
 package fleet
 
-import "time"
+import (
+	"time"
+
+	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
+)
 
 // NoTemplate is the template name of a core that was never deployed to.
 const NoTemplate = "None"
@@ -55,43 +59,12 @@ type TemplateRef struct {
 	Version int    `json:"version"`
 }
 
-// CoreDevice is what the cloud knows of the running device.
-type CoreDevice struct {
-	Status               string // HEALTHY, UNHEALTHY, UNKNOWN
-	CoreVersion          string
-	Platform             string
-	Architecture         string
-	Runtime              string
-	LastStatusUpdate     time.Time
-	Connected            bool
-	LastSeen             time.Time
-	Installed            []InstalledComponent
-	EffectiveDeployments []EffectiveDeployment
-	Tags                 map[string]string
-}
-
-// InstalledComponent is a component that the device reported.
-type InstalledComponent struct {
-	Name    string
-	Version string
-	State   string // lifecycle state
-	Reason  string
-	IsRoot  bool
-}
-
-// EffectiveDeployment is a deployment as it stands on one core.
-type EffectiveDeployment struct {
-	DeploymentID   string
-	DeploymentName string
-	JobID          string
-	JobARN         string
-	Description    string
-	TargetARN      string
-	Status         string
-	Reason         string
-	CreatedAt      time.Time
-	UpdatedAt      time.Time
-}
+// What the cloud knows of a core's device, in the words of the ports.
+type (
+	CoreDevice          = cloud.CoreDevice
+	InstalledComponent  = cloud.InstalledComponent
+	EffectiveDeployment = cloud.EffectiveDeployment
+)
 
 // CoreView is a core with what the cloud knows of its device.
 type CoreView struct {

@@ -34,6 +34,9 @@ type NewDeployment struct {
 	JobConfig      json.RawMessage
 	TimeoutMinutes int
 	Tags           map[string]string
+	// Token, if set, makes Create answer the target's current deployment as long
+	// as that was made with the same token and is active.
+	Token string
 }
 
 // Create makes the next revision of the target's deployment and hands it to
@@ -52,7 +55,6 @@ func (s *Service) Create(ctx context.Context, n NewDeployment) (Deployment, erro
 		if err != nil {
 			return Deployment{}, fmt.Errorf("create deployment for %s %s: %w", n.Kind, n.Target, err)
 		}
-		s.log.InfoContext(ctx, "deployment created", logx.Deployment, d.ID, "target", n.Target, "revision", d.Revision)
 		return d, s.rollOut(ctx, d)
 	}
 	return Deployment{}, fmt.Errorf("create deployment for %s %s: %w", n.Kind, n.Target, fault.Conflict)
@@ -84,10 +86,15 @@ func (s *Service) create(ctx context.Context, n NewDeployment) (Deployment, erro
 	if err != nil {
 		return Deployment{}, err
 	}
+	if n.Token != "" && t.Rev != 0 && t.Value.Status == StatusActive {
+		if d, err := s.Deployment(ctx, t.Value.DeploymentID); err != nil || d.Token == n.Token {
+			return d, err
+		}
+	}
 	id := iot.NewID()
 	d := Deployment{
 		ID: id, Name: n.Name, Kind: n.Kind, Target: n.Target, Revision: t.Value.Revision + 1, JobID: iot.NewID(), Status: StatusActive,
-		Components: n.Components, Policies: n.Policies, JobConfig: n.JobConfig, Tags: n.Tags, CreatedAt: s.now().UTC(),
+		Components: n.Components, Policies: n.Policies, JobConfig: n.JobConfig, Tags: n.Tags, Token: n.Token, CreatedAt: s.now().UTC(),
 	}
 	doc, err := s.document(d)
 	if err != nil {
@@ -105,7 +112,9 @@ func (s *Service) create(ctx context.Context, n NewDeployment) (Deployment, erro
 	b.If(deploymentKey(id), 0)
 	b.Put(deploymentKey(id), d)
 	b.Put(rollingKey(id), t.Value.JobID) // the job whose queued executions it replaces
-	_, err = s.store.Commit(ctx, b)
+	if _, err = s.store.Commit(ctx, b); err == nil {
+		s.log.InfoContext(ctx, "deployment created", logx.Deployment, d.ID, "target", n.Target, "revision", d.Revision)
+	}
 	return d, err
 }
 
@@ -258,24 +267,14 @@ func (s *Service) Deployment(ctx context.Context, id string) (Deployment, error)
 }
 
 // Move takes the thing out of every group that leave names and puts it into
-// join, in one commit together with also: the thing's record, the queued
-// executions of the groups left (REMOVED), the execution of the group joined. A
+// join: the thing's record, the queued executions of the groups left (REMOVED)
+// and the execution of the group joined are in the batch that commit gets. A
 // core that asks for its groups at any instant sees the one or the other.
 //
-// also gets the execution that the thing has for join's deployment then (the
-// zero value if the group has none) and returns what to commit with it. A thing
-// that is there already keeps its execution unless again is set.
-func (s *Service) Move(ctx context.Context, thing string, leave func(group string) bool, join string, again bool, also func(jobs.Execution) (*state.Batch, error)) error {
-	var err error
-	for range 4 {
-		if err = s.move(ctx, thing, leave, join, again, also); !errors.Is(err, fault.Conflict) {
-			return err
-		}
-	}
-	return fmt.Errorf("move %s to thing group %s: %w", thing, join, err)
-}
-
-func (s *Service) move(ctx context.Context, thing string, leave func(string) bool, join string, again bool, also func(jobs.Execution) (*state.Batch, error)) error {
+// commit also gets the execution that the thing has for join's deployment then
+// (the zero value if the group has none). A thing that is there already keeps
+// its execution unless again is set. Move returns what commit returns.
+func (s *Service) Move(ctx context.Context, thing string, leave func(group string) bool, join string, again bool, commit func(*state.Batch, jobs.Execution) error) error {
 	t, err := s.registry.Thing(ctx, thing)
 	if err != nil {
 		return err
@@ -308,12 +307,7 @@ func (s *Service) move(ctx context.Context, thing string, leave func(string) boo
 	if err != nil {
 		return err
 	}
-	more, err := also(e)
-	if err != nil {
-		return err
-	}
-	_, err = s.store.Commit(ctx, b.Add(more))
-	return err
+	return commit(b, e)
 }
 
 // joinBatch adds the execution of join's deployment on thing to b.

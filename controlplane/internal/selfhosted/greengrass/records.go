@@ -33,6 +33,7 @@ type Deployment struct {
 	Policies   Policies             `json:"deploymentPolicies"`
 	JobConfig  json.RawMessage      `json:"iotJobConfiguration,omitempty"`
 	Tags       map[string]string    `json:"tags,omitempty"`
+	Token      string               `json:"token,omitempty"` // of the request that made it
 	CreatedAt  time.Time            `json:"createdAt"`
 	// RolledOut is set once every member at creation has its execution; until
 	// then a restart goes on handing them out.

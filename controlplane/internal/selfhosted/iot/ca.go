@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/pki"
@@ -36,12 +37,12 @@ type CA struct {
 }
 
 type caRecord struct {
-	ID        string    `json:"id"`
-	PEM       string    `json:"pem"`
-	RootPEM   string    `json:"rootPem"`
-	SealedKey []byte    `json:"sealedKey"`
-	Status    Status    `json:"status"`
-	CreatedAt time.Time `json:"createdAt"`
+	ID        string                  `json:"id"`
+	PEM       string                  `json:"pem"`
+	RootPEM   string                  `json:"rootPem"`
+	SealedKey []byte                  `json:"sealedKey"`
+	Status    cloud.CertificateStatus `json:"status"`
+	CreatedAt time.Time               `json:"createdAt"`
 }
 
 func defaultCAKey() string { return prefix + "default-ca" }
@@ -75,7 +76,7 @@ func EnsureCA(ctx context.Context, s state.Store, seal Sealer, rootDir string, n
 	}
 	rec := caRecord{
 		ID: pki.ID(inter.Cert.Raw), PEM: string(pki.EncodeCert(inter.Cert.Raw)), RootPEM: string(pki.EncodeCert(root.Cert.Raw)),
-		SealedKey: sealed, Status: Active, CreatedAt: now.UTC(),
+		SealedKey: sealed, Status: cloud.Active, CreatedAt: now.UTC(),
 	}
 	b := state.NewBatch(state.StepSetup).If(defaultCAKey(), 0).Put(defaultCAKey(), rec.ID).Put(caKey(rec.ID), rec)
 	if _, err := s.Commit(ctx, b); err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/policy"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/shared/fault"
@@ -42,7 +43,7 @@ func (r *Registry) Identify(ctx context.Context, leaf *x509.Certificate) (Identi
 	if err != nil {
 		return Identity{}, fmt.Errorf("identify certificate %s: %w", id, err)
 	}
-	if c.Value.Status != Active {
+	if c.Value.Status != cloud.Active {
 		return Identity{}, fault.New(fault.Denied, "certificate %s is %s", id, c.Value.Status)
 	}
 	out := Identity{CertificateID: id}

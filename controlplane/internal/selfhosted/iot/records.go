@@ -3,6 +3,7 @@ package iot
 import (
 	"time"
 
+	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 )
 
@@ -18,28 +19,17 @@ type Thing struct {
 	CreatedAt  time.Time         `json:"createdAt"`
 }
 
-// Status of a certificate (iot-api §16). Only ACTIVE may connect.
-type Status string
-
-// The statuses that this server sets.
-const (
-	Active   Status = "ACTIVE"
-	Inactive Status = "INACTIVE"
-	Revoked  Status = "REVOKED"
-	Pending  Status = "PENDING_ACTIVATION"
-)
-
 // Certificate is a registered principal.
 type Certificate struct {
-	ID        string    `json:"id"`
-	PEM       string    `json:"pem"`
-	Status    Status    `json:"status"`
-	CAID      string    `json:"caId,omitempty"`
-	Things    []string  `json:"things,omitempty"`
-	Policies  []string  `json:"policies,omitempty"`
-	NotBefore time.Time `json:"notBefore"`
-	NotAfter  time.Time `json:"notAfter"`
-	CreatedAt time.Time `json:"createdAt"`
+	ID        string                  `json:"id"`
+	PEM       string                  `json:"pem"`
+	Status    cloud.CertificateStatus `json:"status"`
+	CAID      string                  `json:"caId,omitempty"`
+	Things    []string                `json:"things,omitempty"`
+	Policies  []string                `json:"policies,omitempty"`
+	NotBefore time.Time               `json:"notBefore"`
+	NotAfter  time.Time               `json:"notAfter"`
+	CreatedAt time.Time               `json:"createdAt"`
 }
 
 // Group is a static thing group.

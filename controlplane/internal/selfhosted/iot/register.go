@@ -11,63 +11,30 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/policy"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/names"
 	"github.com/ggfleet/ggfleet/shared/pki"
 )
 
-// Issued is a signed certificate that the registry does not know yet.
-type Issued struct {
-	ID        string
-	PEM       string // the leaf alone: lite sends only the first certificate of its file
-	CAID      string
-	NotBefore time.Time
-	NotAfter  time.Time
-}
-
 // Issue signs a client certificate for public. Nothing is stored: a certificate
 // that is never registered can never connect.
-func (r *Registry) Issue(caID string, subject pkix.Name, public crypto.PublicKey, validity time.Duration) (Issued, error) {
+func (r *Registry) Issue(caID string, subject pkix.Name, public crypto.PublicKey, validity time.Duration) (cloud.Issued, error) {
 	if caID != "" && caID != r.ca.ID {
-		return Issued{}, fault.New(fault.NotFound, "CA certificate %s is not registered; the CA of this server is %s", caID, r.ca.ID)
+		return cloud.Issued{}, fault.New(fault.NotFound, "CA certificate %s is not registered; the CA of this server is %s", caID, r.ca.ID)
 	}
 	now := r.now()
 	der, err := r.ca.Issuer.SignClient(pki.Client{Subject: subject, Public: public, NotAfter: now.Add(validity)}, now)
 	if err != nil {
-		return Issued{}, err
+		return cloud.Issued{}, err
 	}
 	c, err := x509.ParseCertificate(der)
 	if err != nil {
-		return Issued{}, fmt.Errorf("parse the certificate just signed: %w", err)
+		return cloud.Issued{}, fmt.Errorf("parse the certificate just signed: %w", err)
 	}
-	return Issued{ID: pki.ID(der), PEM: string(pki.EncodeCert(der)), CAID: r.ca.ID, NotBefore: c.NotBefore, NotAfter: c.NotAfter}, nil
-}
-
-// Override says what happens to a member of a thing that exists already
-// (cdf-services §4.3).
-type Override string
-
-// The overrides; the empty one is DoNothing.
-const (
-	DoNothing Override = "DO_NOTHING"
-	Replace   Override = "REPLACE"
-	Merge     Override = "MERGE"
-	Fail      Override = "FAIL"
-)
-
-// Registration is a thing with its certificate and policies, to be made true.
-type Registration struct {
-	Thing      string
-	Type       string
-	Attributes map[string]string
-	Groups     []string
-
-	OverrideType, OverrideAttributes, OverrideGroups Override
-
-	Certificate *Issued  // nil: none now
-	Status      Status   // of the certificate; empty: ACTIVE
-	Policies    []string // attached to the certificate, or kept until there is one
+	return cloud.Issued{ID: pki.ID(der), PEM: string(pki.EncodeCert(der)), CAID: r.ca.ID, NotBefore: c.NotBefore, NotAfter: c.NotAfter}, nil
 }
 
 // MaxAttributes is how many attributes a thing may have (iot-api §15: 50 with a
@@ -76,21 +43,16 @@ const MaxAttributes = 50
 
 // RegisterBatch adds to b what makes reg true: thing, certificate, attachments.
 // The batch is conditional on all that was read. Errors name what is missing.
-func (r *Registry) RegisterBatch(ctx context.Context, b *state.Batch, reg Registration) (Thing, error) {
+func (r *Registry) RegisterBatch(ctx context.Context, b *state.Batch, reg cloud.Registration) (Thing, error) {
 	if err := names.CheckThing(reg.Thing); err != nil {
 		return Thing{}, err
 	}
 	if len(reg.Attributes) > MaxAttributes {
 		return Thing{}, fault.New(fault.Invalid, "thing %s has %d attributes, over the limit of %d", reg.Thing, len(reg.Attributes), MaxAttributes)
 	}
-	for _, p := range reg.Policies {
-		if _, err := state.Read[Policy](ctx, r.store, policyKey(p)); err != nil {
-			if errors.Is(err, fault.NotFound) {
-				return Thing{}, fault.New(fault.NotFound, "policy %s does not exist; create it, or take it out of the provisioning template", p)
-			}
-			return Thing{}, fmt.Errorf("read policy %s: %w", p, err)
-		}
-		b.IfExists(policyKey(p))
+	attach, err := r.policiesBatch(ctx, b, reg.Policies)
+	if err != nil {
+		return Thing{}, err
 	}
 	rec, err := state.ReadOr[Thing](ctx, r.store, thingKey(reg.Thing))
 	if err != nil {
@@ -107,7 +69,7 @@ func (r *Registry) RegisterBatch(ctx context.Context, b *state.Batch, reg Regist
 		t.Principals = addTo(t.Principals, c.ID)
 		b.If(certKey(c.ID), 0)
 		b.Put(certKey(c.ID), Certificate{
-			ID: c.ID, PEM: c.PEM, Status: or(reg.Status, Active), CAID: c.CAID, Things: []string{reg.Thing}, Policies: reg.Policies,
+			ID: c.ID, PEM: c.PEM, Status: or(reg.Status, cloud.Active), CAID: c.CAID, Things: []string{reg.Thing}, Policies: attach,
 			NotBefore: c.NotBefore.UTC(), NotAfter: c.NotAfter.UTC(), CreatedAt: r.now().UTC(),
 		})
 	}
@@ -116,8 +78,33 @@ func (r *Registry) RegisterBatch(ctx context.Context, b *state.Batch, reg Regist
 	return t, nil
 }
 
+// policiesBatch returns the names to attach; a policy that comes with a document
+// is created in b if it does not exist.
+func (r *Registry) policiesBatch(ctx context.Context, b *state.Batch, policies []cloud.Policy) ([]string, error) {
+	var out []string
+	for _, p := range policies {
+		out = addTo(out, p.Name)
+		_, err := state.Read[Policy](ctx, r.store, policyKey(p.Name))
+		switch {
+		case err == nil:
+			b.IfExists(policyKey(p.Name))
+		case !errors.Is(err, fault.NotFound):
+			return nil, fmt.Errorf("read policy %s: %w", p.Name, err)
+		case p.Document == "":
+			return nil, fault.New(fault.NotFound, "policy %s does not exist; create it, or take it out of the provisioning template", p.Name)
+		default:
+			if _, err := policy.Parse([]byte(p.Document)); err != nil {
+				return nil, fmt.Errorf("policy %s: %w", p.Name, err)
+			}
+			b.If(policyKey(p.Name), 0)
+			b.Put(policyKey(p.Name), Policy{Name: p.Name, Document: p.Document, CreatedAt: r.now().UTC()})
+		}
+	}
+	return out, nil
+}
+
 // thingOf is the thing as it will be: new, or changed as the overrides say.
-func (r *Registry) thingOf(rec state.Record[Thing], reg Registration) (Thing, error) {
+func (r *Registry) thingOf(rec state.Record[Thing], reg cloud.Registration) (Thing, error) {
 	if rec.Rev == 0 {
 		return Thing{
 			Name: reg.Thing, ID: NewID(), Type: reg.Type, Attributes: reg.Attributes, Version: 1,
@@ -125,31 +112,31 @@ func (r *Registry) thingOf(rec state.Record[Thing], reg Registration) (Thing, er
 		}, nil
 	}
 	t := rec.Value
-	if reg.OverrideType == Fail || reg.OverrideAttributes == Fail || reg.OverrideGroups == Fail {
+	if reg.OverrideType == cloud.Fail || reg.OverrideAttributes == cloud.Fail || reg.OverrideGroups == cloud.Fail {
 		return t, fault.New(fault.Exists, "thing %s exists already and the provisioning template says FAIL", reg.Thing)
 	}
-	if reg.OverrideType == Replace {
+	if reg.OverrideType == cloud.Replace {
 		t.Type = reg.Type
 	}
 	switch reg.OverrideAttributes {
-	case Replace:
+	case cloud.Replace:
 		t.Attributes = reg.Attributes
-	case Merge:
+	case cloud.Merge:
 		t.Attributes = maps.Clone(t.Attributes)
 		if t.Attributes == nil {
 			t.Attributes = map[string]string{}
 		}
 		maps.Copy(t.Attributes, reg.Attributes)
-	case DoNothing, Fail, "":
+	case cloud.DoNothing, cloud.Fail, "":
 	}
 	switch reg.OverrideGroups {
-	case Replace:
+	case cloud.Replace:
 		t.Groups = slices.Clone(reg.Groups)
-	case Merge:
+	case cloud.Merge:
 		for _, g := range reg.Groups {
 			t.Groups = addTo(t.Groups, g)
 		}
-	case DoNothing, Fail, "":
+	case cloud.DoNothing, cloud.Fail, "":
 	}
 	t.Version++
 	return t, nil

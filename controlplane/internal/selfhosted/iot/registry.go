@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/policy"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/shared/fault"
@@ -88,7 +89,7 @@ func (r *Registry) RoleAlias(ctx context.Context, name string) (RoleAlias, error
 
 // SetCertificateStatus changes what the certificate may do. Live sessions learn
 // of it through Changes.
-func (r *Registry) SetCertificateStatus(ctx context.Context, id string, s Status) error {
+func (r *Registry) SetCertificateStatus(ctx context.Context, id string, s cloud.CertificateStatus) error {
 	_, err := state.Update(ctx, r.store, state.StepRegistry, certKey(id), func(c *Certificate, exists bool, b *state.Batch) error {
 		if !exists {
 			return fault.New(fault.NotFound, "certificate %s is not registered", id)
@@ -107,7 +108,7 @@ func (r *Registry) SetCertificateStatus(ctx context.Context, id string, s Status
 }
 
 // SetThingCertificates changes the status of every certificate of the thing.
-func (r *Registry) SetThingCertificates(ctx context.Context, thing string, s Status) error {
+func (r *Registry) SetThingCertificates(ctx context.Context, thing string, s cloud.CertificateStatus) error {
 	t, err := r.Thing(ctx, thing)
 	if err != nil {
 		return err
