@@ -384,4 +384,3 @@ func (s *session) call(ctx context.Context, topic string, payload []byte, token 
 	}
 	return s.wait(ctx, w)
 }
-
