@@ -13,13 +13,22 @@ const (
 	maxPattern = 256
 )
 
+// IsLite reports whether attrs, as a device describes itself, are those of the
+// lite runtime.
+func IsLite(attrs map[string]string) bool { return attrs[runtimeKey] == lite }
+
 // Match returns the index of the first manifest that claims the platform attrs,
 // as a device describes itself. By the rules of classic, an attribute that a
 // manifest does not name matches all, * matches all, all does for os, and
 // /regex/ must match whole; lite additionally wants a runtime of its own name or
 // *, an os of linux, * or all, and knows no regex (nucleus-contract §8).
 func (r *Recipe) Match(attrs map[string]string) (manifest int, ok bool) {
-	for i, p := range r.platforms {
+	return Match(r.platforms, attrs)
+}
+
+// Match is Recipe.Match for platforms kept apart from their recipe.
+func Match(platforms []Platform, attrs map[string]string) (manifest int, ok bool) {
+	for i, p := range platforms {
 		if p.claims(attrs) {
 			return i, true
 		}
@@ -28,7 +37,7 @@ func (r *Recipe) Match(attrs map[string]string) (manifest int, ok bool) {
 }
 
 func (p Platform) claims(attrs map[string]string) bool {
-	if attrs[runtimeKey] == lite && !p.visibleToLite() {
+	if IsLite(attrs) && !p.visibleToLite() {
 		return false
 	}
 	for key, want := range p.Attributes {
