@@ -1,0 +1,193 @@
+package fleetapi
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/ggfleet/ggfleet/controlplane/api"
+	"github.com/ggfleet/ggfleet/controlplane/internal/edge/fleetapi/gen"
+	"github.com/ggfleet/ggfleet/controlplane/internal/fleet"
+	"github.com/ggfleet/ggfleet/shared/fault"
+)
+
+func (s *server) CreateDeploymentTask(ctx context.Context, r gen.CreateDeploymentTaskRequestObject) (gen.CreateDeploymentTaskResponseObject, error) {
+	targets, err := newTargets(r.Body.Targets)
+	if err != nil {
+		return nil, fault.Under("targets", err)
+	}
+	id, err := s.Deployments.CreateDeploymentTask(ctx, fleet.NewDeploymentTask{
+		TemplateName:    r.Body.Template.Name,
+		TemplateVersion: int(r.Body.Template.Version),
+		Targets:         targets,
+		IoTJobConfig:    r.Body.IotJobConfig,
+	}, r.Params.IdempotencyKey)
+	if err != nil {
+		return nil, fmt.Errorf("creating a deployment task: %w", err)
+	}
+	return gen.CreateDeploymentTask202Response{Headers: gen.TaskAcceptedResponseHeaders{Location: "/deploymentTasks/" + id, XTaskid: id}}, nil
+}
+
+// newTargets reads the targets, older spellings included (spec cdf-services
+// D-10), each name once. Raw keeps them as they were sent.
+func newTargets(raw json.RawMessage) (fleet.Targets, error) {
+	t := fleet.Targets{Raw: raw}
+	var in struct {
+		ThingNames      []string `json:"thingNames"`
+		ThingGroupNames []string `json:"thingGroupNames"`
+		ThingGroups     []string `json:"thingGroups"`
+	}
+	if err := json.Unmarshal(raw, &in); err != nil {
+		return t, decodeError(err)
+	}
+	t.ThingNames = once(in.ThingNames)
+	t.ThingGroupNames = once(append(in.ThingGroupNames, in.ThingGroups...))
+	if len(t.ThingNames) > 0 || len(t.ThingGroupNames) > 0 {
+		return t, nil
+	}
+	var members map[string]json.RawMessage
+	_ = json.Unmarshal(raw, &members) // it is an object: the document says so
+	for name := range members {
+		if strings.HasPrefix(name, "assetLibrary") {
+			return t, fault.New(fault.Unsupported, "targets.%s: this server knows no Asset Library; name things or thing groups", clip(name))
+		}
+	}
+	return t, fault.New(fault.Invalid, "name at least one target in thingNames or thingGroupNames")
+}
+
+// once drops repetitions and keeps the order.
+func once(names []string) []string {
+	seen := make(map[string]bool, len(names))
+	return slices.DeleteFunc(names, func(n string) bool {
+		twice := seen[n]
+		seen[n] = true
+		return twice
+	})
+}
+
+func (s *server) GetDeploymentTask(ctx context.Context, r gen.GetDeploymentTaskRequestObject) (gen.GetDeploymentTaskResponseObject, error) {
+	t, err := s.Deployments.DeploymentTask(ctx, r.TaskID)
+	if err != nil {
+		return nil, fmt.Errorf("reading deployment task %s: %w", r.TaskID, err)
+	}
+	return gen.GetDeploymentTask200ApplicationVndAwsCdfV10PlusJSONResponse(deploymentTask(t)), nil
+}
+
+func (s *server) ListDeploymentTasks(ctx context.Context, r gen.ListDeploymentTasksRequestObject) (gen.ListDeploymentTasksResponseObject, error) {
+	p := r.Params
+	ts, next, err := s.Deployments.DeploymentTasks(ctx, page(p.Count, p.ExclusiveStartTaskID))
+	if err != nil {
+		return nil, fmt.Errorf("listing deployment tasks: %w", err)
+	}
+	return gen.ListDeploymentTasks200ApplicationVndAwsCdfV10PlusJSONResponse{
+		DeploymentTasks: each(ts, func(t fleet.DeploymentTask) api.DeploymentTask {
+			t.Deployments = nil
+			return deploymentTask(t)
+		}),
+		Pagination: pagination(p.Count, api.LastEvaluated{TaskID: next}),
+	}, nil
+}
+
+func (s *server) ListDeploymentTaskCores(ctx context.Context, r gen.ListDeploymentTaskCoresRequestObject) (gen.ListDeploymentTaskCoresResponseObject, error) {
+	list, err := s.taskCores(ctx, r.TaskID, r.Params.Count, r.Params.ExclusiveStartThingName)
+	if err != nil {
+		return nil, err
+	}
+	return gen.ListDeploymentTaskCores200ApplicationVndAwsCdfV10PlusJSONResponse{DeploymentTaskCoresApplicationVndAwsCdfV10PlusJSONResponse: list}, nil
+}
+
+// ListDeploymentTaskDeployments is another spelling of ListDeploymentTaskCores.
+func (s *server) ListDeploymentTaskDeployments(ctx context.Context, r gen.ListDeploymentTaskDeploymentsRequestObject) (gen.ListDeploymentTaskDeploymentsResponseObject, error) {
+	list, err := s.taskCores(ctx, r.TaskID, r.Params.Count, r.Params.ExclusiveStartThingName)
+	if err != nil {
+		return nil, err
+	}
+	return gen.ListDeploymentTaskDeployments200ApplicationVndAwsCdfV10PlusJSONResponse{DeploymentTaskCoresApplicationVndAwsCdfV10PlusJSONResponse: list}, nil
+}
+
+func (s *server) taskCores(ctx context.Context, id string, count api.Count, after string) (gen.DeploymentTaskCoresApplicationVndAwsCdfV10PlusJSONResponse, error) {
+	ds, next, err := s.Deployments.DeploymentTaskCores(ctx, id, page(count, after))
+	if err != nil {
+		return gen.DeploymentTaskCoresApplicationVndAwsCdfV10PlusJSONResponse{}, fmt.Errorf("listing cores of deployment task %s: %w", id, err)
+	}
+	return gen.DeploymentTaskCoresApplicationVndAwsCdfV10PlusJSONResponse{
+		Cores:      each(ds, deployment),
+		Pagination: pagination(count, api.LastEvaluated{ThingName: next}),
+	}, nil
+}
+
+func (s *server) GetDeploymentTaskCore(ctx context.Context, r gen.GetDeploymentTaskCoreRequestObject) (gen.GetDeploymentTaskCoreResponseObject, error) {
+	d, err := s.Deployments.DeploymentTaskCore(ctx, r.TaskID, r.Name)
+	if err != nil {
+		return nil, fmt.Errorf("reading core %s of deployment task %s: %w", r.Name, r.TaskID, err)
+	}
+	return gen.GetDeploymentTaskCore200ApplicationVndAwsCdfV10PlusJSONResponse(deployment(d)), nil
+}
+
+func (s *server) ListCoreDeployments(ctx context.Context, r gen.ListCoreDeploymentsRequestObject) (gen.ListCoreDeploymentsResponseObject, error) {
+	p := r.Params
+	ds, next, err := s.Deployments.CoreDeployments(ctx, r.Name, page(p.Count, p.ExclusiveStartTaskID))
+	if err != nil {
+		return nil, fmt.Errorf("listing deployments of core %s: %w", r.Name, err)
+	}
+	return gen.ListCoreDeployments200ApplicationVndAwsCdfV10PlusJSONResponse{
+		Deployments: each(ds, deployment),
+		Pagination:  pagination(p.Count, api.LastEvaluated{TaskID: next}),
+	}, nil
+}
+
+func (s *server) GetFleetSummary(ctx context.Context, _ gen.GetFleetSummaryRequestObject) (gen.GetFleetSummaryResponseObject, error) {
+	sum, err := s.Deployments.Summary(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("reading the fleet summary: %w", err)
+	}
+	out := api.FleetSummary{Templates: make(map[string]api.TemplateSummary, len(sum.Templates))}
+	for name, t := range sum.Templates {
+		if name == fleet.NoTemplate { // hidden: spec cdf-services D-07
+			continue
+		}
+		rows := make(map[string]api.VersionSummary, len(t.Versions))
+		for version, n := range t.Versions {
+			rows[strconv.Itoa(version)] = api.VersionSummary{
+				DesiredInUse:             n.DesiredInUse,
+				ReportedInUse:            n.ReportedInUse,
+				LastDeploymentSuccess:    n.LastDeploymentSuccess,
+				LastDeploymentFailed:     n.LastDeploymentFailed,
+				LastDeploymentInProgress: n.LastDeploymentInProgress,
+			}
+		}
+		out.Templates[name] = api.TemplateSummary{LatestVersion: t.LatestVersion, Versions: rows}
+	}
+	return gen.GetFleetSummary200ApplicationVndAwsCdfV10PlusJSONResponse(out), nil
+}
+
+func deploymentTask(t fleet.DeploymentTask) api.DeploymentTask {
+	return api.DeploymentTask{
+		ID:              t.ID,
+		Template:        templateRef(t.Template),
+		Targets:         t.Targets,
+		IotJobConfig:    t.IoTJobConfig,
+		Deployments:     each(t.Deployments, deployment),
+		TaskStatus:      api.TaskStatus(t.Status),
+		StatusMessage:   t.StatusMessage,
+		CreatedAt:       api.At(t.CreatedAt),
+		UpdatedAt:       api.At(t.UpdatedAt),
+		BatchesComplete: t.BatchesComplete,
+		BatchesTotal:    t.BatchesTotal,
+	}
+}
+
+func deployment(d fleet.Deployment) api.Deployment {
+	return api.Deployment{
+		CoreName:         d.Name,
+		TaskID:           d.TaskID,
+		TaskStatus:       api.TaskStatus(d.Status),
+		StatusMessage:    d.StatusMessage,
+		DeploymentStatus: api.DeploymentStatus(d.DeploymentStatus),
+		CreatedAt:        api.At(d.CreatedAt),
+		UpdatedAt:        api.At(d.UpdatedAt),
+	}
+}

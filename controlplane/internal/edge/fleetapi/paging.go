@@ -1,0 +1,28 @@
+package fleetapi
+
+import (
+	"github.com/ggfleet/ggfleet/controlplane/api"
+	"github.com/ggfleet/ggfleet/controlplane/internal/fleet"
+)
+
+// page translates what a caller asked for; count is 0 when absent, and checked
+// to be positive otherwise.
+func page(count api.Count, after string) fleet.Page {
+	return fleet.Page{After: after, Count: min(count, fleet.MaxPage)}
+}
+
+// pagination is the member of a list's answer: empty, and then left out where
+// the document says so, when no count was asked for and nothing follows.
+func pagination(count api.Count, last api.LastEvaluated) api.Pagination {
+	return api.Pagination{Count: min(count, fleet.MaxPage), LastEvaluated: last}
+}
+
+// each translates the elements of a list. The result is never nil, so that an
+// empty list is written as [].
+func each[A, B any](in []A, f func(A) B) []B {
+	out := make([]B, len(in))
+	for i, a := range in {
+		out[i] = f(a)
+	}
+	return out
+}

@@ -1,0 +1,242 @@
+package fleetapi
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/ggfleet/ggfleet/controlplane/internal/fleet"
+)
+
+// Errors of every port carry a kind of shared/fault; one without a kind is
+// answered with 500.
+
+// Templates is what the edge needs of the service of templates.
+type Templates interface {
+	// CreateTemplate returns fault.Exists if the name is taken.
+	CreateTemplate(ctx context.Context, t fleet.NewTemplate) (fleet.Template, error)
+	// UpdateTemplate writes the next version; fault.NotFound if there is none.
+	UpdateTemplate(ctx context.Context, name string, t fleet.NewTemplate) (fleet.Template, error)
+	// Template returns the latest version.
+	Template(ctx context.Context, name string) (fleet.Template, error)
+	TemplateVersion(ctx context.Context, name string, version int) (fleet.Template, error)
+	// Templates returns the latest version of each in name order; next is the
+	// After of the following page, "" on the last.
+	Templates(ctx context.Context, p fleet.Page) (_ []fleet.Template, next string, _ error)
+	// TemplateVersions pages by version number, written as text in After and next.
+	TemplateVersions(ctx context.Context, name string, p fleet.Page) (_ []fleet.Template, next string, _ error)
+	DeleteTemplate(ctx context.Context, name string) error
+}
+
+// Cores is what the edge needs of the service of core devices.
+type Cores interface {
+	// CreateCoreTask returns the task of an earlier call with the same
+	// idempotencyKey, if that is not empty.
+	CreateCoreTask(ctx context.Context, t fleet.NewCoreTask, idempotencyKey string) (id string, _ error)
+	CoreTask(ctx context.Context, id string) (fleet.CoreTask, error)
+	// CoreTasks returns tasks without their items.
+	CoreTasks(ctx context.Context, p fleet.Page) (_ []fleet.CoreTask, next string, _ error)
+	Core(ctx context.Context, name string) (fleet.CoreView, error)
+	Cores(ctx context.Context, f fleet.CoreFilter, p fleet.Page) (_ []fleet.Core, next string, _ error)
+}
+
+// Deployments is what the edge needs of the service of deployment tasks.
+type Deployments interface {
+	// CreateDeploymentTask treats idempotencyKey like Cores.CreateCoreTask.
+	CreateDeploymentTask(ctx context.Context, t fleet.NewDeploymentTask, idempotencyKey string) (id string, _ error)
+	DeploymentTask(ctx context.Context, id string) (fleet.DeploymentTask, error)
+	// DeploymentTasks returns tasks without their items.
+	DeploymentTasks(ctx context.Context, p fleet.Page) (_ []fleet.DeploymentTask, next string, _ error)
+	DeploymentTaskCores(ctx context.Context, id string, p fleet.Page) (_ []fleet.Deployment, next string, _ error)
+	DeploymentTaskCore(ctx context.Context, id, core string) (fleet.Deployment, error)
+	// CoreDeployments returns the newest first.
+	CoreDeployments(ctx context.Context, core string, p fleet.Page) (_ []fleet.Deployment, next string, _ error)
+	Summary(ctx context.Context) (fleet.Summary, error)
+}
+
+// Components is the component store, behind which the Greengrass V2 API stands
+// too.
+type Components interface {
+	// CreateComponentVersion stores a recipe, JSON or YAML; fault.Exists if that
+	// version is there and is no stub.
+	CreateComponentVersion(ctx context.Context, recipe []byte) (ComponentVersion, error)
+	// PutArtifact stores what r yields under the recipe's artifact name. size is
+	// in bytes, -1 when the caller did not say.
+	PutArtifact(ctx context.Context, name, version, artifact string, r io.Reader, size int64) (ComponentVersion, error)
+	// Components returns the latest version of each, in name order.
+	Components(ctx context.Context, p fleet.Page) (_ []ComponentVersion, next string, _ error)
+	ComponentVersions(ctx context.Context, name string, p fleet.Page) (_ []ComponentVersion, next string, _ error)
+	ComponentVersion(ctx context.Context, name, version string) (ComponentVersion, error)
+	DeleteComponentVersion(ctx context.Context, name, version string) error
+}
+
+// ComponentVersion is one version of a component.
+type ComponentVersion struct {
+	ARN              string
+	Name             string
+	Version          string
+	State            string
+	Stub             bool // a name and a version without a real recipe
+	Publisher        string
+	Description      string
+	MissingArtifacts []string
+	CreatedAt        time.Time
+}
+
+// ProvisioningTemplates keeps provisioning templates as they were written.
+type ProvisioningTemplates interface {
+	// PutProvisioningTemplate creates or replaces; fault.Invalid if document is
+	// no provisioning template.
+	PutProvisioningTemplate(ctx context.Context, id string, document []byte) error
+	ProvisioningTemplate(ctx context.Context, id string) ([]byte, error)
+	ProvisioningTemplates(ctx context.Context) ([]ProvisioningTemplateInfo, error)
+}
+
+// ProvisioningTemplateInfo describes a provisioning template.
+type ProvisioningTemplateInfo struct {
+	ID        string
+	Size      int64 // bytes
+	UpdatedAt time.Time
+}
+
+// Distributions keeps the nucleus archives that agents can be offered.
+type Distributions interface {
+	// PutDistribution stores what r yields. Of d only Name, Version and Format
+	// are read; size is in bytes, -1 when the caller did not say.
+	PutDistribution(ctx context.Context, d Distribution, r io.Reader, size int64) (Distribution, error)
+	Distributions(ctx context.Context) ([]Distribution, error)
+	// ActivateDistribution makes it the one that agents are offered.
+	ActivateDistribution(ctx context.Context, name, version string) (Distribution, error)
+}
+
+// Distribution is a nucleus archive.
+type Distribution struct {
+	Name    string
+	Version string
+	Digest  string // lower-case hex SHA-256
+	Size    int64  // bytes
+	Format  string // tar.gz or zip
+	Current bool
+}
+
+// Activations lets devices enrol (spec cdf-services §6.2).
+type Activations interface {
+	// CreateActivation replaces an activation that the device has.
+	CreateActivation(ctx context.Context, a NewActivation) (IssuedActivation, error)
+	Activation(ctx context.Context, id string) (Activation, error)
+	// DeleteActivation may return fault.NotFound; the edge answers 204 to that.
+	DeleteActivation(ctx context.Context, id string) error
+}
+
+// NewActivation is the input of CreateActivation.
+type NewActivation struct {
+	DeviceID      string
+	ValidFor      time.Duration
+	Registrations int // how often it can be used, 1 or more
+}
+
+// IssuedActivation is an activation with its code, which nobody can read again.
+type IssuedActivation struct {
+	ID         string
+	Code       string
+	Region     string
+	Enrollment string // protocol.Enrollment as text; a secret
+}
+
+// Activation is an activation as it stands.
+type Activation struct {
+	ID                string
+	DeviceID          string
+	CreatedAt         time.Time
+	UpdatedAt         time.Time // zero until the first use
+	ExpiresAt         time.Time
+	RegistrationLimit int
+	Registrations     int
+}
+
+// Authenticator says who holds a token of this API.
+type Authenticator interface {
+	// Authenticate returns fault.Unauthenticated for a token that it does not
+	// know, the empty one included. It compares in constant time.
+	Authenticate(ctx context.Context, token string) (Principal, error)
+}
+
+// Principal is who makes a request.
+type Principal struct {
+	Name string // for the log
+	Role Role
+}
+
+// Tokens manages the tokens of this API.
+type Tokens interface {
+	// CreateToken returns the token's text, which nobody can read again.
+	CreateToken(ctx context.Context, t NewToken) (_ Token, secret string, _ error)
+	Tokens(ctx context.Context) ([]Token, error)
+	DeleteToken(ctx context.Context, id string) error
+}
+
+// NewToken is the input of CreateToken.
+type NewToken struct {
+	Name     string
+	Role     Role
+	ValidFor time.Duration // 0: it does not expire
+}
+
+// Token is a token without its text.
+type Token struct {
+	ID        string
+	Name      string
+	Role      Role
+	CreatedAt time.Time
+	ExpiresAt time.Time // zero: never
+}
+
+// AccessKeys manages the access keys of the AWS endpoint.
+type AccessKeys interface {
+	// CreateAccessKey returns the secret, which the edge shows once.
+	CreateAccessKey(ctx context.Context, description string) (_ AccessKey, secret string, _ error)
+	AccessKeys(ctx context.Context) ([]AccessKey, error)
+	DeleteAccessKey(ctx context.Context, id string) error
+}
+
+// AccessKey is an access key without its secret.
+type AccessKey struct {
+	ID          string
+	Description string
+	CreatedAt   time.Time
+}
+
+// System is the server as its callers see it.
+type System interface {
+	Info(ctx context.Context) (Info, error)
+	CA(ctx context.Context) (CA, error)
+	// Ready returns nil when everything that the server needs is there.
+	Ready(ctx context.Context) error
+}
+
+// Info describes the server.
+type Info struct {
+	Version   string
+	Commit    string // may be empty
+	Region    string
+	Account   string
+	Bucket    string
+	Addresses map[string]string // by Address…; URLs, host:port for MQTT
+}
+
+// Keys of Info.Addresses.
+const (
+	AddressAPI       = "api"
+	AddressAWS       = "aws"
+	AddressMQTT      = "mqtt"
+	AddressDevice    = "device"
+	AddressArtifacts = "artifacts"
+)
+
+// CA describes the certificate authority of devices and servers.
+type CA struct {
+	ID                string
+	RootFingerprint   string // lower-case hex SHA-256 of the certificate
+	IssuerFingerprint string
+	BundlePEM         []byte // root first
+}
