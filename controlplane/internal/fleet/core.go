@@ -31,6 +31,7 @@ type Core struct {
 	DeploymentStatus  DeploymentStatus `json:"deploymentStatus"`
 	DeploymentMessage string           `json:"deploymentStatusMessage,omitempty"`
 	DeploymentTask    string           `json:"deploymentTask,omitempty"` // the last task that named this core
+	Execution         ExecutionRef     `json:"execution"`                // what the last task started
 
 	ProvisioningTemplate string    `json:"provisioningTemplate,omitempty"`
 	ConfigGenerator      string    `json:"configFileGenerator,omitempty"`
@@ -51,6 +52,12 @@ type Artifact struct {
 	Bucket    string    `json:"bucket"`
 	Key       string    `json:"key"`
 	CreatedAt time.Time `json:"createdAt"`
+}
+
+// ExecutionRef names one delivery of a deployment to a core.
+type ExecutionRef struct {
+	JobID  string `json:"jobId,omitempty"`
+	Number int64  `json:"number,omitempty"`
 }
 
 // TemplateRef names a template version; the zero value stands for none.

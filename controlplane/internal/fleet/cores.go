@@ -1,0 +1,87 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/ggfleet/ggfleet/controlplane/internal/state"
+	"github.com/ggfleet/ggfleet/shared/fault"
+	"github.com/ggfleet/ggfleet/shared/names"
+)
+
+// StatusUnknown is the device status of a core that never reported.
+const StatusUnknown = "UNKNOWN"
+
+// Core returns the core with what the cloud knows of its device, or
+// fault.NotFound when this service does not know the core, even if the cloud
+// does (cdf-services §2.3 E13).
+func (s *Service) Core(ctx context.Context, name string) (CoreView, error) {
+	c, err := s.record(ctx, name)
+	if err != nil {
+		return CoreView{}, err
+	}
+	v := CoreView{Core: c.Value}
+	v.Device, err = s.cfg.Cloud.Core(ctx, name)
+	if errors.Is(err, fault.NotFound) {
+		v.Device, err = CoreDevice{Status: StatusUnknown}, nil
+	}
+	if err != nil {
+		return CoreView{}, fmt.Errorf("read core device %s: %w", name, err)
+	}
+	return v, nil
+}
+
+func (s *Service) record(ctx context.Context, name string) (state.Record[Core], error) {
+	if names.CheckThing(name) != nil {
+		return state.Record[Core]{}, fault.New(fault.NotFound, "core %s does not exist", name)
+	}
+	c, err := state.Read[Core](ctx, s.cfg.Store, coreKey(name))
+	if errors.Is(err, fault.NotFound) {
+		return c, fault.New(fault.NotFound, "core %s does not exist", name)
+	}
+	return c, err
+}
+
+// Cores returns the cores that the filter selects, by name, and the name to
+// continue after ("" at the end).
+func (s *Service) Cores(_ context.Context, f CoreFilter, p Page) ([]Core, string, error) {
+	if f.TemplateVersion != 0 && f.TemplateName == "" {
+		return nil, "", fault.Field("templateVersion", "goes with templateName")
+	}
+	items, more := s.cores.Range(after(corePrefix, p.After), count(p), f.match)
+	out := make([]Core, len(items))
+	for i, it := range items {
+		out[i] = *it.Value
+	}
+	if !more {
+		return out, "", nil
+	}
+	return out, strings.TrimPrefix(items[len(items)-1].Key, corePrefix), nil
+}
+
+func (f CoreFilter) match(_ string, c *Core) bool {
+	if f.FailedOnly && c.DeploymentStatus != DeploymentFailure {
+		return false
+	}
+	switch f.TemplateName {
+	case "":
+		return true
+	case NoTemplate:
+		return c.Desired.Name == ""
+	default:
+		return c.Desired.Name == f.TemplateName && (f.TemplateVersion == 0 || c.Desired.Version == f.TemplateVersion)
+	}
+}
+
+// Recount counts the core records of the store afresh, to check the running
+// count against.
+func (s *Service) Recount(ctx context.Context) (map[TemplateRef]Counter, error) {
+	var c counters
+	err := state.All(ctx, s.cfg.Store, corePrefix, func(key string, r state.Record[Core]) error {
+		c.change(key, nil, &r.Value)
+		return nil
+	})
+	return c.snapshot(), err
+}

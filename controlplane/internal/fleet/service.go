@@ -1,0 +1,94 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
+	"github.com/ggfleet/ggfleet/controlplane/internal/object"
+	"github.com/ggfleet/ggfleet/controlplane/internal/provisioning"
+	"github.com/ggfleet/ggfleet/controlplane/internal/state"
+	"github.com/ggfleet/ggfleet/controlplane/internal/task"
+	"github.com/ggfleet/ggfleet/installer/config"
+	"github.com/ggfleet/ggfleet/shared/logx"
+)
+
+// Cloud is everything the fleet service asks of a cloud.
+type Cloud interface {
+	cloud.Things
+	cloud.Components
+	cloud.Deployments
+	cloud.CoreDevices
+}
+
+// Generators makes installer configurations by alias.
+type Generators interface {
+	// Known reports whether alias names a generator; aliases are case-sensitive.
+	Known(alias string) bool
+	// Generate returns the file. Errors of kind fault.Invalid name the member.
+	Generate(ctx context.Context, alias string, in config.Input) ([]byte, error)
+}
+
+// Config is what New needs. All but Log and Now are required.
+type Config struct {
+	Store      state.Store
+	Objects    object.Store
+	Cloud      Cloud
+	Templates  *provisioning.Templates // provisioning templates
+	Generators Generators
+	// ArtifactPrefix begins the keys of cores' artifacts and ends with a slash.
+	ArtifactPrefix string
+	// CertificateDays is the life of a certificate whose request names none.
+	CertificateDays int
+
+	Log *slog.Logger     // nil: nothing is logged
+	Now func() time.Time // nil: time.Now
+}
+
+// Service is the fleet service. Safe for concurrent use.
+type Service struct {
+	cfg   Config
+	log   *slog.Logger
+	now   func() time.Time
+	tasks *task.Engine
+	cores *state.Mirror[Core]
+	count counters
+
+	cursorAt time.Time // of the loop in follow alone
+
+	mu       sync.Mutex // guards deployed and plans
+	deployed map[TemplateRef]TemplateDeployment
+	plans    map[string]cachedTemplate
+}
+
+// New checks cfg; it starts nothing. The task engine is made by the caller with
+// the service's Kinds and handed back by Use.
+func New(cfg Config) (*Service, error) {
+	if cfg.Store == nil || cfg.Objects == nil || cfg.Cloud == nil || cfg.Templates == nil || cfg.Generators == nil {
+		return nil, errors.New("fleet: Store, Objects, Cloud, Templates and Generators are required")
+	}
+	s := &Service{cfg: cfg, log: cfg.Log, now: cfg.Now, deployed: map[TemplateRef]TemplateDeployment{}, plans: map[string]cachedTemplate{}}
+	if s.log == nil {
+		s.log = logx.Discard()
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	if s.cfg.CertificateDays == 0 {
+		s.cfg.CertificateDays = 365
+	}
+	s.cores = state.NewMirror(cfg.Store, corePrefix, s.count.change)
+	return s, nil
+}
+
+// Use hands over the engine that runs the service's Kinds.
+func (s *Service) Use(e *task.Engine) { s.tasks = e }
+
+// Kinds returns the kinds of task that the engine must know.
+func (s *Service) Kinds() []task.Kind { return []task.Kind{s.coreCreate(), s.deployment()} }
+
+// stamp is a time as the API shows it.
+func (s *Service) stamp() time.Time { return s.now().UTC().Truncate(time.Millisecond) }

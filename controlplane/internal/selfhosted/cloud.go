@@ -1,0 +1,258 @@
+package selfhosted
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/greengrass"
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/iot"
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/jobs"
+	"github.com/ggfleet/ggfleet/controlplane/internal/state"
+	"github.com/ggfleet/ggfleet/shared/fault"
+	"github.com/ggfleet/ggfleet/shared/names"
+	"github.com/ggfleet/ggfleet/shared/protocol"
+)
+
+// Presence tells who is connected; the MQTT gateway does.
+type Presence interface {
+	// Presence reports whether the thing has a live session and when it was last
+	// heard of; the zero time means never since the start.
+	Presence(thing string) (connected bool, lastSeen time.Time)
+}
+
+// Cloud implements the ports of the fleet service. Safe for concurrent use.
+type Cloud struct {
+	Registry   *iot.Registry
+	Jobs       *jobs.Service
+	Greengrass *greengrass.Service
+	Components cloud.Components
+	Presence   Presence
+}
+
+var (
+	_ cloud.Things      = (*Cloud)(nil)
+	_ cloud.Components  = (*Cloud)(nil)
+	_ cloud.Deployments = (*Cloud)(nil)
+	_ cloud.CoreDevices = (*Cloud)(nil)
+)
+
+// Thing implements cloud.Things.
+func (c *Cloud) Thing(ctx context.Context, name string) (cloud.Thing, error) {
+	t, err := c.Registry.Thing(ctx, name)
+	return cloud.Thing{Name: t.Value.Name, Certificates: t.Value.Principals, Groups: t.Value.Groups}, err
+}
+
+// Issue implements cloud.Things.
+func (c *Cloud) Issue(_ context.Context, r cloud.IssueRequest) (cloud.Issued, error) {
+	return c.Registry.Issue(r.CAID, r.Subject, r.Public, r.Validity)
+}
+
+// Register implements cloud.Things: everything is in the batch that commit gets.
+func (c *Cloud) Register(ctx context.Context, r cloud.Registration, commit func(*state.Batch) error) error {
+	b := state.NewBatch(state.StepCoreRegister)
+	if _, err := c.Registry.RegisterBatch(ctx, b, r); err != nil {
+		return err
+	}
+	return commit(b)
+}
+
+// Deployable implements cloud.Components.
+func (c *Cloud) Deployable(ctx context.Context, name, version string) error {
+	return c.Components.Deployable(ctx, name, version)
+}
+
+// Ensure implements cloud.Deployments.
+func (c *Cloud) Ensure(ctx context.Context, d cloud.GroupDeployment, token string) (cloud.DeploymentRef, error) {
+	n := greengrass.NewDeployment{
+		Name: d.Name, Kind: names.TargetThingGroup, Target: d.Group, Components: map[string]greengrass.Component{},
+		JobConfig: d.JobConfig, Tags: d.Tags, Token: token,
+	}
+	var err error
+	if n.Policies, err = policies(d.Policies); err != nil {
+		return cloud.DeploymentRef{}, err
+	}
+	if n.TimeoutMinutes, err = timeout(d.JobConfig); err != nil {
+		return cloud.DeploymentRef{}, err
+	}
+	for _, x := range d.Components {
+		g := greengrass.Component{Version: x.Version, Merge: x.Merge, Reset: x.Reset}
+		if x.PosixUser != "" {
+			g.RunWith = &greengrass.RunWith{PosixUser: &x.PosixUser}
+		}
+		n.Components[x.Name] = g
+	}
+	// The components are checked before the group is made: a template with an
+	// unknown component leaves nothing behind.
+	for name, x := range n.Components {
+		if err := c.Components.Deployable(ctx, name, x.Version); err != nil {
+			return cloud.DeploymentRef{}, err
+		}
+	}
+	if _, err := c.Registry.EnsureGroup(ctx, d.Group, d.Description, d.Tags); err != nil {
+		return cloud.DeploymentRef{}, err
+	}
+	out, err := c.Greengrass.Create(ctx, n)
+	return cloud.DeploymentRef{ID: out.ID, JobID: out.JobID}, err
+}
+
+// policies reads deploymentPolicies as the API has them over the defaults.
+func policies(raw json.RawMessage) (greengrass.Policies, error) {
+	p := greengrass.DefaultPolicies()
+	if len(raw) == 0 {
+		return p, nil
+	}
+	var in struct {
+		FailureHandlingPolicy *string `json:"failureHandlingPolicy"`
+		ComponentUpdatePolicy *struct {
+			Timeout *int    `json:"timeoutInSeconds"`
+			Action  *string `json:"action"`
+		} `json:"componentUpdatePolicy"`
+		ConfigurationValidationPolicy *struct {
+			Timeout *int `json:"timeoutInSeconds"`
+		} `json:"configurationValidationPolicy"`
+	}
+	if err := json.Unmarshal(raw, &in); err != nil {
+		return p, fault.Field("deploymentPolicies", "does not have the form of the Greengrass API: %s", err)
+	}
+	set(&p.FailureHandling, in.FailureHandlingPolicy)
+	if u := in.ComponentUpdatePolicy; u != nil {
+		set(&p.UpdateTimeout, u.Timeout)
+		set(&p.UpdateAction, u.Action)
+	}
+	if v := in.ConfigurationValidationPolicy; v != nil {
+		set(&p.ValidationTimeout, v.Timeout)
+	}
+	if p.FailureHandling != "ROLLBACK" && p.FailureHandling != "DO_NOTHING" {
+		return p, fault.Field("deploymentPolicies.failureHandlingPolicy", "is %q, want ROLLBACK or DO_NOTHING", p.FailureHandling)
+	}
+	if p.UpdateAction != "NOTIFY_COMPONENTS" && p.UpdateAction != "SKIP_NOTIFY_COMPONENTS" {
+		return p, fault.Field("deploymentPolicies.componentUpdatePolicy.action", "is %q, want NOTIFY_COMPONENTS or SKIP_NOTIFY_COMPONENTS", p.UpdateAction)
+	}
+	if p.UpdateTimeout < 0 || p.ValidationTimeout < 0 {
+		return p, fault.Field("deploymentPolicies", "a timeout must not be negative")
+	}
+	return p, nil
+}
+
+func set[T any](to, v *T) {
+	if v != nil {
+		*to = *v
+	}
+}
+
+// timeout reads the in-progress timeout of an iotJobConfiguration; 0 is none.
+func timeout(raw json.RawMessage) (int, error) {
+	if len(raw) == 0 {
+		return 0, nil
+	}
+	var in struct {
+		TimeoutConfig *struct {
+			Minutes int `json:"inProgressTimeoutInMinutes"`
+		} `json:"timeoutConfig"`
+	}
+	if err := json.Unmarshal(raw, &in); err != nil {
+		return 0, fault.Field("jobConfig", "does not have the form of the Greengrass API: %s", err)
+	}
+	if in.TimeoutConfig == nil {
+		return 0, nil
+	}
+	if m := in.TimeoutConfig.Minutes; m < 1 || m > 10080 {
+		return 0, fault.Field("jobConfig.timeoutConfig.inProgressTimeoutInMinutes", "is %d, want 1 to 10080", m)
+	}
+	return in.TimeoutConfig.Minutes, nil
+}
+
+// Move implements cloud.Deployments.
+func (c *Cloud) Move(ctx context.Context, core string, leave func(string) bool, join string, again bool, commit func(*state.Batch, cloud.Execution) error) error {
+	return c.Greengrass.Move(ctx, core, leave, join, again, func(b *state.Batch, e jobs.Execution) error {
+		return commit(b, execution(e))
+	})
+}
+
+// Members implements cloud.Deployments.
+func (c *Cloud) Members(ctx context.Context, group string, each func(string) error) error {
+	if _, err := c.Registry.Group(ctx, group); err != nil {
+		return err
+	}
+	return c.Registry.Members(ctx, group, each)
+}
+
+// Results implements cloud.Deployments. A cursor is a revision of the store.
+func (c *Cloud) Results(ctx context.Context, from string, handle func([]cloud.Execution, string) error) error {
+	var rev state.Rev
+	if from != "" {
+		n, err := strconv.ParseInt(from, 10, 64)
+		if err != nil {
+			return fmt.Errorf("cursor %q: %w", from, err)
+		}
+		rev = state.Rev(n)
+	}
+	for {
+		if rev == 0 {
+			at, err := c.Jobs.AllResults(ctx, func(e jobs.Execution) error {
+				return handle([]cloud.Execution{execution(e)}, "")
+			})
+			if err != nil {
+				return err
+			}
+			rev = at
+		}
+		err := c.Jobs.Results(ctx, rev, func(list []jobs.Execution, at state.Rev) error {
+			out := make([]cloud.Execution, len(list))
+			for i, e := range list {
+				out[i] = execution(e)
+			}
+			return handle(out, strconv.FormatInt(int64(at), 10))
+		})
+		if !errors.Is(err, state.ErrCompacted) {
+			return err
+		}
+		rev = 0 // that history is gone: begin with what is known
+	}
+}
+
+func execution(e jobs.Execution) cloud.Execution {
+	x := cloud.Execution{
+		Core: e.Thing, JobID: e.JobID, Number: e.Number, Status: string(e.Status), Ended: e.Status.Terminal(),
+		Detailed: e.Details[protocol.DetailStatus], Cause: e.Details[protocol.DetailFailureCause],
+	}
+	if e.Kind == names.TargetThingGroup {
+		x.Group = e.Target
+	}
+	return x
+}
+
+// Core implements cloud.CoreDevices.
+func (c *Cloud) Core(ctx context.Context, name string) (cloud.CoreDevice, error) {
+	d, err := c.Greengrass.Core(ctx, name)
+	if err != nil {
+		return cloud.CoreDevice{}, err
+	}
+	out := cloud.CoreDevice{
+		Status: d.Status, CoreVersion: d.Version, Platform: d.Platform, Architecture: d.Architecture, Runtime: d.Runtime,
+		LastStatusUpdate: d.LastStatusAt,
+	}
+	out.Connected, out.LastSeen = c.Presence.Presence(name)
+	if d.LastStatusAt.After(out.LastSeen) {
+		out.LastSeen = d.LastStatusAt
+	}
+	for _, x := range d.Components {
+		out.Installed = append(out.Installed, cloud.InstalledComponent{Name: x.Name, Version: x.Version, State: x.State, Reason: x.Reason, IsRoot: x.IsRoot})
+	}
+	effective, err := c.Greengrass.EffectiveDeployments(ctx, name)
+	if err != nil {
+		return out, fmt.Errorf("effective deployments of %s: %w", name, err)
+	}
+	for _, e := range effective {
+		out.EffectiveDeployments = append(out.EffectiveDeployments, cloud.EffectiveDeployment{
+			DeploymentID: e.Deployment.ID, DeploymentName: e.Deployment.Name, JobID: e.Deployment.JobID, JobARN: e.JobARN,
+			TargetARN: e.TargetARN, Status: e.Status, Reason: e.Reason, CreatedAt: e.CreatedAt, UpdatedAt: e.UpdatedAt,
+		})
+	}
+	return out, nil
+}
