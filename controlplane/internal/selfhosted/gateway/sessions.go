@@ -1,0 +1,148 @@
+package gateway
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/ggfleet/ggfleet/shared/fault"
+)
+
+// enter counts the connection under its certificate, before anything is asked
+// about it: a change that comes meanwhile finds it.
+func (g *Gateway) enter(s *session) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.byCert[s.certificate]) >= g.limits.SessionsPerIdent {
+		return false
+	}
+	put(g.byCert, s.certificate, s)
+	return true
+}
+
+// claim makes s the only session of its client id: the older one is ended and
+// has left when claim returns. The library's own take-over lets the leaving
+// session remove the new one from its tables.
+func (g *Gateway) claim(ctx context.Context, s *session) error {
+	for {
+		g.mu.Lock()
+		old := g.byClient[s.id]
+		if old == nil {
+			defer g.mu.Unlock()
+			kept := g.stored[s.certificate]
+			if _, mine := kept[s.id]; !mine && len(kept)+len(g.byCert[s.certificate]) > g.limits.SessionsPerIdent {
+				return fault.New(fault.Exhausted, "certificate %s keeps %d sessions", s.certificate, len(kept))
+			}
+			drop(g.stored, s.certificate, s.id)
+			g.byClient[s.id] = s
+			return nil
+		}
+		g.mu.Unlock()
+		old.end(endTakenOver)
+		select {
+		case <-old.done:
+		case <-ctx.Done():
+			return fault.New(fault.Unavailable, "the older session of client id %q has not ended yet", s.id)
+		}
+	}
+}
+
+// establish makes s findable by its thing.
+func (g *Gateway) establish(s *session) {
+	g.count.sessions.Add(1)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s.thing = s.authority.Load().session.Identity.Thing
+	if s.thing != "" {
+		put(g.byThing, s.thing, s)
+	}
+}
+
+// leave forgets the connection.
+func (g *Gateway) leave(s *session) {
+	s.mu.Lock()
+	s.gone = true
+	s.mu.Unlock()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.open, s)
+	drop(g.byCert, s.certificate, s)
+	drop(g.byThing, s.thing, s)
+	if g.byClient[s.id] == s {
+		delete(g.byClient, s.id)
+		if s.kept {
+			put(g.stored, s.certificate, s.id)
+		}
+	}
+	if s.established.Load() {
+		g.count.sessions.Add(-1)
+	}
+	close(s.done)
+}
+
+// expired forgets a stored session that the broker dropped.
+func (g *Gateway) expired(s *session) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	drop(g.stored, s.certificate, s.id)
+}
+
+func put[K, V comparable](m map[K]map[V]struct{}, k K, v V) {
+	if m[k] == nil {
+		m[k] = map[V]struct{}{}
+	}
+	m[k][v] = struct{}{}
+}
+
+func drop[K, V comparable](m map[K]map[V]struct{}, k K, v V) {
+	delete(m[k], v)
+	if len(m[k]) == 0 {
+		delete(m, k)
+	}
+}
+
+// sessionsOf returns the established sessions of a thing.
+func (g *Gateway) sessionsOf(thing string) []*session {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	out := make([]*session, 0, len(g.byThing[thing]))
+	for s := range g.byThing[thing] {
+		out = append(out, s)
+	}
+	return out
+}
+
+// Connected tells whether the thing has a session here.
+func (g *Gateway) Connected(thing string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.byThing[thing]) > 0
+}
+
+// Sessions returns the established sessions, ordered by client id.
+func (g *Gateway) Sessions() []Session {
+	g.mu.Lock()
+	var out []Session
+	for s := range g.open {
+		if s.established.Load() {
+			out = append(out, s.authority.Load().session)
+		}
+	}
+	g.mu.Unlock()
+	slices.SortFunc(out, func(a, b Session) int { return strings.Compare(a.ClientID, b.ClientID) })
+	return out
+}
+
+// Kick ends the connections of a certificate, and returns how many there were.
+func (g *Gateway) Kick(certificateID string) int {
+	g.mu.Lock()
+	var all []*session
+	for s := range g.byCert[certificateID] {
+		all = append(all, s)
+	}
+	g.mu.Unlock()
+	for _, s := range all {
+		s.end(endKicked)
+	}
+	return len(all)
+}
