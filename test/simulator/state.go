@@ -106,6 +106,9 @@ func (c *Core) load() error {
 	if err := json.Unmarshal(b, &c.dev); err != nil {
 		return fmt.Errorf("reading %s: %w", stateFile, err)
 	}
+	for _, n := range c.dev.Config {
+		n.restore(!c.lite())
+	}
 	return c.save()
 }
 

@@ -80,13 +80,25 @@ func scalar(v any, doubles bool) any {
 			out[k] = scalar(v[k], doubles)
 		}
 		return out
-	case float64:
-		if i := int64(v); float64(i) == v && math.Abs(v) < 1<<53 && !doubles {
+	case float64: // from our own state file
+		if doubles {
+			return double(v)
+		}
+		if i := int64(v); float64(i) == v && math.Abs(v) < 1<<53 {
 			return i
 		}
 		return v
 	}
 	return v
+}
+
+// restore gives leaves that were read back from a file their Go values again.
+// Defaults have no time and never were doubles.
+func (n *node) restore(doubles bool) {
+	n.Value = scalar(n.Value, doubles && n.Time > 0)
+	for _, c := range n.Children {
+		c.restore(doubles)
+	}
 }
 
 // merge puts m over n; a leaf that changed later than t stays.
