@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/versity/versitygw/backend/meta"
 	"github.com/versity/versitygw/backend/posix"
@@ -42,6 +43,9 @@ const (
 	maxRequests    = 1024
 	maxParts       = 10_000
 )
+
+// closeTimeout leaves the rest of the process time to stop within five seconds.
+const closeTimeout = 4 * time.Second
 
 // Embedded is a running S3 server. Only one can run in a process at a time.
 type Embedded struct {
@@ -155,12 +159,19 @@ func (e *Embedded) Run(ctx context.Context) error {
 	}
 }
 
-// Close lets running requests finish (for ten seconds at most), ends the server
-// and removes its socket. It may be called again.
+// Close lets running requests finish, for closeTimeout at most, ends the server
+// and removes its socket. It may be called again. After a timeout, which it
+// returns as an error, the server still ends by itself some seconds later.
 func (e *Embedded) Close() error {
 	e.transport.CloseIdleConnections()
 	e.cancel()
-	<-e.done
+	late := time.NewTimer(closeTimeout)
+	defer late.Stop()
+	select {
+	case <-e.done:
+	case <-late.C:
+		return fmt.Errorf("embedded s3: requests still run after %s", closeTimeout)
+	}
 	e.removeSocket()
 	if e.err != nil {
 		return fmt.Errorf("embedded s3: %w", e.err)
@@ -188,7 +199,7 @@ func openBackend(dir string, fsync bool, log *slog.Logger) (*durable, error) {
 		}
 	}
 	d := &durable{root: objects, fsync: fsync}
-	opts := posix.PosixOpts{}
+	opts := posix.PosixOpts{ForceNoObjLockFile: true} // no other process writes here
 	opts.SetNewDirPerm(0o700)
 	opts.SetNewFilePerm(0o600)
 

@@ -66,8 +66,7 @@ func New(cfg Config) http.Handler {
 		case scope.Service == ServiceS3:
 			h.ServeHTTP(w, r)
 		default:
-			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-			h.ServeHTTP(w, r)
+			http.MaxBytesHandler(h, maxBody).ServeHTTP(w, r)
 		}
 	}))
 }

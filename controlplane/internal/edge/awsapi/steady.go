@@ -13,6 +13,9 @@ func steady(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rc := http.NewResponseController(w)
 		if r.Body != nil && r.Body != http.NoBody {
+			// A copy: the server looks at its own request's body to know that a
+			// refused client still waits for "100 Continue".
+			r = r.WithContext(r.Context())
 			r.Body = &steadyBody{ReadCloser: r.Body, rc: rc}
 		}
 		next.ServeHTTP(&steadyWriter{ResponseWriter: w, rc: rc}, r)
