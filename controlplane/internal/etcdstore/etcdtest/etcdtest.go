@@ -32,7 +32,8 @@ var shared struct {
 }
 
 // Start returns a client of an etcd in this process. Tests that run at the same
-// time share the server, so each works under a prefix of its own, see Open.
+// time share the server, so each works under a prefix of its own, see
+// Open, and none compacts.
 func Start(t testing.TB) *clientv3.Client {
 	t.Helper()
 	shared.Lock()
