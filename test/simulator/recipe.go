@@ -83,8 +83,10 @@ func readRecipe(rt Runtime, encoded string) (*recipe, error) {
 	if r.Runs, err = hasLifecycle(rt, lifecycle); err != nil {
 		return nil, err
 	}
-	r.Artifacts, err = artifacts(rt, m.Artifacts)
-	return r, err
+	if r.Artifacts, err = artifacts(rt, m.Artifacts); err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
 func dependencies(rt Runtime, raw json.RawMessage) (map[string]string, error) {
