@@ -376,6 +376,19 @@ func TestAnImportTakesThePlaceOfAStub(t *testing.T) {
 	assert.Equal(t, "arn:aws:greengrass:us-east-1:aws:components:aws.greengrass.Cli:versions:2.4.0", v.ARN)
 }
 
+func TestADeploymentNamesOnlyWhatCanBeDeployed(t *testing.T) {
+	f := newFixture(t)
+	require.NoError(t, f.EnsureStubs(t.Context()))
+	create(t, f, doc("com.x", "1.0.0", withArtifacts(`{"Uri":"greengrass:t"}`)))
+	require.NoError(t, f.Deployable(t.Context(), "aws.greengrass.Nucleus", "2.5.0"))
+	err := f.Deployable(t.Context(), "com.x", "1.0.0")
+	require.ErrorIs(t, err, fault.Invalid)
+	assert.Contains(t, fault.Message(err), "com.x 1.0.0 is REQUESTED")
+	err = f.Deployable(t.Context(), "com.y", "1.0.0")
+	require.ErrorIs(t, err, fault.NotFound)
+	assert.Contains(t, fault.Message(err), "com.y")
+}
+
 func TestListsAreInOrder(t *testing.T) {
 	f := newFixture(t)
 	start(t, f.Service)

@@ -63,6 +63,20 @@ func (s *Service) Resolve(ctx context.Context, candidates []Candidate, platform 
 	return out, nil
 }
 
+// Deployable returns nil if the version may stand in a deployment: complete, or
+// a stub. Else the error names it: fault.NotFound if it is not in the store,
+// fault.Invalid if it is not DEPLOYABLE.
+func (s *Service) Deployable(ctx context.Context, name, version string) error {
+	v, err := s.Get(ctx, name, version)
+	if err != nil {
+		return err
+	}
+	if v.State != Deployable {
+		return fault.New(fault.Invalid, "component %s %s is %s and cannot be deployed: it awaits the artifacts %v", name, version, v.State, v.Missing())
+	}
+	return nil
+}
+
 func (s *Service) choose(ctx context.Context, c Candidate, p Platform) (*indexed, error) {
 	if err := names.CheckComponent(c.Name); err != nil {
 		return nil, fault.Under("componentCandidates", fault.Field("componentName", "%s", fault.Message(err)))
