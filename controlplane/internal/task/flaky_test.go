@@ -9,6 +9,7 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state/memory"
 	"github.com/ggfleet/ggfleet/shared/fault"
+	"github.com/ggfleet/ggfleet/shared/run"
 )
 
 // flaky is a store whose commits can fail before or after they were applied, and
@@ -16,6 +17,7 @@ import (
 type flaky struct {
 	*memory.Store
 	away atomic.Bool
+	slow bool
 
 	mu     sync.Mutex
 	fates  []byte // what happens to the next commits: 'l' lost, 'a' answer lost, else fine
@@ -49,6 +51,9 @@ func (f *flaky) Commit(ctx context.Context, b *state.Batch) (state.Rev, error) {
 	if f.away.Load() || fate == 'l' {
 		return 0, errAway
 	}
+	if f.slow {
+		time.Sleep(time.Millisecond) // lets others in between what was read and this
+	}
 	rev, err := f.Store.Commit(ctx, b)
 	if err == nil && fate == 'a' {
 		return 0, errAway
@@ -64,7 +69,16 @@ func (f *flaky) NewLease(ctx context.Context, ttl time.Duration) (state.Lease, e
 	f.mu.Lock()
 	f.leases = append(f.leases, l.ID())
 	f.mu.Unlock()
-	return stays{l}, nil
+	late := make(chan struct{})
+	go func() {
+		select {
+		case <-l.Lost():
+			_ = run.Sleep(ctx, 5*time.Second)
+			close(late)
+		case <-ctx.Done():
+		}
+	}()
+	return zombie{l, late}, nil
 }
 
 // expire ends the n-th lease from the newest.
@@ -78,6 +92,13 @@ func (f *flaky) expire(n int) {
 	f.Expire(id)
 }
 
-type stays struct{ state.Lease }
+// zombie is a lease whose holder learns of its end only seconds later, and whose
+// keys outlive an orderly end of the holder.
+type zombie struct {
+	state.Lease
+	late chan struct{}
+}
 
-func (stays) Close(context.Context) error { return nil }
+func (z zombie) Lost() <-chan struct{} { return z.late }
+
+func (zombie) Close(context.Context) error { return nil }

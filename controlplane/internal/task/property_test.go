@@ -98,7 +98,7 @@ func (sc scenario) play(t *testing.T) (problems []string) {
 	if err != nil {
 		return []string{err.Error()}
 	}
-	s.fates = sc.fates
+	s.fates, s.slow = sc.fates, true
 	workers := [2]*worker{begin(t, e), begin(t, e)}
 	for _, ev := range sc.events {
 		time.Sleep(ev.after)
