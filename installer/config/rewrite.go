@@ -72,9 +72,9 @@ func RewriteSystemPaths(doc []byte, root string) ([]byte, error) {
 		if !ok {
 			continue
 		}
-		from, to, err := span(doc, m.node)
-		if err != nil {
-			return nil, fault.Under("system."+key, err)
+		from, to, ok := span(doc, m.node)
+		if !ok {
+			return nil, fault.Field("system."+key, "is written in a way that cannot be changed in place; write it as plain or quoted text on one line")
 		}
 		moved := path.Clean(root)
 		if key != "rootpath" {
@@ -187,13 +187,11 @@ func find(m *yaml.Node, key string) (*yaml.Node, error) {
 }
 
 // span returns where the source of a one-line scalar begins and ends.
-func span(doc []byte, n *yaml.Node) (int, int, error) {
-	bad := fault.Field("", "cannot be changed in place")
-	from := 0
+func span(doc []byte, n *yaml.Node) (from, to int, ok bool) {
 	for range n.Line - 1 {
 		i := bytes.IndexByte(doc[from:], '\n')
 		if i < 0 {
-			return 0, 0, bad
+			return 0, 0, false
 		}
 		from += i + 1
 	}
@@ -208,14 +206,14 @@ func span(doc []byte, n *yaml.Node) (int, int, error) {
 	switch n.Style {
 	case 0:
 		if bytes.HasPrefix(rest, []byte(n.Value)) {
-			return from, from + len(n.Value), nil
+			return from, from + len(n.Value), true
 		}
 	case yaml.DoubleQuotedStyle:
 		for i := 1; i < len(rest); i++ {
 			if rest[i] == '\\' {
 				i++
 			} else if rest[i] == '"' && rest[0] == '"' {
-				return from, from + i + 1, nil
+				return from, from + i + 1, true
 			}
 		}
 	case yaml.SingleQuotedStyle:
@@ -226,11 +224,11 @@ func span(doc []byte, n *yaml.Node) (int, int, error) {
 			if i+1 < len(rest) && rest[i+1] == '\'' {
 				i++
 			} else if rest[0] == '\'' {
-				return from, from + i + 1, nil
+				return from, from + i + 1, true
 			}
 		}
 	}
-	return 0, 0, bad
+	return 0, 0, false
 }
 
 // same compares two trees by what they say, comments included, and not by how

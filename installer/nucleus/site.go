@@ -272,3 +272,20 @@ func (s *Site) remove(name string) error {
 	}
 	return s.root.RemoveAll(gone)
 }
+
+// Sweep removes what interrupted writes left in dir.
+func (s *Site) Sweep(dir string) error { return durable.Sweep(s.root, dir) }
+
+// ReadFile reads a file of at most limit bytes below the root.
+func (s *Site) ReadFile(name string, limit int64) ([]byte, error) {
+	f, err := s.root.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // read only
+	b, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(b)) > limit {
+		err = fault.New(fault.TooLarge, "%s has more than %d bytes", name, limit)
+	}
+	return b, err
+}

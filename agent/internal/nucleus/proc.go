@@ -1,0 +1,122 @@
+package nucleus
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// tokenVar marks the nucleus's environment. Its children inherit it.
+const tokenVar = "GGFLEET_NUCLEUS_TOKEN"
+
+// record says which process is the nucleus.
+type record struct {
+	Token  string `json:"token"`
+	Digest string `json:"digest"`
+	PID    int    `json:"pid,omitempty"` // 0: the start was about to happen
+	Start  uint64 `json:"start,omitempty"`
+	Boot   string `json:"boot"`
+}
+
+const recordName = "nucleus.json"
+
+// bootID tells this run of the machine from every other.
+func bootID() string {
+	b, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(b))
+}
+
+// startOf returns when the process began, in clock ticks since boot. ok is false
+// when there is no such process or it has ended and only waits for its parent.
+func startOf(pid int) (ticks uint64, ok bool) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, false
+	}
+	return parseStat(b)
+}
+
+// parseStat reads state and start time from /proc/PID/stat, where the name in
+// parentheses may hold anything.
+func parseStat(b []byte) (uint64, bool) {
+	i := bytes.LastIndexByte(b, ')')
+	if i < 0 {
+		return 0, false
+	}
+	f := strings.Fields(string(b[i+1:]))
+	if len(f) < 20 || f[0] == "Z" || f[0] == "X" {
+		return 0, false
+	}
+	ticks, err := strconv.ParseUint(f[19], 10, 64)
+	return ticks, err == nil
+}
+
+// alive finds the process that r means: by pid and start time, or by its token
+// when the agent was killed before it could store them.
+func (r record) alive() (pid int, start uint64, ok bool) {
+	if r.Token == "" || r.Boot != bootID() {
+		return 0, 0, false
+	}
+	if r.PID > 0 {
+		start, ok := startOf(r.PID)
+		return r.PID, start, ok && start == r.Start
+	}
+	return byToken(r.Token)
+}
+
+// byToken returns the oldest process with the token in its environment: the
+// nucleus itself, since its children came later.
+func byToken(token string) (pid int, start uint64, ok bool) {
+	want := []byte(tokenVar + "=" + token)
+	dirs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, d := range dirs {
+		env, err := os.ReadFile(filepath.Join(d, "environ"))
+		if err != nil {
+			continue // gone, or of another user
+		}
+		n, err := strconv.Atoi(filepath.Base(d))
+		if err != nil || !has(env, want) {
+			continue
+		}
+		if at, alive := startOf(n); alive && (!ok || at < start || at == start && n < pid) {
+			pid, start, ok = n, at, true
+		}
+	}
+	return pid, start, ok
+}
+
+func has(env, want []byte) bool {
+	for v := range bytes.SplitSeq(env, []byte{0}) {
+		if bytes.Equal(v, want) {
+			return true
+		}
+	}
+	return false
+}
+
+// signalGroup sends sig to the process group of pid. A group that is gone is
+// fine.
+func signalGroup(pid int, sig syscall.Signal) error {
+	if err := syscall.Kill(-pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return fmt.Errorf("signal %s to process group %d: %w", sig, pid, err)
+	}
+	return nil
+}
+
+// Running returns the pid of the nucleus that the agent with the given state
+// folder runs. It only reads.
+func Running(agentDir string) (pid int, ok bool) {
+	b, err := os.ReadFile(filepath.Join(agentDir, recordName))
+	var r record
+	if err != nil || json.Unmarshal(b, &r) != nil {
+		return 0, false
+	}
+	pid, _, ok = r.alive()
+	return pid, ok
+}
