@@ -28,9 +28,10 @@ type Identities interface {
 // Changes tells which identities may have changed.
 type Changes interface {
 	// Watch calls notify with the ids of certificates whose status, things or
-	// policies changed after Watch was called, and without ids when any may
-	// have; notify returns at once. It blocks until ctx is done or it fails; the
-	// gateway then checks every session and watches again.
+	// policies changed, and without ids when any may have: in any case once as
+	// soon as it watches, since what changed before that was seen by nobody.
+	// notify returns at once. Watch blocks until ctx is done or it fails; the
+	// gateway then calls it again.
 	Watch(ctx context.Context, notify func(certificateIDs ...string)) error
 }
 

@@ -17,18 +17,17 @@ const sweepEvery = 2 * time.Second
 // checkers is how many sessions are checked at once.
 const checkers = 4
 
-// watchChanges marks the sessions of changed identities. When the watch breaks,
-// everything may have changed.
+// watchChanges marks the sessions of changed identities, and watches again when
+// the watch breaks.
 func (g *Gateway) watchChanges(ctx context.Context) error {
 	wait := run.Backoff{Min: 50 * time.Millisecond, Max: time.Second}
 	for ctx.Err() == nil {
-		err := g.changes.Watch(ctx, func(ids ...string) { wait.Reset(); g.mark(ids) })
+		err := g.changes.Watch(ctx, func(ids ...string) { g.mark(ids) })
 		if ctx.Err() != nil {
 			return nil
 		}
 		g.log.ErrorContext(ctx, "watch of identities broke", logx.Err, err)
 		_ = run.Sleep(ctx, wait.Next())
-		g.mark(nil)
 	}
 	return nil
 }

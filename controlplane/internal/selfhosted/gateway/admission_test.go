@@ -1,0 +1,280 @@
+package gateway_test
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/gateway"
+	"github.com/ggfleet/ggfleet/shared/fault"
+)
+
+var errRevoked = fault.New(fault.Denied, "certificate is REVOKED") //nolint:gochecknoglobals // a constant in all but name
+
+// refused checks that the device gets no MQTT session: TLS 1.3 tells the client
+// of a refused certificate only at its first read.
+func (d *device) refused() {
+	d.w.t.Helper()
+	c, err := d.dial()
+	if err == nil {
+		_, err = c.Read(make([]byte, 1))
+		_ = c.Close()
+	}
+	require.Error(d.w.t, err)
+	require.NotErrorIs(d.w.t, err, io.ErrNoProgress)
+}
+
+func TestARevokedCertificateEndsItsSessionsAndIsRefused(t *testing.T) {
+	for _, version := range []byte{4, 5} {
+		w := newWorld(t, nil)
+		d := w.device("press-07")
+		c, _ := d.connectWith(version, "press-07", func(pk *packets.Packet) {
+			pk.Connect.WillFlag, pk.Connect.WillTopic, pk.Connect.WillPayload = true, "plant/will", []byte("x")
+		})
+		w.event()
+		watcher := w.device("press-08").connect("press-08")
+		watcher.subscribe("plant/will")
+
+		w.registry.change(d.id, gateway.Identity{}, errRevoked)
+		if version == 5 {
+			c.ended(packets.ErrNotAuthorized.Code)
+		} else {
+			c.ended(0)
+		}
+		assert.Equal(t, "disconnected press-07 AUTH_ERROR", w.event())
+		assert.False(t, w.gw.Connected("press-07"))
+		d.refused()
+		watcher.silent() // its last will went with it
+		require.NotEmpty(t, w.logs.find("device lost its admission"))
+	}
+}
+
+func TestARevokedDeviceIsRefusedWithASessionTicketToo(t *testing.T) {
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		w := newWorld(t, nil)
+		d := w.device("press-07")
+		d.tls.MaxVersion = version
+		d.tls.ClientSessionCache = tls.NewLRUClientSessionCache(4)
+		c := d.connect("press-07")
+		c.silent() // the ticket has been read
+		again := d.connect("press-07#2")
+		require.True(t, again.conn.(*tls.Conn).ConnectionState().DidResume, "the test needs a resumed session")
+
+		w.registry.change(d.id, gateway.Identity{}, errRevoked)
+		for range 2 {
+			w.event()
+		}
+		d.refused()
+	}
+}
+
+func TestAnUnknownCertificateIsRefused(t *testing.T) {
+	w := newWorld(t, nil)
+	d := w.device("press-07")
+	w.registry.mu.Lock()
+	delete(w.registry.known, d.id)
+	w.registry.mu.Unlock()
+	d.refused()
+	d.tls.Certificates = nil
+	d.refused()
+	assert.NotEmpty(t, w.logs.find("device handshake failed"))
+}
+
+func TestARegistryThatIsAwayTellsTheDeviceToTryAgain(t *testing.T) {
+	w := newWorld(t, nil)
+	d := w.device("press-07")
+	c := d.connect("press-07")
+	w.registry.change(d.id, d.identity, errors.New("store is away"))
+	c.silent() // a session outlives the absence
+	d.refused()
+	w.registry.change(d.id, gateway.Identity{}, errRevoked)
+	c.ended(packets.ErrNotAuthorized.Code)
+}
+
+func TestAChangedPolicyHoldsForTheOpenSession(t *testing.T) {
+	w := newWorld(t, nil)
+	d := w.device("press-07")
+	c := d.connect("press-07")
+	c.subscribe("plant/a")
+	require.Equal(t, byte(0), c.acked("plant/a", "x"))
+	w.event()
+	c.message()
+	c.unsubscribe("plant/a")
+
+	less := d.identity
+	less.Policies = docs(t, thingPolicy, `{"Version":"2012-10-17","Statement":{"Effect":"Deny","Action":["iot:Publish","iot:Receive"],"Resource":"*"}}`)
+	w.registry.change(d.id, less, nil)
+	for c.acked("plant/a", "x") != 0x87 {
+		w.event()
+	}
+
+	less.Policies = docs(t, `{"Version":"2012-10-17","Statement":{"Effect":"Deny","Action":"*","Resource":"*"}}`)
+	w.registry.change(d.id, less, nil)
+	c.ended(packets.ErrNotAuthorized.Code)
+}
+
+func TestADetachedThingEndsTheSession(t *testing.T) {
+	w := newWorld(t, nil)
+	d := w.device("press-07")
+	c := d.connect("press-07")
+	bare := d.identity
+	bare.Thing = ""
+	w.registry.change(d.id, bare, nil)
+	c.ended(packets.ErrNotAuthorized.Code)
+	assert.Equal(t, "disconnected press-07 FORBIDDEN_ACCESS", w.event())
+}
+
+func TestWithoutChangesTheSweepFindsARevocation(t *testing.T) {
+	w := newWorld(t, func(c *gateway.Config) { c.Changes = nil })
+	d := w.device("press-07")
+	c := d.connect("press-07")
+	w.registry.change(d.id, gateway.Identity{}, errRevoked)
+	c.ended(packets.ErrNotAuthorized.Code)
+}
+
+func TestStopTellsSessionsAndIsNotHeldUpBySilentSockets(t *testing.T) {
+	w := newWorld(t, nil)
+	c := w.device("press-07").connect("press-07")
+	silent := make([]net.Conn, 100)
+	for i := range silent {
+		var err error
+		silent[i], err = net.Dial("tcp", w.addr)
+		require.NoError(t, err)
+		defer silent[i].Close() //nolint:revive // kept open until the test ends
+	}
+	require.Eventually(t, func() bool { return w.gw.Metrics().Connections == 101 }, patience, time.Millisecond)
+	begin := time.Now()
+	w.stop()
+	assert.Less(t, time.Since(begin), 5*time.Second, "stopped by itself, not by the deadline of the sockets")
+	c.ended(packets.ErrServerShuttingDown.Code)
+	assert.Equal(t, "disconnected press-07 SERVER_INITIATED_DISCONNECT", w.event())
+	assert.Zero(t, w.gw.Metrics().Connections)
+}
+
+func TestASilentSocketIsClosed(t *testing.T) {
+	w := newWorld(t, func(c *gateway.Config) { c.Limits.FirstByte = 50 * time.Millisecond })
+	raw, err := net.Dial("tcp", w.addr)
+	require.NoError(t, err)
+	defer raw.Close()
+	shaken, err := w.device("press-07").dial() // handshake, but no CONNECT
+	require.NoError(t, err)
+	defer shaken.Close()
+	for _, c := range []net.Conn{raw, shaken} {
+		_ = c.SetReadDeadline(time.Now().Add(patience))
+		_, err := io.Copy(io.Discard, c)
+		var ne net.Error
+		require.False(t, errors.As(err, &ne) && ne.Timeout(), "still open")
+	}
+}
+
+func TestAClaimOf256MBBeforeConnectIsRefused(t *testing.T) {
+	w := newWorld(t, nil)
+	c, err := w.device("press-07").dial()
+	require.NoError(t, err)
+	defer c.Close()
+	_, err = c.Write([]byte{0x10, 0xff, 0xff, 0xff, 0x7f})
+	require.NoError(t, err)
+	_, err = io.Copy(io.Discard, c)
+	var ne net.Error
+	require.False(t, errors.As(err, &ne) && ne.Timeout(), "still open")
+}
+
+func TestADeviceThatDoesNotReadDelaysNobody(t *testing.T) {
+	w := newWorld(t, func(c *gateway.Config) { c.Limits.Write = 100 * time.Millisecond })
+	stalled := w.device("press-08").connect("press-08")
+	stalled.subscribe("$aws/things/press-08/jobs/notify", "plant/a")
+	m := gateway.Message{Topic: "$aws/things/press-08/jobs/notify", Payload: make([]byte, 100<<10)}
+	c := w.device("press-07").connect("press-07")
+	require.Eventually(t, func() bool {
+		w.gw.Push("press-08", m)
+		c.publish("plant/a", "x", 1)
+		c.expect(packets.Puback)
+		return !w.gw.Connected("press-08")
+	}, 3*patience, time.Millisecond)
+	assert.Equal(t, byte(0), c.acked("plant/b", "x"))
+}
+
+func FuzzMalformedPackets(f *testing.F) {
+	w := newWorld(f, func(c *gateway.Config) {
+		c.Events = gateway.Events{}
+		c.Limits.FirstByte = time.Second
+		c.Limits.SessionsPerIdent = 1 << 20
+	})
+	d := w.device("press-07", anyPolicy)
+	connect := "\x10\x14\x00\x04MQTT\x05\x02\x00\x3c\x00\x00\x07pressur"
+	f.Add([]byte(connect + "\x82\x09\x00\x01\x00\x00\x03a/b\x01"))
+	f.Add([]byte(connect + "\x32\x09\x00\x03a/b\x00\x01\x00x\xc0\x00\xe0\x00"))
+	f.Add([]byte("\x10\x14\x00\x04MQTT\x04\x02\x00\x3c\x00\x08press-07\x30\x05\x00\x01ax"))
+	f.Add([]byte(connect + "\x30\xff\xff\xff\x7f"))
+	f.Add([]byte(connect + "\xf0\x02\x00\x00"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, err := d.dial()
+		if err != nil {
+			t.Skip(err)
+		}
+		defer c.Close()
+		_, _ = c.Write(b)
+		_ = c.CloseWrite()
+		_, _ = io.Copy(io.Discard, c)
+		if p := w.logs.find("device connection panicked"); len(p) > 0 {
+			t.Fatalf("%v", p[0])
+		}
+	})
+}
+
+func TestHTTPRequestsAreAdmittedOneByOne(t *testing.T) {
+	w := newWorld(t, nil)
+	d := w.device("press-07")
+	handler := gateway.AdmitHTTP(w.registry, nil)(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		id, ok := gateway.FromContext(r.Context())
+		fmt.Fprint(rw, id.Thing, ok)
+	}))
+	srv := httptest.NewUnstartedServer(handler)
+	srv.EnableHTTP2 = true
+	srv.StartTLS()
+	cert := srv.TLS.Certificates[0]
+	srv.Close()
+	srv = httptest.NewUnstartedServer(handler)
+	srv.EnableHTTP2 = true
+	srv.TLS = gateway.HTTPConfig(w.registry, func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil })
+	srv.StartTLS()
+	defer srv.Close()
+
+	get := func(c *http.Client) (int, string) {
+		resp, err := c.Get(srv.URL) //nolint:noctx // a test against a local server
+		require.NoError(t, err)
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		return resp.StatusCode, string(b)
+	}
+	client := func(certs []tls.Certificate) *http.Client {
+		tr := &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true, Certificates: certs}} //nolint:gosec // the server's name is not the matter here
+		t.Cleanup(tr.CloseIdleConnections)
+		return &http.Client{Transport: tr, Timeout: patience}
+	}
+	open := client(d.tls.Certificates)
+	status, body := get(open)
+	assert.Equal(t, "200 press-07true", fmt.Sprint(status, " ", body))
+	status, _ = get(client(nil))
+	assert.Equal(t, http.StatusForbidden, status, "no certificate, but the handshake passes: enrolment has none")
+
+	w.registry.change(d.id, d.identity, errors.New("store is away"))
+	status, _ = get(open)
+	assert.Equal(t, http.StatusServiceUnavailable, status)
+	w.registry.change(d.id, gateway.Identity{}, errRevoked)
+	status, _ = get(open)
+	assert.Equal(t, http.StatusForbidden, status, "on the connection that was open before")
+	_, err := client(d.tls.Certificates).Get(srv.URL) //nolint:noctx,bodyclose // it must fail
+	require.Error(t, err, "a new connection is refused in the handshake")
+}
