@@ -10,7 +10,7 @@ import (
 const (
 	runtimeKey = "runtime"
 	lite       = "aws_nucleus_lite"
-	maxPattern = 256
+	maxPattern = 256 // characters of a regex, and bytes that one is applied to
 )
 
 // IsLite reports whether attrs, as a device describes itself, are those of the
@@ -52,7 +52,10 @@ func (p Platform) claims(attrs map[string]string) bool {
 		if err != nil {
 			return false
 		}
-		if pattern != nil && !pattern.MatchString(have) || pattern == nil && have != want {
+		if pattern == nil && have != want {
+			return false
+		}
+		if pattern != nil && (len(have) > maxPattern || !pattern.MatchString(have)) {
 			return false
 		}
 	}

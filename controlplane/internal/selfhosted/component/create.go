@@ -186,7 +186,7 @@ func (s *Service) adopt(ctx context.Context, a recipe.Artifact) (art Artifact, w
 	}
 	sum := h.Sum(nil)
 	art = Artifact{
-		Name: hex.EncodeToString(sum[:4]) + "/" + a.File(), URI: a.URI, Key: key, Size: n,
+		Name: hex.EncodeToString(sum[:8]) + "/" + a.File(), URI: a.URI, Key: key, Size: n,
 		SHA256: hex.EncodeToString(sum), Digest: base64.StdEncoding.EncodeToString(sum), Uploaded: true, External: true,
 	}
 	switch {
