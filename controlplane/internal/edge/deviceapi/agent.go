@@ -1,0 +1,74 @@
+package deviceapi
+
+import (
+	"net/http"
+
+	"github.com/ggfleet/ggfleet/controlplane/internal/object"
+	"github.com/ggfleet/ggfleet/shared/fault"
+	"github.com/ggfleet/ggfleet/shared/protocol"
+)
+
+func (a *API) enroll(w http.ResponseWriter, r *http.Request) error {
+	select {
+	case a.enrolling <- struct{}{}:
+		defer func() { <-a.enrolling }()
+	default:
+		return fault.New(fault.Exhausted, "too many enrolments at once; try again")
+	}
+	var in protocol.EnrollRequest
+	if err := decode(r, &in); err != nil {
+		return err
+	}
+	out, err := a.cfg.Agents.Enroll(r.Context(), in)
+	if err != nil {
+		return err
+	}
+	return answer(w, out)
+}
+
+func (a *API) assignment(w http.ResponseWriter, r *http.Request, core string) error {
+	out, err := a.cfg.Agents.Assignment(r.Context(), core)
+	if err != nil {
+		return err
+	}
+	return answer(w, out)
+}
+
+func (a *API) certificate(w http.ResponseWriter, r *http.Request, core string) error {
+	var in protocol.CSRRequest
+	if err := decode(r, &in); err != nil {
+		return err
+	}
+	out, err := a.cfg.Agents.Certificate(r.Context(), core, in.CSR)
+	if err != nil {
+		return err
+	}
+	return answer(w, out)
+}
+
+func (a *API) certs(w http.ResponseWriter, r *http.Request, core string) error {
+	f, info, err := a.cfg.Agents.Certs(r.Context(), core)
+	return send(w, r, "application/zip", f, info, err)
+}
+
+func (a *API) config(w http.ResponseWriter, r *http.Request, core string) error {
+	f, info, err := a.cfg.Agents.Config(r.Context(), core)
+	return send(w, r, "application/yaml", f, info, err)
+}
+
+func (a *API) distribution(w http.ResponseWriter, r *http.Request, _ string) error {
+	f, info, err := a.cfg.Agents.Distribution(r.Context(), r.PathValue("digest"))
+	return send(w, r, "application/octet-stream", f, info, err)
+}
+
+// send answers with an object, ranges included, and closes it.
+func send(w http.ResponseWriter, r *http.Request, contentType string, f object.Reader, info object.Info, err error) error {
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Cache-Control", "no-store")
+	http.ServeContent(w, r, "", info.ModTime, f)
+	return nil
+}

@@ -1,0 +1,215 @@
+package deviceapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/ggfleet/ggfleet/controlplane/internal/edge/problem"
+	"github.com/ggfleet/ggfleet/controlplane/internal/object"
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/component"
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/gateway"
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/iot"
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/policy"
+	"github.com/ggfleet/ggfleet/shared/fault"
+	"github.com/ggfleet/ggfleet/shared/logx"
+	"github.com/ggfleet/ggfleet/shared/names"
+	"github.com/ggfleet/ggfleet/shared/protocol"
+)
+
+// Components resolves components and finds their artifacts.
+type Components interface {
+	Resolve(ctx context.Context, candidates []component.Candidate, platform component.Platform) ([]component.Resolved, error)
+	Locate(ctx context.Context, arn, artifact string) (component.Artifact, error)
+}
+
+// Cores tells which groups a core is in and what runtime it has.
+type Cores interface {
+	GroupsOf(ctx context.Context, thing string) ([]string, error)
+	IsLite(ctx context.Context, thing string) (lite, ok bool, err error)
+}
+
+// RoleAliases finds role aliases.
+type RoleAliases interface {
+	RoleAlias(ctx context.Context, name string) (iot.RoleAlias, error)
+}
+
+// URLs makes download URLs for artifacts.
+type URLs interface {
+	URL(key, digest, file string) (string, error)
+}
+
+// Agents serves ggfleet's own agent.
+type Agents interface {
+	Enroll(ctx context.Context, r protocol.EnrollRequest) (protocol.EnrollResponse, error)
+	Assignment(ctx context.Context, core string) (protocol.CoreAssignment, error)
+	Certificate(ctx context.Context, core, csr string) (protocol.CSRResponse, error)
+	Certs(ctx context.Context, core string) (object.Reader, object.Info, error)
+	Config(ctx context.Context, core string) (object.Reader, object.Info, error)
+	Distribution(ctx context.Context, digest string) (object.Reader, object.Info, error)
+}
+
+// Config is what New needs. All but Log and Now are required.
+type Config struct {
+	Identities  gateway.Identities
+	Components  Components
+	Cores       Cores
+	RoleAliases RoleAliases
+	URLs        URLs
+	Agents      Agents
+	Realm       names.Realm
+	// AgentAttribute is the attribute of an agent's thing that names its core.
+	AgentAttribute string
+
+	Log *slog.Logger
+	Now func() time.Time
+}
+
+// API answers devices.
+type API struct {
+	cfg Config
+	log *slog.Logger
+	now func() time.Time
+	// enrolling bounds the enrolments under way: they come without a certificate.
+	enrolling chan struct{}
+}
+
+// maxBody bounds the body of a request; the largest is a CSR in JSON.
+const maxBody = 64 << 10
+
+// maxEnrolling is how many enrolments run at once.
+const maxEnrolling = 64
+
+// New checks cfg and returns the handler of the device HTTPS listener.
+func New(cfg Config) (http.Handler, error) {
+	if cfg.Identities == nil || cfg.Components == nil || cfg.Cores == nil || cfg.RoleAliases == nil || cfg.URLs == nil || cfg.Agents == nil || cfg.AgentAttribute == "" {
+		return nil, errors.New("deviceapi: Identities, Components, Cores, RoleAliases, URLs, Agents and AgentAttribute are required")
+	}
+	a := &API{cfg: cfg, log: cfg.Log, now: cfg.Now, enrolling: make(chan struct{}, maxEnrolling)}
+	if a.log == nil {
+		a.log = logx.Discard()
+	}
+	if a.now == nil {
+		a.now = time.Now
+	}
+	device := http.NewServeMux()
+	device.Handle("POST /greengrass/v2/resolveComponentCandidates", a.greengrass(a.resolve))
+	device.Handle("GET /greengrass/v2/components/{arn}/artifacts/{name...}", a.greengrass(a.artifact))
+	device.Handle("GET /greengrass/v2/coreDevices/{thing}/thingGroups", a.greengrass(a.thingGroups))
+	device.Handle("GET /role-aliases/{alias}/credentials", a.greengrass(a.credentials))
+	device.Handle("GET "+protocol.PathAgentCore, a.agent(a.assignment))
+	device.Handle("POST "+protocol.PathCoreCertificate, a.agent(a.certificate))
+	device.Handle("GET "+protocol.PathCoreCerts, a.agent(a.certs))
+	device.Handle("GET "+protocol.PathCoreConfig, a.agent(a.config))
+	device.Handle("GET "+protocol.PathDistributions+"{digest}", a.agent(a.distribution))
+	device.Handle("/", a.greengrass(func(http.ResponseWriter, *http.Request, gateway.Identity) error {
+		return fault.New(fault.NotFound, "no operation of the device API has this method and path")
+	}))
+
+	all := http.NewServeMux()
+	all.Handle("POST "+protocol.PathEnroll, a.open(a.enroll))
+	all.Handle("/", gateway.AdmitHTTP(cfg.Identities, a.log)(device))
+	return http.MaxBytesHandler(all, maxBody), nil
+}
+
+type handler func(w http.ResponseWriter, r *http.Request, id gateway.Identity) error
+
+// greengrass answers a nucleus: errors in the form of restJson1, with the typed
+// header that classic's SDK needs (nucleus-contract §4.1).
+func (a *API) greengrass(h handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id, _ := gateway.FromContext(r.Context())
+		if err := h(w, r, id); err != nil {
+			a.refuse(w, r, id, err)
+		}
+	})
+}
+
+// agent answers ggfleet's agent for its own core and nobody else's.
+func (a *API) agent(h func(w http.ResponseWriter, r *http.Request, core string) error) http.Handler {
+	return a.greengrass(func(w http.ResponseWriter, r *http.Request, id gateway.Identity) error {
+		core := id.Attributes[a.cfg.AgentAttribute]
+		if core == "" || id.Thing != protocol.AgentThing(core) {
+			return fault.New(fault.Denied, "the client certificate is not an agent's")
+		}
+		return h(w, r, core)
+	})
+}
+
+func (a *API) open(h func(w http.ResponseWriter, r *http.Request) error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := h(w, r); err != nil {
+			a.refuse(w, r, gateway.Identity{}, err)
+		}
+	})
+}
+
+// refuse answers with the status of the error's kind in the form of restJson1.
+func (a *API) refuse(w http.ResponseWriter, r *http.Request, id gateway.Identity, err error) {
+	p := problem.Of(err)
+	p.Log(r.Context(), a.log, err, slog.String("path", r.URL.Path), slog.String(logx.Thing, id.Thing), slog.String(logx.Address, r.RemoteAddr))
+	p.Headers(w.Header())
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Amzn-Errortype", exception(p.Status))
+	w.WriteHeader(p.Status)
+	body := map[string]string{"message": p.Message}
+	if p.Status == http.StatusNotFound {
+		body["resourceId"], body["resourceType"] = r.PathValue("arn"), "component"
+	}
+	_ = json.NewEncoder(w).Encode(body) // the device may be gone
+}
+
+func exception(status int) string {
+	switch status {
+	case http.StatusBadRequest, http.StatusRequestEntityTooLarge:
+		return "ValidationException"
+	case http.StatusForbidden, http.StatusUnauthorized:
+		return "AccessDeniedException"
+	case http.StatusNotFound:
+		return "ResourceNotFoundException"
+	case http.StatusConflict:
+		return "ConflictException"
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		return "ThrottlingException"
+	}
+	return "InternalServerException"
+}
+
+// allowed asks the certificate's policies.
+func (a *API) allowed(r *http.Request, id gateway.Identity, action, resource string) error {
+	v := policy.Vars{CertificateID: id.CertificateID, Certificate: r.TLS.PeerCertificates[0]}
+	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+		v.SourceIP, _ = netip.ParseAddr(host) // the zero address matches no condition
+	}
+	if policy.Decide(id.Policies, policy.Request{Action: action, Resource: resource, Vars: &v}) {
+		return nil
+	}
+	return fault.New(fault.Denied, "the policies of certificate %s do not allow %s on %s", id.CertificateID, action, resource)
+}
+
+func answer(w http.ResponseWriter, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode answer: %w", err)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", fmt.Sprint(len(b)))
+	_, _ = w.Write(b) // the device may be gone
+	return nil
+}
+
+func decode(r *http.Request, v any) error {
+	if err := json.NewDecoder(r.Body).Decode(v); err != nil {
+		if _, big := errors.AsType[*http.MaxBytesError](err); big {
+			return err
+		}
+		return fault.New(fault.Invalid, "the body is not the JSON expected: %v", err)
+	}
+	return nil
+}

@@ -1,0 +1,175 @@
+package selfhosted
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/gateway"
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/greengrass"
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/iot"
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/jobs"
+	"github.com/ggfleet/ggfleet/shared/fault"
+	"github.com/ggfleet/ggfleet/shared/logx"
+	"github.com/ggfleet/ggfleet/shared/protocol"
+)
+
+// Identities is the registry as the gateway asks it.
+type Identities struct{ Registry *iot.Registry }
+
+// Identify implements gateway.Identities.
+func (i Identities) Identify(ctx context.Context, leaf *x509.Certificate) (gateway.Identity, error) {
+	id, err := i.Registry.Identify(ctx, leaf)
+	return gateway.Identity{
+		CertificateID: id.CertificateID, Thing: id.Thing, ThingType: id.ThingType, Attributes: id.Attributes, Policies: id.Policies,
+	}, err
+}
+
+// Watch implements gateway.Changes.
+func (i Identities) Watch(ctx context.Context, notify func(certificateIDs ...string)) error {
+	return i.Registry.Changes(ctx, func(c iot.Change) {
+		if c.All {
+			notify()
+		} else {
+			notify(c.Certificate)
+		}
+	})
+}
+
+// Devices answers devices over MQTT: the services behind reserved topics, and
+// who is connected. Make it with NewDevices, give it to the gateway, and then
+// the gateway to Attach.
+type Devices struct {
+	greengrass *greengrass.Service
+	announcer  *jobs.Announcer
+	log        *slog.Logger
+
+	mu       sync.Mutex // guards presence and gateway
+	presence map[string]seen
+	gateway  *gateway.Gateway
+}
+
+type seen struct {
+	sessions int
+	at       time.Time
+}
+
+// NewDevices returns Devices without gateway: nobody is connected.
+func NewDevices(j *jobs.Service, g *greengrass.Service, log *slog.Logger) *Devices {
+	d := &Devices{greengrass: g, log: log, presence: map[string]seen{}}
+	d.announcer = jobs.NewAnnouncer(j, d)
+	return d
+}
+
+// Attach hands over the gateway that the devices connect to.
+func (d *Devices) Attach(g *gateway.Gateway) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.gateway = g
+}
+
+// Run tells connected devices of new jobs until ctx is done.
+func (d *Devices) Run(ctx context.Context) error { return d.announcer.Run(ctx) }
+
+// Events is what the gateway tells. published sees the plain topics.
+func (d *Devices) Events(published func(gateway.Session, string, []byte)) gateway.Events {
+	return gateway.Events{
+		Connected:    func(s gateway.Session, at time.Time) { d.count(s.Identity.Thing, 1, at) },
+		Disconnected: func(s gateway.Session, _ string, at time.Time) { d.count(s.Identity.Thing, -1, at) },
+		Published:    published,
+		TooLarge: func(s gateway.Session, m gateway.Message, limit int) {
+			// The callback must not block, and ending the execution waits for a commit.
+			go d.announcer.TooLarge(context.Background(), s.Identity.Thing, jobs.Message{Topic: m.Topic, Payload: m.Payload, Job: m.Ref}, limit)
+		},
+	}
+}
+
+func (d *Devices) count(thing string, n int, at time.Time) {
+	if thing == "" {
+		return
+	}
+	d.mu.Lock()
+	p := d.presence[thing]
+	p.sessions, p.at = max(p.sessions+n, 0), at
+	d.presence[thing] = p
+	d.mu.Unlock()
+	if p.sessions == 0 {
+		d.announcer.Gone(thing)
+	}
+}
+
+// Presence implements Presence.
+func (d *Devices) Presence(thing string) (bool, time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p := d.presence[thing]
+	if p.sessions > 0 {
+		return true, time.Now().UTC() // a live session is a sign of life
+	}
+	return false, p.at
+}
+
+// Connected implements jobs.Devices.
+func (d *Devices) Connected(thing string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.presence[thing].sessions > 0
+}
+
+// Notify implements jobs.Devices.
+func (d *Devices) Notify(thing string, m jobs.Message) int {
+	d.mu.Lock()
+	g := d.gateway
+	d.mu.Unlock()
+	if g == nil {
+		return 0
+	}
+	r := g.Push(thing, gateway.Message{Topic: m.Topic, Payload: m.Payload, Ref: m.Job})
+	if r.TooLarge > 0 {
+		return r.Limit
+	}
+	return 0
+}
+
+// Serve implements gateway.Reserved.
+func (d *Devices) Serve(ctx context.Context, s gateway.Session, topic string, payload []byte) ([]gateway.Message, error) {
+	thing := s.Identity.Thing
+	rest, mine := strings.CutPrefix(topic, protocol.ThingPrefix(thing))
+	if thing == "" || !mine {
+		return nil, fault.New(fault.NotFound, "no service owns topic %s", topic)
+	}
+	switch {
+	case strings.HasPrefix(rest, "jobs/"):
+		return d.serveJobs(ctx, thing, topic, payload)
+	case rest == "greengrassv2/health/json":
+		return nil, d.report(ctx, thing, payload)
+	case rest == "greengrass/health/json":
+		return nil, nil // classic's own telemetry: read nowhere yet (nucleus-contract §2.5)
+	}
+	return nil, fault.New(fault.NotFound, "no service owns topic %s", topic)
+}
+
+func (d *Devices) serveJobs(ctx context.Context, thing, topic string, payload []byte) ([]gateway.Message, error) {
+	answers, err := d.announcer.Serve(ctx, thing, topic, payload)
+	out := make([]gateway.Message, len(answers))
+	for i, m := range answers {
+		// AWS answers the requesting client also without a subscription (iot-api §19).
+		out[i] = gateway.Message{Topic: m.Topic, Payload: m.Payload, Push: !m.Notice, Notice: m.Notice, Ref: m.Job}
+	}
+	return out, err
+}
+
+// report takes a fleet status. One that cannot be read is logged and dropped:
+// the device would only send it again.
+func (d *Devices) report(ctx context.Context, thing string, payload []byte) error {
+	err := d.greengrass.Report(ctx, thing, payload)
+	if errors.Is(err, fault.Invalid) || errors.Is(err, fault.TooLarge) {
+		d.log.WarnContext(ctx, "fleet status refused", logx.Thing, thing, logx.Err, err)
+		return nil
+	}
+	return err
+}
