@@ -17,9 +17,9 @@ import (
 const (
 	maxCandidates   = 100
 	maxRequirements = 200
-	// maxLiteAnswer is the largest answer that lite reads, less what surrounds
+	// maxLiteAnswer is the largest answer that lite reads, less the most that surrounds
 	// the recipe in it.
-	maxLiteAnswer = 16384 - 512
+	maxLiteAnswer = 16384 - 768
 )
 
 // Candidate is a component that a core asks a version for.
