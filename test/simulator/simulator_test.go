@@ -188,7 +188,7 @@ func TestLiteDeploysAnArtifactAndReportsIt(t *testing.T) {
 		"GET /greengrass/v2/components/arn:aws:greengrass:us-east-1:123456789012:components:com.example.Tool:versions:1.2.0/artifacts/9c/tool.sh",
 	}, cloud.Requests())
 	assert.Equal(t, []string{e.Job + " IN_PROGRESS", e.Job + " SUCCEEDED"}, cloud.Updates("core-1"))
-	s := r.status(t, ofDeployment(e.Job))
+	s := r.status(t, ofDeployment(e.Deployment))
 	assert.Equal(t, protocol.TriggerThingGroupDeployment, s.Trigger)
 	assert.Equal(t, "SUCCESSFUL", s.Deployment.StatusDetails.DetailedStatus)
 	arn := []string{standin.Realm.Configuration(names.TargetThing, "core-1", 1)}
@@ -229,7 +229,7 @@ func TestLiteFailsWhatTheRuntimeFails(t *testing.T) {
 			e := r.deploy(t, 1, doc)
 			require.Equal(t, "FAILED", e.Detail)
 			require.ErrorContains(t, e.Err, tc.want)
-			s := r.status(t, ofDeployment(e.Job))
+			s := r.status(t, ofDeployment(e.Deployment))
 			assert.Equal(t, "FAILED_ROLLBACK_NOT_REQUESTED", s.Deployment.StatusDetails.DetailedStatus)
 			assert.Equal(t, protocol.Healthy, s.OverallDeviceStatus)
 			assert.Empty(t, r.Components())
@@ -244,13 +244,13 @@ func TestLiteReportsAComponentThatDies(t *testing.T) {
 	r := newRig(t, cloud, "core-1", func(c *simulator.Config) { c.Fail = map[string]simulator.Failure{"bad": simulator.FailDies} }).start(t)
 	e := r.deploy(t, 1, protocol.DeploymentDocument{Components: roots("good", "1.0.0", "bad", "1.0.0")})
 	require.Equal(t, "FAILED", e.Detail)
-	s := r.status(t, ofDeployment(e.Job))
+	s := r.status(t, ofDeployment(e.Deployment))
 	assert.Equal(t, protocol.Unhealthy, s.OverallDeviceStatus)
 	assert.Equal(t, "FAILED_ROLLBACK_NOT_REQUESTED", s.Deployment.StatusDetails.DetailedStatus)
 	assert.Contains(t, r.Components(), protocol.LocalComponent{Name: "bad", Version: "1.0.0", State: "BROKEN"})
 
 	e = r.deploy(t, 2, protocol.DeploymentDocument{Components: roots("good", "1.0.0")})
-	s = r.status(t, ofDeployment(e.Job))
+	s = r.status(t, ofDeployment(e.Deployment))
 	assert.Equal(t, protocol.Healthy, s.OverallDeviceStatus)
 	last := s.Components[len(s.Components)-1]
 	assert.Equal(t, protocol.ComponentStatus{ComponentName: "bad", FleetConfigARNs: []string{}, IsRoot: true, Status: "UNINSTALLED"}, last)
@@ -377,7 +377,7 @@ func TestAResultIsSentAgainAfterARestart(t *testing.T) {
 	again.start(t)
 	assert.Equal(t, id, again.await(t, simulator.EventReported, 1).Job, "refused as ended, and so settled")
 	assert.Equal(t, id2, again.await(t, simulator.EventReported, 2).Job)
-	s := again.status(t, ofDeployment(id2))
+	s := again.status(t, ofDeployment("deployment-of-"+id2))
 	assert.Greater(t, s.SequenceNumber, int64(2), "the sequence goes on after a restart")
 	assert.FileExists(t, dir+"/state/ready")
 	assert.FileExists(t, dir+"/config/effectiveConfig.yaml")

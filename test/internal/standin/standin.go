@@ -165,7 +165,7 @@ func (c *Cloud) Deploy(kind names.TargetKind, target string, doc protocol.Deploy
 	c.lastJob++
 	id := "job-" + strconv.FormatInt(c.lastJob, 10)
 	c.revision[string(kind)+target]++
-	doc.DeploymentID = id
+	doc.DeploymentID = "deployment-of-" + id
 	doc.ConfigurationARN = Realm.Configuration(kind, target, c.revision[string(kind)+target])
 	if doc.CreationTimestamp == 0 {
 		doc.CreationTimestamp = c.lastJob * 1000
