@@ -6,10 +6,11 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/ggfleet/ggfleet/controlplane/internal/s3store"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/shared/logx"
-	"github.com/stretchr/testify/require"
 )
 
 // BenchmarkPut puts objects of the size of a core's certs.zip, each in a folder

@@ -35,6 +35,8 @@ type EmbeddedConfig struct {
 	// power cut loses the last ones.
 	NoFsync bool
 	Log     *slog.Logger // nil: discarded
+
+	noAttributes bool // of tests: as if the file system kept no attributes
 }
 
 // Limits of the embedded server. Requests beyond them are answered SlowDown.
@@ -66,6 +68,8 @@ type Embedded struct {
 // It changes the working directory of the whole process to the object folder,
 // because the server opens objects by relative paths, and leaves it there: call
 // it after every relative path was made absolute, and never use one afterwards.
+// The caller holds the lock of the data directory: the socket of another server
+// on the same folder would be replaced.
 func StartEmbedded(cfg EmbeddedConfig) (*Embedded, error) {
 	if cfg.RootKey == "" || cfg.RootSecret.Reveal() == "" || cfg.Region == "" || cfg.Dir == "" {
 		return nil, errors.New("embedded s3: directory, region, root key and root secret are required")
@@ -84,7 +88,7 @@ func StartEmbedded(cfg EmbeddedConfig) (*Embedded, error) {
 		region: cfg.Region, rootKey: cfg.RootKey, rootSecret: cfg.RootSecret,
 		log: cfg.Log, done: make(chan struct{}),
 	}
-	be, err := openBackend(dir, !cfg.NoFsync, cfg.Log)
+	be, err := openBackend(dir, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("embedded s3 in %s: %w", dir, err)
 	}
@@ -191,29 +195,30 @@ func (e *Embedded) removeSocket() {
 }
 
 // openBackend makes the folders below dir and opens the objects in them.
-func openBackend(dir string, fsync bool, log *slog.Logger) (*durable, error) {
+func openBackend(dir string, cfg EmbeddedConfig) (*durable, error) {
 	objects := filepath.Join(dir, "objects")
 	for _, d := range []string{dir, objects} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return nil, err
 		}
 	}
-	d := &durable{root: objects, fsync: fsync}
+	d := &durable{root: objects, fsync: !cfg.NoFsync}
 	opts := posix.PosixOpts{ForceNoObjLockFile: true} // no other process writes here
 	opts.SetNewDirPerm(0o700)
 	opts.SetNewFilePerm(0o600)
 
 	var storer meta.MetadataStorer = meta.XattrMeta{}
-	if err := (meta.XattrMeta{}).Test(objects); err != nil {
-		side := filepath.Join(dir, "metadata") // a file system without user attributes
-		if err := os.MkdirAll(side, 0o700); err != nil {
-			return nil, err
+	if cfg.noAttributes || (meta.XattrMeta{}).Test(objects) != nil {
+		side := filepath.Join(dir, "metadata")
+		err := os.MkdirAll(side, 0o700)
+		if err == nil {
+			storer, err = meta.NewSideCar(side)
 		}
-		if storer, err = meta.NewSideCar(side); err != nil {
+		if err != nil {
 			return nil, err
 		}
 		opts.SideCarDir, d.sidecar = side, side
-		log.Info("file system keeps no user attributes, metadata lies in files", "dir", side)
+		cfg.Log.Info("file system keeps no user attributes, metadata lies in files", "dir", side)
 	}
 	p, err := posix.New(objects, storer, opts)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/minio/minio-go/v7"
@@ -26,6 +27,11 @@ import (
 
 func TestEmbeddedKeepsTheContract(t *testing.T) {
 	s := bucketOf(t, startEmbedded(t), "artifacts")
+	objecttest.Run(t, func(*testing.T) object.Store { return s })
+}
+
+func TestAFileSystemWithoutAttributesKeepsTheContract(t *testing.T) {
+	s := bucketOf(t, startEmbedded(t, s3store.WithoutAttributes), "artifacts")
 	objecttest.Run(t, func(*testing.T) object.Store { return s })
 }
 
@@ -78,6 +84,47 @@ func TestAReplacedObjectIsNotMixed(t *testing.T) {
 	require.NoError(t, err)
 	_, err = io.ReadAll(r)
 	require.Error(t, err)
+}
+
+// counting counts the requests that a store sends.
+type counting struct {
+	http.RoundTripper
+	n atomic.Int64
+}
+
+func (c *counting) RoundTrip(r *http.Request) (*http.Response, error) {
+	c.n.Add(1)
+	return c.RoundTripper.RoundTrip(r)
+}
+
+func TestNoRequestIsSentInVain(t *testing.T) {
+	cfg := s3test.Start(t).Config("artifacts")
+	count := &counting{RoundTripper: s3store.NewTransport()}
+	cfg.Transport = count
+	s, err := s3store.New(cfg)
+	require.NoError(t, err)
+	require.Zero(t, count.n.Load(), "New sends nothing")
+	require.NoError(t, s.EnsureBucket(t.Context()))
+	sent := func(what string, f func()) {
+		before := count.n.Load()
+		f()
+		assert.EqualValues(t, 1, count.n.Load()-before, what)
+	}
+	sent("put", func() {
+		require.NoError(t, s.Put(t.Context(), state.PutCerts, "k", strings.NewReader("0123456789"), 10, ""))
+	})
+	sent("a download by net/http, which seeks to the end and back for the size", func() {
+		r, info, err := s.Open(t.Context(), "k")
+		require.NoError(t, err)
+		w := httptest.NewRecorder()
+		w.Header().Set("Content-Type", "text/plain") // else net/http reads the start to guess it
+		http.ServeContent(w, httptest.NewRequest(http.MethodGet, "/k", nil), "k", info.ModTime, r)
+		require.NoError(t, r.Close())
+		assert.Equal(t, "0123456789", w.Body.String())
+	})
+	sent("stat", func() { _, err = s.Stat(t.Context(), "k"); require.NoError(t, err) })
+	sent("list", func() { _, err = s.List(t.Context(), "k", "", 10); require.NoError(t, err) })
+	sent("delete", func() { require.NoError(t, s.Delete(t.Context(), "k")) })
 }
 
 // answer is an S3 that answers every request alike.
