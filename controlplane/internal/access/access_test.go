@@ -3,7 +3,6 @@ package access_test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -17,38 +16,18 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/access"
+	"github.com/ggfleet/ggfleet/controlplane/internal/seal"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state/memory"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/logx"
 )
 
-// sealer is no encryption, but it notices a wrong context and hides the text.
-type sealer struct{}
-
-func (sealer) Seal(ctx string, plain []byte) ([]byte, error) {
-	return append([]byte(ctx+"|"), flip(plain)...), nil
-}
-
-func (sealer) Open(ctx string, sealed []byte) ([]byte, error) {
-	rest, ok := bytes.CutPrefix(sealed, []byte(ctx+"|"))
-	if !ok {
-		return nil, errors.New("sealed for something else")
-	}
-	return flip(rest), nil
-}
-
-func flip(b []byte) []byte {
-	out := make([]byte, len(b))
-	for i := range b {
-		out[i] = b[i] ^ 0xff
-	}
-	return out
-}
-
 func newKeys(t *testing.T, s state.Store) *access.Keys {
 	t.Helper()
-	k, err := access.NewKeys(access.KeysConfig{Store: s, Sealer: sealer{}})
+	sealer, err := seal.New(bytes.Repeat([]byte{7}, 32))
+	require.NoError(t, err)
+	k, err := access.NewKeys(access.KeysConfig{Store: s, Sealer: sealer})
 	require.NoError(t, err)
 	return k
 }
