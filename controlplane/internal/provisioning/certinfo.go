@@ -1,0 +1,167 @@
+package provisioning
+
+import (
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"encoding/json"
+	"math"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"github.com/ggfleet/ggfleet/shared/fault"
+)
+
+// Bounds of certInfo.daysExpiry.
+const (
+	DefaultDays = 365
+	MaxDays     = 36500
+)
+
+// CDFParameters is what of cdfProvisioningParameters this server uses
+// (cdf-services §4.5).
+type CDFParameters struct {
+	CAID    string // empty: the server's own CA
+	Subject pkix.Name
+	Days    int  // validity of the certificate
+	hasInfo bool // certInfo was there and not empty
+}
+
+// NotAfter is the end of a certificate made at now.
+func (c CDFParameters) NotAfter(now time.Time) time.Time { return now.AddDate(0, 0, c.Days) }
+
+// ForCreate returns what is missing for a certificate made by the server: certInfo
+// is required there.
+func (c CDFParameters) ForCreate() error {
+	if !c.hasInfo {
+		return fault.Field("certInfo", `is missing; the template makes a certificate, which needs at least {"country": "US"}`)
+	}
+	return nil
+}
+
+// infoField is a text of certInfo: its longest length (RFC 5280 upper bounds) and
+// where it goes.
+type infoField struct {
+	max int
+	set func(*pkix.Name, string)
+}
+
+var infoFields = map[string]infoField{
+	"commonName":         {64, func(n *pkix.Name, s string) { n.CommonName = s }},
+	"organization":       {64, func(n *pkix.Name, s string) { n.Organization = []string{s} }},
+	"organizationalUnit": {64, func(n *pkix.Name, s string) { n.OrganizationalUnit = []string{s} }},
+	"locality":           {128, func(n *pkix.Name, s string) { n.Locality = []string{s} }},
+	"stateName":          {128, func(n *pkix.Name, s string) { n.Province = []string{s} }},
+	"country":            {2, func(n *pkix.Name, s string) { n.Country = []string{s} }},
+	"emailAddress":       {255, setEmail},
+}
+
+// otherMembers belong to options of the CDF section that Bind refuses; they are
+// accepted because they do no harm. The misspelt ones are the original's.
+var otherMembers = map[string]bool{
+	"certificatePem": true, "certificateStatus": true, "csr": true,
+	"acmpcaCaArn": true, "acmpcaCaAlias": true, "amcpcaCaArn": true, "amcpcaCaAlias": true,
+	"awsiotCaArn": true, "awsiotCaAlias": true,
+}
+
+// ParseCDFParameters reads cdfProvisioningParameters; nothing or null gives the
+// defaults. Errors name the member relative to it (certInfo.country).
+func ParseCDFParameters(raw []byte) (CDFParameters, error) {
+	c := CDFParameters{Days: DefaultDays}
+	if len(raw) == 0 || string(raw) == "null" {
+		return c, nil
+	}
+	n, err := document("the value", raw)
+	if err != nil {
+		return c, fault.Field("cdfProvisioningParameters", "%s", err)
+	}
+	list, err := n.members()
+	if err != nil {
+		return c, err
+	}
+	for _, m := range list {
+		switch {
+		case m.name == "certInfo":
+			err = c.info(m.node)
+		case m.name == "caId":
+			if c.CAID, err = m.str(); err == nil && utf8.RuneCountInString(c.CAID) > 128 {
+				err = m.fail("has more than 128 characters")
+			}
+		case otherMembers[m.name]:
+			_, err = m.str()
+		default:
+			err = m.fail("is not known")
+		}
+		if err != nil {
+			return c, err
+		}
+	}
+	return c, nil
+}
+
+func (c *CDFParameters) info(n node) error {
+	list, err := n.members()
+	if err != nil {
+		return err
+	}
+	for _, m := range list {
+		if m.name == "daysExpiry" {
+			if c.Days, err = days(m.node); err != nil {
+				return err
+			}
+			continue
+		}
+		f, ok := infoFields[m.name]
+		if !ok {
+			return m.fail("is not known")
+		}
+		s, err := m.str()
+		if err != nil {
+			return err
+		}
+		if err := checkInfo(m, s, f.max); err != nil {
+			return err
+		}
+		if s != "" {
+			f.set(&c.Subject, s)
+		}
+	}
+	c.hasInfo = len(list) > 0
+	return nil
+}
+
+func checkInfo(m member, s string, limit int) error {
+	for _, r := range s {
+		if r < 0x20 || r == 0x7f {
+			return m.fail("must not have control characters")
+		}
+	}
+	switch {
+	case m.name == "country":
+		letter := func(b byte) bool { return 'A' <= b && b <= 'Z' || 'a' <= b && b <= 'z' }
+		if len(s) != 2 || !letter(s[0]) || !letter(s[1]) {
+			return m.fail("%.20q is not a country code of two letters", s)
+		}
+	case utf8.RuneCountInString(s) > limit:
+		return m.fail("has more than %d characters", limit)
+	case m.name == "emailAddress" && len(s) != utf8.RuneCountInString(s):
+		return m.fail("must be ASCII")
+	}
+	return nil
+}
+
+func days(n node) (int, error) {
+	var f float64
+	if n.is('"') || json.Unmarshal(n.raw, &f) != nil || f != math.Trunc(f) || f < 1 || f > MaxDays {
+		return 0, n.fail("must be a whole number of days from 1 to %s", strconv.Itoa(MaxDays))
+	}
+	return int(f), nil
+}
+
+// setEmail adds the e-mail attribute of PKCS#9, an IA5String.
+func setEmail(n *pkix.Name, s string) {
+	n.ExtraNames = append(n.ExtraNames, pkix.AttributeTypeAndValue{
+		Type:  asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 1},
+		Value: asn1.RawValue{Tag: asn1.TagIA5String, Class: asn1.ClassUniversal, Bytes: []byte(s)},
+	})
+}

@@ -1,0 +1,73 @@
+package provisioning_test
+
+import (
+	"encoding/asn1"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ggfleet/ggfleet/controlplane/internal/provisioning"
+	"github.com/ggfleet/ggfleet/shared/fault"
+)
+
+func TestCertInfoBecomesASubject(t *testing.T) {
+	c, err := provisioning.ParseCDFParameters([]byte(`{"caId":"abc","certInfo":{"commonName":"gw","organization":"Acme","organizationalUnit":"R&D","locality":"Oslo","stateName":"Oslo","country":"NO","emailAddress":"a@b.no","daysExpiry":10}}`))
+	require.NoError(t, err)
+	require.NoError(t, c.ForCreate())
+	assert.Equal(t, "abc", c.CAID)
+	assert.Equal(t, "CN=gw,OU=R&D,O=Acme,L=Oslo,ST=Oslo,C=NO", strings.ReplaceAll(withoutEmail(c.Subject.String()), `\&`, "&"))
+	_, err = asn1.Marshal(c.Subject.ToRDNSequence())
+	require.NoError(t, err)
+	at := time.Date(2024, 5, 1, 0, 0, 0, 0, time.UTC)
+	assert.Equal(t, at.AddDate(0, 0, 10), c.NotAfter(at))
+}
+
+// withoutEmail cuts the attribute that Go prints as hexadecimal.
+func withoutEmail(s string) string { return s[strings.Index(s, "CN="):] }
+
+func TestCertInfoMayBeAbsentUntilACertificateIsMade(t *testing.T) {
+	for _, raw := range []string{"", "null", "{}", `{"certInfo":{}}`} {
+		c, err := provisioning.ParseCDFParameters([]byte(raw))
+		require.NoError(t, err)
+		assert.Equal(t, 365, c.Days)
+		assert.Equal(t, "certInfo", fault.FieldOf(c.ForCreate()))
+	}
+}
+
+func TestCertInfoNamesWhatIsWrong(t *testing.T) {
+	for name, tc := range map[string]struct{ raw, field string }{
+		"country of three letters": {`{"certInfo":{"country":"USA"}}`, "certInfo.country"},
+		"empty country":            {`{"certInfo":{"country":""}}`, "certInfo.country"},
+		"country in digits":        {`{"certInfo":{"country":"12"}}`, "certInfo.country"},
+		"no days":                  {`{"certInfo":{"daysExpiry":0}}`, "certInfo.daysExpiry"},
+		"too many days":            {`{"certInfo":{"daysExpiry":36501}}`, "certInfo.daysExpiry"},
+		"half a day":               {`{"certInfo":{"daysExpiry":1.5}}`, "certInfo.daysExpiry"},
+		"days as text":             {`{"certInfo":{"daysExpiry":"365"}}`, "certInfo.daysExpiry"},
+		"null days":                {`{"certInfo":{"daysExpiry":null}}`, "certInfo.daysExpiry"},
+		"long organization":        {`{"certInfo":{"organization":"` + strings.Repeat("x", 65) + `"}}`, "certInfo.organization"},
+		"line break":               {`{"certInfo":{"locality":"a\nb"}}`, "certInfo.locality"},
+		"unknown member":           {`{"certInfo":{"shoe":"9"}}`, "certInfo.shoe"},
+		"unknown top member":       {`{"caID":"x"}`, "caID"},
+		"caId as number":           {`{"caId":1}`, "caId"},
+		"not JSON":                 {`{`, "cdfProvisioningParameters"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := provisioning.ParseCDFParameters([]byte(tc.raw))
+			require.ErrorIs(t, err, fault.Invalid)
+			assert.Equal(t, tc.field, fault.FieldOf(err), err)
+		})
+	}
+}
+
+func FuzzParseCDFParameters(f *testing.F) {
+	f.Add([]byte(`{"caId":"abc","certInfo":{"country":"NO","daysExpiry":10}}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, err := provisioning.ParseCDFParameters(b)
+		if err == nil && (c.Days < 1 || c.Days > provisioning.MaxDays) {
+			t.Fatalf("%d days", c.Days)
+		}
+	})
+}
