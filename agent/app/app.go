@@ -118,8 +118,10 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	var link *mqttlink.Link
 	reporter, err := telemetry.New(telemetry.Config{
 		Core: id.Core, AgentVersion: buildinfo.Version, Spool: spool, DiskPath: dir.Site(),
-		Publish: func(ctx context.Context, topic string, payload []byte) error { return link.Publish(ctx, topic, payload) },
-		Health:  cfg.Health, Components: cfg.Components, Log: cfg.Log,
+		Publish: func(ctx context.Context, topic string, payload []byte) error {
+			return link.Publish(ctx, topic, payload)
+		},
+		Health: cfg.Health, Components: cfg.Components, Log: cfg.Log,
 	})
 	if err != nil {
 		return err
