@@ -68,7 +68,8 @@ type EventKind string
 // The events.
 const (
 	EventConnected    EventKind = "connected"    // CONNACK received; Detail "resumed" when the session was there
-	EventDisconnected EventKind = "disconnected" // Detail: why
+	EventLost         EventKind = "lost"         // a session that stood ended, for whatever reason
+	EventDisconnected EventKind = "disconnected" // the session ended or could not be opened, and it will try again; Detail: why
 	EventReady        EventKind = "ready"        // subscribed and first status sent
 	EventJob          EventKind = "job"          // a deployment was taken up
 	EventIgnored      EventKind = "ignored"      // a job was seen and left alone; Detail: why

@@ -188,6 +188,7 @@ func (c *Core) hold(ctx context.Context, s *session) error {
 	c.mu.Lock()
 	c.sess = nil
 	c.mu.Unlock()
+	c.event(Event{Kind: EventLost})
 	return err
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	nucleusfiles "github.com/ggfleet/ggfleet/installer/nucleus"
 	"github.com/ggfleet/ggfleet/shared/protocol"
 )
 
@@ -125,7 +126,7 @@ func (c *Core) save() error {
 	if err != nil {
 		return fmt.Errorf("encoding the effective configuration: %w", err)
 	}
-	for name, content := range map[string][]byte{stateFile: compact(c.dev), componentsFile: compact(list), effectiveFile: effective} {
+	for name, content := range map[string][]byte{stateFile: compact(c.dev), componentsFile: compact(nucleusfiles.State{Components: list}), effectiveFile: effective} {
 		if err := writeWhole(filepath.Join(c.cfg.StateDir, name), content); err != nil {
 			return fmt.Errorf("writing %s: %w", name, err)
 		}
