@@ -503,3 +503,60 @@ func TestConnectionsAreBounded(t *testing.T) {
 	_, err = w.device("press-08").dial()
 	require.Error(t, err)
 }
+
+func TestStoredSessionsOfACertificateAreBounded(t *testing.T) {
+	keep := func(pk *packets.Packet) {
+		pk.Properties.SessionExpiryInterval, pk.Properties.SessionExpiryIntervalFlag = 600, true
+	}
+	w := newWorld(t, func(c *gateway.Config) { c.Limits.SessionsPerIdent = 2 })
+	d := w.device("press-07")
+	leave := func(id string) byte {
+		c, ack := d.connectWith(5, id, keep)
+		if ack.ReasonCode == 0 {
+			w.event()
+			_ = c.conn.Close()
+			w.event()
+			require.Eventually(t, func() bool { return w.gw.Metrics().Connections == 0 }, patience, time.Millisecond)
+		}
+		return ack.ReasonCode
+	}
+	assert.Zero(t, leave("press-07"))
+	assert.Zero(t, leave("press-07#2"))
+	assert.Equal(t, packets.ErrQuotaExceeded.Code, leave("press-07#3"))
+	assert.Zero(t, leave("press-07#2"), "one that is stored may come back")
+}
+
+func TestPublishesOverTheRateAreReadLaterNotLost(t *testing.T) {
+	w := newWorld(t, func(c *gateway.Config) { c.Limits.PublishRate = 50 })
+	c := w.device("press-07").connect("press-07")
+	begin := time.Now()
+	for range 60 {
+		c.publish("plant/a", "x", 0)
+	}
+	for range 60 {
+		assert.Equal(t, "published press-07 plant/a x", w.event())
+	}
+	assert.GreaterOrEqual(t, time.Since(begin), 100*time.Millisecond, "the burst is 51")
+}
+
+func TestAKickEndsTheSessionsOfACertificate(t *testing.T) {
+	w := newWorld(t, nil)
+	d := w.device("press-07")
+	c := d.connect("press-07")
+	assert.Equal(t, 1, w.gw.Kick(d.id))
+	c.ended(packets.ErrAdministrativeAction.Code)
+	assert.Equal(t, "disconnected press-07 API_INITIATED_DISCONNECT", w.event())
+	assert.Zero(t, w.gw.Kick("unknown"))
+}
+
+func TestPresenceTellsHowASessionEnded(t *testing.T) {
+	w := newWorld(t, nil)
+	d := w.device("press-07")
+	c := d.connect("press-07")
+	c.send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Disconnect}})
+	assert.Equal(t, "disconnected press-07 CLIENT_INITIATED_DISCONNECT", w.event())
+	_, ack := d.connectWith(5, "press-07", func(pk *packets.Packet) { pk.Connect.Keepalive = 1 })
+	require.Zero(t, ack.ReasonCode)
+	w.event()
+	assert.Equal(t, "disconnected press-07 MQTT_KEEP_ALIVE_TIMEOUT", w.event())
+}

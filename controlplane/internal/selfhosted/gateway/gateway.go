@@ -14,6 +14,7 @@ import (
 	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
+	"golang.org/x/time/rate"
 
 	"github.com/ggfleet/ggfleet/shared/logx"
 	"github.com/ggfleet/ggfleet/shared/pki"
@@ -35,11 +36,12 @@ type Gateway struct {
 	log      *slog.Logger
 	server   *mqtt.Server
 
-	started atomic.Bool
-	check   chan struct{}   // a session is marked to be checked
-	work    sync.WaitGroup  // connections and outboxes
-	base    context.Context //nolint:containedctx // the life of requests, ended after closeGrace
-	cancel  context.CancelFunc
+	started   atomic.Bool
+	check     chan struct{}   // a session is marked to be checked
+	strangers *rate.Limiter   // log records about those who are not admitted
+	work      sync.WaitGroup  // connections and outboxes
+	base      context.Context //nolint:containedctx // the life of requests, ended after closeGrace
+	cancel    context.CancelFunc
 
 	mu       sync.Mutex
 	open     map[*session]struct{}
@@ -61,7 +63,7 @@ func New(cfg Config) (*Gateway, error) {
 		cfg: cfg, limits: cfg.Limits.withDefaults(), log: cfg.Log,
 		check: make(chan struct{}, 1), open: map[*session]struct{}{}, byClient: map[string]*session{},
 		byThing: map[string]map[*session]struct{}{}, byCert: map[string]map[*session]struct{}{},
-		stored: map[string]map[string]struct{}{},
+		stored: map[string]map[string]struct{}{}, strangers: rate.NewLimiter(10, 50),
 	}
 	if g.log == nil {
 		g.log = logx.Discard()
@@ -175,6 +177,7 @@ func (g *Gateway) take(raw net.Conn) {
 // survive keeps a defect in the parser of outside bytes from ending the process.
 func (g *Gateway) survive(s *session) {
 	if p := recover(); p != nil {
+		g.count.panics.Add(1)
 		g.log.Error("device connection panicked", logx.ClientID, s.id, "panic", p, "stack", string(debug.Stack()))
 	}
 }
@@ -187,7 +190,9 @@ func (g *Gateway) serve(s *session, raw net.Conn) {
 	if err := tc.HandshakeContext(g.base); err != nil {
 		g.count.handshakeError.Add(1)
 		g.count.refused.Add(1)
-		g.log.Warn("device handshake failed", logx.Address, s.address, logx.Err, err)
+		if g.strangers.Allow() {
+			g.log.Warn("device handshake failed", logx.Address, s.address, logx.Err, err)
+		}
 		return
 	}
 	s.conn.Conn = tc
@@ -199,7 +204,7 @@ func (g *Gateway) serve(s *session, raw net.Conn) {
 		return
 	}
 	err := errors.New("panic")
-	defer func() { s.finish(err) }()
+	defer func() { g.forget(s); s.finish(err) }()
 	err = g.server.EstablishConnection("devices", s.conn)
 }
 

@@ -52,7 +52,7 @@ func (h *hook) OnConnect(cl *mqtt.Client, _ packets.Packet) error {
 // OnConnectAuthenticate admits the client or notes why not.
 func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
 	s := of(cl)
-	s.id = cl.ID
+	s.id = cl.ID[:min(len(cl.ID), maxClientID)]
 	s.client.Store(cl)
 	code, why := h.g.admit(s, pk)
 	if code == packets.CodeSuccess {
@@ -66,7 +66,7 @@ func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
 // admit decides about a CONNECT: identity, client id, policy, last will, and
 // then the claim on the client id.
 func (g *Gateway) admit(s *session, pk packets.Packet) (packets.Code, string) {
-	if len(s.id) > maxClientID || !utf8.ValidString(s.id) {
+	if len(s.client.Load().ID) > maxClientID || !utf8.ValidString(s.id) {
 		return packets.ErrClientIdentifierNotValid, "client id over 128 bytes or not utf-8"
 	}
 	ctx, cancel := context.WithTimeout(g.base, g.limits.Serve+time.Second)

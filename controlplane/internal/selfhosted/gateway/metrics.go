@@ -17,11 +17,12 @@ type Metrics struct {
 	TooLarge       int64 // answers and notices over the client's maximum
 	Ended          int64 // sessions ended by the gateway
 	HandshakeError int64
+	Panics         int64 // connections ended by a defect in handling their bytes
 }
 
 type counters struct {
 	connections, sessions, refused, published, served, serveFailed, denied,
-	sent, dropped, tooLarge, ended, handshakeError atomic.Int64
+	sent, dropped, tooLarge, ended, handshakeError, panics atomic.Int64
 }
 
 // Metrics returns the counts.
@@ -31,6 +32,6 @@ func (g *Gateway) Metrics() Metrics {
 		Connections: c.connections.Load(), Sessions: c.sessions.Load(), Refused: c.refused.Load(),
 		Published: c.published.Load(), Served: c.served.Load(), ServeFailed: c.serveFailed.Load(),
 		Denied: c.denied.Load(), Sent: c.sent.Load(), Dropped: c.dropped.Load(),
-		TooLarge: c.tooLarge.Load(), Ended: c.ended.Load(), HandshakeError: c.handshakeError.Load(),
+		TooLarge: c.tooLarge.Load(), Ended: c.ended.Load(), HandshakeError: c.handshakeError.Load(), Panics: c.panics.Load(),
 	}
 }

@@ -82,8 +82,9 @@ type Events struct {
 	Disconnected func(s Session, reason string, at time.Time)
 	// Published sees each plain publish that was let through, before its PUBACK.
 	Published func(s Session, topic string, payload []byte)
-	// TooLarge tells that an answer or notice was over the Maximum Packet Size
-	// of the client, in bytes, and can never arrive there.
+	// TooLarge tells that an answer or notice to a request of s was over the
+	// Maximum Packet Size of a client, in bytes, and can never arrive there.
+	// Push tells its caller itself.
 	TooLarge func(s Session, m Message, limit int)
 }
 

@@ -133,7 +133,11 @@ func (h *hook) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
 		return false
 	}
 	if !write {
-		return a.may(actReceive, topic)
+		yes := a.may(actReceive, topic)
+		if !yes && !strings.ContainsAny(topic, "+#") {
+			s.denied(actReceive, topic, "policy")
+		}
+		return yes
 	}
 	why := ""
 	switch {
@@ -222,14 +226,20 @@ func (h *hook) OnPublished(cl *mqtt.Client, _ packets.Packet) {
 	answers := s.answers
 	s.answers = nil
 	for _, m := range answers {
-		if m.Notice {
-			if t := s.authority.Load().session.Identity.Thing; t != "" {
-				h.g.Push(t, m)
-			}
-			continue
-		}
-		if limit := s.send(m, s.answersQoS, m.Push, nil); limit > 0 && h.g.events.TooLarge != nil {
+		if limit := h.answer(s, m); limit > 0 && h.g.events.TooLarge != nil {
 			h.g.events.TooLarge(s.authority.Load().session, m, limit)
 		}
 	}
+}
+
+// answer sends one answer or notice and returns the limit that it was over.
+func (h *hook) answer(s *session, m Message) int {
+	if !m.Notice {
+		return s.send(m, s.answersQoS, m.Push, nil)
+	}
+	thing := s.authority.Load().session.Identity.Thing
+	if thing == "" {
+		return 0
+	}
+	return h.g.Push(thing, m).Limit
 }

@@ -136,6 +136,7 @@ func (s *session) finish(err error) {
 		}
 		return
 	}
+	s.g.unlist(s)
 	reason := disconnectReason(s.endedFor(), err)
 	a := s.authority.Load()
 	s.g.log.Info("device disconnected", logx.Thing, a.session.Identity.Thing, logx.ClientID, s.id, logx.Certificate, s.certificate, "reason", reason)

@@ -29,11 +29,13 @@ func (g *Gateway) claim(ctx context.Context, s *session) error {
 		old := g.byClient[s.id]
 		if old == nil {
 			defer g.mu.Unlock()
+			if prev, ok := g.server.Clients.Get(s.id); ok && of(prev) != nil {
+				drop(g.stored, of(prev).certificate, s.id) // it is resumed or replaced
+			}
 			kept := g.stored[s.certificate]
-			if _, mine := kept[s.id]; !mine && len(kept)+len(g.byCert[s.certificate]) > g.limits.SessionsPerIdent {
+			if len(kept)+len(g.byCert[s.certificate]) > g.limits.SessionsPerIdent {
 				return fault.New(fault.Exhausted, "certificate %s keeps %d sessions", s.certificate, len(kept))
 			}
-			drop(g.stored, s.certificate, s.id)
 			g.byClient[s.id] = s
 			return nil
 		}
@@ -58,6 +60,29 @@ func (g *Gateway) establish(s *session) {
 	}
 }
 
+// forget removes from the library's tables what it leaves there when a CONNACK
+// cannot be written or a connection panics.
+func (g *Gateway) forget(s *session) {
+	cl := s.client.Load()
+	if cl == nil || s.kept {
+		return
+	}
+	if now, ok := g.server.Clients.Get(s.id); ok && now == cl {
+		g.server.UnsubscribeClient(cl)
+		cl.ClearInflights()
+		g.server.Clients.Delete(s.id)
+	}
+}
+
+// unlist makes an established session unfindable by its thing, before anybody
+// hears that it ended.
+func (g *Gateway) unlist(s *session) {
+	g.count.sessions.Add(-1)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	drop(g.byThing, s.thing, s)
+}
+
 // leave forgets the connection.
 func (g *Gateway) leave(s *session) {
 	s.mu.Lock()
@@ -67,15 +92,11 @@ func (g *Gateway) leave(s *session) {
 	defer g.mu.Unlock()
 	delete(g.open, s)
 	drop(g.byCert, s.certificate, s)
-	drop(g.byThing, s.thing, s)
 	if g.byClient[s.id] == s {
 		delete(g.byClient, s.id)
 		if s.kept {
 			put(g.stored, s.certificate, s.id)
 		}
-	}
-	if s.established.Load() {
-		g.count.sessions.Add(-1)
 	}
 	close(s.done)
 }
