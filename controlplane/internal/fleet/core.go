@@ -33,12 +33,16 @@ type Core struct {
 	DeploymentTask    string           `json:"deploymentTask,omitempty"` // the last task that named this core
 	Execution         ExecutionRef     `json:"execution"`                // what the last task started
 
-	ProvisioningTemplate string    `json:"provisioningTemplate,omitempty"`
-	ConfigGenerator      string    `json:"configFileGenerator,omitempty"`
-	CoreVersion          string    `json:"coreVersion,omitempty"`
-	CertificatePending   bool      `json:"certificatePending,omitempty"` // completed by the CSR at enrolment
-	CreatedAt            time.Time `json:"createdAt"`
-	UpdatedAt            time.Time `json:"updatedAt"` // zero until the first update
+	ProvisioningTemplate string `json:"provisioningTemplate,omitempty"`
+	ConfigGenerator      string `json:"configFileGenerator,omitempty"`
+	CoreVersion          string `json:"coreVersion,omitempty"`
+	CertificatePending   bool   `json:"certificatePending,omitempty"` // completed by the CSR at enrolment
+
+	Pending   *PendingCertificate   `json:"pending,omitempty"`   // while CertificatePending
+	Completed *CompletedCertificate `json:"completed,omitempty"` // after it
+
+	CreatedAt time.Time `json:"createdAt"`
+	UpdatedAt time.Time `json:"updatedAt"` // zero until the first update
 }
 
 // Kinds of artifact of a core.

@@ -137,4 +137,3 @@ func (s *Service) Settled(ctx context.Context) (bool, error) {
 	}
 	return true, nil
 }
-

@@ -1,7 +1,6 @@
 package fleet
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"sync"
@@ -14,6 +13,7 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/task"
 	"github.com/ggfleet/ggfleet/installer/config"
 	"github.com/ggfleet/ggfleet/shared/logx"
+	"github.com/ggfleet/ggfleet/shared/names"
 )
 
 // Cloud is everything the fleet service asks of a cloud.
@@ -24,25 +24,16 @@ type Cloud interface {
 	cloud.CoreDevices
 }
 
-// Generators makes installer configurations by alias.
-type Generators interface {
-	// Known reports whether alias names a generator; aliases are case-sensitive.
-	Known(alias string) bool
-	// Generate returns the file. Errors of kind fault.Invalid name the member.
-	Generate(ctx context.Context, alias string, in config.Input) ([]byte, error)
-}
-
 // Config is what New needs. All but Log and Now are required.
 type Config struct {
 	Store      state.Store
 	Objects    object.Store
 	Cloud      Cloud
 	Templates  *provisioning.Templates // provisioning templates
-	Generators Generators
+	Generators config.Registry
 	// ArtifactPrefix begins the keys of cores' artifacts and ends with a slash.
 	ArtifactPrefix string
-	// CertificateDays is the life of a certificate whose request names none.
-	CertificateDays int
+	Realm          names.Realm
 
 	Log *slog.Logger     // nil: nothing is logged
 	Now func() time.Time // nil: time.Now
@@ -67,8 +58,8 @@ type Service struct {
 // New checks cfg; it starts nothing. The task engine is made by the caller with
 // the service's Kinds and handed back by Use.
 func New(cfg Config) (*Service, error) {
-	if cfg.Store == nil || cfg.Objects == nil || cfg.Cloud == nil || cfg.Templates == nil || cfg.Generators == nil {
-		return nil, errors.New("fleet: Store, Objects, Cloud, Templates and Generators are required")
+	if cfg.Store == nil || cfg.Objects == nil || cfg.Cloud == nil || cfg.Templates == nil {
+		return nil, errors.New("fleet: Store, Objects, Cloud, and Templates are required")
 	}
 	s := &Service{cfg: cfg, log: cfg.Log, now: cfg.Now, deployed: map[TemplateRef]TemplateDeployment{}, plans: map[string]cachedTemplate{}}
 	if s.log == nil {
@@ -76,9 +67,6 @@ func New(cfg Config) (*Service, error) {
 	}
 	if s.now == nil {
 		s.now = time.Now
-	}
-	if s.cfg.CertificateDays == 0 {
-		s.cfg.CertificateDays = 365
 	}
 	s.cores = state.NewMirror(cfg.Store, corePrefix, s.count.change)
 	return s, nil

@@ -1,0 +1,88 @@
+package fleet
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
+	"github.com/ggfleet/ggfleet/controlplane/internal/state"
+	"github.com/ggfleet/ggfleet/shared/fault"
+	"github.com/ggfleet/ggfleet/shared/pki"
+)
+
+// PendingCertificate is what the certificate of a core will be, once its key,
+// made on the device, comes as a CSR.
+type PendingCertificate struct {
+	Parameters json.RawMessage         `json:"parameters,omitempty"` // cdfProvisioningParameters of the request
+	Policies   []cloud.Policy          `json:"policies,omitempty"`
+	Status     cloud.CertificateStatus `json:"status,omitempty"`
+}
+
+// CompleteCore signs the CSR for a core that was created without certificate,
+// registers it and returns it. The same key again gives the same certificate, so
+// that a lost answer costs nothing; another key is refused.
+func (s *Service) CompleteCore(ctx context.Context, name, csrPEM string) (string, error) {
+	csr, err := pki.ParseCSR([]byte(csrPEM))
+	if err != nil {
+		return "", fault.Field("csr", "%s", fault.Message(err))
+	}
+	for range 8 {
+		pem, err := s.complete(ctx, name, csr.RawSubjectPublicKeyInfo, csr.PublicKey)
+		if !errors.Is(err, fault.Conflict) || fault.Message(err) == refusedKey {
+			return pem, err
+		}
+	}
+	return "", fmt.Errorf("complete core %s: %w", name, fault.Conflict)
+}
+
+const refusedKey = "the core has a certificate for another key already; delete the core and create it anew, or use the key it was completed with"
+
+func (s *Service) complete(ctx context.Context, name string, spki []byte, public any) (string, error) {
+	rec, err := s.record(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	if !rec.Value.CertificatePending {
+		if done := rec.Value.Completed; done != nil && done.Key == pki.ID(spki) {
+			return done.PEM, nil
+		}
+		return "", fault.New(fault.Conflict, refusedKey)
+	}
+	pending := rec.Value.Pending
+	if pending == nil {
+		return "", fmt.Errorf("core %s waits for a certificate but keeps no request for it", name)
+	}
+	params, err := cdfParameters(pending.Parameters)
+	if err != nil {
+		return "", err
+	}
+	request := issueRequest(name, params)
+	request.Public = public
+	issued, err := s.cfg.Cloud.Issue(ctx, request)
+	if err != nil {
+		return "", err
+	}
+	core := rec.Value
+	core.CertificatePending, core.Pending = false, nil
+	core.Completed = &CompletedCertificate{Key: pki.ID(spki), PEM: issued.PEM}
+	core.UpdatedAt = s.stamp()
+	reg := cloud.Registration{Thing: name, Certificate: &issued, Status: pending.Status, Policies: pending.Policies}
+	err = s.cfg.Cloud.Register(ctx, reg, func(b *state.Batch) error {
+		b.Step = state.StepCoreComplete
+		b.If(coreKey(name), rec.Rev).Put(coreKey(name), core)
+		_, err := s.cfg.Store.Commit(ctx, b)
+		return err
+	})
+	if err != nil {
+		return "", fmt.Errorf("register certificate of core %s: %w", name, err)
+	}
+	return issued.PEM, nil
+}
+
+// CompletedCertificate is the certificate that a core got for its own key.
+type CompletedCertificate struct {
+	Key string `json:"key"` // hex SHA-256 of the public key
+	PEM string `json:"pem"`
+}

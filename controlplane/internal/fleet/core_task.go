@@ -1,0 +1,170 @@
+package fleet
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ggfleet/ggfleet/controlplane/internal/task"
+	"github.com/ggfleet/ggfleet/shared/fault"
+	"github.com/ggfleet/ggfleet/shared/names"
+)
+
+// Names of the kinds of task. They are stored with each task.
+const (
+	kindCoreCreate = "core-create"
+	kindDeployment = "deployment"
+)
+
+// coreBatch is how many cores a worker claims at once.
+const coreBatch = 100
+
+// coreTaskSpec is what a core task keeps of its request.
+type coreTaskSpec struct {
+	Type        string          `json:"type"`
+	CoreVersion string          `json:"coreVersion"`
+	Options     json.RawMessage `json:"options,omitempty"`
+}
+
+// CreateCoreTask checks the request, stores the task and returns its id. The
+// provisioning template is looked at by the task: an unknown one ends the item
+// as Failure (cdf-services §2.2 E8).
+func (s *Service) CreateCoreTask(ctx context.Context, n NewCoreTask, idempotencyKey string) (string, error) {
+	switch n.Type {
+	case CoreTaskCreate:
+	case CoreTaskDelete:
+		return "", fault.New(fault.Unsupported, "core tasks of type %s are not served yet", CoreTaskDelete)
+	default:
+		return "", fault.Field("type", "is %q, want %s or %s", n.Type, CoreTaskCreate, CoreTaskDelete)
+	}
+	if n.CoreVersion == "" || len(n.CoreVersion) > 64 {
+		return "", fault.Field("coreVersion", "%q is not a nucleus version", n.CoreVersion)
+	}
+	items := make([]task.NewItem, len(n.Cores))
+	seen := make(map[string]int, len(n.Cores))
+	for i, c := range n.Cores {
+		at := fmt.Sprintf("cores[%d]", i)
+		if err := s.checkNewCore(c); err != nil {
+			return "", fault.Under(at, err)
+		}
+		if j, dup := seen[c.Name]; dup {
+			return "", fault.Field(at+".name", "%q stands at cores[%d] already", c.Name, j)
+		}
+		seen[c.Name] = i
+		items[i] = task.NewItem{Name: c.Name, Spec: c}
+	}
+	if len(items) == 0 {
+		return "", fault.Field("cores", "is empty, want at least one core")
+	}
+	t, err := s.tasks.Create(ctx, task.NewTask{
+		Kind: kindCoreCreate, Spec: coreTaskSpec{Type: n.Type, CoreVersion: n.CoreVersion, Options: n.Options},
+		Items: items, BatchSize: coreBatch, IdempotencyKey: idempotencyKey,
+	})
+	return t.ID, err
+}
+
+func (s *Service) checkNewCore(c NewCore) error {
+	if err := names.CheckThing(c.Name); err != nil {
+		return fault.Field("name", "%s", fault.Message(err))
+	}
+	if err := names.CheckProvisioningTemplate(c.ProvisioningTemplate); err != nil {
+		return fault.Field("provisioningTemplate", "%s", fault.Message(err))
+	}
+	if c.ConfigFileGenerator != "" {
+		if _, err := s.cfg.Generators.For(c.ConfigFileGenerator); err != nil {
+			return fault.Field("configFileGenerator", "%s", fault.Message(err))
+		}
+	}
+	return nil
+}
+
+// CoreTask returns a core task with its items, or fault.NotFound.
+func (s *Service) CoreTask(ctx context.Context, id string) (CoreTask, error) {
+	t, err := s.task(ctx, id, kindCoreCreate)
+	if err != nil {
+		return CoreTask{}, err
+	}
+	out, err := coreTask(t)
+	if err != nil {
+		return CoreTask{}, err
+	}
+	err = s.items(ctx, t, func(i task.Item) { out.Cores = append(out.Cores, taskItem(i)) })
+	return out, err
+}
+
+func coreTask(t task.Task) (CoreTask, error) {
+	var spec coreTaskSpec
+	if err := t.Decode(&spec); err != nil {
+		return CoreTask{}, err
+	}
+	return CoreTask{TaskState: taskState(t), Type: spec.Type, CoreVersion: spec.CoreVersion, Options: spec.Options, Cores: []TaskItem{}}, nil
+}
+
+// CoreTasks lists core tasks without their items, by id.
+func (s *Service) CoreTasks(ctx context.Context, p Page) ([]CoreTask, string, error) {
+	list, more, err := s.tasks.List(ctx, kindCoreCreate, p.After, count(p))
+	if err != nil {
+		return nil, "", err
+	}
+	out := make([]CoreTask, len(list))
+	for i, t := range list {
+		if out[i], err = coreTask(t); err != nil {
+			return nil, "", err
+		}
+	}
+	if !more {
+		return out, "", nil
+	}
+	return out, list[len(list)-1].ID, nil
+}
+
+// task returns a task of one kind; an id of another kind is not found.
+func (s *Service) task(ctx context.Context, id, kind string) (task.Task, error) {
+	t, err := s.tasks.Get(ctx, id)
+	if errors.Is(err, fault.NotFound) || err == nil && t.Kind != kind {
+		return t, fault.New(fault.NotFound, "task %q does not exist", id)
+	}
+	return t, err
+}
+
+// items calls each for every item of the task, in order.
+func (s *Service) items(ctx context.Context, t task.Task, each func(task.Item)) error {
+	after := ""
+	for {
+		list, more, err := s.tasks.Items(ctx, t.ID, after, MaxPage)
+		if err != nil {
+			return fmt.Errorf("items of task %s: %w", t.ID, err)
+		}
+		for _, i := range list {
+			each(i)
+			after = i.Name
+		}
+		if !more {
+			return nil
+		}
+	}
+}
+
+func taskState(t task.Task) TaskState {
+	out := TaskState{
+		ID: t.ID, Status: TaskStatus(t.Status), StatusMessage: t.StatusMessage, CreatedAt: t.CreatedAt, UpdatedAt: timeOf(t.UpdatedAt),
+		BatchesTotal: t.BatchesTotal,
+	}
+	if t.BatchesTotal != nil {
+		out.BatchesComplete = &t.BatchesComplete
+	}
+	return out
+}
+
+func taskItem(i task.Item) TaskItem {
+	return TaskItem{Name: i.Name, Status: TaskStatus(i.Status), StatusMessage: i.Message, CreatedAt: i.CreatedAt, UpdatedAt: timeOf(i.UpdatedAt)}
+}
+
+func timeOf(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return *t
+}
