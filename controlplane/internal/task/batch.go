@@ -44,9 +44,11 @@ func (s *session) runBatch(ctx context.Context, c *claim) error {
 // endBatch enters the batch into the task's counts, and ends the task with the
 // last one: one commit, so that neither can be lost or happen twice.
 func (s *session) endBatch(ctx context.Context, c *claim) error {
-	mu := s.lockOf(c.task.ID)
-	mu.Lock()
-	defer mu.Unlock()
+	unlock, err := s.lock(ctx, c.task.ID)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	stateAt := stateKey(c.task.Kind, c.task.ID)
 	st, err := state.Read[stateRecord](ctx, s.store, stateAt)
 	if err != nil {

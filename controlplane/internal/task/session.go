@@ -31,7 +31,7 @@ type session struct {
 	batches   sync.WaitGroup
 
 	seed  maphash.Seed
-	locks [16]sync.Mutex // by task: its batches end one after the other here
+	locks [16]chan struct{} // by task: its batches end one after the other here
 }
 
 // session works until ctx is done or the lease is lost; then nothing of it runs
@@ -44,6 +44,9 @@ func (e *Engine) session(ctx context.Context) error {
 	s := &session{
 		Engine: e, lease: lease, kick: make(chan struct{}, 1),
 		slots: make(chan struct{}, e.cfg.Concurrency), seed: maphash.MakeSeed(),
+	}
+	for i := range s.locks {
+		s.locks[i] = make(chan struct{}, 1)
 	}
 	s.queue = newQueue(e.kinds, e.cfg.Concurrency, lease.ID(), s.wake)
 
@@ -160,6 +163,14 @@ func (s *session) start(ctx context.Context, p pick, c *claim) {
 	})
 }
 
-func (s *session) lockOf(id string) *sync.Mutex {
-	return &s.locks[maphash.String(s.seed, id)%uint64(len(s.locks))]
+// lock keeps this process from racing with itself for the state of a task. It
+// returns how to unlock.
+func (s *session) lock(ctx context.Context, id string) (func(), error) {
+	l := s.locks[maphash.String(s.seed, id)%uint64(len(s.locks))]
+	select {
+	case l <- struct{}{}:
+		return func() { <-l }, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }

@@ -182,10 +182,14 @@ func TestTargetsThatNameNothingFailTheTask(t *testing.T) {
 		expand  func(context.Context, task.Task) ([]task.NewItem, error)
 		message string
 	}{
-		"nothing":        {func(context.Context, task.Task) ([]task.NewItem, error) { return nil, nil }, "name nothing"},
-		"permanent":      {func(context.Context, task.Task) ([]task.NewItem, error) { return nil, fault.New(fault.NotFound, "no thing group x") }, "no thing group x"},
-		"always passing": {func(context.Context, task.Task) ([]task.NewItem, error) { return nil, fault.New(fault.Unavailable, "registry is away") }, "gave up after 10m"},
-		"panic":          {func(context.Context, task.Task) ([]task.NewItem, error) { panic("index") }, "internal error"},
+		"nothing": {func(context.Context, task.Task) ([]task.NewItem, error) { return nil, nil }, "name nothing"},
+		"permanent": {func(context.Context, task.Task) ([]task.NewItem, error) {
+			return nil, fault.New(fault.NotFound, "no thing group x")
+		}, "no thing group x"},
+		"always passing": {func(context.Context, task.Task) ([]task.NewItem, error) {
+			return nil, fault.New(fault.Unavailable, "registry is away")
+		}, "gave up after 10m"},
+		"panic": {func(context.Context, task.Task) ([]task.NewItem, error) { panic("index") }, "internal error"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
