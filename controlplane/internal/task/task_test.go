@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -386,7 +387,10 @@ func TestACreateThatBreaksLeavesNothing(t *testing.T) {
 				s := memory.New()
 				e := engine(t, s, work(func(context.Context, *task.Work) error { return nil }))
 				fails, dead := 2, false // the commits from the third on: then the process is dead
+				var mu sync.Mutex
 				s.FailCommit = func(b *state.Batch) error {
+					mu.Lock()
+					defer mu.Unlock()
 					if b.Step == step {
 						fails--
 					}
@@ -414,4 +418,36 @@ func TestACreateThatBreaksLeavesNothing(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestAnotherProcessGoesOnWhereOneDied(t *testing.T) {
+	s := etcdtest.Open(t)
+	var done atomic.Int64
+	ctx, kill := context.WithCancel(t.Context())
+	dead := engine(t, s, work(func(ctx context.Context, w *task.Work) error {
+		if done.Add(1) > 150 {
+			kill()
+		}
+		return effect(ctx, s, w)
+	}))
+	tk, err := dead.Create(t.Context(), task.NewTask{Kind: "work", Items: items(500)})
+	require.NoError(t, err)
+	require.NoError(t, dead.Run(ctx))
+	half, err := dead.Get(t.Context(), tk.ID)
+	require.NoError(t, err)
+	require.False(t, half.Ended())
+
+	e := engine(t, s, work(func(ctx context.Context, w *task.Work) error { return effect(ctx, s, w) }))
+	require.NoError(t, e.ReleaseAll(t.Context()))
+	start(t, e)
+	tk = await(t, e, tk.ID)
+	assert.Equal(t, task.Success, tk.Status)
+	assert.Equal(t, 500, tk.Succeeded)
+	effects := 0
+	require.NoError(t, state.All(t.Context(), s, effectKey(tk.ID+"/"), func(key string, r state.Record[int]) error {
+		effects++
+		assert.Equal(t, 1, r.Value, key)
+		return nil
+	}))
+	assert.Equal(t, 500, effects)
 }
