@@ -73,11 +73,15 @@ func (c *Core) Run(ctx context.Context) error {
 		}
 	}
 	c.mu.Unlock()
-	return run.All(ctx,
+	err := run.All(ctx,
 		run.Loop{Name: "connection", Run: c.connection},
 		run.Loop{Name: "control", Run: c.control},
 		run.Loop{Name: "deployments", Run: c.deployments},
 	)
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
 }
 
 // Thing returns the core's name.

@@ -80,8 +80,8 @@ func NewFleet(cfg FleetConfig) (*Fleet, error) {
 func (f *Fleet) Cores() []*Core { return f.cores }
 
 // Run runs all cores until ctx is done or one cannot go on.
-func (f *Fleet) Run(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
+func (f *Fleet) Run(parent context.Context) error {
+	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
 	var wg sync.WaitGroup
 	var start <-chan time.Time
@@ -107,10 +107,10 @@ func (f *Fleet) Run(ctx context.Context) error {
 		})
 	}
 	wg.Wait()
-	if err := context.Cause(ctx); err != nil && ctx.Err() != nil && err != ctx.Err() { //nolint:errorlint // identity tells a cause of our own
-		return err
+	if parent.Err() != nil {
+		return nil
 	}
-	return nil
+	return context.Cause(ctx)
 }
 
 // Stats returns the counts so far.
