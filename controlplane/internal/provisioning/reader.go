@@ -25,14 +25,14 @@ func document(what string, b []byte) (node, error) {
 	if !utf8.Valid(b) {
 		return node{}, fault.New(fault.Invalid, "%s is not UTF-8 text", what)
 	}
-	var any json.RawMessage
-	if err := json.Unmarshal(b, &any); err != nil {
+	var raw json.RawMessage
+	if err := json.Unmarshal(b, &raw); err != nil {
 		if s, ok := errors.AsType[*json.SyntaxError](err); ok {
 			return node{}, fault.New(fault.Invalid, "%s is not valid JSON: %s at byte %d", what, s.Error(), s.Offset)
 		}
 		return node{}, fault.New(fault.Invalid, "%s is not valid JSON: %s", what, err)
 	}
-	n := node{raw: any}
+	n := node{raw: raw}
 	if !n.is('{') {
 		return node{}, fault.New(fault.Invalid, "%s must be a JSON object", what)
 	}
