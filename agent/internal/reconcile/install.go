@@ -58,7 +58,13 @@ func (l *Loop) resume(ctx context.Context) error {
 	if err := l.apply(ctx, localstate.Switch, l.cfg.Site.SwitchStep(*r.Current, nil)); err != nil {
 		return err
 	}
-	return l.start(ctx, *r.Current, false)
+	if err := l.start(ctx, *r.Current, false); err != nil {
+		return err
+	}
+	// A kill may have come between settling and clearing up. What was fetched of
+	// another archive stays: the download goes on from there.
+	settled := func(name string) bool { return name == r.Current.Digest || name == r.Rejected }
+	return l.cfg.Dir.Do(localstate.Prune, func() error { return l.prune(*r.Current, settled) })
 }
 
 // runNucleus makes the offered version the one that runs.
@@ -190,10 +196,13 @@ func (l *Loop) commit(ctx context.Context, v nucleus.Version) error {
 		return err
 	}
 	l.log.InfoContext(ctx, "nucleus installed", "name", v.Name, "version", v.Version)
-	return l.cfg.Dir.Do(localstate.Prune, func() error { return l.prune(v) })
+	return l.cfg.Dir.Do(localstate.Prune, func() error { return l.prune(v, all) })
 }
 
-func (l *Loop) prune(keep nucleus.Version) error {
+func all(string) bool { return true }
+
+// prune removes every version but keep, and the archives that done names.
+func (l *Loop) prune(keep nucleus.Version, done func(archive string) bool) error {
 	if err := l.cfg.Site.Prune(keep); err != nil {
 		return err
 	}
@@ -202,6 +211,9 @@ func (l *Loop) prune(keep nucleus.Version) error {
 		return err
 	}
 	for _, e := range entries {
+		if !done(e.Name()) {
+			continue
+		}
 		if err := l.cfg.Dir.Root().Remove(path.Join(downloads, e.Name())); err != nil {
 			return err
 		}
@@ -229,7 +241,7 @@ func (l *Loop) revert(ctx context.Context, r Record, change nucleus.Step, cause 
 	l.cfg.Supervisor.Installing(ctx, process.Installation{
 		Version: failed, Err: fmt.Sprintf("%s failed and %s runs again: %v", failed.Version, old.Version, cause),
 	})
-	return l.cfg.Dir.Do(localstate.Prune, func() error { return l.prune(*old) })
+	return l.cfg.Dir.Do(localstate.Prune, func() error { return l.prune(*old, all) })
 }
 
 // apply carries out one step of an installation as the point p.
