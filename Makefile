@@ -1,0 +1,91 @@
+# The front door: CI runs the same targets. `make` alone lists them.
+
+MODULES := agent controlplane installer shared test
+PKGS    := $(MODULES:%=./%/...)
+NAME    := github.com/ggfleet/ggfleet
+
+# What `make run` works on, and whether it ends when the fleet is deployed.
+DATA_DIR  ?= .ggfleet
+DEMO_EXIT ?=
+# How long each fuzz target runs.
+FUZZTIME  ?= 30s
+
+# One set of flags for binaries and tests, so that both use the same compiled packages.
+export CGO_ENABLED ?= 0
+export GOFLAGS     := $(GOFLAGS) -trimpath -tags=nomsgpack
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null)
+ifeq ($(VERSION),)
+VERSION := dev
+BUILD   := go build -buildvcs=false
+else
+BUILD   := go build
+endif
+STAMP := -X $(NAME)/shared/buildinfo.Version=$(VERSION)
+
+LINT_VERSION := v2.15.0
+TOOLS        := $(CURDIR)/bin/tools
+LINT         := $(TOOLS)/golangci-lint-$(LINT_VERSION)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help build run test test-race bench fuzz lint generate fix verify compat-device clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+build: ## all binaries into bin/
+	$(BUILD) -ldflags '$(STAMP)' -o bin/ggfleet ./controlplane/cmd/ggfleet
+	$(BUILD) -ldflags '$(STAMP) -s -w' -o bin/ggfleet-agent ./agent/cmd/ggfleet-agent
+	$(BUILD) -ldflags '$(STAMP) -s -w' -o bin/ggfleet-sim ./test/cmd/ggfleet-sim
+
+run: build ## the whole job with a small demo fleet, until Ctrl-C (DEMO_EXIT=1: end when it is deployed; DATA_DIR=…)
+	bin/ggfleet demo --data-dir '$(DATA_DIR)' $(if $(DEMO_EXIT),--exit)
+
+test: ## every test of every module; needs Go, make and git only
+	go test -timeout 9m $(PKGS)
+
+test-race: ## the same under the race detector; needs a C compiler
+	CGO_ENABLED=1 go test -race -timeout 20m $(PKGS)
+
+bench: build ## the figures of docs/benchmarks.md, each beside its floor
+	GGFLEET_BENCH=1 go test -count=1 -v -timeout 60m ./test/load/...
+
+fuzz: ## every fuzz target for FUZZTIME, one after the other
+	@grep -rE '^func Fuzz' --include='*_test.go' $(MODULES) | sed -E 's|^(.*)/[^/]*:func (Fuzz[A-Za-z0-9_]*).*|\1 \2|' | sort -u | \
+	while read -r dir target; do \
+		echo "== $$dir $$target"; \
+		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "./$$dir" || exit 1; \
+	done
+
+lint: $(LINT) ## golangci-lint, and who may import whom
+	$(LINT) run $(PKGS)
+	go test ./test/arch/...
+
+$(LINT):
+	GOBIN=$(TOOLS) GOFLAGS= go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
+	mv $(TOOLS)/golangci-lint $@
+
+generate: ## write generated code anew
+	go generate $(PKGS)
+
+fix: generate $(LINT) ## generate, format and tidy
+	$(LINT) fmt $(PKGS)
+	@for m in $(MODULES); do (cd $$m && go mod tidy) || exit 1; done
+
+verify: $(LINT) ## what fix would change must be nothing; changes nothing itself
+	@for m in $(MODULES); do echo "tidy: $$m"; (cd $$m && go mod tidy -diff) || exit 1; done
+	@out=$$($(LINT) fmt --diff $(PKGS)) && test -z "$$out" || { echo "$$out"; echo "not formatted: make fix"; exit 1; }
+	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && \
+	git ls-files -co --exclude-standard | while read -r f; do test ! -f "$$f" || echo "$$f"; done | tar cf - -T - | tar xf - -C "$$tmp" && \
+	(cd "$$tmp" && echo "generate" && go generate $(PKGS)) && \
+	(cd "$$tmp" && find . -type f) | while read -r f; do \
+		cmp -s "$$f" "$$tmp/$$f" || { diff -u "$$f" "$$tmp/$$f"; echo "$$f is not what its generator writes: make generate"; exit 1; }; \
+	done
+
+compat-device: ## AWS's device SDK for JavaScript and mosquitto's clients against the gateway; needs npm and mosquitto-clients
+	cd test/compat/device && npm ci --no-audit --no-fund
+	GGFLEET_REQUIRE_PEERS=1 go test -count=1 -v ./test/compat/device
+
+clean: ## remove what build made; data directories stay
+	rm -rf bin
