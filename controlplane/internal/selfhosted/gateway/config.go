@@ -25,7 +25,7 @@ type Config struct {
 // value named; the numbers of AWS IoT are in iot-api §22.
 type Limits struct {
 	Connections      int           // open sockets: 20,000
-	SessionsPerIdent int           // connections and stored sessions of one certificate: 64
+	PerCertificate   int           // connections and stored sessions of one certificate: 64
 	FirstByte        time.Duration // from accept to a complete CONNECT: 10 s
 	Write            time.Duration // one write to a device; then it is dropped: 4 s
 	Serve            time.Duration // one reserved request: 10 s
@@ -54,7 +54,7 @@ func (l Limits) withDefaults() Limits {
 		}
 	}
 	whole(&l.Connections, 20_000)
-	whole(&l.SessionsPerIdent, 64)
+	whole(&l.PerCertificate, 64)
 	span(&l.FirstByte, 10*time.Second)
 	span(&l.Write, 4*time.Second)
 	span(&l.Serve, 10*time.Second)

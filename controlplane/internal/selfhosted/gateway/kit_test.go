@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -236,6 +237,7 @@ type device struct {
 	w        *world
 	id       string
 	identity gateway.Identity
+	key      crypto.Signer
 	tls      *tls.Config
 }
 
@@ -249,7 +251,7 @@ func (w *world) device(thing string, policies ...string) *device {
 	now := time.Now()
 	der, err := w.ca.SignClient(pki.Client{Subject: pkix.Name{CommonName: "AWS IoT Certificate"}, Public: key.Public(), NotAfter: now.Add(time.Hour)}, now)
 	require.NoError(w.t, err)
-	d := &device{w: w, id: pki.ID(der), tls: &tls.Config{
+	d := &device{w: w, id: pki.ID(der), key: key, tls: &tls.Config{
 		RootCAs: w.roots, ServerName: "localhost", MinVersion: tls.VersionTLS12,
 		Certificates: []tls.Certificate{pki.TLSCertificate(key, der)},
 	}}

@@ -31,7 +31,7 @@ func malformedWorld(t testing.TB) (*world, *device) {
 		c.Events = gateway.Events{}
 		c.Log = nil
 		c.Limits.FirstByte = time.Second
-		c.Limits.SessionsPerIdent = 1 << 20
+		c.Limits.PerCertificate = 1 << 20
 	})
 	return w, w.device("press-07", anyPolicy)
 }

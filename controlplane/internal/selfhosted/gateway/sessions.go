@@ -13,7 +13,7 @@ import (
 func (g *Gateway) enter(s *session) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if len(g.byCert[s.certificate]) >= g.limits.SessionsPerIdent {
+	if len(g.byCert[s.certificate]) >= g.limits.PerCertificate {
 		return false
 	}
 	put(g.byCert, s.certificate, s)
@@ -33,7 +33,7 @@ func (g *Gateway) claim(ctx context.Context, s *session) error {
 				drop(g.stored, of(prev).certificate, s.id) // it is resumed or replaced
 			}
 			kept := g.stored[s.certificate]
-			if len(kept)+len(g.byCert[s.certificate]) > g.limits.SessionsPerIdent {
+			if len(kept)+len(g.byCert[s.certificate]) > g.limits.PerCertificate {
 				return fault.New(fault.Exhausted, "certificate %s keeps %d sessions", s.certificate, len(kept))
 			}
 			g.byClient[s.id] = s
