@@ -132,6 +132,7 @@ func TestADetachedThingEndsTheSession(t *testing.T) {
 	w.registry.change(d.id, bare, nil)
 	c.ended(packets.ErrNotAuthorized.Code)
 	assert.Equal(t, "disconnected press-07 FORBIDDEN_ACCESS", w.event())
+	assert.Equal(t, "press-07", w.last.Load().Identity.Thing, "as told when it connected")
 }
 
 func TestWithoutChangesTheSweepFindsARevocation(t *testing.T) {

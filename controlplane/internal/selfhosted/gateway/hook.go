@@ -122,10 +122,10 @@ func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
 	s.adopt(cl)
 	s.established.Store(true)
 	h.g.establish(s)
-	a := s.authority.Load()
-	h.g.log.Info("device connected", logx.Thing, a.session.Identity.Thing, logx.ClientID, s.id, logx.Certificate, s.certificate, logx.Address, s.address)
+	s.told = s.authority.Load().session
+	h.g.log.Info("device connected", logx.Thing, s.told.Identity.Thing, logx.ClientID, s.id, logx.Certificate, s.certificate, logx.Address, s.address)
 	if f := h.g.events.Connected; f != nil {
-		f(a.session, time.Now())
+		f(s.told, time.Now())
 	}
 	if s.stale.Swap(false) {
 		h.g.recheck(s)

@@ -15,6 +15,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -124,6 +125,7 @@ type world struct {
 	stop     func() // stops the gateway and waits
 	logs     *logs
 	events   chan string
+	last     atomic.Pointer[gateway.Session] // told at the last disconnect
 }
 
 // logs keeps what was logged.
@@ -175,6 +177,7 @@ func newWorld(t testing.TB, change func(*gateway.Config)) *world {
 		Events: gateway.Events{
 			Connected: func(s gateway.Session, _ time.Time) { w.events <- "connected " + s.ClientID },
 			Disconnected: func(s gateway.Session, reason string, _ time.Time) {
+				w.last.Store(&s)
 				w.events <- "disconnected " + s.ClientID + " " + reason
 			},
 			Published: func(s gateway.Session, topic string, p []byte) {

@@ -75,7 +75,7 @@ type Message struct {
 // called from the connection's goroutine and must not block for long.
 type Events struct {
 	// Connected comes before the session's first request, Disconnected after its
-	// last, once for each Connected. reason is a word of iot-api §21. While one
+	// last, once for each Connected and with the same Session. reason is a word of iot-api §21. While one
 	// client id is taken over, Disconnected of the old comes before Connected of
 	// the new session.
 	Connected    func(s Session, at time.Time)

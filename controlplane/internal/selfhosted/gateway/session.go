@@ -43,7 +43,8 @@ type session struct {
 	asked      []asked      // filters of the SUBSCRIBE at hand
 	answers    []Message    // of the request at hand, sent after its PUBACK
 	answersQoS byte
-	kept       bool // the broker keeps the session after the connection
+	told       Session // what Events.Connected was told: Disconnected says the same
+	kept       bool    // the broker keeps the session after the connection
 	publishes  *rate.Limiter
 	denials    *rate.Limiter // log records, not decisions
 
@@ -138,10 +139,9 @@ func (s *session) finish(err error) {
 	}
 	s.g.unlist(s)
 	reason := disconnectReason(s.endedFor(), err)
-	a := s.authority.Load()
-	s.g.log.Info("device disconnected", logx.Thing, a.session.Identity.Thing, logx.ClientID, s.id, logx.Certificate, s.certificate, "reason", reason)
+	s.g.log.Info("device disconnected", logx.Thing, s.told.Identity.Thing, logx.ClientID, s.id, logx.Certificate, s.certificate, "reason", reason)
 	if f := s.g.events.Disconnected; f != nil {
-		f(a.session, reason, time.Now())
+		f(s.told, reason, time.Now())
 	}
 }
 
