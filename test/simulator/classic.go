@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ggfleet/ggfleet/shared/fault"
+	"github.com/ggfleet/ggfleet/shared/logx"
 	"github.com/ggfleet/ggfleet/shared/protocol"
 )
 
@@ -68,7 +69,7 @@ func (c *Core) classicNotified(ctx context.Context, s *session, it item) {
 		return
 	}
 	if err := c.classicDescribe(ctx, s, true); err != nil {
-		c.cfg.Log.Warn("asking for the next job failed", "error", err)
+		c.cfg.Log.Warn("asking for the next job failed", logx.Thing, c.cfg.Thing, logx.Err, err)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	nucleusfiles "github.com/ggfleet/ggfleet/installer/nucleus"
+	"github.com/ggfleet/ggfleet/shared/logx"
 	"github.com/ggfleet/ggfleet/shared/protocol"
 )
 
@@ -136,7 +137,7 @@ func (c *Core) save() error {
 
 func (c *Core) saveLogged() {
 	if err := c.save(); err != nil {
-		c.cfg.Log.Error("cannot keep the state", "error", err)
+		c.cfg.Log.Error("cannot keep the state", logx.Thing, c.cfg.Thing, logx.Err, err)
 	}
 }
 
