@@ -27,6 +27,9 @@ import (
 // DefaultRoot is where the agent lives unless told otherwise.
 const DefaultRoot = localstate.DefaultRoot
 
+// lastWords is how long a stopping agent tries to send what it still has to say.
+const lastWords = 2 * time.Second
+
 // Config is what the agent needs. Zero times and sizes get the defaults of the
 // parts that they belong to.
 type Config struct {
@@ -149,9 +152,20 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err := svc.Notify("READY=1"); err != nil {
 		cfg.Log.WarnContext(ctx, "service manager cannot be told", logx.Err, err)
 	}
-	return run.All(ctx,
-		run.Loop{Name: "nucleus", Run: supervisor.Run},
-		run.Loop{Name: "reconcile", Run: loop.Run},
+	// What reports outlives what is reported on: the nucleus stops first, its last
+	// state is sent, then the session ends.
+	work := func(reporting context.Context) error {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(reporting, cancel)()
+		err := run.All(ctx, run.Loop{Name: "nucleus", Run: supervisor.Run}, run.Loop{Name: "reconcile", Run: loop.Run})
+		flush, done := context.WithTimeout(reporting, lastWords)
+		defer done()
+		reporter.Flush(flush)
+		return err
+	}
+	return run.All(context.WithoutCancel(ctx),
+		run.Loop{Name: "work", Run: work},
 		run.Loop{Name: "telemetry", Run: reporter.Run},
 		run.Loop{Name: "mqtt", Run: link.Run},
 		run.Loop{Name: "watchdog", Run: svc.Watchdog},

@@ -222,12 +222,12 @@ func (a *agent) snapshot() map[string]string {
 func scenario(t *testing.T, archives [3][]byte, kill string) (map[string]string, *agent) {
 	c := agenttest.New(t, core)
 	c.Change(func(s *agenttest.State) { s.Config, s.Assignment.Config = []byte(document), true })
-	c.Offer(agenttest.NucleusName, "1.0.0", archives[0])
+	c.Offer("1.0.0", archives[0])
 	a := startAgent(t, c, kill)
 	a.waitVersion(c, "1.0.0")
-	c.Offer(agenttest.NucleusName, "2.0.0", archives[1])
+	c.Offer("2.0.0", archives[1])
 	a.waitVersion(c, "2.0.0")
-	bad := c.Offer(agenttest.NucleusName, "3.0.0", archives[2])
+	bad := c.Offer("3.0.0", archives[2])
 	a.waitFor("3.0.0 refused and 2.0.0 running", func() bool {
 		r, n := a.record(), c.LastNucleus()
 		list, _ := os.ReadDir(filepath.Join(a.root, "versions"))
@@ -308,7 +308,7 @@ func kinds(c *agenttest.Cloud) (out []string) {
 func TestTheAgentReportsInOrderAndSaysGoodbye(t *testing.T) {
 	c := agenttest.New(t, core)
 	c.Change(func(s *agenttest.State) { s.Config, s.Assignment.Config = []byte(document), true })
-	c.Offer(agenttest.NucleusName, "1.0.0", agenttest.Archive(t, "1.0.0", agenttest.Works))
+	c.Offer("1.0.0", agenttest.Archive(t, "1.0.0", agenttest.Works))
 	c.RefusePublishes(2)
 	cfg := fast(t.TempDir())
 	stop := in(t, c, cfg)
@@ -333,6 +333,7 @@ func TestTheAgentReportsInOrderAndSaysGoodbye(t *testing.T) {
 		last := all[len(all)-1]
 		return last.Kind == protocol.ReportConnection && strings.Contains(string(last.Payload), `"connected":false`)
 	}, patience, tick, "the last word is the will")
+	assert.Equal(t, protocol.NucleusStopped, c.LastNucleus().State, "and the one before is what became of the nucleus")
 
 	var last uint64
 	for _, r := range c.Reports() {
@@ -352,7 +353,7 @@ func TestTheAgentReportsInOrderAndSaysGoodbye(t *testing.T) {
 func TestTheNucleusNeedsNoControlPlaneToStart(t *testing.T) {
 	c := agenttest.New(t, core)
 	c.Change(func(s *agenttest.State) { s.Config, s.Assignment.Config = []byte(document), true })
-	c.Offer(agenttest.NucleusName, "1.0.0", agenttest.Archive(t, "1.0.0", agenttest.Works))
+	c.Offer("1.0.0", agenttest.Archive(t, "1.0.0", agenttest.Works))
 	cfg := fast(t.TempDir())
 	stop := in(t, c, cfg)
 	require.Eventually(t, func() bool { return c.LastNucleus().State == protocol.NucleusRunning }, patience, tick)
@@ -371,7 +372,7 @@ func TestABrokenLineDoesNotBreakTheInstallation(t *testing.T) {
 			s.Lose[p] = 1
 		}
 	})
-	c.Offer(agenttest.NucleusName, "1.0.0", agenttest.Archive(t, "1.0.0", agenttest.Works))
+	c.Offer("1.0.0", agenttest.Archive(t, "1.0.0", agenttest.Works))
 	cfg := fast(t.TempDir())
 	in(t, c, cfg)
 	require.Eventually(t, func() bool { return c.LastNucleus().State == protocol.NucleusRunning }, patience, tick)
@@ -389,12 +390,12 @@ func TestABrokenLineDoesNotBreakTheInstallation(t *testing.T) {
 func TestANucleusThatHangsIsReplacedByTheOldOne(t *testing.T) {
 	c := agenttest.New(t, core)
 	c.Change(func(s *agenttest.State) { s.Config, s.Assignment.Config = []byte(document), true })
-	c.Offer(agenttest.NucleusName, "1.0.0", agenttest.Archive(t, "1.0.0", agenttest.Works))
+	c.Offer("1.0.0", agenttest.Archive(t, "1.0.0", agenttest.Works))
 	cfg := fast(t.TempDir())
 	cfg.Gate, cfg.Stop = 2*time.Second, 200*time.Millisecond
 	in(t, c, cfg)
 	require.Eventually(t, func() bool { return c.LastNucleus().State == protocol.NucleusRunning }, patience, tick)
-	c.Offer(agenttest.NucleusName, "2.0.0", agenttest.Archive(t, "2.0.0", agenttest.Hangs))
+	c.Offer("2.0.0", agenttest.Archive(t, "2.0.0", agenttest.Hangs))
 	require.Eventually(t, func() bool {
 		n := c.LastNucleus()
 		return n.State == protocol.NucleusRunning && n.Version == "1.0.0" && strings.Contains(n.LastError, "2.0.0 failed and 1.0.0 runs again")
@@ -405,7 +406,7 @@ func TestANucleusThatHangsIsReplacedByTheOldOne(t *testing.T) {
 func TestANucleusThatDiesIsStartedAgain(t *testing.T) {
 	c := agenttest.New(t, core)
 	c.Change(func(s *agenttest.State) { s.Config, s.Assignment.Config = []byte(document), true })
-	c.Offer(agenttest.NucleusName, "1.0.0", agenttest.Archive(t, "1.0.0", agenttest.Works))
+	c.Offer("1.0.0", agenttest.Archive(t, "1.0.0", agenttest.Works))
 	cfg := fast(t.TempDir())
 	in(t, c, cfg)
 	require.Eventually(t, func() bool { return c.LastNucleus().State == protocol.NucleusRunning }, patience, tick)
@@ -421,7 +422,7 @@ func TestAWrongArchiveIsNeverUnpacked(t *testing.T) {
 	c := agenttest.New(t, core)
 	c.Change(func(s *agenttest.State) { s.Config, s.Assignment.Config = []byte(document), true })
 	good := agenttest.Archive(t, "1.0.0", agenttest.Works)
-	digest := c.Offer(agenttest.NucleusName, "1.0.0", good)
+	digest := c.Offer("1.0.0", good)
 	wrong := slices.Clone(good)
 	wrong[len(wrong)/2] ^= 1
 	c.Change(func(s *agenttest.State) { s.Archives[digest] = wrong })
@@ -459,7 +460,7 @@ func TestRunWithoutEnrolmentSaysWhatToDo(t *testing.T) {
 func TestStatusTellsAtEveryStage(t *testing.T) {
 	c := agenttest.New(t, core)
 	c.Change(func(s *agenttest.State) { s.Config, s.Assignment.Config = []byte(document), true })
-	c.Offer(agenttest.NucleusName, "1.0.0", agenttest.Archive(t, "1.0.0", agenttest.Works))
+	c.Offer("1.0.0", agenttest.Archive(t, "1.0.0", agenttest.Works))
 	cfg := fast(t.TempDir())
 	status := func() string {
 		var b strings.Builder

@@ -5,10 +5,20 @@ import (
 	"archive/zip"
 	"bytes"
 	"compress/gzip"
+	"crypto"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
 	"fmt"
+	"math/big"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/ggfleet/ggfleet/shared/protocol"
 )
 
 // NucleusName is the component that Archive holds.
@@ -70,4 +80,25 @@ func CertsZip(t testing.TB, cert, key []byte) []byte {
 	}
 	require.NoError(t, w.Close())
 	return b.Bytes()
+}
+
+// Distribution describes an archive as the control plane would.
+func Distribution(version string, archive []byte) *protocol.Distribution {
+	h := sha256.Sum256(archive)
+	return &protocol.Distribution{Name: NucleusName, Version: version, Digest: hex.EncodeToString(h[:]), Size: int64(len(archive)), Format: "tar.gz"}
+}
+
+// SelfSigned is a certificate for a PKCS#8 key, both in PEM.
+func SelfSigned(t testing.TB, key []byte) []byte {
+	t.Helper()
+	block, _ := pem.Decode(key)
+	require.NotNil(t, block)
+	k, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	require.NoError(t, err)
+	signer, ok := k.(crypto.Signer)
+	require.True(t, ok)
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now(), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, signer.Public(), signer)
+	require.NoError(t, err)
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }

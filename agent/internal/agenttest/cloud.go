@@ -64,6 +64,12 @@ type State struct {
 // New starts a control plane that knows one core.
 func New(t testing.TB, core string) *Cloud {
 	t.Helper()
+	return NewOn(t, core, "127.0.0.1:0")
+}
+
+// NewOn starts one on another loopback address than its certificate names.
+func NewOn(t testing.TB, core, address string) *Cloud {
+	t.Helper()
 	c := &Cloud{s: State{
 		Assignment: protocol.CoreAssignment{Core: core},
 		Archives:   map[string][]byte{}, Lose: map[string]int{}, Agents: map[string]string{}, Cores: map[string]string{}, Calls: map[string]int{},
@@ -72,6 +78,10 @@ func New(t testing.TB, core string) *Cloud {
 	c.s.Assignment.CAPEM = c.CAPEM()
 	serverCert := c.serverCertificate(t)
 	c.server = httptest.NewUnstartedServer(http.HandlerFunc(c.serve))
+	l, err := net.Listen("tcp", address)
+	require.NoError(t, err)
+	_ = c.server.Listener.Close()
+	c.server.Listener = l
 	c.server.TLS = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{serverCert}, ClientAuth: tls.RequestClientCert}
 	c.server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	c.server.StartTLS()
@@ -132,14 +142,13 @@ func (c *Cloud) Change(f func(*State)) {
 }
 
 // Offer puts an archive into the assignment and returns its digest.
-func (c *Cloud) Offer(name, version string, archive []byte) string {
-	h := sha256.Sum256(archive)
-	digest := hex.EncodeToString(h[:])
+func (c *Cloud) Offer(version string, archive []byte) string {
+	d := Distribution(version, archive)
 	c.Change(func(s *State) {
-		s.Archives[digest] = archive
-		s.Assignment.Nucleus = &protocol.Distribution{Name: name, Version: version, Digest: digest, Size: int64(len(archive)), Format: "tar.gz"}
+		s.Archives[d.Digest] = archive
+		s.Assignment.Nucleus = d
 	})
-	return digest
+	return d.Digest
 }
 
 // registered reports whether the certificate is an agent's.

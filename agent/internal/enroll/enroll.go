@@ -161,10 +161,10 @@ func explain(e protocol.Enrollment, err error) error {
 	}
 	text := fault.Message(err)
 	switch kind := fault.KindOf(err); kind {
-	case fault.Unauthenticated, fault.Denied, fault.NotFound, fault.Conflict, fault.Exhausted:
+	case fault.Unauthenticated, fault.Denied, fault.NotFound, fault.Exists:
 		return fmt.Errorf("activation %s was refused by %s: %w; if it is used up, expired or copied wrongly, make a new one with 'ggfleet activation create' and enrol with its string",
 			e.ActivationID, e.URL, fault.New(kind, "%s", text))
-	case fault.Invalid, fault.Exists, fault.TooLarge, fault.Unsupported, fault.Unavailable:
+	case fault.Invalid, fault.TooLarge, fault.Unsupported:
 		return fmt.Errorf("enrolling at %s: %w", e.URL, err)
 	default:
 		return fmt.Errorf("enrolling at %s: %w; check that the address is reachable from here, then run the same command again: it goes on where it was", e.URL, err)

@@ -23,6 +23,10 @@ import (
 // ErrUnproven is the error of a nucleus that did not pass the health gate.
 var ErrUnproven = errors.New("the nucleus did not pass the health gate")
 
+// quiet is the time between looks at a nucleus that is proven, when only its
+// log may grow: a device that idles should sleep.
+const quiet = 10 * time.Second
+
 // maxEnds is how often a nucleus on trial may end by itself.
 const maxEnds = 3
 
@@ -45,7 +49,7 @@ type Config struct {
 	Stop    time.Duration // between SIGTERM and SIGKILL; default 15 s
 	MinWait time.Duration // before a nucleus that ended is started again; default 1 s
 	MaxWait time.Duration // default 5 min
-	Look    time.Duration // between looks at the ready file; default 250 ms
+	Look    time.Duration // between looks at a nucleus that is not proven; default 250 ms
 	LogSize int64         // bytes of nucleus.log before it is rotated; default 5 MiB
 	Log     *slog.Logger
 }
@@ -148,7 +152,7 @@ func (s *Supervisor) Installing(ctx context.Context, i Installation) {
 
 // Run supervises until ctx is done, then stops the nucleus.
 func (s *Supervisor) Run(ctx context.Context) error {
-	look := time.NewTicker(s.cfg.Look)
+	look := time.NewTimer(s.cfg.Look)
 	defer look.Stop()
 	s.cfg.OnStatus(s.status)
 	for {
@@ -172,6 +176,11 @@ func (s *Supervisor) Run(ctx context.Context) error {
 			s.launch(ctx)
 		case <-look.C:
 			s.look(ctx)
+		}
+		if s.proven || s.proc == nil && len(s.waiting) == 0 {
+			look.Reset(quiet)
+		} else {
+			look.Reset(s.cfg.Look)
 		}
 	}
 }
@@ -314,7 +323,7 @@ func (s *Supervisor) look(ctx context.Context) {
 		s.set(*s.spec, protocol.NucleusRunning, s.proc.pid, "")
 		s.answer(nil)
 	}
-	if len(s.waiting) > 0 && time.Now().After(s.gate) {
+	if len(s.waiting) > 0 && !time.Now().Before(s.gate) {
 		s.answer(fmt.Errorf("%w: it was not ready after %s", ErrUnproven, s.cfg.Gate))
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -52,8 +53,13 @@ func New(root string) (*Service, error) {
 		Arguments: []string{"run", "--root", root},
 		Option:    service.KeyValue{"SystemdScript": unit},
 	})
+	if err == nil && runtime.GOOS == "linux" && service.Platform() != "linux-systemd" {
+		// The library knows older ones, but leaves links behind there, and none
+		// of them would take care of a nucleus the way unit does.
+		err = fault.New(fault.Unsupported, "systemd does not run here")
+	}
 	if err != nil {
-		return nil, fmt.Errorf("this system's service manager is not known: %w; start 'ggfleet-agent run' by other means", err)
+		return nil, fmt.Errorf("the agent cannot be a service of this system: %w; start 'ggfleet-agent run' by other means", err)
 	}
 	return &Service{name, s}, nil
 }

@@ -114,6 +114,21 @@ func (r *Reporter) Run(ctx context.Context) error {
 	return run.All(ctx, run.Loop{Name: "observe", Run: r.observe}, run.Loop{Name: "send", Run: r.send})
 }
 
+// Flush waits until everything that was told is sent, or ctx is done.
+func (r *Reporter) Flush(ctx context.Context) {
+	for quiet := 0; quiet < 2; { // twice, for what is between hand and disk
+		if run.Sleep(ctx, 20*time.Millisecond) != nil {
+			return
+		}
+		_, waiting, _ := r.cfg.Spool.Next()
+		if waiting || len(r.nucleus) > 0 {
+			quiet = 0
+		} else {
+			quiet++
+		}
+	}
+}
+
 // observe owns what was last reported.
 func (r *Reporter) observe(ctx context.Context) error {
 	var (
