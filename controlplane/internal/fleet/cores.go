@@ -85,3 +85,6 @@ func (s *Service) Recount(ctx context.Context) (map[TemplateRef]Counter, error) 
 	})
 	return c.snapshot(), err
 }
+
+// Count is the number of cores.
+func (s *Service) Count() int { return s.cores.Len() }

@@ -147,6 +147,16 @@ func (r *Registry) PutPolicy(ctx context.Context, name, document string) error {
 	return nil
 }
 
+// EnsurePolicy creates the policy if it does not exist, and leaves one that does
+// as it is.
+func (r *Registry) EnsurePolicy(ctx context.Context, name, document string) error {
+	_, err := state.Read[Policy](ctx, r.store, policyKey(name))
+	if errors.Is(err, fault.NotFound) {
+		return r.PutPolicy(ctx, name, document)
+	}
+	return err
+}
+
 // PutRoleAlias creates the role alias or replaces it.
 func (r *Registry) PutRoleAlias(ctx context.Context, a RoleAlias) error {
 	if err := names.CheckRoleAlias(a.Name); err != nil {
@@ -175,7 +185,8 @@ type Change struct {
 	All         bool
 }
 
-// Changes calls handle for each change after the call began, until ctx is done.
+// Changes calls handle for each change after the call began, until ctx is done:
+// first with All, as soon as no further change can be missed.
 func (r *Registry) Changes(ctx context.Context, handle func(Change)) error {
 	p, err := r.store.List(ctx, changedPrefix, "", 1)
 	if err != nil {
@@ -183,6 +194,7 @@ func (r *Registry) Changes(ctx context.Context, handle func(Change)) error {
 	}
 	certs := changedKey("certificate", "")
 	from := p.At
+	handle(Change{All: true}) // what changed before the watch began was seen by nobody
 	for {
 		err := r.store.Watch(ctx, changedPrefix, from, func(events []state.Event) error {
 			for _, e := range events {

@@ -1,0 +1,270 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/ggfleet/ggfleet/controlplane/internal/access"
+	"github.com/ggfleet/ggfleet/controlplane/internal/distribution"
+	"github.com/ggfleet/ggfleet/controlplane/internal/enrollment"
+	"github.com/ggfleet/ggfleet/controlplane/internal/etcdstore"
+	"github.com/ggfleet/ggfleet/controlplane/internal/fleet"
+	"github.com/ggfleet/ggfleet/controlplane/internal/object"
+	"github.com/ggfleet/ggfleet/controlplane/internal/provisioning"
+	"github.com/ggfleet/ggfleet/controlplane/internal/s3store"
+	"github.com/ggfleet/ggfleet/controlplane/internal/seal"
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted"
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/artifact"
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/component"
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/gateway"
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/greengrass"
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/iot"
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/jobs"
+	"github.com/ggfleet/ggfleet/controlplane/internal/state"
+	"github.com/ggfleet/ggfleet/controlplane/internal/task"
+	"github.com/ggfleet/ggfleet/shared/logx"
+	"github.com/ggfleet/ggfleet/shared/run"
+)
+
+// App is a control plane that is ready to serve. Make it with New; Run or Close
+// ends it.
+type App struct {
+	cfg   Config
+	log   *slog.Logger
+	close []func() // in the order opened; Close goes backwards
+
+	client  etcdClient
+	etcd    *etcdstore.Embedded // nil: external
+	s3      *s3store.Embedded   // nil: external
+	hub     state.Store
+	objects object.Store
+	sealer  seal.Sealer
+
+	listeners  listeners
+	keys       *access.Keys
+	tokens     *access.Tokens
+	registry   *iot.Registry
+	jobs       *jobs.Service
+	components *component.Service
+	greengrass *greengrass.Service
+	devices    *selfhosted.Devices
+	gateway    *gateway.Gateway
+	templates  *provisioning.Templates
+	fleet      *fleet.Service
+	tasks      *task.Engine
+	dist       *distribution.Store
+	enrollment *enrollment.Service
+	downloads  *artifact.Handler
+	signer     *artifact.Signer
+	servers    []server
+	started    time.Time
+}
+
+// New opens, checks and binds everything. On an error nothing stays open.
+func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) {
+	if log == nil {
+		log = logx.Discard()
+	}
+	a := &App{cfg: cfg, log: log, started: time.Now()}
+	defer func() {
+		if err != nil {
+			a.Close()
+		}
+	}()
+	for _, step := range []func(context.Context) error{
+		a.openDataDir, a.listen, a.openState, a.openSecrets, a.openObjects, a.openCloud, a.openFleet, a.firstStart, a.openEdges,
+	} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return a, nil
+}
+
+// Close releases what New opened. It is for an App that is not run.
+func (a *App) Close() {
+	for i := len(a.close) - 1; i >= 0; i-- {
+		a.close[i]()
+	}
+	a.close = nil
+}
+
+func (a *App) onClose(f func()) { a.close = append(a.close, f) }
+
+func (a *App) openDataDir(context.Context) error {
+	dir := a.cfg.DataDir
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make data directory %s: %w; choose another with --data-dir", dir, err)
+	}
+	f, err := os.CreateTemp(dir, ".writable-*")
+	if err != nil {
+		return fmt.Errorf("data directory %s cannot be written: %w; give this user the right to, or choose another with --data-dir", dir, err)
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
+}
+
+// openState opens the store of record. Embedded, it also takes the lock of the
+// data directory, before anything else there is touched.
+func (a *App) openState(ctx context.Context) error {
+	store, err := a.dialState(ctx)
+	if err != nil {
+		return err
+	}
+	a.hub, err = withFaults(store)
+	return err
+}
+
+func (a *App) openSecrets(ctx context.Context) error {
+	var err error
+	if a.sealer, err = seal.OpenFile(a.cfg.SealKeyFile); err != nil {
+		return fmt.Errorf("open seal key: %w", err)
+	}
+	if a.keys, err = access.NewKeys(access.KeysConfig{Store: a.hub, Sealer: a.sealer}); err != nil {
+		return err
+	}
+	if a.tokens, err = access.NewTokens(access.TokensConfig{Store: a.hub}); err != nil {
+		return err
+	}
+	created, err := a.tokens.EnsureAdmin(ctx, a.adminName(), a.file("admin.token"))
+	if err != nil {
+		return err
+	}
+	if created {
+		a.log.InfoContext(ctx, "admin token written", "file", a.file("admin.token"))
+	}
+	return nil
+}
+
+// adminName is the name of this replica's own admin token: replicas of one
+// store have a file each.
+func (a *App) adminName() string {
+	if a.etcd != nil {
+		return "admin"
+	}
+	host, err := os.Hostname()
+	if err != nil || host == "" {
+		host = "replica"
+	}
+	return "admin-" + host
+}
+
+func (a *App) file(name string) string { return filepath.Join(a.cfg.DataDir, name) }
+
+// Run serves until ctx is done, then stops what it started. It returns nil after
+// an orderly stop.
+func (a *App) Run(ctx context.Context) error {
+	defer a.Close()
+	if a.etcd != nil {
+		// Alone on this data: claims that are left belong to the process before.
+		if err := a.tasks.ReleaseAll(ctx); err != nil {
+			return err
+		}
+	}
+	loops := []run.Loop{
+		{Name: "fleet", Run: a.fleet.Run},
+		{Name: "components", Run: a.components.Run},
+		{Name: "tasks", Run: a.tasks.Run},
+		{Name: "announcer", Run: a.devices.Run},
+		{Name: "job timeouts", Run: a.expireJobs},
+		{Name: "roll-outs", Run: a.resume},
+		{Name: "mqtt", Run: func(ctx context.Context) error { return a.gateway.Run(ctx, a.listeners.mqtt) }},
+	}
+	if a.etcd != nil {
+		loops = append(loops, run.Loop{Name: "etcd", Run: a.etcd.Run})
+	}
+	if a.s3 != nil {
+		loops = append(loops, run.Loop{Name: "s3", Run: a.s3.Run})
+	}
+	for _, s := range a.servers {
+		loops = append(loops, run.Loop{Name: s.name, Run: s.run})
+	}
+	loops = append(loops, run.Loop{Name: "readiness", Run: a.sayReady})
+	return run.All(ctx, loops...)
+}
+
+// sayReady logs once that everything serves, then waits.
+func (a *App) sayReady(ctx context.Context) error {
+	for a.ready(ctx) != nil {
+		if run.Sleep(ctx, 5*time.Millisecond) != nil {
+			return nil
+		}
+	}
+	a.log.InfoContext(ctx, "ready", "took", time.Since(a.started).Round(time.Millisecond).String(),
+		"api", a.apiURL(), "aws", a.awsURL(), "mqtt", a.listeners.mqtt.Addr().String(), "device", a.listeners.device.Addr().String(),
+		"artifacts", a.listeners.artifact.Addr().String())
+	<-ctx.Done()
+	return nil
+}
+
+func (a *App) expireJobs(ctx context.Context) error {
+	return run.Every(ctx, 30*time.Second, func(ctx context.Context) error {
+		_, err := a.jobs.Expire(ctx)
+		return err
+	}, func(err error) { a.log.WarnContext(ctx, "job timeouts not checked", logx.Err, err) })
+}
+
+// resume finishes what a crash interrupted, until it succeeded once.
+func (a *App) resume(ctx context.Context) error {
+	err := run.Retry(ctx, run.Backoff{}, 0, func(ctx context.Context) error {
+		return errors.Join(a.greengrass.Resume(ctx), a.components.FinishDeletes(ctx))
+	})
+	if err != nil && ctx.Err() == nil {
+		a.log.ErrorContext(ctx, "interrupted work was not resumed", logx.Err, err)
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// ready reports what is not there yet.
+func (a *App) ready(ctx context.Context) error {
+	for name, ready := range map[string]<-chan struct{}{"fleet view": a.fleet.Ready(), "component index": a.components.Ready()} {
+		select {
+		case <-ready:
+		default:
+			return fmt.Errorf("%s is being read", name)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	if _, err := a.hub.List(ctx, state.Root, "", 1); err != nil {
+		return fmt.Errorf("store of record: %w", err)
+	}
+	if _, err := a.objects.List(ctx, "templates/", "", 1); err != nil {
+		return fmt.Errorf("artifact store: %w", err)
+	}
+	return nil
+}
+
+// server is one HTTP listener.
+type server struct {
+	name string
+	http *http.Server
+	l    net.Listener
+}
+
+// stopTimeout is how long requests under way may go on after the stop.
+const stopTimeout = 3 * time.Second
+
+func (s server) run(ctx context.Context) error {
+	done := make(chan error, 1)
+	go func() { done <- s.http.Serve(s.l) }()
+	select {
+	case err := <-done:
+		return fmt.Errorf("serve %s: %w", s.l.Addr(), err)
+	case <-ctx.Done():
+	}
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	defer cancel()
+	if err := s.http.Shutdown(stop); err != nil {
+		_ = s.http.Close() // whoever still reads is cut off
+	}
+	<-done
+	return nil
+}

@@ -1,0 +1,177 @@
+package app
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/ggfleet/ggfleet/controlplane/internal/distribution"
+	"github.com/ggfleet/ggfleet/controlplane/internal/enrollment"
+	"github.com/ggfleet/ggfleet/controlplane/internal/fleet"
+	"github.com/ggfleet/ggfleet/controlplane/internal/provisioning"
+	"github.com/ggfleet/ggfleet/controlplane/internal/seal"
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted"
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/artifact"
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/component"
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/gateway"
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/greengrass"
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/iot"
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/jobs"
+	"github.com/ggfleet/ggfleet/controlplane/internal/state"
+	"github.com/ggfleet/ggfleet/controlplane/internal/task"
+	"github.com/ggfleet/ggfleet/installer/config"
+	"github.com/ggfleet/ggfleet/shared/fault"
+)
+
+// openCloud puts the self-hosted cloud together.
+func (a *App) openCloud(ctx context.Context) error {
+	ca, err := iot.EnsureCA(ctx, a.hub, a.sealer, a.file("ca"), time.Now())
+	if err != nil {
+		return err
+	}
+	for name, content := range map[string][]byte{"ca.pem": ca.Bundle(), "ca.id": []byte(ca.ID + "\n")} {
+		if err := writeIfChanged(a.file(name), content); err != nil {
+			return err
+		}
+	}
+	if a.registry, err = iot.New(iot.Config{Store: a.hub, Realm: a.cfg.realm(), CA: ca, Log: a.log}); err != nil {
+		return err
+	}
+	if a.jobs, err = jobs.New(jobs.Config{Store: a.hub, Log: a.log}); err != nil {
+		return err
+	}
+	tmp := a.file("tmp")
+	if err := os.MkdirAll(tmp, 0o700); err != nil {
+		return fmt.Errorf("make directory for uploads: %w", err)
+	}
+	a.components, err = component.New(component.Config{
+		Store: a.hub, Objects: a.objects, Realm: a.cfg.realm(), Prefix: "components/", TempDir: tmp, Log: a.log,
+	})
+	if err != nil {
+		return err
+	}
+	a.greengrass, err = greengrass.New(greengrass.Config{Store: a.hub, Registry: a.registry, Jobs: a.jobs, Components: a.components, Log: a.log})
+	if err != nil {
+		return err
+	}
+	a.devices = selfhosted.NewDevices(a.jobs, a.greengrass, a.log)
+	ids := selfhosted.Identities{Registry: a.registry}
+	a.gateway, err = gateway.New(gateway.Config{
+		Identities: ids, Reserved: a.devices, Changes: ids, Events: a.devices.Events(nil), Realm: a.cfg.realm(),
+		TLS: gateway.MQTTConfig(ids, a.serverCertificate().get), Log: a.log,
+	})
+	if err != nil {
+		return err
+	}
+	a.devices.Attach(a.gateway)
+	secret, err := ensureSecret(ctx, a.hub, a.sealer, "artifact-links")
+	if err != nil {
+		return err
+	}
+	a.signer, err = artifact.NewSigner(artifact.Config{PublicURL: "http://" + a.hostPort(a.listeners.artifact), Secret: secret})
+	if err != nil {
+		return err
+	}
+	a.downloads, err = artifact.NewHandler(artifact.HandlerConfig{Signer: a.signer, Objects: a.objects, Log: a.log})
+	return err
+}
+
+// openFleet puts the fleet service on the cloud.
+func (a *App) openFleet(context.Context) error {
+	manual, err := config.NewManual(config.Settings{
+		AWSRegion: a.cfg.Region, RoleAlias: a.cfg.RoleAlias, DataEndpoint: a.cfg.PublicHost, CredEndpoint: a.hostPort(a.listeners.device),
+		DataPlaneEndpoint: "iotdata", MQTTPort: port(a.listeners.mqtt), DataPlanePort: port(a.listeners.device),
+	})
+	if err != nil {
+		return fmt.Errorf("installer configuration: %w", err)
+	}
+	a.templates = provisioning.NewTemplates(a.objects)
+	cloud := &selfhosted.Cloud{Registry: a.registry, Jobs: a.jobs, Greengrass: a.greengrass, Components: a.components, Presence: a.devices}
+	a.fleet, err = fleet.New(fleet.Config{
+		Store: a.hub, Objects: a.objects, Cloud: cloud, Templates: a.templates, Realm: a.cfg.realm(), ArtifactPrefix: a.cfg.ArtifactPrefix,
+		Generators: config.NewRegistry(map[string]config.Generator{config.ManualInstall: manual}), Log: a.log,
+	})
+	if err != nil {
+		return err
+	}
+	a.tasks, err = task.New(task.Config{Store: a.hub, Kinds: a.fleet.Kinds(), Concurrency: a.cfg.Workers, Log: a.log})
+	if err != nil {
+		return err
+	}
+	a.fleet.Use(a.tasks)
+	a.dist = distribution.New(a.hub, a.objects, "distributions/", nil)
+	a.enrollment, err = enrollment.New(enrollment.Config{
+		Store: a.hub, Objects: a.objects, Things: cloud, Cores: coresOfFleet{a.fleet}, Distributions: a.dist,
+		CAPEM: string(a.registry.CA().Bundle()), MQTTAddress: a.hostPort(a.listeners.mqtt), Log: a.log,
+	})
+	return err
+}
+
+// coresOfFleet is the fleet service as the enrolment asks it.
+type coresOfFleet struct{ *fleet.Service }
+
+// EnrollCore implements enrollment.Cores.
+func (c coresOfFleet) EnrollCore(ctx context.Context, name string) (enrollment.Core, error) {
+	pending, certs, conf, err := c.Service.EnrollCore(ctx, name)
+	return enrollment.Core{Name: name, CertificatePending: pending, CertsKey: certs, ConfigKey: conf}, err
+}
+
+// ensureSecret returns 32 random bytes that all replicas share, sealed in the
+// store under name.
+func ensureSecret(ctx context.Context, s state.Store, sealer seal.Sealer, name string) ([]byte, error) {
+	key := state.Root + "secret/" + name
+	rec, err := state.Read[[]byte](ctx, s, key)
+	if errors.Is(err, fault.NotFound) {
+		plain := make([]byte, 32)
+		rand.Read(plain)
+		sealed, err := sealer.Seal(key, plain)
+		if err != nil {
+			return nil, fmt.Errorf("seal secret %s: %w", name, err)
+		}
+		_, err = s.Commit(ctx, state.NewBatch(state.StepSetup).If(key, 0).Put(key, sealed))
+		if errors.Is(err, fault.Conflict) { // another replica was first
+			return ensureSecret(ctx, s, sealer, name)
+		}
+		return plain, err
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read secret %s: %w", name, err)
+	}
+	plain, err := sealer.Open(key, rec.Value)
+	if err != nil {
+		return nil, fmt.Errorf("open secret %s (is the seal key file the one that this data was made with?): %w", name, err)
+	}
+	return plain, nil
+}
+
+// writeIfChanged keeps a file that others read up to date without a moment in
+// which it is not whole.
+func writeIfChanged(path string, content []byte) error {
+	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, content) { //nolint:gosec // a file of our own data directory
+		return nil
+	}
+	tmp := path + ".tmp"
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644) //nolint:gosec // public certificates, in a directory of mode 0700
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	_, err = io.Copy(f, bytes.NewReader(content))
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(tmp, path)
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}

@@ -1,0 +1,92 @@
+package app
+
+import (
+	"context"
+	"crypto/tls"
+	"net/http"
+	"time"
+
+	"log/slog"
+	"net"
+
+	"github.com/ggfleet/ggfleet/controlplane/internal/access"
+	"github.com/ggfleet/ggfleet/controlplane/internal/edge/awsapi"
+	"github.com/ggfleet/ggfleet/controlplane/internal/edge/deviceapi"
+	"github.com/ggfleet/ggfleet/controlplane/internal/edge/fleetapi"
+	"github.com/ggfleet/ggfleet/controlplane/internal/enrollment"
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted"
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/gateway"
+)
+
+// openEdges puts the HTTP servers on the listeners.
+func (a *App) openEdges(context.Context) error {
+	api, err := a.fleetAPI()
+	if err != nil {
+		return err
+	}
+	ids := selfhosted.Identities{Registry: a.registry}
+	devices, err := deviceapi.New(deviceapi.Config{
+		Identities: ids, Components: a.components, Cores: a.greengrass, RoleAliases: a.registry, URLs: a.signer, Agents: a.enrollment,
+		Realm: a.cfg.realm(), AgentAttribute: enrollment.AttributeCore, Log: a.log,
+	})
+	if err != nil {
+		return err
+	}
+	cert := a.serverCertificate()
+	deviceTLS := gateway.HTTPConfig(ids, cert.get)
+	a.servers = []server{
+		{"fleet API", a.httpServer(api), a.peopleTLS(a.cfg.HTTPAddr, a.listeners.api, cert)},
+		{"aws endpoint", a.awsServer(), a.peopleTLS(a.cfg.AWSAddr, a.listeners.aws, cert)},
+		{"device HTTPS", a.deviceServer(devices, deviceTLS), tls.NewListener(a.listeners.device, deviceTLS)},
+		{"artifact downloads", a.httpServer(a.downloads), a.listeners.artifact},
+	}
+	return nil
+}
+
+// peopleTLS serves TLS on every address but loopback.
+func (a *App) peopleTLS(addr string, l net.Listener, cert *serverCertificate) net.Listener {
+	if loopback(addr) {
+		return l
+	}
+	return tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: cert.get, NextProtos: []string{"http/1.1"}})
+}
+
+// httpServer has limits on all that a caller can make wait, but none on whole
+// requests: uploads and downloads are large, and their handlers watch for stalls.
+func (a *App) httpServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
+		ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
+	}
+}
+
+// deviceServer speaks HTTP/2 as well, which lite negotiates.
+func (a *App) deviceServer(h http.Handler, cfg *tls.Config) *http.Server {
+	s := a.httpServer(h)
+	s.TLSConfig = cfg
+	s.ReadTimeout = time.Minute
+	return s
+}
+
+func (a *App) awsServer() *http.Server {
+	var s3 http.Handler
+	if a.s3 != nil {
+		s3 = a.s3.Proxy()
+	} else {
+		s3 = awsapi.ExternalS3(a.cfg.S3Endpoint)
+	}
+	return awsapi.NewServer(awsapi.New(awsapi.Config{Services: map[string]http.Handler{awsapi.ServiceS3: s3}, Log: a.log}), a.log)
+}
+
+func (a *App) fleetAPI() (http.Handler, error) {
+	cfg := fleetapi.Config{
+		Templates: a.fleet, Cores: a.fleet, Deployments: a.fleet,
+		Components: componentsPort{a.components}, ProvisioningTemplates: provisioningPort{a.templates, a.objects},
+		Distributions: distributionsPort{a.dist}, Activations: activationsPort{a}, Tokens: a.tokens, AccessKeys: a.keys,
+		System: systemPort{a}, Auth: a.tokens, Metrics: a.metrics(), Log: a.log,
+	}
+	if a.cfg.InsecureNoAuth {
+		cfg.Anonymous = &access.Principal{Name: "anonymous", Role: access.Admin}
+	}
+	return fleetapi.New(cfg)
+}

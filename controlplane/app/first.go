@@ -1,0 +1,97 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/ggfleet/ggfleet/controlplane/internal/enrollment"
+	"github.com/ggfleet/ggfleet/controlplane/internal/provisioning"
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/iot"
+	"github.com/ggfleet/ggfleet/shared/fault"
+	"github.com/ggfleet/ggfleet/shared/names"
+)
+
+// DefaultRoleAlias is the token exchange role alias of the first start.
+const DefaultRoleAlias = "GGFleetTokenExchangeRoleAlias"
+
+// Names of the policies that exist from the first start on. The first two are
+// those that the example of the provisioning template names.
+const (
+	corePolicy          = "CDFGreengrass2CorePolicy"
+	tokenExchangePolicy = "myTokenExchangeRoleAliasPolicy" //nolint:gosec // the name of a policy
+)
+
+// firstStart makes what a first start needs and leaves what is there alone, so
+// that an operator's changes survive.
+func (a *App) firstStart(ctx context.Context) error {
+	for name, document := range policies(a.cfg.realm(), a.cfg.RoleAlias) {
+		if err := a.registry.EnsurePolicy(ctx, name, document); err != nil {
+			return err
+		}
+	}
+	if _, err := a.registry.RoleAlias(ctx, a.cfg.RoleAlias); errors.Is(err, fault.NotFound) {
+		err = a.registry.PutRoleAlias(ctx, iot.RoleAlias{
+			Name: a.cfg.RoleAlias, RoleARN: "arn:aws:iam::" + a.cfg.Account + ":role/GGFleetTokenExchangeRole", DurationSeconds: 3600,
+		})
+		if err != nil {
+			return err
+		}
+	} else if err != nil {
+		return err
+	}
+	if _, err := a.templates.Document(ctx, provisioning.DefaultID); errors.Is(err, fault.NotFound) {
+		if err := a.templates.Put(ctx, provisioning.DefaultID, provisioning.DefaultTemplate); err != nil {
+			return err
+		}
+	} else if err != nil {
+		return fmt.Errorf("read provisioning template %s: %w", provisioning.DefaultID, err)
+	}
+	return a.components.EnsureStubs(ctx)
+}
+
+// policies are the documents of the first start: what a core, its token exchange
+// and an agent need, and no more.
+func policies(r names.Realm, roleAlias string) map[string]string {
+	const thing = "${iot:Connection.Thing.ThingName}"
+	const core = "${iot:Connection.Thing.Attributes[" + enrollment.AttributeCore + "]}"
+	return map[string]string{
+		corePolicy: document(
+			allow(`"iot:Connect"`, r.Client(thing), r.Client(thing+"#*")),
+			allow(`"iot:Publish","iot:Receive"`, r.Topic("$aws/things/"+thing+"/*"), r.Topic("$aws/things/"+thing+"-gci/shadow/*"),
+				r.Topic(thing+"/*"), r.Topic("dt/*/"+thing+"/*"), r.Topic("cmd/*/"+thing+"/*")),
+			allow(`"iot:Subscribe"`, r.TopicFilter("$aws/things/"+thing+"/*"), r.TopicFilter("$aws/things/"+thing+"-gci/shadow/*"),
+				r.TopicFilter(thing+"/*"), r.TopicFilter("dt/*/"+thing+"/*"), r.TopicFilter("cmd/*/"+thing+"/*")),
+			allow(`"greengrass:ResolveComponentCandidates","greengrass:GetComponentVersionArtifact","greengrass:ListThingGroupsForCoreDevice"`, "*"),
+		),
+		tokenExchangePolicy: document(allow(`"iot:AssumeRoleWithCertificate"`, r.RoleAlias(roleAlias))),
+		enrollment.AgentPolicy: document(
+			allow(`"iot:Connect"`, r.Client(thing)),
+			allow(`"iot:Publish","iot:RetainPublish"`, r.Topic("ggfleet/v1/cores/"+core+"/agent/*")),
+		),
+	}
+}
+
+func document(statements ...string) string {
+	out := `{"Version":"2012-10-17","Statement":[`
+	for i, s := range statements {
+		if i > 0 {
+			out += ","
+		}
+		out += s
+	}
+	return out + "]}"
+}
+
+// allow is a statement; actions are quoted already, resources are ours and hold
+// nothing to escape.
+func allow(actions string, resources ...string) string {
+	list := ""
+	for i, r := range resources {
+		if i > 0 {
+			list += ","
+		}
+		list += `"` + r + `"`
+	}
+	return `{"Effect":"Allow","Action":[` + actions + `],"Resource":[` + list + `]}`
+}

@@ -1,0 +1,204 @@
+package app
+
+import (
+	"context"
+	"io"
+	"strings"
+
+	"github.com/ggfleet/ggfleet/controlplane/internal/distribution"
+	"github.com/ggfleet/ggfleet/controlplane/internal/edge/fleetapi"
+	"github.com/ggfleet/ggfleet/controlplane/internal/enrollment"
+	"github.com/ggfleet/ggfleet/controlplane/internal/fleet"
+	"github.com/ggfleet/ggfleet/controlplane/internal/object"
+	"github.com/ggfleet/ggfleet/controlplane/internal/provisioning"
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/component"
+	"github.com/ggfleet/ggfleet/shared/buildinfo"
+	"github.com/ggfleet/ggfleet/shared/fault"
+	"github.com/ggfleet/ggfleet/shared/pki"
+	"github.com/ggfleet/ggfleet/shared/protocol"
+)
+
+// componentsPort is the component store in the words of the fleet API.
+type componentsPort struct{ s *component.Service }
+
+func (p componentsPort) CreateComponentVersion(ctx context.Context, recipe []byte) (fleetapi.ComponentVersion, error) {
+	v, err := p.s.Create(ctx, recipe, component.CreateOptions{Replace: true})
+	return componentVersion(v), err
+}
+
+func (p componentsPort) PutArtifact(ctx context.Context, name, version, artifact string, r io.Reader, size int64) (fleetapi.ComponentVersion, error) {
+	v, err := p.s.PutArtifact(ctx, name, version, artifact, r, size)
+	return componentVersion(v), err
+}
+
+func (p componentsPort) Components(ctx context.Context, page fleet.Page) ([]fleetapi.ComponentVersion, string, error) {
+	list, more, err := p.s.List(ctx, component.ScopeAll, page.After, page.Count)
+	if err != nil {
+		return nil, "", err
+	}
+	out := make([]fleetapi.ComponentVersion, len(list))
+	for i, c := range list {
+		out[i] = componentVersion(c.Latest)
+	}
+	if !more {
+		return out, "", nil
+	}
+	return out, list[len(list)-1].Name, nil
+}
+
+func (p componentsPort) ComponentVersions(ctx context.Context, name string, page fleet.Page) ([]fleetapi.ComponentVersion, string, error) {
+	list, err := p.s.ListVersions(ctx, name)
+	if err != nil {
+		return nil, "", err
+	}
+	var out []fleetapi.ComponentVersion
+	started := page.After == ""
+	for _, v := range list {
+		if started {
+			if page.Count > 0 && len(out) == page.Count {
+				return out, out[len(out)-1].Version, nil
+			}
+			out = append(out, componentVersion(v))
+		}
+		started = started || v.Version == page.After
+	}
+	return out, "", nil
+}
+
+func (p componentsPort) ComponentVersion(ctx context.Context, name, version string) (fleetapi.ComponentVersion, error) {
+	v, err := p.s.Get(ctx, name, version)
+	return componentVersion(v), err
+}
+
+func (p componentsPort) DeleteComponentVersion(ctx context.Context, name, version string) error {
+	return p.s.Delete(ctx, name, version)
+}
+
+func componentVersion(v component.Version) fleetapi.ComponentVersion {
+	return fleetapi.ComponentVersion{
+		ARN: v.ARN, Name: v.Name, Version: v.Version, State: string(v.State), Stub: v.Stub, Publisher: v.Publisher,
+		Description: v.Description, MissingArtifacts: v.Missing(), CreatedAt: v.CreatedAt,
+	}
+}
+
+// provisioningPort is the provisioning templates in the words of the fleet API.
+type provisioningPort struct {
+	t       *provisioning.Templates
+	objects object.Store
+}
+
+func (p provisioningPort) PutProvisioningTemplate(ctx context.Context, id string, document []byte) error {
+	return p.t.Put(ctx, id, document)
+}
+
+func (p provisioningPort) ProvisioningTemplate(ctx context.Context, id string) ([]byte, error) {
+	return p.t.Document(ctx, id)
+}
+
+func (p provisioningPort) ProvisioningTemplates(ctx context.Context) ([]fleetapi.ProvisioningTemplateInfo, error) {
+	const prefix, suffix = "templates/", ".json"
+	list, err := p.objects.List(ctx, prefix, "", 0)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]fleetapi.ProvisioningTemplateInfo, 0, len(list))
+	for _, o := range list {
+		if id, ok := strings.CutSuffix(strings.TrimPrefix(o.Key, prefix), suffix); ok && !strings.Contains(id, "/") {
+			out = append(out, fleetapi.ProvisioningTemplateInfo{ID: id, Size: o.Size, UpdatedAt: o.ModTime})
+		}
+	}
+	return out, nil
+}
+
+// distributionsPort is the nucleus archives in the words of the fleet API.
+type distributionsPort struct{ s *distribution.Store }
+
+func (p distributionsPort) PutDistribution(ctx context.Context, d fleetapi.Distribution, r io.Reader, _ int64) (fleetapi.Distribution, error) {
+	rec, err := p.s.Put(ctx, d.Name, d.Version, d.Format, r)
+	if err != nil {
+		return fleetapi.Distribution{}, err
+	}
+	return p.one(ctx, rec.Name, rec.Version)
+}
+
+func (p distributionsPort) Distributions(ctx context.Context) ([]fleetapi.Distribution, error) {
+	list, err := p.s.List(ctx)
+	out := make([]fleetapi.Distribution, len(list))
+	for i, r := range list {
+		out[i] = fleetapi.Distribution{Name: r.Name, Version: r.Version, Digest: r.Digest, Size: r.Size, Format: r.Format, Current: r.Current}
+	}
+	return out, err
+}
+
+func (p distributionsPort) ActivateDistribution(ctx context.Context, name, version string) (fleetapi.Distribution, error) {
+	if err := p.s.Activate(ctx, name, version); err != nil {
+		return fleetapi.Distribution{}, err
+	}
+	return p.one(ctx, name, version)
+}
+
+func (p distributionsPort) one(ctx context.Context, name, version string) (fleetapi.Distribution, error) {
+	list, err := p.Distributions(ctx)
+	if err != nil {
+		return fleetapi.Distribution{}, err
+	}
+	for _, d := range list {
+		if d.Name == name && d.Version == version {
+			return d, nil
+		}
+	}
+	return fleetapi.Distribution{}, fault.New(fault.NotFound, "distribution %s %s is not stored", name, version)
+}
+
+// activationsPort is the enrolment in the words of the fleet API.
+type activationsPort struct{ a *App }
+
+func (p activationsPort) CreateActivation(ctx context.Context, n fleetapi.NewActivation) (fleetapi.IssuedActivation, error) {
+	act, code, err := p.a.enrollment.Activate(ctx, enrollment.NewActivation{DeviceID: n.DeviceID, Life: n.ValidFor, Limit: n.Registrations})
+	if err != nil {
+		return fleetapi.IssuedActivation{}, err
+	}
+	e := protocol.Enrollment{
+		URL: "https://" + p.a.hostPort(p.a.listeners.device), CAFingerprint: p.a.registry.CA().RootFingerprint(), ActivationID: act.ID, Code: code,
+	}
+	return fleetapi.IssuedActivation{ID: act.ID, Code: code, Region: p.a.cfg.Region, Enrollment: e.String()}, nil
+}
+
+func (p activationsPort) Activation(ctx context.Context, id string) (fleetapi.Activation, error) {
+	act, err := p.a.enrollment.Activation(ctx, id)
+	out := fleetapi.Activation{
+		ID: act.ID, DeviceID: act.DeviceID, CreatedAt: act.CreatedAt, UpdatedAt: act.UpdatedAt, ExpiresAt: act.ExpiresAt,
+		RegistrationLimit: act.Limit, Registrations: len(act.Issued),
+	}
+	return out, err
+}
+
+func (p activationsPort) DeleteActivation(ctx context.Context, id string) error {
+	return p.a.enrollment.DeleteActivation(ctx, id)
+}
+
+// systemPort is the server as its callers see it.
+type systemPort struct{ a *App }
+
+func (p systemPort) Info(context.Context) (fleetapi.Info, error) {
+	a := p.a
+	return fleetapi.Info{
+		Version: buildinfo.Version, Commit: buildinfo.Commit(), Region: a.cfg.Region, Account: a.cfg.Account, Bucket: a.objects.Bucket(),
+		Addresses: map[string]string{
+			fleetapi.AddressAPI: a.apiURL(), fleetapi.AddressAWS: a.awsURL(), fleetapi.AddressMQTT: a.hostPort(a.listeners.mqtt),
+			fleetapi.AddressDevice: "https://" + a.hostPort(a.listeners.device), fleetapi.AddressArtifacts: "http://" + a.hostPort(a.listeners.artifact),
+		},
+	}, nil
+}
+
+func (p systemPort) CA(context.Context) (fleetapi.CA, error) {
+	ca := p.a.registry.CA()
+	return fleetapi.CA{ID: ca.ID, RootFingerprint: ca.RootFingerprint(), IssuerFingerprint: pki.ID(ca.Issuer.Cert.Raw), BundlePEM: ca.Bundle()}, nil
+}
+
+func (p systemPort) Ready(ctx context.Context) error {
+	if err := p.a.ready(ctx); err != nil {
+		return fault.New(fault.Unavailable, "not ready: %v", err)
+	}
+	return nil
+}
