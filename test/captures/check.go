@@ -24,12 +24,12 @@ const (
 	maxCredentials  = 1500
 )
 
-const token = "jobs-nucleus-lite"
+const token = "jobs-nucleus-lite" //nolint:gosec // a correlation id, no secret
 
 // checkAck checks reason codes: a CONNACK of a clean session, granted QoS,
 // PUBACK and UNSUBACK 0 (trap 6).
 func (r *replayer) checkAck(p mqttwire.Packet, filters int) {
-	switch p.Type {
+	switch p.Type { //nolint:exhaustive // the rest has one code, or none
 	case mqttwire.Connack:
 		if p.Code() != 0 || p.SessionPresent {
 			r.violate("CONNACK code 0x%02x, session present %v; want 0 and a new session", p.Code(), p.SessionPresent)
@@ -103,7 +103,7 @@ func (r *replayer) checkExecution(raw json.RawMessage) {
 	if x.JobID == "" || len(x.JobID) > 64 || x.ThingName != r.t.Thing || x.VersionNumber < 1 || x.ExecutionNumber < 1 {
 		r.violate("execution of job %q for thing %q, version %d, number %d", x.JobID, x.ThingName, x.VersionNumber, x.ExecutionNumber)
 	}
-	switch x.Status {
+	switch x.Status { //nolint:exhaustive // the rest is no next execution
 	case protocol.JobQueued, protocol.JobInProgress:
 		if len(x.JobDocument) == 0 || x.JobDocument[0] != '{' {
 			r.violate("execution %s is %s without a jobDocument (trap 13a)", x.JobID, x.Status)

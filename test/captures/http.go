@@ -37,12 +37,11 @@ func newClient(t Target) *http.Client {
 func (r *replayer) request(ctx context.Context, i int, e Entry) error {
 	captured := r.responseAfter(i, e.Service)
 	path, body := r.rewrite(e.Request.Path), []byte(r.rewrite(string(e.Request.Body)))
-	address := ""
+	host := r.t.DataPlane
 	switch e.Service {
 	case "dataplane":
-		address = "https://" + r.t.DataPlane + path
 	case "credentials":
-		address = "https://" + r.t.Credentials + path
+		host = r.t.Credentials
 	case "artifacts-http":
 		return r.artifact(ctx)
 	default:
@@ -51,9 +50,8 @@ func (r *replayer) request(ctx context.Context, i int, e Entry) error {
 	if strings.Contains(path, "/artifacts/") {
 		_, name, _ := strings.Cut(path, "/artifacts/")
 		path = strings.TrimSuffix(path, name) + r.artifactName(name)
-		address = "https://" + r.t.DataPlane + path
 	}
-	header, got, err := r.do(ctx, e.Request, address, body)
+	header, got, err := r.do(ctx, e.Request, "https://"+host+path, body)
 	if err != nil {
 		return err
 	}

@@ -302,19 +302,19 @@ func (r *replayer) isAnswer(payload []byte, want *protocol.JobExecution) bool {
 	if want == nil || a.Execution == nil {
 		return want == nil && a.Execution == nil
 	}
-	real, known := r.jobs[want.JobID]
+	there, known := r.jobs[want.JobID]
 	if !known && !slices.Contains(mapValues(r.jobs), a.Execution.JobID) {
 		r.jobs[want.JobID] = a.Execution.JobID
 		r.learn(want.JobID, a.Execution.JobID)
 		return true
 	}
-	return a.Execution.JobID == real
+	return a.Execution.JobID == there
 }
 
 // learn maps an identity that the target gave.
-func (r *replayer) learn(captured, real string) {
-	if captured != real && captured != "" {
-		r.ids = append([]string{captured, real}, r.ids...)
+func (r *replayer) learn(captured, there string) {
+	if captured != there && captured != "" {
+		r.ids = append([]string{captured, there}, r.ids...)
 	}
 }
 

@@ -69,7 +69,7 @@ func (c *Core) classicNotified(ctx context.Context, s *session, it item) {
 		return
 	}
 	if err := c.classicDescribe(ctx, s, true); err != nil {
-		c.cfg.Log.Warn("asking for the next job failed", logx.Thing, c.cfg.Thing, logx.Err, err)
+		c.cfg.Log.WarnContext(ctx, "asking for the next job failed", logx.Thing, c.cfg.Thing, logx.Err, err)
 	}
 }
 
@@ -109,7 +109,7 @@ func (c *Core) classicDescribe(ctx context.Context, s *session, promised bool) e
 		var m protocol.JobAnswer
 		if err := json.Unmarshal(a.payload, &m); err != nil {
 			c.event(Event{Kind: EventRefused, Detail: "get $next", Err: err})
-			return nil
+			return nil //nolint:nilerr // told as an event; the session goes on
 		}
 		if m.Execution != nil && m.Execution.JobID != "" {
 			c.classicTake(m.Execution)

@@ -33,7 +33,7 @@ func TestClassicConnectsAndDeploysInBothVersionsOfMQTT(t *testing.T) {
 			cloud := standin.Start(t)
 			body := []byte("payload")
 			cloud.AddComponent(t, recipe("a", "1.0.0", manifestHead+`[{"Uri":"greengrass:a b.zip","Digest":"`+digest(body)+`","Algorithm":"SHA-256"}]}]`), map[string][]byte{"a b.zip": body})
-			r := newRig(t, cloud, "core-1", func(c *simulator.Config) { classic(c); c.MQTTVersion = version }, "g1", "g2").start(t)
+			r := newRig(t, cloud, func(c *simulator.Config) { classic(c); c.MQTTVersion = version }, "g1", "g2").start(t)
 			r.await(t, simulator.EventReady, 1)
 			last := cloud.Connects()[len(cloud.Connects())-1]
 			assert.Equal(t, standin.Connect{ClientID: "core-1", Username: "?SDK=JavaV2&Version=1.31.0", Version: version, Clean: version == mqttwire.V5, KeepAlive: 60}, last)
@@ -58,7 +58,7 @@ func TestClassicConnectsAndDeploysInBothVersionsOfMQTT(t *testing.T) {
 func TestClassicMergesConfigurationByTime(t *testing.T) {
 	cloud := standin.Start(t)
 	cloud.AddComponent(t, plain("a", "1.0.0"), nil)
-	r := newRig(t, cloud, "core-1", classic, "g1", "g2").start(t)
+	r := newRig(t, cloud, classic, "g1", "g2").start(t)
 	cloud.Deploy(names.TargetThingGroup, "g2", protocol.DeploymentDocument{CreationTimestamp: 2000, Components: merged("1.0.0", `{"mode":"new"}`)})
 	r.await(t, simulator.EventReported, 1)
 	cloud.SetGroups("core-1", "g1")
@@ -72,7 +72,7 @@ func TestClassicMergesConfigurationByTime(t *testing.T) {
 func TestClassicRejectsAStaleDocumentOfTheSameTarget(t *testing.T) {
 	cloud := standin.Start(t)
 	cloud.AddComponent(t, plain("a", "1.0.0"), nil)
-	r := newRig(t, cloud, "core-1", classic).start(t)
+	r := newRig(t, cloud, classic).start(t)
 	r.deploy(t, 1, protocol.DeploymentDocument{CreationTimestamp: 2000, Components: roots("a", "1.0.0")})
 	e := r.deploy(t, 2, protocol.DeploymentDocument{CreationTimestamp: 1000, Components: roots()})
 	assert.Equal(t, "REJECTED", e.Detail)
@@ -93,7 +93,7 @@ func TestClassicGoesBackWhenAComponentBreaks(t *testing.T) {
 			cloud := standin.Start(t)
 			cloud.AddComponent(t, plain("a", "1.0.0"), nil)
 			cloud.AddComponent(t, plain("bad", "1.0.0"), nil)
-			r := newRig(t, cloud, "core-1", func(c *simulator.Config) {
+			r := newRig(t, cloud, func(c *simulator.Config) {
 				classic(c)
 				c.Fail = map[string]simulator.Failure{"bad": simulator.FailInstall}
 			}).start(t)
@@ -113,7 +113,7 @@ func TestClassicGoesBackWhenAComponentBreaks(t *testing.T) {
 func TestClassicCancelsWhatRunsWhenNothingIsPending(t *testing.T) {
 	cloud := standin.Start(t)
 	cloud.AddComponent(t, plain("a", "1.0.0"), nil)
-	r := newRig(t, cloud, "core-1", func(c *simulator.Config) { classic(c); c.PauseScale = 100 }).start(t)
+	r := newRig(t, cloud, func(c *simulator.Config) { classic(c); c.PauseScale = 100 }).start(t)
 	r.await(t, simulator.EventReady, 1)
 	cloud.Deploy(names.TargetThing, "core-1", protocol.DeploymentDocument{Components: roots("a", "1.0.0")})
 	r.await(t, simulator.EventJob, 1)
@@ -126,7 +126,7 @@ func TestClassicNeedsADigestAndAsksTheCloudEvenForWhatItHas(t *testing.T) {
 	cloud := standin.Start(t)
 	cloud.AddComponent(t, recipe("a", "1.0.0", manifestHead+`[{"Uri":"greengrass:a"}]}]`), nil)
 	cloud.AddComponent(t, plain("b", "1.0.0"), nil)
-	r := newRig(t, cloud, "core-1", classic).start(t)
+	r := newRig(t, cloud, classic).start(t)
 	e := r.deploy(t, 1, protocol.DeploymentDocument{Components: roots("a", "1.0.0")})
 	require.ErrorContains(t, e.Err, "trap 27")
 	s := r.status(t, ofDeployment(e.Deployment))
@@ -140,7 +140,7 @@ func TestClassicNeedsADigestAndAsksTheCloudEvenForWhatItHas(t *testing.T) {
 func TestClassicResumesItsSession(t *testing.T) {
 	cloud := standin.Start(t)
 	cloud.AddComponent(t, plain("a", "1.0.0"), nil)
-	r := newRig(t, cloud, "core-1", classic).start(t)
+	r := newRig(t, cloud, classic).start(t)
 	r.await(t, simulator.EventReady, 1)
 	cloud.Kick("core-1")
 	e := r.await(t, simulator.EventConnected, 2)

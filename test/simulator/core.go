@@ -79,7 +79,7 @@ func (c *Core) Run(ctx context.Context) error {
 		run.Loop{Name: "deployments", Run: c.deployments},
 	)
 	if ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // an orderly stop, whatever ended first
 	}
 	return err
 }
@@ -170,7 +170,7 @@ func (c *Core) connection(ctx context.Context) error {
 			err = c.hold(ctx, s)
 		}
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // an orderly stop
 		}
 		c.event(Event{Kind: EventDisconnected, Detail: fmt.Sprint(err), Err: err})
 		_ = run.Sleep(ctx, wait.Next())
@@ -255,7 +255,7 @@ func (c *Core) react(ctx context.Context, it item) {
 	case it.up != nil && it.up != s: // already gone again
 	case it.up != nil:
 		if err := c.begin(ctx, s); err != nil {
-			c.cfg.Log.Warn("session start failed", logx.Thing, c.cfg.Thing, logx.Err, err)
+			c.cfg.Log.WarnContext(ctx, "session start failed", logx.Thing, c.cfg.Thing, logx.Err, err)
 			_ = s.conn.Close()
 		}
 	case it.flush:

@@ -57,7 +57,7 @@ func TestAnswersOfTheDataPlaneThatARuntimeCannotUse(t *testing.T) {
 			body := []byte("bytes")
 			cloud.AddComponent(t, recipe("a", "1.0.0", manifestHead+`[{"Uri":"greengrass:f","Digest":"`+digest(body)+`","Algorithm":"SHA-256"}]}]`), map[string][]byte{"f": body})
 			cloud.Fail(standin.Faults{HTTP: tc.http})
-			r := newRig(t, cloud, "core-1", func(c *simulator.Config) { c.Runtime = tc.runtime }).start(t)
+			r := newRig(t, cloud, func(c *simulator.Config) { c.Runtime = tc.runtime }).start(t)
 			e := r.deploy(t, 1, protocol.DeploymentDocument{Components: roots("a", "1.0.0")})
 			if tc.want == "" {
 				require.NoError(t, e.Err)
@@ -72,14 +72,14 @@ func TestLiteTriesAgainWhatMayPassAndNeedsNoCredentialsForConfigurationAlone(t *
 	cloud := standin.Start(t)
 	cloud.AddComponent(t, plain("a", "1.0.0"), nil)
 	var calls atomic.Int32
-	cloud.Fail(standin.Faults{HTTP: func(w http.ResponseWriter, r *http.Request) bool {
+	cloud.Fail(standin.Faults{HTTP: func(w http.ResponseWriter, _ *http.Request) bool {
 		if calls.Add(1)%2 == 1 {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			return true
 		}
 		return false
 	}})
-	r := newRig(t, cloud, "core-1", nil).start(t)
+	r := newRig(t, cloud, nil).start(t)
 	require.NoError(t, r.deploy(t, 1, protocol.DeploymentDocument{Components: roots("a", "1.0.0")}).Err)
 	assert.Equal(t, int32(6), calls.Load(), "three requests, each twice")
 	cloud.Fail(standin.Faults{HTTP: on("/role-aliases/", "", 403)})
@@ -91,7 +91,7 @@ func TestLiteTriesAgainWhatMayPassAndNeedsNoCredentialsForConfigurationAlone(t *
 func TestClassicIgnoresAJobThatIsOlderThanTheLast(t *testing.T) {
 	cloud := standin.Start(t)
 	cloud.AddComponent(t, plain("a", "1.0.0"), nil)
-	r := newRig(t, cloud, "core-1", classic)
+	r := newRig(t, cloud, classic)
 	first := cloud.Deploy(names.TargetThing, "core-1", protocol.DeploymentDocument{Components: roots("a", "1.0.0")})
 	cloud.Deploy(names.TargetThing, "core-1", protocol.DeploymentDocument{Components: roots()})
 	cloud.Fail(standin.Faults{Answer: func(topic string, b []byte) []byte {
@@ -111,7 +111,7 @@ func TestClassicIgnoresAJobThatIsOlderThanTheLast(t *testing.T) {
 func TestClassicAsksAtOnceWhenAnAnnouncedJobIsNotThere(t *testing.T) {
 	cloud := standin.Start(t)
 	cloud.AddComponent(t, plain("a", "1.0.0"), nil)
-	r := newRig(t, cloud, "core-1", classic).start(t)
+	r := newRig(t, cloud, classic).start(t)
 	r.await(t, simulator.EventReady, 1)
 	cloud.Fail(standin.Faults{NoPromise: true})
 	cloud.Deploy(names.TargetThing, "core-1", protocol.DeploymentDocument{Components: roots("a", "1.0.0")})
@@ -122,7 +122,7 @@ func TestClassicAsksAtOnceWhenAnAnnouncedJobIsNotThere(t *testing.T) {
 
 func TestClassicRefusesACapabilityThatItDoesNotHave(t *testing.T) {
 	cloud := standin.Start(t)
-	r := newRig(t, cloud, "core-1", classic).start(t)
+	r := newRig(t, cloud, classic).start(t)
 	e := r.deploy(t, 1, protocol.DeploymentDocument{RequiredCapabilities: []string{"LARGE_CONFIGURATION"}})
 	require.ErrorContains(t, e.Err, "trap 18")
 }
@@ -130,7 +130,7 @@ func TestClassicRefusesACapabilityThatItDoesNotHave(t *testing.T) {
 func TestAComponentThatDiesByItselfIsReported(t *testing.T) {
 	cloud := standin.Start(t)
 	cloud.AddComponent(t, plain("a", "1.0.0"), nil)
-	r := newRig(t, cloud, "core-1", nil).start(t)
+	r := newRig(t, cloud, nil).start(t)
 	r.deploy(t, 1, protocol.DeploymentDocument{Components: roots("a", "1.0.0")})
 	require.True(t, r.SetComponentState(t.Context(), "a", "BROKEN"))
 	require.False(t, r.SetComponentState(t.Context(), "b", "BROKEN"))

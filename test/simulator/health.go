@@ -20,7 +20,9 @@ const (
 )
 
 // classicServices are the runtime's own services that classic lists.
-var classicServices = []string{nucleus, "DeploymentService", "FleetStatusService", "TelemetryAgent", "UpdateSystemPolicyService", "main"}
+func classicServices() []string {
+	return []string{nucleus, "DeploymentService", "FleetStatusService", "TelemetryAgent", "UpdateSystemPolicyService", "main"}
+}
 
 // report is what a fleet status says beside the installed components.
 type report struct {
@@ -44,7 +46,7 @@ func (c *Core) sendStatus(ctx context.Context, s *session, r report) error {
 		qos = 1
 	}
 	if err := s.publish(ctx, protocol.FleetStatusTopic(c.cfg.Thing), payload, qos); err != nil {
-		c.cfg.Log.Warn("fleet status not sent", logx.Thing, c.cfg.Thing, logx.Err, err)
+		c.cfg.Log.WarnContext(ctx, "fleet status not sent", logx.Thing, c.cfg.Thing, logx.Err, err)
 		return err
 	}
 	c.event(Event{Kind: EventStatus, Detail: r.trigger})
@@ -104,7 +106,7 @@ func (c *Core) liteComponents(m *protocol.FleetStatus, r report) {
 // services, and in a PARTIAL one what changed.
 func (c *Core) classicComponents(m *protocol.FleetStatus, r report) {
 	if r.complete {
-		for _, name := range classicServices {
+		for _, name := range classicServices() {
 			m.Components = append(m.Components, protocol.ComponentStatus{ComponentName: name, Version: c.cfg.Version, FleetConfigARNs: []string{}, Status: "RUNNING"})
 		}
 	}

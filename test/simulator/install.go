@@ -135,7 +135,7 @@ func (f Files) Load(dir string, cfg *Config) error {
 	if err != nil {
 		return fmt.Errorf("reading certificate and key: %w", err)
 	}
-	pem, err := os.ReadFile(at(f.RootCA))
+	pem, err := os.ReadFile(at(f.RootCA)) //nolint:gosec // the installation names it
 	if err != nil {
 		return fmt.Errorf("reading the root CA: %w", err)
 	}
@@ -151,7 +151,7 @@ func (f Files) Load(dir string, cfg *Config) error {
 // goes below root.
 func FromRoot(root string) (Config, error) {
 	for _, name := range []string{"config/config.yaml", "installerConfig.yml"} {
-		b, err := os.ReadFile(filepath.Join(root, name))
+		b, err := os.ReadFile(filepath.Join(root, name)) //nolint:gosec // the operator names the root
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -173,7 +173,7 @@ func FromRoot(root string) (Config, error) {
 // paths in the configuration are those of another machine and are not used. rootCA
 // is the file to trust; empty: the file of the configured name in dir/certs.
 func FromIdentity(dir, rootCA string) (Config, error) {
-	b, err := os.ReadFile(filepath.Join(dir, "installerConfig.yml"))
+	b, err := os.ReadFile(filepath.Join(dir, "installerConfig.yml")) //nolint:gosec // the operator names the folder
 	if err != nil {
 		return Config{}, fmt.Errorf("reading the installer configuration: %w", err)
 	}

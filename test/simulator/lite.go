@@ -13,7 +13,7 @@ import (
 )
 
 // liteToken is the client token of every request of lite's jobs client.
-const liteToken = "jobs-nucleus-lite"
+const liteToken = "jobs-nucleus-lite" //nolint:gosec // a correlation id, no secret
 
 const (
 	liteMaxID     = 64   // characters of a job or deployment id

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"regexp"
 	"runtime"
-	"slices"
 	"strings"
 
 	"github.com/ggfleet/ggfleet/shared/fault"
@@ -46,7 +45,13 @@ type wireManifest struct {
 	Artifacts json.RawMessage
 }
 
-var phases = []string{"bootstrap", "install", "startup", "run", "shutdown", "recover"}
+func isPhase(s string) bool {
+	switch s {
+	case "bootstrap", "install", "startup", "run", "shutdown", "recover":
+		return true
+	}
+	return false
+}
 
 // readRecipe decodes the base64 recipe of a resolve answer and picks the
 // manifest for this device, as strictly as the runtime does.
@@ -177,7 +182,7 @@ func hasLifecycle(rt Runtime, raw json.RawMessage) (bool, error) {
 	found := false
 	for key, v := range l {
 		lower := strings.ToLower(key)
-		if !slices.Contains(phases, lower) {
+		if !isPhase(lower) {
 			if nested, err := hasLifecycle(rt, v); err == nil && nested {
 				found = true // a global lifecycle by platform
 			}

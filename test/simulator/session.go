@@ -165,7 +165,7 @@ func (s *session) read(ctx context.Context) error {
 }
 
 func (s *session) handle(p mqttwire.Packet) error {
-	switch p.Type {
+	switch p.Type { //nolint:exhaustive // the rest is unexpected
 	case mqttwire.Publish:
 		if p.Props.TopicAlias != 0 {
 			return fault.New(fault.Invalid, "the server used a topic alias, which this client did not allow")
@@ -308,7 +308,7 @@ func (s *session) subscribe(ctx context.Context, filters ...string) error {
 	}
 	for i, ch := range acks {
 		if err := s.await(ctx, ch); err != nil {
-			return fmt.Errorf("subscribing to %s: %w", filters[i], err)
+			return fmt.Errorf("subscription %d of %v: %w", i+1, filters, err)
 		}
 	}
 	return nil

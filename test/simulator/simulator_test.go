@@ -34,8 +34,9 @@ type rig struct {
 	wake   chan struct{}
 }
 
-func newRig(t *testing.T, cloud *standin.Cloud, thing string, change func(*simulator.Config), groups ...string) *rig {
+func newRig(t *testing.T, cloud *standin.Cloud, change func(*simulator.Config), groups ...string) *rig {
 	t.Helper()
+	const thing = "core-1"
 	r := &rig{cloud: cloud, wake: make(chan struct{}, 1)}
 	cfg := simulator.Config{
 		Thing: thing, MQTT: cloud.MQTT, DataPlane: cloud.HTTPS, Credentials: cloud.HTTPS, RoleAlias: "alias",
@@ -152,7 +153,7 @@ func plain(name, version string) string { return recipe(name, version, manifestH
 
 func TestLiteConnectsAsTheRuntimeDoes(t *testing.T) {
 	cloud := standin.Start(t)
-	r := newRig(t, cloud, "core-1", nil).start(t)
+	r := newRig(t, cloud, nil).start(t)
 	r.await(t, simulator.EventReady, 1)
 	require.Equal(t, []standin.Connect{{ClientID: "core-1", Version: 5, Clean: true, KeepAlive: 30, MaxPacket: 5000}}, cloud.Connects())
 	s := r.status(t, trigger(protocol.TriggerNucleusLaunch))
@@ -172,7 +173,7 @@ func TestLiteDeploysAnArtifactAndReportsIt(t *testing.T) {
 		`+manifestHead+`[{"Uri":"greengrass:9c/tool.sh","Digest":"`+digest(body)+`","Algorithm":"SHA-256"}]}]`), map[string][]byte{"9c/tool.sh": body})
 	cloud.AddComponent(t, plain("com.example.Lib", "2.0.0"), nil)
 	cloud.AddComponent(t, plain("com.example.Lib", "2.1.0"), nil)
-	r := newRig(t, cloud, "core-1", nil, "presses").start(t)
+	r := newRig(t, cloud, nil, "presses").start(t)
 	r.await(t, simulator.EventReady, 1)
 
 	doc := protocol.DeploymentDocument{Components: roots("com.example.Tool", "1.2.0")}
@@ -221,7 +222,7 @@ func TestLiteFailsWhatTheRuntimeFails(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			cloud := standin.Start(t)
 			cloud.AddComponent(t, tc.recipe, map[string][]byte{"a": body})
-			r := newRig(t, cloud, "core-1", nil).start(t)
+			r := newRig(t, cloud, nil).start(t)
 			doc := protocol.DeploymentDocument{Components: roots("c", "1.0.0")}
 			if tc.config != "" {
 				doc.Components["c"] = protocol.DocumentComponent{Version: "1.0.0", ConfigurationUpdate: &protocol.DocumentConfiguration{Merge: json.RawMessage(tc.config)}}
@@ -241,7 +242,7 @@ func TestLiteReportsAComponentThatDies(t *testing.T) {
 	cloud := standin.Start(t)
 	cloud.AddComponent(t, plain("good", "1.0.0"), nil)
 	cloud.AddComponent(t, plain("bad", "1.0.0"), nil)
-	r := newRig(t, cloud, "core-1", func(c *simulator.Config) { c.Fail = map[string]simulator.Failure{"bad": simulator.FailDies} }).start(t)
+	r := newRig(t, cloud, func(c *simulator.Config) { c.Fail = map[string]simulator.Failure{"bad": simulator.FailDies} }).start(t)
 	e := r.deploy(t, 1, protocol.DeploymentDocument{Components: roots("good", "1.0.0", "bad", "1.0.0")})
 	require.Equal(t, "FAILED", e.Detail)
 	s := r.status(t, ofDeployment(e.Deployment))
@@ -261,7 +262,7 @@ func TestLiteKeepsRootsOfOtherTargetsOnlyWhenTheyAreListed(t *testing.T) {
 	for _, n := range []string{"a", "b", "c"} {
 		cloud.AddComponent(t, plain(n, "1.0.0"), nil)
 	}
-	r := newRig(t, cloud, "core-1", nil, "g1", "g2").start(t)
+	r := newRig(t, cloud, nil, "g1", "g2").start(t)
 	r.deploy(t, 1, protocol.DeploymentDocument{Components: roots("a", "1.0.0")})
 	cloud.Deploy(names.TargetThingGroup, "g1", protocol.DeploymentDocument{Components: roots("b", "1.0.0")})
 	r.await(t, simulator.EventReported, 2)
@@ -276,7 +277,7 @@ func TestLiteRefusesTheSameRootInTwoVersions(t *testing.T) {
 	cloud := standin.Start(t)
 	cloud.AddComponent(t, plain("a", "1.0.0"), nil)
 	cloud.AddComponent(t, plain("a", "2.0.0"), nil)
-	r := newRig(t, cloud, "core-1", nil, "g1").start(t)
+	r := newRig(t, cloud, nil, "g1").start(t)
 	r.deploy(t, 1, protocol.DeploymentDocument{Components: roots("a", "1.0.0")})
 	cloud.Deploy(names.TargetThingGroup, "g1", protocol.DeploymentDocument{Components: roots("a", "2.0.0")})
 	require.ErrorContains(t, r.await(t, simulator.EventFinished, 2).Err, "trap 48")
@@ -286,7 +287,7 @@ func TestLiteTakesUpWhatWasQueuedWhileItWasAway(t *testing.T) {
 	cloud := standin.Start(t)
 	cloud.AddComponent(t, plain("a", "1.0.0"), nil)
 	cloud.AddComponent(t, plain("b", "1.0.0"), nil)
-	r := newRig(t, cloud, "core-1", nil, "g1", "g2")
+	r := newRig(t, cloud, nil, "g1", "g2")
 	cloud.Deploy(names.TargetThingGroup, "g1", protocol.DeploymentDocument{Components: roots("a", "1.0.0")})
 	cloud.Deploy(names.TargetThingGroup, "g2", protocol.DeploymentDocument{Components: roots("b", "1.0.0")})
 	r.start(t)
@@ -297,7 +298,7 @@ func TestLiteTakesUpWhatWasQueuedWhileItWasAway(t *testing.T) {
 func TestACoreComesBackAfterTheConnectionIsLost(t *testing.T) {
 	cloud := standin.Start(t)
 	cloud.AddComponent(t, plain("a", "1.0.0"), nil)
-	r := newRig(t, cloud, "core-1", nil).start(t)
+	r := newRig(t, cloud, nil).start(t)
 	r.await(t, simulator.EventReady, 1)
 	cloud.Kick("core-1")
 	r.await(t, simulator.EventReady, 2)
@@ -312,7 +313,7 @@ func TestACoreComesBackAfterTheConnectionIsLost(t *testing.T) {
 func TestLiteDropsTheConnectionOnAnUnsubackThatItDoesNotKnow(t *testing.T) {
 	cloud := standin.Start(t)
 	cloud.Fail(standin.Faults{Unsuback: 0x11})
-	r := newRig(t, cloud, "core-1", nil).start(t)
+	r := newRig(t, cloud, nil).start(t)
 	require.ErrorContains(t, r.await(t, simulator.EventDisconnected, 1).Err, "trap 6")
 	cloud.Fail(standin.Faults{})
 	r.await(t, simulator.EventReady, 1)
@@ -335,7 +336,7 @@ func TestLiteAsksAgainAfterAnAnswerThatItCannotRead(t *testing.T) {
 				}
 				return b
 			}})
-			r := newRig(t, cloud, "core-1", nil).start(t)
+			r := newRig(t, cloud, nil).start(t)
 			r.await(t, simulator.EventRefused, 3) // asks again and again
 			cloud.Fail(standin.Faults{})
 			r.await(t, simulator.EventReady, 1)
@@ -345,7 +346,7 @@ func TestLiteAsksAgainAfterAnAnswerThatItCannotRead(t *testing.T) {
 
 func TestAPacketOverTheAnnouncedMaximumNeverArrives(t *testing.T) {
 	cloud := standin.Start(t)
-	r := newRig(t, cloud, "core-1", nil).start(t)
+	r := newRig(t, cloud, nil).start(t)
 	r.await(t, simulator.EventReady, 1)
 	cloud.Announce(protocol.JobsNotifyNext("core-1"), `{"timestamp":1,"x":"`+strings.Repeat("x", 5000)+`"}`)
 	cloud.Announce(protocol.JobsNotifyNext("core-1"), `{"timestamp":1.5}`)
@@ -358,7 +359,7 @@ func TestAResultIsSentAgainAfterARestart(t *testing.T) {
 	cloud.AddComponent(t, plain("a", "1.0.0"), nil)
 	dir := t.TempDir()
 	withState := func(c *simulator.Config) { c.StateDir = dir }
-	r := newRig(t, cloud, "core-1", withState).start(t)
+	r := newRig(t, cloud, withState).start(t)
 	r.await(t, simulator.EventReady, 1)
 	var updates atomic.Int32
 	cloud.Fail(standin.Faults{Answer: func(topic string, b []byte) []byte {
@@ -372,7 +373,7 @@ func TestAResultIsSentAgainAfterARestart(t *testing.T) {
 	r.stop()
 	cloud.Fail(standin.Faults{})
 
-	again := newRig(t, cloud, "core-1", withState)
+	again := newRig(t, cloud, withState)
 	id2 := cloud.Deploy(names.TargetThing, "core-1", protocol.DeploymentDocument{Components: roots("a", "1.0.0")})
 	again.start(t)
 	assert.Equal(t, id, again.await(t, simulator.EventReported, 1).Job, "refused as ended, and so settled")

@@ -91,14 +91,14 @@ func (c *Core) load() error {
 		return nil
 	}
 	for _, dir := range []string{"state", "config"} {
-		if err := os.MkdirAll(filepath.Join(c.cfg.StateDir, dir), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Join(c.cfg.StateDir, dir), 0o755); err != nil { //nolint:gosec // the agent of another user reads it
 			return fmt.Errorf("making the state directory: %w", err)
 		}
 	}
 	if err := os.Remove(filepath.Join(c.cfg.StateDir, readyFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("removing the ready file: %w", err)
 	}
-	b, err := os.ReadFile(filepath.Join(c.cfg.StateDir, stateFile))
+	b, err := os.ReadFile(filepath.Join(c.cfg.StateDir, stateFile)) //nolint:gosec // our own file
 	if errors.Is(err, fs.ErrNotExist) {
 		return c.save()
 	}

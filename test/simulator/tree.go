@@ -212,13 +212,11 @@ func (n *node) clone() *node {
 func largestLeaf(m map[string]any) (string, int) {
 	name, size := "", 0
 	for _, k := range slices.Sorted(maps.Keys(m)) {
-		path, n := "/"+k, 0
+		path, n := "/"+k, len(compact(m[k]))
 		if sub, ok := m[k].(map[string]any); ok {
 			var rest string
 			rest, n = largestLeaf(sub)
 			path += rest
-		} else {
-			n = len(compact(m[k]))
 		}
 		if n > size {
 			name, size = path, n

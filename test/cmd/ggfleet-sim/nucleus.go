@@ -37,7 +37,7 @@ func runNucleus(ctx context.Context, args []string, errOut io.Writer) error {
 	// A demo on one machine comes back soon after the control plane did.
 	cfg.ReconnectMin, cfg.ReconnectMax = time.Second, 30*time.Second
 	cfg.OnEvent = func(e simulator.Event) {
-		log.Info("nucleus event", logx.Thing, e.Thing, "kind", string(e.Kind), logx.Job, e.Job, logx.Deployment, e.Deployment, "detail", e.Detail, logx.Err, e.Err)
+		log.InfoContext(ctx, "nucleus event", logx.Thing, e.Thing, "kind", string(e.Kind), logx.Job, e.Job, logx.Deployment, e.Deployment, "detail", e.Detail, logx.Err, e.Err)
 	}
 	c, err := simulator.New(cfg)
 	if err != nil {

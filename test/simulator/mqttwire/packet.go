@@ -2,6 +2,7 @@ package mqttwire
 
 import (
 	"encoding/binary"
+	"strconv"
 
 	"github.com/ggfleet/ggfleet/shared/fault"
 )
@@ -30,13 +31,34 @@ const (
 	Disconnect  Type = 14
 )
 
-var typeNames = map[Type]string{
-	Connect: "CONNECT", Connack: "CONNACK", Publish: "PUBLISH", Puback: "PUBACK", Subscribe: "SUBSCRIBE", Suback: "SUBACK",
-	Unsubscribe: "UNSUBSCRIBE", Unsuback: "UNSUBACK", Pingreq: "PINGREQ", Pingresp: "PINGRESP", Disconnect: "DISCONNECT",
-}
-
 // String returns the name as the standard writes it.
-func (t Type) String() string { return typeNames[t] }
+func (t Type) String() string {
+	switch t {
+	case Connect:
+		return "CONNECT"
+	case Connack:
+		return "CONNACK"
+	case Publish:
+		return "PUBLISH"
+	case Puback:
+		return "PUBACK"
+	case Subscribe:
+		return "SUBSCRIBE"
+	case Suback:
+		return "SUBACK"
+	case Unsubscribe:
+		return "UNSUBSCRIBE"
+	case Unsuback:
+		return "UNSUBACK"
+	case Pingreq:
+		return "PINGREQ"
+	case Pingresp:
+		return "PINGRESP"
+	case Disconnect:
+		return "DISCONNECT"
+	}
+	return "packet type " + strconv.Itoa(int(t))
+}
 
 // Packet is one packet; which fields count depends on Type.
 type Packet struct {
