@@ -488,11 +488,8 @@ type IssuedActivation struct {
 
 // IssuedToken defines model for IssuedToken.
 type IssuedToken struct {
-	CreatedAt Timestamp `json:"createdAt"`
-	ExpiresAt Timestamp `json:"expiresAt,omitempty,omitzero"`
-	ID        string    `json:"id"`
-	Name      string    `json:"name"`
-	Role      Role      `json:"role"`
+	Name string `json:"name"`
+	Role Role   `json:"role"`
 
 	// Token Shown only here.
 	Token string `json:"token"`
@@ -594,10 +591,7 @@ type NewTemplate struct {
 
 // NewToken defines model for NewToken.
 type NewToken struct {
-	// ExpiresInSeconds Absent: it does not expire.
-	ExpiresInSeconds int `json:"expiresInSeconds,omitempty,omitzero"`
-
-	// Name Whom the log shall name.
+	// Name Whom the log shall name; not in use yet.
 	Name string `json:"name"`
 	Role Role   `json:"role"`
 }
@@ -716,8 +710,6 @@ type TemplateSummary struct {
 // Token defines model for Token.
 type Token struct {
 	CreatedAt Timestamp `json:"createdAt"`
-	ExpiresAt Timestamp `json:"expiresAt,omitempty,omitzero"`
-	ID        string    `json:"id"`
 	Name      string    `json:"name"`
 	Role      Role      `json:"role"`
 }
@@ -1370,8 +1362,8 @@ type ClientInterface interface {
 
 	// DeleteToken Delete a token; whoever used it is refused from then on
 	//
-	// Corresponds with DELETE /tokens/{tokenId} (the `DeleteToken` operationId).
-	DeleteToken(ctx context.Context, tokenID string, reqEditors ...RequestEditorFn) (*http.Response, error)
+	// Corresponds with DELETE /tokens/{name} (the `DeleteToken` operationId).
+	DeleteToken(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
 // ListAccessKeys List access keys, without secrets
@@ -2300,9 +2292,9 @@ func (c *Client) CreateTokenWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.
 
 // DeleteToken Delete a token; whoever used it is refused from then on
 //
-// Corresponds with DELETE /tokens/{tokenId} (the `DeleteToken` operationId).
-func (c *Client) DeleteToken(ctx context.Context, tokenID string, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewDeleteTokenRequest(c.Server, tokenID)
+// Corresponds with DELETE /tokens/{name} (the `DeleteToken` operationId).
+func (c *Client) DeleteToken(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteTokenRequest(c.Server, name)
 	if err != nil {
 		return nil, err
 	}
@@ -4354,12 +4346,12 @@ func NewCreateTokenRequestWithBody(server string, contentType string, body io.Re
 }
 
 // NewDeleteTokenRequest constructs an http.Request for the DeleteToken method
-func NewDeleteTokenRequest(server string, tokenID string) (*http.Request, error) {
+func NewDeleteTokenRequest(server string, name string) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
 
-	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "tokenId", tokenID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
 	if err != nil {
 		return nil, err
 	}
@@ -4861,8 +4853,8 @@ type ClientWithResponsesInterface interface {
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
-	// Corresponds with DELETE /tokens/{tokenId} (the `DeleteToken` operationId).
-	DeleteTokenWithResponse(ctx context.Context, tokenID string, reqEditors ...RequestEditorFn) (*DeleteTokenResponse, error)
+	// Corresponds with DELETE /tokens/{name} (the `DeleteToken` operationId).
+	DeleteTokenWithResponse(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*DeleteTokenResponse, error)
 }
 
 type ListAccessKeysResponse struct {
@@ -7948,9 +7940,9 @@ func (c *ClientWithResponses) CreateTokenWithApplicationVndAwsCdfV10PlusJSONBody
 //
 // Returns a wrapper object for the known response body format(s).
 //
-// Corresponds with DELETE /tokens/{tokenId} (the `DeleteToken` operationId).
-func (c *ClientWithResponses) DeleteTokenWithResponse(ctx context.Context, tokenID string, reqEditors ...RequestEditorFn) (*DeleteTokenResponse, error) {
-	rsp, err := c.DeleteToken(ctx, tokenID, reqEditors...)
+// Corresponds with DELETE /tokens/{name} (the `DeleteToken` operationId).
+func (c *ClientWithResponses) DeleteTokenWithResponse(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*DeleteTokenResponse, error) {
+	rsp, err := c.DeleteToken(ctx, name, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -9655,179 +9647,177 @@ func ParseDeleteTokenResponse(rsp *http.Response) (*DeleteTokenResponse, error) 
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7L37cttG1iD+Kv3D76vKTD6SAinqRtVWfYztxJrIikaS45rIWrMJHJKIQIDT3RBFe7S1T7MPtk+y1Teg",
-	"ATRIkIKUydbmn8gE0JfT59bn+s3x4vkijiBi1Bl8cxaY4DkwIOJfb/SzCzwH/gM84vkiBGfAP+uof3Uu",
-	"CVDqtJwgcgbOArOZ03Ii8YX8X8sh8M8kIOA7A0YSaDnUm8Ec8xHn+PEcoimbOYNu77jlzIMo/XfLYasF",
-	"H4UyEkRT5+mp5byJCejV+EA9EixYEPOJb2aA2CyIpohPiuIJYjNAXkyg47SMlS/4atvu0astOIlYebXX",
-	"wdd0jQs8hRbqIhajbst13VOEUYjJFAiKkvkYCAooYvgeIoSpfCW3pd6B2so/EyCrbC+emLqw+GCezJ1B",
-	"r9s/6h/vH/aPxA7kj9n6g4jBFIjYwNuA72ac8IWX8QAvaWdKAKIpwZR2LhIvhISeBwx2hO8CMwaEf/jf",
-	"b3H767D9m9s++dJp333rtrq946f/cGxQPvNhvogZRN7qZ1iVwT1EFLw48hGfGChDy4DNBPApR5Z7WCEc",
-	"0SUQmj1hmN7rI5oEhDKEIx9RhgmjKIoFruVRK5gvYsLaPbd32Hb3225Pw2AG2AeSQcFYbpuvtwoA/1/7",
-	"f6zf9zXMccQC71cgVOzUPJtux+249mN4UO/XxPTD/mZEv+aAsZPmeUCZoEqK8IQB4XRKURwJyrRhLjx6",
-	"YUKDB8gGfQ4NilFuML2vWNpyhhny4sL6+PnXWyAf+sxvYIkcpSrWyBnZbuAToz4bhmqPOQT7bdzvfvHa",
-	"x3+3IxnTYGmOm97AfBFiBmVGJNl6GETwKoz9SQ4FlP0Q+wEIcfnDigH9IfYF//HiiIHk/HixCAMP89Pc",
-	"iz0GrE0ZATznz7L5JzGZY+YMnHEQYXGaFXNmyzcAsmHah8jv4CVte/6k/dDtuP/5Oy1wi7wmcCtGmgTT",
-	"hIgBPi58zMRbcyBTvqpvn/nC4nugl0A+BFHC4LMz6LtPAsgUmDO4dfYYwR44d08t556zZavaQJLoU8DB",
-	"/M1ZxDR4/EiBOANnOvW+JBTIgP8xJXGycJ5aKePS3O3pruX4sAjj1RwidhmHgadOY4KDMCHwHkd+GERT",
-	"8Ygv4eqX8/Mfhm9+5qMp3DBw58lEif8gMHEGzv+/l4FmTz6lexew1LC3Ho34hS7iiEJel6I/xknkN3tW",
-	"WMgLTKIBXtJBJo8HCW0DpqzdFQ+yrwYFuf0mDAYKtHTQ6xwIueERwAz8IUfKTKbduMcD1x24bsd13d8c",
-	"TiiUBtF0SFgwwZ5Y0V0K2vI8nAsxgUzO23eX57/8Y/jD+TvxYzLWVJmdslzL013tc0nhzLmmPJk8N01f",
-	"QHrDHUcplpzHNXE6Y8y8GVA+Uwh8p92W/u0mZjgUP3CG/quxz25PAp3zeUmA9cCfw2Gh1nK+e80wSyhX",
-	"NBPPk3SWCBquGq/bOeDjcXqqOXHgOwPnfv9v7ccvJy6unlexsTdi1NrrqH/e8txsR32jtDhxwG9TLsFf",
-	"fyPB/EwiTI8qvZWY52CF48lN92jQPzDgmLEvG/C2OMt06F52lgs8DSIs4fHtqTZUy8CqJieulyg1WajM",
-	"QaRuYMQHIkD/HnDIZs+VT1SDIb6vjx5yatvCzxjyY5DEfwWThMJzyR4IibnkOosecBikdw2n5UwCCH0h",
-	"/gjQ2/27jtJG5kApnkLxyQB9TvHos8NvfzgkgP2VAKyPxiupDt66d/Uh8U6szgKIT1z7XXKGuCRxNB2g",
-	"kdjISMyLJsEj+IjOYsIQg0fWQiO16hGieEVRwPiJ+8BwELbQSGx1pLR9jhNz4FdYAWaOS0PPgwWTsLZT",
-	"K5+XspiALy5cyyAM0RiQhwkJwEdxwrjeK69UgoTPY09jeGHIS8xmJm521mqAZXXzsc2/CiyLPfN3H9dU",
-	"ZF9AGajWtGzK0y5SRmnZBhOKkjA0xu/Wxsq8DmVBCPVc4o/6xycSMAaW874WaLMbeqQTbYsikfXOe2EY",
-	"oXYf+yG71xeGl4YhNYF6DTFBypiipYTQtniZHpsA3FBIG2VPWZB4AYQp5RrrR/JKWBgph1XGzYajS5sF",
-	"gvXlP+F7ncZt9eNNMAfK8Fxo/Ll926CUbfA2ty5zFXfphPH4d/AYHzjdnhBt1VsU/woYzOkmZM4A9pTO",
-	"hwnBq+p10oqlseAhRdriuvSz14D9Q+BBxTzwuAgI0CbmITANKJNXzfNgHjBjwtQWmX+NlmnifbxE8YRB",
-	"xGUSpwIu0ztOyzKSwboq1s45Gh5zBivJpuZeSudsHJYBT/OUzNWYULWBpQgDK/Koi1gZdcaJdw/spZHm",
-	"XjKM9YSqliLf3kSpb4blvXj4rEKHCHyURD4QtJwFnjTlvhlypUKCDkgOKTIQBJQmQH4MoimQBQmsVvv3",
-	"w3bv4DB1LvDlTLioBsl6aTDl10nL4CSO2TZD8/dz4wcRCuMlkLaHKaAZPHasBmETxgJE5altO7VCPXeT",
-	"Lh9AznFUiz+mI+p7b4lNFi4sa0e7zN4s7Txb29qdGWbzApMl0R8r12xmlZJTQz+SyCfQBrxgAdrWHvnS",
-	"xcG1IhRi717gZnpUpSmLZ6E1m9KLi2QcBnQGxPpUmXeKyx1l5p4RiiMPEDwAWSGstiG8XDOQ/jrLoMnY",
-	"Qu8kgQGKo3CFsLx18k3jVCGijP+bD3qKpHdGgQmHGlZjmHDwrOIEyZs4CpixgnEch4CjnO1xoxZCIq0y",
-	"twxXi4SL2orlgDeyQbtFFvt+wH/B4aWBwxMcUmgV0FoZb8vesb9d/3KB5EwIU3HRs7MxadktDiA+X8Rc",
-	"wJKtcOzJuk0CNoo06MC+5Q3KmRaLtjkNTnsJkW91w3DZIgU4mmGKVsAQixGFyEcBozlmrW7+djSShvUf",
-	"gxB+gggIZrGdjHIGwpfmRaa5p0qwhpgylL0qL+uC9UizhHBLaYd7abkSdHXMeW/lm2sZEIkfAg6ZIJqm",
-	"V0gruhkPN5oR1bv0NTVExSWwwQUUpIzFV6mLdxXk8zaFtcXUE1B0H8XLKFU1koiDUeF2B42koU3Yfzhi",
-	"i2MnwJnnKRp5cRSBx8AfCVY74k+vASJhDUKzeIkmBOhM4kUgmEGRkL1ZwMBjCYEKvFczGE9z5LOeLGAy",
-	"Aa51Q2bDrK+hvCt/bBOMQUQZDkPw32yvBJ2VvrXNoMH6fNoWI4kTlSIje/jsoTly8hGs50CSSIxXpSEk",
-	"AlIQJXNOBu/fDc9v3v/DaTkfL8y/f7745dOFgecGZePpWllQJXk0pRTo0HakFciUrt/E1SpSrFKelfuh",
-	"pt4sxzljMH9BnZkvad02xPTlrTQnhirZ/Z+Fi+/MsHVwSuG+XvQjfsuCtdySWcNYa5veB4t2vJB00Vaa",
-	"mVIKn4rOyKZG3aiwbIX0QhOpQPgGcS6wG7fkLk1Gog4sP9QVXnLdN+NpH7RHx4bFhi9v897Vm+nu67lB",
-	"b/i7r4j4ga+Brc83t89d6MDOMXfjcXIx23Fa6U3eYMCVw67bxo06NS3hUv/3WxDEbJNpef5VgoEPVM5f",
-	"z6dyBRN5Z+Oq2+bPrtR7hksmv2c9vTGkDQCG6mSVexdVXP5FLjT1CO5t8f3aBF1hHN+V1l+LbtOD2Jlc",
-	"M5DZCdbfQf1er3U3oub4OUXOGHL9Hq9LGutFLJygZ9EliafKwZoFaPwoo8+sVJ4Prvjzi/2XINumcKZC",
-	"vAcx+1s8lga1hmU8mQLbRm/YWSuoqRMXpMHrKgaZPqwB0ypQ4LO5Ty5A6ZkXrVfgP1pJqs15qlWivNVu",
-	"l13aVZ3GOa1c3jZ7NnB7C/O2vj9uFcqds+vnzWUYLWdxCDoLJ56gLooJmscEWvyPNH9EmcxPER5TiNhA",
-	"PBFKHEPCMxNQNI8FXrWcOIJfJiJSJ03HOdH/rc/GaeWzQ7rtk7tbt31y981tWRNE7grEqqCaet9sl1jr",
-	"wRgpQBYSSwgBm0vzl8kECPiIxQhPOdbY7eF+MAW62SMq7IYP9RyhrZSzZfKaYdKZfnVaztdgYRXLldYH",
-	"Gny12FJFtD+fO2WiQcQO+9Zwg9qeo5LPSAFHLSKdrJVCfdN5VbAO440tGIeJB5tuSPkpbMu0GVutDFya",
-	"s989gidGy6TlDleIHaWbKbYqVP7shcobziafr1RLhmTd04rZCWBaMaoUvVWjvpZCkIOfuajWmjPeRiWQ",
-	"Aa4lBAL9c558fyzEtaKJZuhiZjtTkWG868IIZbSr9n7IiNoWook340JilAvzHVknmWfapd15I8YUzpdZ",
-	"vOTMdRqjONocDiIBkU1gg+GPIQC7TuZzTCxRf8w0Tezig9USSM+w0SqfzWhbrQruLq2z7F6I7y0svzCX",
-	"+so2kcVnU5o0oFdxzOw+qzCYgLfyQrhmVY7K/CtX1dRcKaZ2FTLWDVOagP+MAFCIfHFR/EhCuzN5+Oka",
-	"6Zey+JV7WHEUn8SkIvxgWsU6KXgEWG7F24SKFj9P58pvZR2s6oRsvol9++FtjOrMXriqBgJEJA7DuVUb",
-	"e/cAZCUT5FNwC7UMRQA+5YxEfH6KMJLQ2MxSCuGNhX1aFp1bYjUwb+J7iF7U1dRg8GqFiaGSTkkcbry0",
-	"X/F3OHfUgCioxjPhv4/CFaoImLLdxnUKLB9bD70p5ugcU/buAYcJtuZsfOLTC1SKuAxd4CmgMUyDiOq7",
-	"EBJh6Sp4hD8vRwR4lnC8+uBcZ4RNM5/r8Uuz7EEJEhewzHGXLe6lBbXPuJ72Dg5tR2ef3GQwW82eBXEX",
-	"EsuBXyZpC1FYYBGIJIMG/WAaMJHUhaMVkl+IB19QBw3QHvpv6D9RG/0XP8riZjbctRXdnUXXoh6DWuAE",
-	"JyFzBseHfddtWaK6Q67xBAx5OEJjSOO6s3IWByc9l3+a3p4P3daGAPI0zjydvttaF1BeNXc3P7G9iEZe",
-	"EVbncWc/aB3/tsURe/7k0oiIusxVcSlEYXr4TMfueEDYWTSJR+Koy+HMQh0G8gAEzfE9mErxJqtmRZBb",
-	"fi3pI6096yAMgnLZ54YC/WF48XF4/uXs4vpmeH4+yiwuURwBVx3m2IcCXtaxAUU71JSxlioZfFlXqiQf",
-	"uZY/p9qBLPk1/orDBGh6fdEa83cUZcV8yge3JoaukGgE4EsbjhQUW8O2rpFJYb52iWyD/fm4g2KilKhI",
-	"k0YEazhVoNqp0IbWbHhjKZRt4xw0xYuQ7+hMftIt22SNiIT8Dn8GxZ0p1wpO0RxwRBGN5yBRV6gJLEYY",
-	"Sc/zFlS8feRB8f5mRgZUnHrZHbbF2RcdOQUL5AMQEvgqE9Ugjd/1Ny19Yx+v0kzV+uDJnD1FtSiec5Cr",
-	"gHIWd9AHMbgK1ccEUBQzFAaUgYxPF7/dw4K15DkiPMVBJM41ZjMgy4ACCqaRTnCcB5EJnG4RMOLsfyJx",
-	"suAKUB4dd2JcRXzMJtDOCAKe1BKlmahwFKEPBNEFhKFAygkqrDAXNt7cCl9k90/1UaSml87i+6iyhRjO",
-	"tAqK2tF9skNGj54pF8s6x4+ajWndqJqt5e50BekrS55Ffob3OTPr9l+Y9WHKqp5UzCjCi0W4QgE7RQtM",
-	"qQhsJ3EynW3BGSDC49Ca5G5d4e/VLIwvjInMA70Jyb5EQlschjIj/hlLrUhfLkjBU36PwxGSJliuD88T",
-	"yhD8M8GhKmLHZigmXEUOYcJ0mr69nJugteNDO6nlDNJ1oFfpvyu93kI0Vhw4lQZZ0jQB7Gs1X1xdx9i7",
-	"72ybXMbpT9/atyA++8Uol6WjNN1AFq4QAkR+lbuP7HcP9g/dOrch+8lL2cVv7PEU0RkOQ6H8Vh9m57/W",
-	"s8769g67nVJ8b4P0Zc5LXeRl1rKLN6rcIqLBV+Pk+aUuNVgsZxDJ6wR/hOk9+AWDpAHDsGgfWbfLvDHF",
-	"etG/tCjl/IpmsTf7L+SsfNUIEeXWXO/ZsQGlIkrU8mZ9aVYJ/E2+Tvu0tq2UgizXRHXsHrpYHGNdxFId",
-	"f8KaQLHNHuzi+qxgUTxC+2seAliKKDQOGWE8aDnYnweR1XN/lVWQ24LjGsXmSkaShAIZcXE2kiXouJY6",
-	"sptZS3u5XlFrogT2UqZUtu77PgFK4TmGAGmLBezN5L0ikoVjCf8ll/KeLXVdQYB4nq/DUMsLU9sHZRYg",
-	"VZ4BDZ9WVhwgA4sNadIMgT8kJ+Xl4v1fO2lltwi8m9zuNOF+wgGTa9ghMLaaKTZ1NXnBRJL8vaTOyvLR",
-	"hvZbSk0l/vcdglkrMfvF8M8uU7rby5QtsLSEBdveia059+sNYuVPsrIoVcUoN+jYG1TsTACu1bLVa4WD",
-	"2K7Os3kwsnjLukACC67X1WR/r4x1yluONgsbGYuc/0iPv27RDWciba2PZqagTdlIa3VOMwK8tJuXVf/W",
-	"LacyzEgGzv5ab/50rp2DktREtWOS8ssz5rdu9v9FMlhu9pZwhPVhCAKMdnIUcQxb0JQ4kI0EJQe1LaWA",
-	"LlVJemfRRwqbkTfElGW8kStH0oywzVeGprXll1ot2/iZTvirtSt72qD8tDhU1YoqILNm63c2uqXgJSRg",
-	"q2t++iq7CjCx3fmGSBy68kxQ5fju6KL5IqJPfppONGNsIQtXBspEUwgM1WYBin5Ka2CjX3vCg6zNzS1l",
-	"2k1dlOCntkkRg5EhMWIxYjOYt1J3H5W9C0gS8b+AQOdz9Dn6/nuuV2AWjIMwYKvO99+j1CrRkpOL/FX5",
-	"d7qCtKgLbcmmFyEAQ1QiuiyslMagUHQPsEgtv7T1OZLuM9pCqvambpfBEppVCH6jCyYgGfCLfiR4DsuY",
-	"3H9XBJJpVBGnIaqTZGFsnyMIqfD5T6diqd9RFC8jBYEP4AcY8YPi25dF+oWPjau/HXQNkY9GGyutShuA",
-	"+Zr49RRhei9cyRCwGZAW//tzNPp+7/uRyAzhj3SLEHQzA9Vd5DsqVqQqXaEHiPyYyJ+SKARKRRkqLErk",
-	"WqYVrly1v0+zGM2xOFu5l2HCZjEJvor3B+gHgavoc+K6+57AbPEnjDpoiEbSvjISJm/K0QmNtKVlhHBI",
-	"Y+TNcDQF9UyYXuSDz9EcR3gKVJILVXjBiRbdw4rK7cp+KZKgAoqCCI3enl3tiXE64ueRxghJZ99R5GOG",
-	"kR8Q8FhM9DY5z6d8kyNhHBhxwMtgBywNuSIpR3fOQX+Zc+Qutcv5awd9mkEky4uJKBGRwsOMg/kcjTLF",
-	"rpMz647QLA59dWQ4TCANIhjlO2387//5v0ZZ1IXeoIiM0xWh5K4+RrICjyKZ77+XATi6Oc049lcCV4ms",
-	"Sy170khSQn3XTSu7ye9FqAebtdAYPJxQEY8nv5/HlH2OZAiTIAZOSiIOvINU3Ejqj847kNBfRsrJOGqh",
-	"UXq95P8oX1T5r6YjftT6HI1UvAJ/VhmeNPqrmBoeYb7gsOH8PfAgkjJG1RweLrA3g7Ysj5+QUDFeOtjb",
-	"Wy6XHSwed2Iy3VPf0r3zszfvLq7fiW+4qA+Y6BGi+IRibMPLs2JNZBlnARFeBM7A2e+4nX15JZsJ0bGX",
-	"rwk7laYzSTgqclc0axlmrxW6QPRc95nFns0l3BbisJ3hz2fDvx982n93dNW9OfmH+7F31q/fyCEvvMZJ",
-	"EPqKOrdpwJAvq2sp6zw0mIU0fKj4O/u4Kfz2dJV2Idi1+iW74xgMqCWoJU6YimKWSaZTmsV8i34ki5ha",
-	"Tk8WaciHgesuL8+tX78OvFt0HTGKDFs7whTwrdsUvq1DsFy0v6DOwd5et3fUcTtupzvoHxweZpbegZN2",
-	"JbEE3g/05G0u7NpRzNq4LV9qu93efv/g8Oj4BI89vz7UitkMFbXG72F1KiqeyelEHfpioPXz8VWiGBer",
-	"GdKmAsXMirDh7VPLZEJ734zTeZI4pisG5PFaRn7l8TqHJv0yhspv/Cb2LIfK77mCLI2QyFuzv1MF5lk6",
-	"PeUTO5pq+HQnQZ/qv8qDZPExX8EixCKOJDIU5iyiVtWQ1C0dZljpTF7sg4lzHigNWrRCkDVOKcL8g1nn",
-	"czTKMilkq4YwlHOMlJhry+wO+dpIZnm0uCoWR4DkvqTItbPANNq8WR6oY9HNRinl2If9Q9fdjimmy63F",
-	"FZ8vhfMZPc7P/zz6FPV+ezy4Ysf/GO9/mBy+z2fEiD3vj3v9btfttqE3Hrf7vYOD9rGHJ+1+d//QOzg8",
-	"xCeHPVvaTJ5lmlk+XKfpdmD1t+7Z73GA31+53vsPh+erkxB++pF5Pz2GZ5G7PafMQ7PMKg28FrqpKIAa",
-	"+40wyHNgCGsqEXs1WIV5KUz5YUqUnCFmAC9wRGulcBHFNAaEzaTyjx/P3nbQMEKJ0tNVbHkUa+V5qNcn",
-	"KE4eCIjb7oqm/+yUaEuz4RxtbeLDnwI28wleRk0AVw+WZ07VAG7ZtdyfuMiu3kVz5LUN2dRWc9fwoNLH",
-	"J/mPLRkk3VJjArfUG2UL7bk+6TWBDz9xYjNRIVOfNU2vQ45KcV3zyKziO5dT2Kj89nDlve0nYG+GzWOy",
-	"bFPgnEx6Xh+P3SN/H7pdv+cd4+7YnfTh0D/w9k96R/h4fOgd+H3Yn/T4I+/EP4ajySE+GPe9fd9atH/g",
-	"bPps07SW7gADZ/th8svYonfbsArJ3wyfgdzK5iv7EOZRnUmuz/WqSbbpzDo5NJCdyjgeKWQ83FnISJNq",
-	"7PkhifwQtsOhx/YC5u1JoFqcbdcNtOBLztK3KNcUL999aMk+EsIa93IAfTNEY7F1KQ3TMOrIR14YSMM1",
-	"SSirhG0uuKPSqpIrzFtgPLbNZK/sySbcT62NL2b9hp/u7Oe4HmzFLp8NmTeMckI6jymeyFCvdCgDumaE",
-	"smHqKJOZMDQqY7RqhxAwCuGkg3ZoLiFseSqlJYgM6+rp5yhZhDEWX8yFQZSrUGo8aczNtbASnecoS8bC",
-	"jkvVRMn4O4rE3ar63vLGAEe9a8sKz8Nn095NCp6O7KUQUPSP4YdzxOJYBJ2PYzZD89QnITiOeBELZ8w9",
-	"RCoLiKIlhKHy8MTi8YjBIxPrFIZV8a/Htvi3zOPMMxTxQELoxY1Dm/vOusZ/ZgPaUn+6rP+s7lu+e/9Z",
-	"qdh1VMmnO6MjfrkpntHLxHknn6FPMbmnRqPas4uzm7Phzbu3aZ9aFSxU6qi3dZvarBhXmaHL/e/Uzs4r",
-	"drndvkVhQ3au8lLQhMRz4e7gBFPFt/KSYe8bP8KnPTPYY7Ok+FW/vbvAKNO53oXsxZ41mTKKH7TkFkcF",
-	"N5I6G/XiRKURVzTsX9vTPYs+2bFf/7+bdNPnqjLRawi1Lc9T/apk+3rk2vum/qphUy0R8h9kWrWQWWqZ",
-	"MZuLVICzUqvduD335WXIn7t3eZMi4cbO2huyA5SHfiH6q6GIwxxHLPBSWNQm2b0U2/e+6T+fZNzm667Y",
-	"KjzSZmeYlnXqgJ0iGmI6A4rmeKW6l8k3hUM/Ly5ySo7dlqJ7XtW0oxx0ezUExyKpuk6smAqy0f2b06WT",
-	"4AE6aBitkGIVWSAMV37LptLLhA3zqzdUeTuG61cCoHsi4U283pDxvzkalk2KT+1qGgdZwKSxedkEYX+U",
-	"Fy8cIQMZ1ihcspjDJv1Kv/WyF3FZnviucZGjekLcFkqHOL1OV0aZ6M7+9ftjBxw29/t/az9+OXFxsXF/",
-	"lhWjyCltBlG0E99tIS6MdhkVjfllNF9jURZm5KC2ErMZBARlrT80YomCH5XGh6GwCwgzFY0l1rNS+3fp",
-	"FiVAk5AZ9g4ZwaUMDKL7OhLgDKKpEGFEe2UeA8ooCujniOIJDGSoZECREvq6WlArfZCGh92DDkey2xhU",
-	"mZptsf/Mh/kiZhB5KxGGcNeka3UDKm8oEtWcnVoXlUqzsKWaytWkmExxpCIUS7ftp6qqUU6+5lOxGb3w",
-	"3lRXVbrJasBlH1RWP0rJ5OmuSKvbuKOzNjJ1nNG9zUTJBxuKsFDwm4tBqaLanCTY+yYr7D2tNX5nJLHL",
-	"tVJ+3NSlUuuyilnJexCzsxI7z9qKqlXLTK2hqtpPa4XniwvOmczQKNVDisKVPHW0nMUUkIrNz4phCC4Y",
-	"UBRHcIpGF3EEIxWcxF+P4AGIihYX1UEsCmk7DERjFJsRQ0+jMrB29eXZ9yXWbZjHzZJPp6rI6chcwSi3",
-	"+v31S66wuKj6g93+Uf94/7B/1NqQGVHKNOcsYYREpacV8jDV7YzNUyo2Xp2IZIg87Pk4FVCXr3MY5VZv",
-	"ZBr+5faG3d1ekbvbj8nd7Tu4+9ftj5O72yG+uz0P726vqfjxr5bcwxfQzgyJVU/3KosDli9np5tm5V5U",
-	"aJpe1/cLrbLKdRjyKc1rB+s95fNos+Wf3HSPBv2DQbfX6R24vwlBk88oVFUCupbiIswqzJ620hnX6YtC",
-	"rZKlDokPJNPydMwav47q63WjauU6MaQv+5sE0EvYpoym01yxkRlEqmqCjiffaG7qdrq9A46pIgfYyWxK",
-	"PcNYoc8z+0NM2PkaLLKCmjtOLzBt2+nTCokyqL+zmodSSdsmzKbc8dfBc19UnjH6/EqTRIUGa2/oe7u2",
-	"NYTz5pcPl+fvpMfGumBNh24vW7DZ4ME5xC6cgOu1DycH43bf7++3T/D+Sbs3cXHf7072x92uU+76YDCE",
-	"VBiJSJe0eYPjel1/3zt22/suHLT7431oH09caO9PDvGhdzg+xEdHuQ4JmXk0iFmVb03wBlGoZM/zJ1+m",
-	"04fel2xxP8ZEa7lfshV+6Tmb2ZQAD2dT1q7Ht1nle3mKxVr3ztXHi4uzi5+ctV64kiPtzuyBXFzXoYFn",
-	"a/obV2/H7F3shEGUPGZdfQdpM+KnpmRLb7NsyRIfmxIs2wiFaltzM0HvhkqeeiUkg/iOImlSf74i/kb3",
-	"NDRUcW0nXnudKe9bd3Ua/fTuBlk+Hp2ivtuXpcJ0SWBptGNogQlL9U9M78u2TePC9MtkjeT6Y69NaWd/",
-	"mnX2b/SUWjtcrfR5FjoFrr1tvS20fPzzGSx9i+S7KHGm9XLOLcs5C/PR1fSd38b97hevffz3oi0ze3ct",
-	"G3J7nQPXpt/W11YLHUYtLMo42VNRnVLFawskngYPMgkD5gu2EoFJnSZd1sahaK81gRaKYAlUxdwZ5GIe",
-	"4bNZm6XzXyUFvLW04fszU8BNarwv9Ul1iy1OuzsQhbL7B2UiyDp7GoWFbzMKvCvU/MrfF029YaOysJ60",
-	"uplO9mzSWudCeFsoC9AY+ZTrDax3J5SIZ03yZqGc+L+NjV5eHVe6YpFIJJfOqE141dJ/HksUq49IT6Li",
-	"BwPKbmJR+ig3c7F2+u/xOL1I0as4DOOEZU+VsesSyIcgSvj0h+7TU5kuzJrjt84Mh2F7XGPdYq1q6UN6",
-	"A49sLZR04fEtZsiFZqgYt9oW/WLP1H9Pu75cpVncOA2rjTcQlUWs1LL8l8itYcZfYvLdpph882pUnt8/",
-	"R2lq2RZ3XH9xheKU0hmsjHj8jiITlkR3VnEfy1VeKS5el2zcQuPbQXoWuZx9BQ1K0RTWO8nMqhuzvPE1",
-	"dRsrCMrMlSXuzFWerOfpmrlLVxVLqOHoKrfofiW3106xrbbVNnhZkO4ccU0onOkfcW41DOpleDgv4ul5",
-	"uWvs7sx3a4awznz2HTVOvCnOEEfK5vQqGNV65v00w766Zps89r2iAeffjoOUrZHrSXv0Qvyk2DC8+uhy",
-	"bzZvCMgv5NboP6/aDql28s6B3+/23R4ee/1xDx8djk+Ouif+Sbfrdo+8g5MehkN30vV6R/4Y98aT7qTn",
-	"9WF87B1P+pMT7I7NbglpkK09NFw1GTsPhB1btmA46PV7x8duPiB8X7g26nOYYiN32yXdBAgar6T/Fkd+",
-	"k+HhqRyLVDs11Y1f1w8T7f1175RY9v1fX7Uhd47aqpvLu9gOW00w7B5kngY3l4KRc73vS6Rk79mjgIQC",
-	"ihbYuy+FbOQit4tBG7rRf3Xgtq65no7zNVjY2lzfNRw/3X25+OkclCtjp5uMiy5i9HOwVpcigT8Qfa2W",
-	"MVVVAgpI/Hpx8ZvOlUs5E7YtFMVLpDh7E8f9C+dJ0o+lqZLFmm+JZD0+4bpKKPz4RbzFHs1K/1Zpz7k+",
-	"+s3Hr5uVxI3rb7l2di9fHrtbLlDsVtUgdteVGXYrKwm7pWLB3aeW0ytP3N9p4m7lxPulifeftjHy5Y7M",
-	"VrYQkXgpa77yK3cxD1+fSSMl4rjOqq6M41XJmGfgqAwAksg5Axyy2dd1aPlevLKTt1l+umq8iMQ1XqHl",
-	"DNgMZAW8BYlFhThZOYBW1YyYAyOBR9dt9oN6ZSP5iYT6RYiDAkPbmPWvZmjqUqf2lKY2wCPj+DbnOHZJ",
-	"RD9XSCohUtn6qlJTv7R+0Ti3qljYrWz8kAJO683dfrdXcVMvBpltoUlXthCzHKv5rlGKe7xCgd+oMr2w",
-	"TrReBFmhufctWG+lt22/+ZOuzLz45txIWrrOGnRcAY0T4hndasUQuVr6uSFE+wrjJz6IGnb46XowOItv",
-	"BgN1gc+z/VoNcSqUkthLhGFF5uUtMUWLhDVn4LWiwE4VtzI6siSCBo2W0qq+JVXiWVNZTn96FNvkNLRU",
-	"C2ju0qPyfmKCiCxSuj0Gch4kCpeuVTSuAPtBJI2u/566BqR9BIwq9CpLRKcCnqIDd1/3A60sX0XTfn9V",
-	"0FAdAV+iFrjMFXDMSGCn2E5QFDMvFWU+do/Fq1mIe1pWvXvS67idXqfr8re6/K0lXVPYWYd6Wwfo9/ed",
-	"ljP/JxO15YwHx8f7Zg9CM5xd9R50ul7P34d+Ve3ozLLmdrrblFpQB1LB83Xnj4Z4vD4L0yZXqcWxWpqb",
-	"qa39YZXQnqMS1k14scWJ5Dpp7ZglpLzFtQKpczlC9TXOTVpmeob5nJvOK9SM0/DLwq48s7aeRkyjq9iG",
-	"mKtqUb/Z0qi/XWds3BBEo0b4RALGZHOnpmpXpVdvnEGxWwGiHPkaHtaqCsQy4UrYz2f4QfRUl2nwASnn",
-	"ZYpuOwE71V1lRDt2HdGherVU1RuuVvhfqTRRugsRvoDDUMT/W1hhHuOqxOmGC0w9ZGkyat5OatimTRVo",
-	"ajuHnJk9K4M/mTez6OH85xckyf4fQZKmH/Ty4001SKuK0yxncagqXo7Bi+eqrKTozqNO7VRVgmAoBPwA",
-	"FIkyyBRN4wg66B0mYQAkK1VGGV510IUiyICmidG20hEqOen/slO5Sq8RKY2PVwijCJYWa+Umblmvut9N",
-	"PiO7ueJ+QmympyvL++lk+M5zyvKtSRK3Nb+9e0mHwW2+mfLtN5UVWjcprxltK0rC0Bi/26BepdFCqFXJ",
-	"HEjgKc3KrOifoutLZ4nkCxu+rERYS1N55/om2bq+3N/ri9jYSKd9eUi2ys0h9eRRMh8DEU3+RlLmj9Bf",
-	"RMe8kXJXjv6ad/NX1Lk3O+BX2eVyJRq67ZO7W7d9cvfNbR0//UtO/i81qb02g0CItD9qNUeVrzTPdtTU",
-	"9S9pMm748bj7xW/3LjNg+ZjOxjEmvm4YO3BkC8NtfABZE1nbdUystTnSF8MV81oYPO7Sj0z2rG3SjFru",
-	"uHN0dHToum4diG+RNqG67b5Go7KaGFbu83HQ3u82gIgtie6FBmbbtt4xAGaJLecPZYsy4Rx82QZlqn2n",
-	"rP4TUNUv0dqSTGL73jfx/1qtyDKU/kMupBKQy1ksChqJHpuy6qLuuClCQtgMonxMSJ1OZSbWWPi+glGj",
-	"rU3yNu+sx/HtHVfZpD1TLjOxd+gTxmBR80xu9JtdqQJfKEiFtsSdcrUkapGhRg5K1j5ApP9JI4gkYNEi",
-	"oGMWiyDW0W6yD8dElv6rTHoyhjNDYsuDfio0UzbC8YRpuvzFlajfSvOVcVTLhNTAx8fIbSnVvyuWoKEU",
-	"AfiqUnjW1FVsaVDhPG6ZPZpbpXDNjqmaG34dC3xld1/dDXt4eVbs9KtrHJg9CzvFNnwVZXCVu0U1m8g+",
-	"Urbwp7un/xMAAP//",
+	"3H3pcuNG0uCr1GK/CM/4IymQoi4qNmLpvqyxWtZIaneM1dpmEUiSsECAU1UQRfdoY59mH2yfZKMuoAAU",
+	"wEOQPP78x2oCqCMr78zK/OZ48XwRRxAx6gy+OQtM8BwYEPGvN/rZBZ4D/wEe8XwRgjPgn3XUvzqXBCh1",
+	"Wk4QOQNngdnMaTmR+EL+r+UQ+GcSEPCdASMJtBzqzWCO+Yhz/HgO0ZTNnEG3d9xy5kGU/rvlsNWCj0IZ",
+	"CaKp8/TUct7EBPRqfKAeCRYsiPnENzNAbBZEU8QnRfEEsRkgLybQcVrGyhd8tW336NUWnESsvNrr4Pd0",
+	"jQs8hRbqIhajbst13VOEUYjJFAiKkvkYCAooYvgeIoSpfCW3pd6B2so/EyCrbC+emLqw+GCezJ1Br9s/",
+	"6h/vH/aPxA7kj9n6g4jBFIjYwNuA72ac8IWX8QAvaWdKAKIpwZR2LhIvhISeBwx2hO8CMwaEf/i/bnH7",
+	"92H7V7d98rXTvvvWbXV7x0//4digfObDfBEziLzVT7Aqg3uIKHhx5CM+MVCGlgGbCeBTjiz3sEI4oksg",
+	"NHvCML3XRzQJCGUIRz6iDBNGURQLXMujVjBfxIS1e27vsO3ut92ehsEMsA8kg4Kx3DZfbxUA/lv7f9fv",
+	"+xrmOGKB9wsQKnZqnk2343Zc+zE8qPc3xPTD/npEv+aAsZPmeUCZoEqK8IQB4XRKURwJyrRhLjx6YUKD",
+	"B8gGfQ4NilFuML2vWNpyhhny4sL6+PlvtkA+9JnfwBI5SlWskTOy3cAnRn02DNUecwj267jf/eq1j/9u",
+	"RzKmwdIcN72B+SLEDMqMSLL1MIjgVRj7kxwKKPsh9gMQ4vKHFQP6Q+wL/uPFEQPJ+fFiEQYe5qe5F3sM",
+	"WJsyAnjOn2XzT2Iyx8wZOOMgwuI0K+bMlm8AZM20D5HfwUva9vxJ+6Hbcf/zN1rgFnlN4FaMNAmmCRED",
+	"fFr4mIm35kCmfFXfvvCFxfdAL4F8DKKEwRdn0HefBJApMGdw6+wxgj1w7p5azj1ny1a1gSTR54CD+Zuz",
+	"iGnw+IkCcQbOdOp9TSiQAf9jSuJk4Ty1UsaludvTXcvxYRHGqzlE7DIOA0+dxgQHYULgRxz5YRBNxSO+",
+	"hKufz89/GL75iY+mcMPAnScTJf6DwMQZOP99LwPNnnxK9y5gqWFvPRrxC13EEYW8LkXfx0nkN3tWWMgL",
+	"TKIBXtJBJo8HCW0DpqzdFQ+yrwYFuf0mDAYKtHTQ6xwIueERwAz8IUfKTKbduMcD1x24bsd13V8dTiiU",
+	"BtF0SFgwwZ5Y0V0K2vI8nAsxgUzO23eX5z//Y/jD+TvxYzLWVJmdslzL093G55LCmXNNeTJ5bpq+gPSG",
+	"O45SLDmPa+J0xph5M6B8phD4Trst/dtNzHAofuAM/Rdjn92eBDrn85IANwN/DoeFWsv57jXDLKFc0Uw8",
+	"T9JZImi4arxu54CPx+lpw4kD3xk49/t/az9+PXFx9byKjb0Ro268js3PW56b7ahvlBYnDvhtyiX4628k",
+	"mJ9JhOlRpVaJeQ5WOJ7cdI8G/QMDjhn7sgFvi7NMh+5lZ7nA0yDCEh7fnjaGahlY1eTE9RKlJguVOYiU",
+	"BUZ8IAL0PwIO2ey58olqMMT3m6OHnNq28DOG/Bgk8V/BJKHwXLIHQmIuuc6iBxwGqa3htJxJAKEvxB8B",
+	"ert/11HayBwoxVMoPhmgLykefXG49YdDAthfCcD6aLyS6uCte7c5JN6J1VkA8Zlrv0vOEJckjqYDNBIb",
+	"GYl50SR4BB/RWUwYYvDIWmikVj1CFK8oChg/cR8YDsIWGomtjpS2z3FiDtyEFWDmuDT0PFgwCWs7tfJ5",
+	"KYsJ+MLgWgZhiMaAPExIAD6KE8b1XmlSCRI+jz2N4YUhLzGbmbjZqdUAy+rmY5t/FVgWe+bvPq6pyL6A",
+	"MlCtadmUp12kjNKyDSYUJWFojN/dGCvzOpQFIdRziT/qH59JwBhYzvtaoM1u6JFOtC2KRFab98JwQu0+",
+	"9kNm1xeGl44hNYF6DTFBypiipYTQtniZHpsA3FBIG+VPWZB4AYQp5RrrR9IkLIyUwyrDsuHo0maBYH35",
+	"T/hep3Fb/XgTzIEyPBcaf27fNihlG7zNrctcxV06YTz+DTzGB063J0Rb9RbFvwIGc7oOmTOAPaXzYULw",
+	"qnqdtGJpLHhIkba4Lv3sNWD/EHhQMQ88LgICtIl5CEwDyqSpeR7MA2ZMmPoi86/RMk38GC9RPGEQcZnE",
+	"qYDL9I7TsoxksK6KtXOOhsecwUqy2XAvpXM2DsuAp3lK5mpMqNrAUoSBFXmUIVZGnXHi3QN7aaS5lwyj",
+	"nlDVUuTb6yj1zbC8Fw+fVegQgY+SyAeClrPAk67cN0OuVEjQAckhRQaCgNIEyPsgmgJZkMDqtf9x2O4d",
+	"HKbBBb6cCRfVIFkvDabcnLQMTuKYbTM0fz83fhChMF4CaXuYAprBY8fqEDZhLEBUntq2UyvUc5Z0+QBy",
+	"gaON+GM6orZ7S2yyYLDUjnaZvVnaeba22p0ZbvMCkyXRHyvXbG6VUlBDP5LIJ9AGvGAB2tce+TLEwbUi",
+	"FGLvXuBmelSlKYtnoTWb0ouLZBwGdAbE+lS5d4rLHWXunhGKIw8QPABZIay2IaJcM5DxOsugydhC7ySB",
+	"AYqjcIWwtDr5pnGqEFHG/80HPUUyOqPAhEMNqzFMOHhWcYKkJY4CZqxgHMch4Cjne1yrhZBIq8wtI9Qi",
+	"4aK2YjngtWzQ7pHFvh/wX3B4aeDwBIcUWgW0Vs7bcnTsb9c/XyA5E8JUGHp2NiY9u8UBxOeLmAtYshWO",
+	"PVm3ScBGkQYd2Le8RjnTYtE2p8FpLyHyrWEYLlukAEczTNEKGGIxohD5KGA0x6yV5W9HI+lYfx+E8AEi",
+	"IJjFdjLKOQhfmheZ7p4qwRpiylD2qjTWBeuRbgkRltIB99JyJeg2cee9lW/WMiASPwQcMkE0TU1IK7oZ",
+	"D9e6EdW79DU1RMUlsMEFFKSMxVepi3cV5PM2hbXF1RNQdB/FyyhVNZKIg1HhdgeNpKNN+H84YotjJ8CZ",
+	"5ykaeXEUgcfAHwlWO+JPrwEi4Q1Cs3iJJgToTOJFIJhBkZC9WcDAYwmBCrxXMxhPc+RTTxYwmQDXuiHz",
+	"YW6uobwrf2wTjEFEGQ5D8N9srwSdlb61zaDB+nzaFiOJE5UiI3v47KE5cvIRrOdAkkiMV6UhJAJSECVz",
+	"TgY/vhue3/z4D6flfLow//7p4ufPFwaeG5SNp7WyoEryaEop0KHtSCuQKV2/iatVpFilPKvww4Z6sxzn",
+	"jMH8BXVmvqS6bYjpy1tpTgxVsvs/CxffmWHr5JSCvV6MI37LkrXcklvDWGub3geLdryQdNFWmplSCp+K",
+	"wcimRl2rsGyF9EITqUD4BnEusDu35C5NRqIOLD/UFV5y3TfjaR91RMeGxUYsb/3e1Zvp7jcLg97wd18R",
+	"8QNfA1ufb26fu9CBnWPuxuPkYrbjtDKavMaBK4et28aNOjUt4dL491sQxGyTaXn+VYKBD1TOv1lM5Qom",
+	"0mbjqtv6z67Ue0ZIJr9nPb0xpA0AhupklXsXVVz+RQyazQjubfH9jQm6wjm+K62/Ft2mB7EzuWYgsxOs",
+	"v4P6Xa91N6Lm+DlFzhiyfo/XJY31IhZB0LPoksRTFWDNEjTey+wzK5Xnkyv+/GL/Jci2KZypEO9BzP4W",
+	"j6VDrWEZT6bAttEbdtYKNtSJC9LgdRWDTB/WgGkVKPDZ3CeXoPRMQ+sV+I9WkjbmPNUqUd5rt8su7apO",
+	"45xWLm+bPRu4vYV7W9uPW6Vy5/z6eXcZRstZHIK+hRNPUBfFBM1jAi3+R3p/RLnMTxEeU4jYQDwRShxD",
+	"IjITUDSPBV61nDiCnyciUye9jnOi/6u/jdPK3w7ptk/ubt32yd03t2W9IHJXIFYF1TT6ZjNirQdjXAGy",
+	"kFhCCNhCmj9PJkDARyxGeMqxxu4P94Mp0PURUeE3fNgsENpKOVsmrxkmnenvTsv5PVhYxXKl94EGv1t8",
+	"qSLbn8+dMtEgYod9a7rBxpGjUsxIAUctIp2slUJ93XlVsA7jjS0Yh4kH6yyk/BS2ZdqcrVYGLt3Z7x7B",
+	"E6Nl0nIHE2JH6WaKrQqVP3uh0sJZF/OVasmQ1D2tmJ0AphWjStFbNeprKQQ5+JmLatWc8TYqgUxwLSEQ",
+	"6J/z5Pu+kNeKJpqhi5ntTEWm8dalEcpsVx39kBm1LUQTb8aFxCiX5juyTjLPtEt78EaMKYIvs3jJmes0",
+	"RnG0Ph1EAiKbwAbD9yEAu07mc0wsWX/MdE3sEoPVEkjPsNYrn81oW61K7i6tsxxeiO8tLL8wl/rKNpEl",
+	"ZlOaNKBXcczsMaswmIC38kK4ZlWByvwrV9XUXCmmdhUy1g1TmoD/jARQiHxhKH4ioT2YPPx8jfRLWf7K",
+	"Paw4ik9iUpF+MK1inRQ8Aiy34m1SRYufp3Plt1IHq01SNt/Evv3w1mZ1Zi9cVQMBIhKH4dyqjb17ALKS",
+	"F+RTcAu1DEUAPuWMRHx+ijCS0FjPUgrpjYV9WhadW2I1MG/ie7DAsRL1SRyutYOv+Duc4eixC9rmTITE",
+	"o3CFKnKQ7FQkptaj2nZ0jil794DDBFtvPXzms4nDiLgUWuApoDFMg4hqawKJxG6VfsGfl2PqniWhbXPG",
+	"UefGTO8Ob8ZxzMIBJUhcwDJHn1tYdgXFyTDwegeHtpOyT26S6FazZ2nQhavZwM0x2kIUFlik8si0Oz+Y",
+	"Bkxci8LRCskvxIOvqIMGaA/9D/SfqI3+Jz/K4mbWWKsqQfgsuhYVDdQCJzgJmTM4Puy7bsuSFx1ynSFg",
+	"yMMRGkOaGZ0VhDg46bn809T+PHRba1Kw00ztdPpuqy4lu2rubn5iexmKvCqpzuPOftA6g2yLI/b8yaWR",
+	"U3SZq4NSyGP08JnOfvGAsLNoEo/EUZcTgoVCCeQBCJrjezDVynV+wYo0sfxa0kda/9RpDATl7m8bKujH",
+	"4cWn4fnXs4vrm+H5+SjzWURxBFz4zrEPBbzcxIsS7VCVxVrsY/C1rthHPvcrf04bp4Lk1/gLDhOgqQGg",
+	"dc7vKMrK4ZQPriYLrXBVB8CXXhBpy2wN203dNArzdVBhG+zPR+6LV41ETZc0p1bDqQLVToU+UbPhtcVE",
+	"ts0U0BQvkqajM/lJt+zVNGL6+R3+BIo7U64EnKI54IgiGs9Boq7QCliMMJKx2y2oePvYfdECMmPrFade",
+	"DihtcfbFUEjBh/cAhAS+ustpkMZv+puWtnnHq/Su5+bgycIlRbUonnOQq5RsFnfQRzG4SnbHBFAUMxQG",
+	"lIHM8Ba/3cOCteQ5IjzFQSTONWYzIMuAAgqmkb4iOA8iEzjdImDE2X8gcbLgClAeHXdiXEV8zCbQ7nwC",
+	"ntQSpaOlcBShDwTRBYShQMoJKqwwl3jd3ApfZPdPm6PIhnEuS/SgyptghKMqKGrHAMQOd2L0TLls0Dl+",
+	"1GxM60bVbC3n8yxIX1k0LPJNvM+783KOy+ePYFZgKauCUnGjCC8W4QoF7BQtMKUidZzEyXS2BeeAiK/A",
+	"33XFv1WzPL5QJnL99aYkuxNXyOIwlHfQn7H0igvDBal5yu0+HCHp9OT68zyhDME/ExyqsnFshmLCVeoQ",
+	"JkxfjLcXUBO0eXxoJ82cC3gXaFZG0EqftxCNFQdPpUl2bZkA9rWZIEzfMfbuLTNud92L07M2+neIJtoE",
+	"EzfH4ymiMxyGQrM9FdIoiLh1g1bSd7KlAr25E6PGE2Hb/2UumlvkWNbyhDeqLCGiwe/G+XDTLXVLLGcQ",
+	"SaOBP8L0HvyC486wG8OiF6Rul3mXidWcv7So3twQs/hl/RcK6r1qJoUK/9VHQGxAqcimtLy5ucyqBP66",
+	"mKB9WttWSsmINdkPu6f4Fceoy+zZxO9ek1C1PtJbXJ8VLIpH6LjGQwBLka3FISNcBC0H+/Mgska4r7JK",
+	"a1vwQaMoW8kVklAgIy6ERrJUG9dFR3bfaWkv1ytqvVCAvZQplb3gvk+AUniOuS89roC9mbQeIllglfBf",
+	"clfDs6XWXZyP5/l6BRtFKzaO1ZiFOpUHXcOnlV2iz8BiQ5o0k/4Pubvxcnnxr325Y7dMtZvc7jThfsYB",
+	"k2vYIYG0mik2ZYC84IWLvLWxycryWXl2W2ND1fu3HZI+KzH7xfDPLlO628uULbC0hAXbWr7Wu+n1bq/y",
+	"J1n5kKqijXyP1WZOp94HYZQardWy1WuFg9iuHrJ5MLLISV3A3YLrm2qyv1XmBOX9Q+uFjczZzX+kx69b",
+	"dMM3drbWRzOHz7pbO7U6p5kpvXnsuRH1r245lek4MsH0l83mT+faOXlHTbRx7k5+ecb81s3aI/6voaA0",
+	"Ynevq90h9menE5E6sAWyC0itxXQ5qG0phXOsumV2Fn2isB6ruGGfMS2utUj7fpuvDBVoyy+1vrT2M31j",
+	"baNd2e+9yU+LQ1WtqAIyNVu/sxEUBS8hAVtd89NX14MAE5sxNkTi0FVggKq4c0dXfRcpafLTdKIZYwtZ",
+	"eTFQvpNCZqO21yn6kBZxRr/0RABXe3NbylOaRgjBT117IgUiQ2LEYsRmMG+l0TYqi++TJOJ/AYHOl+hL",
+	"9P33XOBjFoyDMGCrzvffo9Rd0JKTiwuY8u90BWlVEtqSXRtCAIaoRHRZGShNAaHoHmCROlJp60sko1e0",
+	"hVTxSN3vgSU0K3H7Rt/4RzJjFb0neA7LmNx/VwSS6e0QpyHKa2R5WF8iCKkIuU+nYqnfURQvIwWBj+AH",
+	"GPGD4tuXVeZFiIvrpR10DZGPRmtLhUrj3HxN/HqKML0XkVwI2AxIi//9JRp9v/f9SFxt4I90jwt0MwPV",
+	"HuM7KlakSjWhB4j8mMifkigESkUdJSxqvFqmFZFUtb/PsxjNsThbuZdhwmYxCX4X7w/QDwJX0ZfEdfc9",
+	"gdniTxh10BCNpONjJDzGlKMTGmkXyAjhkMbIm+FoCuqZ8InIB1+iOY7wFKgkF6rwghMtuocVlduVDT8k",
+	"QQUUBREavT272hPjdMTPI40Rks6+o8jHDCM/IOCxmOhtcp5P+SZHwmofccDLXAMsPaziVolu/YL+MufI",
+	"Xer38tcO+jyDSNbHEkka4g4KMw7mSzTKNK5Ozt86QrM49NWR4TCBNIY/yreK+H//5/+OsqQHvUGRmKZL",
+	"GsldfYpkCRlFMt9/L/NfdHeVceyvBK4SWVhZNlWRpIT6rpuWJpPfi0wLNmuhMXg4oSIdTn4/jyn7EskM",
+	"IkEMnJREInMHqbSNNBycj8egv4xUjG/UQqPU7uP/KFuQ/FczDj5qfYlGKl2AP6vMDhr9VUwNjzBfcNhw",
+	"/h54EEkZo4rmDhfYm0Fb1ndPSKgYLx3s7S2Xyw4Wjzsxme6pb+ne+dmbdxfX78Q3XNQHTDS5UHxCMbbh",
+	"5VmxqK9Mc4AILwJn4Ox33M6+tJVmQnTs5YuaTqVPSxKOSj0V3UaG2WuFNgY9131mtWJzCbeFRGJn+NPZ",
+	"8O8Hn/ffHV11b07+4X7qnfU370SQF17jJAh9RZ3bdBDI14W11CUeGsxCeiRU+pt93BR+e7rMuBDsWv2S",
+	"7V0MBtQS1BInTKXhyluSU5olLYuGGouYWk5PVhnI5zHrNiXPLcBeB94t2mYYVXKtLU0K+NZtCt/qECyX",
+	"ri6oc7C31+0dddyO2+kO+geHh5kLduCkbTUsmeMDPXmbC7t2FLM2bsuX2m63t98/ODw6PsFjz98casV0",
+	"/Ipi2fewOhUlu+R0opB6Ma35+fgqUYyL1QxpU4FipvXb8PapZTKhvW/G6TxJHNNX3vN4LROv8nidQ5N+",
+	"GUPlN34Te5ZD5fdcQZZGRuKt2aCoAvMsrYryNxOa6lh0J0Gf6r8qtGMJ/l7BIsQiTSMyFOYsoVUVQdQ9",
+	"CWZY6Uxe7IOJcx4oDVrU8pdFOinC/INZ50s0yq4CyF4DYSjnGCkx15bXE+RrI3lNocVVsTgCJPclRa6d",
+	"BabJ3s3yQJ0Kbnb6KOdk7x+67nZMMV3uRlzx+VI4fyXF+emfR5+j3q+PB1fs+B/j/Y+Twx/zVzrEnvfH",
+	"vX6363bb0BuP2/3ewUH72MOTdr+7f+gdHB7ik8Oe7d5HnmWa11S4TtPtwOpv3bPf4gD/eOV6P348PF+d",
+	"hPDhPfM+PIZnkbs9p8xDs8wqDbwWuqmo4Bn7jTDIc2AIayoRezVYhWkUpvwwJUrOEDOAFziitdS1SAoa",
+	"A8LmrehPn87edtAwQonS01VqdxRr5Xmo1ycoTh4ICGt3RdN/dkq0pdlwjrbW8eHPAZv5BC+jJoCrB8sz",
+	"p2oAt+xa7gcusqt30Rx5bUM2G6u5NTyo9PFJ/mPLBY5uqbK+W2rusYX2vDnpNYEPHzixmaiQqc+apuuQ",
+	"o1Jcb3hkVvGduxTXqPz2cKXd9gHYm2HzmCzr7Dsnk57Xx2P3yN+Hbtfvece4O3YnfTj0D7z9k94RPh4f",
+	"egd+H/YnPf7IO/GP4WhyiA/GfW/ft1adHzjrPls3raW8/cDZfpj8MrZoPjasQvI3w2cgt/L5ykZ6eVRn",
+	"kutzvWqSbTrzTg4NZKcywUYKGQ93FjIFpBp7fkgiP4TtcOixvYB5exKoHl3btbMsBHmz21OUa4qX7z62",
+	"ZCME4Y17OYC+GaKx2LqUhmmWcuQjLwyk45oklFXCNpd1UelVyVWWLTAe22ayV/ZkF+mn1toXs4a5T3f2",
+	"c6wHW7FNZUPuDaMejr5GFE9kDlY6lAFdM6HXcHWUyUw4GpUzWtXzDxiFcNJBO3RHEL48daMkiAzv6umX",
+	"KFmEMRZfzIVDlKtQajzpzM31YBKt0yhLxsKPS9VEyfg7ioRtVW23vDHAsZnZssLz8Nm0d5OCpyObAQQU",
+	"/WP48RyxOBY52+OYzdA8jUkIjiNexCIYcw+RuoRD0RLCUEV4YvF4xOCRiXUKx6r412Nb/Fteo8wzFPFA",
+	"QujFnUPrG6e6xn9mB9VSg7WsgapuvL17A1Wp2HVUzaI7o6V7uaub0YzDeSefoc8xuadGp9Wzi7Obs+HN",
+	"u7dpo1WVxVNqCbd1n9WsmlSZocv979SPzSu2ad2+x15Dfq7yUtCExHMR7uAEU8W38pJh7xs/wqc9Mwtj",
+	"vaT4Rb+9u8Ao07nehWwmnnVJMmoPtOQWR4Uwkjob9eJE3eKt6Dhf25Q8SwvZseH8v5t00+eqLoJvINS2",
+	"PE/1q5Lt9ci19039tYFPtUTIf5Br1UJmqWfG7I5RAc5KrXbt9tyXlyF/7ubbTYqEGztrb8gPUB76hehv",
+	"A0Uc5jhigZfCYmOS3Uuxfe+b/vNJJlS+7oqtwiPt1oVpWacO2CmiIaYzoGiOV6r9lnxTBPTz4iKn5Nh9",
+	"Kbpp04Z+lINubwPBsUiqzIkVU0k2ugFxunQSPEAHDaMVUqwiS4Thym/ZVXqZsGF+9YYqb8dw/UoAdE/c",
+	"RBOvN+T8b46GZZfdU7uaxkEWMOlsXjZB2J+k4YUjZCBDjcIlayms06/0Wy9riMv6uneNixzV1OC2ULnD",
+	"6XW6MstEt6Zvqpt/dl2lppu/8BPfbd25v66zvMzmayzLwswc1F5iNoOAoKx3hUYsUW+j0vkwFH4B4aai",
+	"scR6VupfLsOiBGgSMsPfITO4lINBtA9HApxBNBUijOiozGNAGUUB/RJRPIGBTJUMKFJCXxfraaUP0vSw",
+	"e9DpSHYfg6oSsy32n/kwX8QMIm8l0hDumgytrkHlNTWamvNT65pO6fVoqaZyNSkmUxypDMWStf1UVbTJ",
+	"yZdcKnZTF9Gb6qJGN1kJtuyDyuJDKZk83RVpdZtwdNYHZZNgdG89UeZa/zdmm1dRbU4S7H2TBe6eap3f",
+	"GUnsYlbKj5syKrUuq5iVtIOYnZXYedZWVK16PmoNVZVeqhWeLy44Z/JyRqkcURSu5Kmj5SymgFRuflZL",
+	"QnDBgKI4glM0uogjGKnkJP56BA9AVLa4KLZhUUjbYSA6e9icGHoadTVq11iefV9i3YZ73Ky4dKqqdI7M",
+	"FYxyq9+vX3KFx0WV/+v2j/rH+4f9o9aamxGlK+CcJYyQKLS0Qh6muh+veUrFzqETcRkiD3s+TgXU5esc",
+	"RrnVG1cA/3J7w+5ur8jd7afk7vYd3P3r9v3k7naI727Pw7vbayp+/KvlUuALaGeGxNpM9yqLA5avJqe7",
+	"PuVeVGiamuv7hV5P5QIJ+bvGtYP1nvIXXLPln9x0jwb9g0G31+kduL8KQZO/6qeu73ctVT+YVZg9baUz",
+	"1umLQq2SlQaJDyTT8nTOGjdHtXndqFpZJ4a0sb9OAL2Eb8romswVG3mDSJUz0Pnka91N3U63d/Cr6tY/",
+	"cDKfUs9wVujzzP4QE3Z+DxZZPcsdpxeYtu30aYFCmdTfWc1DqaRtk2ZTblnr4LkvSsIYjWqlS6JCg7V3",
+	"pL2t7W3gvPn54+X5OxmxsS5Y06HbyxZsdihwDrELJ+B67cPJwbjd9/v77RO8f9LuTVzc97uT/XG365Tb",
+	"FhgMIRVGItMl7T7guF7X3/eO3fa+Cwft/ngf2scTF9r7k0N86B2OD/HRUa7Ef+YeDWJWFVsTvEFUENnz",
+	"/MnX6fSh9zVb3PuYaC33a7bCrz1nPZsS4OFsytq29zYr3S5PsVis3bn6dHFxdvHBqY3ClQJpd2YT3+K6",
+	"Dg08q2nQW70ds/muEwZR8pi1pR2k3XSfmpItvfWyJbv42JRg2UYoVPuam0l6N1TyNCohGcR3FOnG/s9V",
+	"xN/opnyGKq79xLXmTHnfui3R6MO7G2T5eHSK+m5f1vDSFXml046hBSYs1T8xvS/7Ng2D6edJjeT6Y82m",
+	"tDU9zVrTN3pKrR1MK32ehVZ3tdbW20LPwj+fw9K3SL6LEmeql3NuWc5ZmI8uZu/8Ou53v3rt478XfZnZ",
+	"u7VsyO11Dlybfru5tlpokWlhUcbJnopijypfWyDxNHiQlzBgvmArkZjUaTJkbRyKjloTaKEIlkBVzp1B",
+	"LuYRPpu1WVrXVVLAW0sfuT8zBdykzvtSo0+32KOzuwNRKL9/UCaCrDWlUdf3NqPAu0Ixrry9aOoNa5WF",
+	"etLqZjrZs0mrLoTwtlAWoDHyKdcbqA8nlIin5vJmoZr3v42PXpqOK11KSFwkl8GodXjV0n8eSxTbHJGe",
+	"RMUPBpTdxKImUW7mYuny3+JxakjRqzgM44RlT5Wz6xLIxyBK+PSH7tNTmS7Mkt+3zgyHYXu8wbrFWtXS",
+	"h/QGHlktlHTd7y1myKVmqBy3jT36xaaf/55+fblKszZwmlYbryEqi1jZyPNfIreGGX+JyXebYvLNq1F5",
+	"fv8cpallW9zx5osrVI2UwWDlxOM2irywJNqLCnssV3mluHhdS3ELjW8H6VnkcvYVNChFU1jvJDOrLGZp",
+	"8TVljRUEZRbKEjZzVSTrebpmzuiqYgkbBLrKPaZfKey1U26rbbUNGgsynCPMhMKZ/hHntoFDvQwP50Ui",
+	"PS9nxu7OfLdmCHXus++oceJNcYY4Uj6nV8Go1jPt0wz7NnXb5LHvFR04/3YcpOyNrCft0Qvxk2LH6+qj",
+	"y73ZvCMgv5Bbo4G66vqj+qE7B36/23d7eOz1xz18dDg+Oeqe+Cfdrts98g5OehgO3UnX6x35Y9wbT7qT",
+	"nteH8bF3POlPTrA7NtsYpEm29tRw1ePrPBB+bNkb4aDX7x0fu/mE8H0R2ticwxQ7kduMdBMgaLyS8Vsc",
+	"+U2mh6dyLFLdzFQ7eV0/TPSn161HYtm4vr5qQ+4ctVc3d+9iO2w1wbB7knma3FxKRs41by+Rkr0FTtpz",
+	"n6IF9u5LKRu5zO1i0obuVF+duL1ha36LC+N5+dPdl8ufzrfIr8qdbjIvuojRz8FaXYoE/kD0tXrGVFUJ",
+	"KCDx6+XFrztXLuVM2LZQFC+R4uxNHPfPnCfJOJamShZrviUu6/EJ6yqh8OMX+RZ7NCv9W6U95xrBN5+/",
+	"bpb4NszfclHrXr5udbdcoNitqkHs1pUZdisrCbulYsHdp5bTK0/c32nibuXE+6WJ95+2cfLljsxWthCR",
+	"eClrvnKTu3gPX59JIyXiuM6qTMbxquTMM3BUJgBJ5JyJdv6/16Gl6vi/i3YrP101XkTiGq/QcgZsBrIC",
+	"3oLEokKcrBxAq2pGzIGRwKN1m/2oXllLfuJC/SLEQYGhrb31r2ZoyqhTe0qvNsAj4/g25zh2SUQ7VUgq",
+	"IVLZk6pSU7+0ftE4t6pY2K3syJACTuvN3X63V2GpF5PMttCkK3t7WY7VfNcoxT1eocBvVJleWCeqF0FW",
+	"aO59C+q99LbtN3/SlTcvvjk3kpaus84ZV0DjhHhGs1gxRK6Wfm4I0VfC+IkPooYdfr4eDM7im8FAGfB5",
+	"tr9Rp5oKpST2EuFYkffylpiiRcKac/BaUWCnilsZHVkuggaNltKqtpIq8aypW05/ehRbFzS0VAtozuhR",
+	"935igogsUro9BnIeJAqX1ioaV4D9IJJO139PXQPSPgJGFXp1S0RfBTxFB+6+btRZWb6Kpo34qqChWvW9",
+	"RC1weVfAMTOBnWKfP1HMvFSU+dg9Fq9mKe5pWfXuSa/jdnqdrsvf6vK3lrSmsLNO9bYO0O/vOy1n/k8m",
+	"assZD46P983mgGY6u2oK6HS9nr8P/ara0Zlnze10tym1oA6kgufrzh8N8Xh9FqZPrlKLYxtpbqa29odV",
+	"QnuOSrjphRdbnkiuxdWOt4RUtHijROrcHaHNNc51WmZ6hvk7N51XqBmn4ZelXXlmbT2NmEa7rzU5V9Wi",
+	"fr2nUX9b52xck0SjRvhMAsZkc6emalelpjfOoNitAFGOfI0Ia1UFYnnhSvjPZ/hBtCiX1+ADUr6XKbrt",
+	"BOxUd5UR3c11Rofq1VJVb7ha4X+l0kTpLkT6Ag5Dkf9vYYV5jKsSp2sMmM2QpcmseTupYZs2VaCp7QJy",
+	"5u1ZmfzJvJlFD+c/vyBJ9v8IkjTjoJefbqpBWlWcZjmLQ1XxcgxePFdlJUV3HnVqp6oSBEMh4AegSJRB",
+	"pmgaR9BB7zAJAyBZqTLK8KqDLhRBBjS9GG0rHaEuJ/0XO5Wr1IxIaXy8QhhFsLR4K9dxy82q+93kb2Q3",
+	"V9xPiM30dGV5P30ZvvOcsnw1l8RtXWnvXjJgcJvvcnz7Td0K3fRSXjPaVpSEoTF+t0G9SqOFUKuSOZDA",
+	"U5qVWdE/RdeXviWSL2z4shKhlqbywfV1srW+3N/ri9jYuE778pBslZtD6smjZD4GIpr8jaTMH6G/iI55",
+	"IxWuHP01H+avqHNvtqav8svlSjR02yd3t2775O6b2zp++pec/F9qUnttBoEQaX/Uao4qX2me7aiptzbS",
+	"fExn4xgTX/eHHTiyY+E2Lv+sZ6zN+hJLa47SxXDFaywMHndpPyZb1DbpNV0P1i2uQqgOuq/RfGztulsS",
+	"xwpdw7btd2PsyJLQzR/KvmAiIveyXcFUz0xZciegqkmhtQ+YxDmroWm1AlOs+kNMQAnF5SwWJYREV0tZ",
+	"51D3uBRJGGwGUT4LY5PeYCZ+WDitbjTdWCeRvIs5ayl8e8c1JOk+lGtM7A3xhO9VlBiTu/xm12HAF/pI",
+	"oQtwp1yciFpElnHlI6vWL27bSZ+D5MiiIn/HrM1ArKPdZB+Oiay0V3nHyBjOzEAtD/q50LvYyH4TnuDy",
+	"F1eiXCrNF6JRHQpSfxofI7elVN2tWIKGUgTgq8LcWQ9VsaVBRay2ZbZEbpWyIzumJmyEUSzwlc10dfPp",
+	"4eVZsbGuLilgtgjsFLveVVSdVdEN1dsh+0i5np/unv5/AAAA//8=",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/ggfleet/ggfleet/controlplane/internal/access"
 	"github.com/ggfleet/ggfleet/shared/logx"
 )
 
@@ -29,7 +30,7 @@ type Config struct {
 	Log *slog.Logger // nil: nothing is logged
 
 	// Anonymous is who a request without a token is. Nil: it is refused.
-	Anonymous *Principal
+	Anonymous *access.Principal
 
 	MaxBody   int64 // bytes of a JSON or YAML body; 0: 16 MiB, some 40,000 cores in one task
 	MaxUpload int64 // bytes of an artifact or archive; 0: 2 GiB, the limit of Greengrass

@@ -12,6 +12,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/ggfleet/ggfleet/controlplane/internal/access"
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/problem"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/logx"
@@ -56,7 +57,7 @@ func (s *server) accessLog(c *gin.Context) {
 	start := time.Now()
 	c.Next()
 	level := slog.LevelInfo
-	if op := s.operation(c); op != nil && (op.id == "getHealth" || op.id == "getReadiness" || op.id == "getMetrics") {
+	if op := s.operation(c); op != nil && (op.id == "GetHealth" || op.id == "GetReadiness" || op.id == "GetMetrics") {
 		level = slog.LevelDebug
 	}
 	s.Log.LogAttrs(c.Request.Context(), level, "request answered", append(s.attrs(c),
@@ -119,7 +120,7 @@ func (s *server) authenticate(c *gin.Context) {
 		return
 	}
 	c.Set(keyActor, who.Name)
-	if need := needs(op.id); !who.Role.allows(need) {
+	if need := needs(op.id); !who.Role.Includes(need) {
 		s.fail(c, fault.New(fault.Denied, "%s needs the role %s; %q is %s", op.id, need, who.Name, who.Role))
 		return
 	}
@@ -128,7 +129,7 @@ func (s *server) authenticate(c *gin.Context) {
 	}
 }
 
-func (s *server) principal(c *gin.Context) (Principal, error) {
+func (s *server) principal(c *gin.Context) (access.Principal, error) {
 	header := c.GetHeader("Authorization")
 	if header == "" && s.Anonymous != nil {
 		return *s.Anonymous, nil
@@ -136,11 +137,11 @@ func (s *server) principal(c *gin.Context) (Principal, error) {
 	scheme, token, _ := strings.Cut(header, " ")
 	token = strings.TrimSpace(token)
 	if !strings.EqualFold(scheme, "Bearer") || token == "" {
-		return Principal{}, fault.New(fault.Unauthenticated, "send a valid token as Authorization: Bearer <token>; the first one is in admin.token of the server's data directory")
+		return access.Principal{}, fault.New(fault.Unauthenticated, "send a valid token as Authorization: Bearer <token>; the first one is in admin.token of the server's data directory")
 	}
 	who, err := s.Auth.Authenticate(c.Request.Context(), token)
 	if err != nil {
-		return Principal{}, fmt.Errorf("authenticating: %w", err)
+		return access.Principal{}, fmt.Errorf("authenticating: %w", err)
 	}
 	return who, nil
 }

@@ -5,7 +5,9 @@ import (
 	"io"
 	"time"
 
+	"github.com/ggfleet/ggfleet/controlplane/internal/access"
 	"github.com/ggfleet/ggfleet/controlplane/internal/fleet"
+	"github.com/ggfleet/ggfleet/shared/logx"
 )
 
 // Errors of every port carry a kind of shared/fault; one without a kind is
@@ -57,8 +59,9 @@ type Deployments interface {
 // Components is the component store, behind which the Greengrass V2 API stands
 // too.
 type Components interface {
-	// CreateComponentVersion stores a recipe, JSON or YAML; fault.Exists if that
-	// version is there and is no stub.
+	// CreateComponentVersion stores a recipe, JSON or YAML, in the place
+	// of a stub or of a version whose artifacts never came; fault.Exists if that
+	// version is complete.
 	CreateComponentVersion(ctx context.Context, recipe []byte) (ComponentVersion, error)
 	// PutArtifact stores what r yields under the recipe's artifact name. size is
 	// in bytes, -1 when the caller did not say.
@@ -157,53 +160,25 @@ type Activation struct {
 // Authenticator says who holds a token of this API.
 type Authenticator interface {
 	// Authenticate returns fault.Unauthenticated for a token that it does not
-	// know, the empty one included. It compares in constant time.
-	Authenticate(ctx context.Context, token string) (Principal, error)
-}
-
-// Principal is who makes a request.
-type Principal struct {
-	Name string // for the log
-	Role Role
+	// know. It compares in constant time.
+	Authenticate(ctx context.Context, token string) (access.Principal, error)
 }
 
 // Tokens manages the tokens of this API.
 type Tokens interface {
-	// CreateToken returns the token's text, which nobody can read again.
-	CreateToken(ctx context.Context, t NewToken) (_ Token, secret string, _ error)
-	Tokens(ctx context.Context) ([]Token, error)
-	DeleteToken(ctx context.Context, id string) error
-}
-
-// NewToken is the input of CreateToken.
-type NewToken struct {
-	Name     string
-	Role     Role
-	ValidFor time.Duration // 0: it does not expire
-}
-
-// Token is a token without its text.
-type Token struct {
-	ID        string
-	Name      string
-	Role      Role
-	CreatedAt time.Time
-	ExpiresAt time.Time // zero: never
+	// Create returns the token's text, which nobody can read again;
+	// fault.Exists if the name is taken.
+	Create(ctx context.Context, name string, role access.Role) (logx.Secret, error)
+	List(ctx context.Context) ([]access.Token, error)
+	Revoke(ctx context.Context, name string) error
 }
 
 // AccessKeys manages the access keys of the AWS endpoint.
 type AccessKeys interface {
-	// CreateAccessKey returns the secret, which the edge shows once.
-	CreateAccessKey(ctx context.Context, description string) (_ AccessKey, secret string, _ error)
-	AccessKeys(ctx context.Context) ([]AccessKey, error)
-	DeleteAccessKey(ctx context.Context, id string) error
-}
-
-// AccessKey is an access key without its secret.
-type AccessKey struct {
-	ID          string
-	Description string
-	CreatedAt   time.Time
+	// Create returns the key with its secret, which the edge shows once.
+	Create(ctx context.Context, description string) (access.AccessKey, error)
+	List(ctx context.Context) ([]access.AccessKey, error)
+	Revoke(ctx context.Context, id string) error
 }
 
 // System is the server as its callers see it.

@@ -1,54 +1,27 @@
 package fleetapi
 
-// Role says what a principal may do. Each role may do what the ones before it
-// may.
-type Role string
-
-// The roles.
-const (
-	Viewer   Role = "viewer"   // reads
-	Operator Role = "operator" // changes the fleet
-	Admin    Role = "admin"    // hands out access
-)
-
-func (r Role) rank() int {
-	switch r {
-	case Viewer:
-		return 1
-	case Operator:
-		return 2
-	case Admin:
-		return 3
-	}
-	return 0
-}
-
-// allows reports whether r may do what needs role needed. An unknown role may
-// do nothing, and nobody may do what needs an unknown role.
-func (r Role) allows(needed Role) bool {
-	return needed.rank() > 0 && r.rank() >= needed.rank()
-}
+import "github.com/ggfleet/ggfleet/controlplane/internal/access"
 
 // needs returns the role that an operation of the API needs, by operationId.
-// An operation that is missing here needs the empty role, which nobody has; a
+// An operation that is missing here needs the empty role, which no role includes; a
 // test compares the list with the document.
-func needs(operationID string) Role {
+func needs(operationID string) access.Role {
 	switch operationID {
-	case "listTemplates", "getTemplate", "listTemplateVersions", "getTemplateVersion",
-		"listCoreTasks", "getCoreTask", "getCoreTaskOfCore", "listCores", "getCore", "listCoreDeployments",
-		"listDeploymentTasks", "getDeploymentTask", "listDeploymentTaskCores", "listDeploymentTaskDeployments", "getDeploymentTaskCore",
-		"getFleetSummary", "listComponents", "listComponentVersions", "getComponentVersion",
-		"listProvisioningTemplates", "getProvisioningTemplate", "listDistributions", "getActivation",
-		"getMetrics", "getSystem":
-		return Viewer
-	case "createTemplate", "updateTemplate", "patchTemplate", "deleteTemplate",
-		"createCoreTask", "createDeploymentTask",
-		"createComponent", "putArtifact", "deleteComponentVersion",
-		"putProvisioningTemplate", "putDistribution", "activateDistribution",
-		"createActivation", "deleteActivation":
-		return Operator
-	case "createAccessKey", "listAccessKeys", "deleteAccessKey", "createToken", "listTokens", "deleteToken":
-		return Admin
+	case "ListTemplates", "GetTemplate", "ListTemplateVersions", "GetTemplateVersion",
+		"ListCoreTasks", "GetCoreTask", "GetCoreTaskOfCore", "ListCores", "GetCore", "ListCoreDeployments",
+		"ListDeploymentTasks", "GetDeploymentTask", "ListDeploymentTaskCores", "ListDeploymentTaskDeployments", "GetDeploymentTaskCore",
+		"GetFleetSummary", "ListComponents", "ListComponentVersions", "GetComponentVersion",
+		"ListProvisioningTemplates", "GetProvisioningTemplate", "ListDistributions", "GetActivation",
+		"GetMetrics", "GetSystem":
+		return access.Viewer
+	case "CreateTemplate", "UpdateTemplate", "PatchTemplate", "DeleteTemplate",
+		"CreateCoreTask", "CreateDeploymentTask",
+		"CreateComponent", "PutArtifact", "DeleteComponentVersion",
+		"PutProvisioningTemplate", "PutDistribution", "ActivateDistribution",
+		"CreateActivation", "DeleteActivation":
+		return access.Operator
+	case "CreateAccessKey", "ListAccessKeys", "DeleteAccessKey", "CreateToken", "ListTokens", "DeleteToken":
+		return access.Admin
 	}
 	return ""
 }

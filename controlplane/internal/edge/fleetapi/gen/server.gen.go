@@ -164,8 +164,8 @@ type ServerInterface interface {
 	// (POST /tokens)
 	CreateToken(c *gin.Context)
 	// DeleteToken Delete a token; whoever used it is refused from then on
-	// (DELETE /tokens/{tokenId})
-	DeleteToken(c *gin.Context, tokenID string)
+	// (DELETE /tokens/{name})
+	DeleteToken(c *gin.Context, name string)
 }
 
 // ServerInterfaceWrapper converts contexts to parameters.
@@ -1482,12 +1482,12 @@ func (siw *ServerInterfaceWrapper) DeleteToken(c *gin.Context) {
 	var err error
 	_ = err
 
-	// ------------- Path parameter "tokenId" -------------
-	var tokenID string
+	// ------------- Path parameter "name" -------------
+	var name string
 
-	err = runtime.BindStyledParameterWithOptions("simple", "tokenId", c.Param("tokenId"), &tokenID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	err = runtime.BindStyledParameterWithOptions("simple", "name", c.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
 	if err != nil {
-		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter tokenId: %w", err), http.StatusBadRequest)
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter name: %w", err), http.StatusBadRequest)
 		return
 	}
 
@@ -1498,7 +1498,7 @@ func (siw *ServerInterfaceWrapper) DeleteToken(c *gin.Context) {
 		}
 	}
 
-	siw.Handler.DeleteToken(c, tokenID)
+	siw.Handler.DeleteToken(c, name)
 }
 
 // GinServerOptions provides options for the Gin server.
@@ -1570,7 +1570,7 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.DELETE(options.BaseURL+"/accessKeys/:accessKeyId", wrapper.DeleteAccessKey)
 	router.GET(options.BaseURL+"/tokens", wrapper.ListTokens)
 	router.POST(options.BaseURL+"/tokens", wrapper.CreateToken)
-	router.DELETE(options.BaseURL+"/tokens/:tokenId", wrapper.DeleteToken)
+	router.DELETE(options.BaseURL+"/tokens/:name", wrapper.DeleteToken)
 	router.GET(options.BaseURL+"/ca.pem", wrapper.GetCABundle)
 	router.GET(options.BaseURL+"/ca", wrapper.GetCA)
 	router.GET(options.BaseURL+"/healthz", wrapper.GetHealth)
@@ -3471,7 +3471,7 @@ func (response CreateTokendefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitC
 }
 
 type DeleteTokenRequestObject struct {
-	TokenID string `json:"tokenId"`
+	Name string `json:"name"`
 }
 
 type DeleteTokenResponseObject interface {
@@ -3650,7 +3650,7 @@ type StrictServerInterface interface {
 	// (POST /tokens)
 	CreateToken(ctx context.Context, request CreateTokenRequestObject) (CreateTokenResponseObject, error)
 	// DeleteToken Delete a token; whoever used it is refused from then on
-	// (DELETE /tokens/{tokenId})
+	// (DELETE /tokens/{name})
 	DeleteToken(ctx context.Context, request DeleteTokenRequestObject) (DeleteTokenResponseObject, error)
 }
 
@@ -5111,10 +5111,10 @@ func (sh *strictHandler) CreateToken(ctx *gin.Context) {
 }
 
 // DeleteToken operation middleware
-func (sh *strictHandler) DeleteToken(ctx *gin.Context, tokenID string) {
+func (sh *strictHandler) DeleteToken(ctx *gin.Context, name string) {
 	var request DeleteTokenRequestObject
 
-	request.TokenID = tokenID
+	request.Name = name
 
 	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
 		return sh.ssi.DeleteToken(ctx, request.(DeleteTokenRequestObject))

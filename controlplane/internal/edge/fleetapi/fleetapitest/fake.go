@@ -1,0 +1,466 @@
+// Package fleetapitest is a fleet in memory for tests of what calls the fleet
+// API: the ports of fleetapi, kept as plainly as can be. Tasks end at once, with
+// success. It knows no rule of the fleet service beyond names that are taken or
+// missing.
+package fleetapitest
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/ggfleet/ggfleet/controlplane/internal/access"
+	"github.com/ggfleet/ggfleet/controlplane/internal/edge/fleetapi"
+	"github.com/ggfleet/ggfleet/controlplane/internal/fleet"
+	"github.com/ggfleet/ggfleet/shared/fault"
+)
+
+// Tokens that the fake knows, by role.
+const (
+	AdminToken    = "token-of-admin"
+	OperatorToken = "token-of-operator"
+	ViewerToken   = "token-of-viewer"
+)
+
+// Now is when everything in the fake happens.
+func Now() time.Time { return time.Date(2026, 3, 2, 8, 0, 0, 120_000_000, time.UTC) }
+
+// Fake is every port at once. Fail, when set, is returned by each call but
+// Authenticate. Safe for concurrent use.
+type Fake struct {
+	mu        sync.Mutex
+	Fail      error
+	templates map[string][]fleet.Template
+	cores     map[string]fleet.CoreView
+	coreTasks map[string]fleet.CoreTask
+	deploys   map[string]fleet.DeploymentTask
+	keys      map[string]string // idempotency key to task
+	comps     map[string][]fleetapi.ComponentVersion
+	artifacts map[string]string
+	docs      map[string][]byte
+	dists     []fleetapi.Distribution
+	acts      map[string]fleetapi.Activation
+	tokens    []access.Token
+	keysOf    []access.AccessKey
+
+	// What the last calls were given.
+	LastNewCoreTask fleet.NewCoreTask
+	LastDeployment  fleet.NewDeploymentTask
+	LastPage        fleet.Page
+	LastFilter      fleet.CoreFilter
+	LastActivation  fleetapi.NewActivation
+	LastRecipe      []byte
+}
+
+// New returns an empty fake.
+func New() *Fake {
+	return &Fake{
+		templates: map[string][]fleet.Template{},
+		cores:     map[string]fleet.CoreView{},
+		coreTasks: map[string]fleet.CoreTask{},
+		deploys:   map[string]fleet.DeploymentTask{},
+		keys:      map[string]string{},
+		comps:     map[string][]fleetapi.ComponentVersion{},
+		artifacts: map[string]string{},
+		docs:      map[string][]byte{},
+		acts:      map[string]fleetapi.Activation{},
+	}
+}
+
+// Config returns a configuration of the edge with f behind every port.
+func (f *Fake) Config() fleetapi.Config {
+	return fleetapi.Config{
+		Templates: f, Cores: f, Deployments: f, Components: f, ProvisioningTemplates: f, Distributions: f, Activations: f,
+		Tokens: Tokens{f}, AccessKeys: Keys{f}, System: f, Auth: f,
+		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/plain; version=0.0.4")
+			_, _ = io.WriteString(w, "up 1\n")
+		}),
+	}
+}
+
+// lock begins a call: it returns Fail and, either way, the unlocking.
+func (f *Fake) lock() (func(), error) {
+	f.mu.Lock()
+	return f.mu.Unlock, f.Fail
+}
+
+func missing(what, name string) error {
+	return fault.New(fault.NotFound, "%s %q does not exist", what, name)
+}
+
+// pageOf cuts a page out of items that are in the order of their keys.
+func pageOf[T any](items []T, key func(T) string, p fleet.Page) ([]T, string, error) {
+	start := 0
+	if p.After != "" {
+		start = len(items)
+		for i, it := range items {
+			if key(it) == p.After {
+				start = i + 1
+			}
+		}
+	}
+	rest := items[start:]
+	n := p.Count
+	if n == 0 {
+		n = fleet.MaxPage
+	}
+	if len(rest) <= n {
+		return rest, "", nil
+	}
+	return rest[:n], key(rest[n-1]), nil
+}
+
+func sorted[T any](m map[string]T) []T {
+	var out []T
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		out = append(out, m[k])
+	}
+	return out
+}
+
+// Authenticate knows three tokens.
+func (f *Fake) Authenticate(_ context.Context, token string) (access.Principal, error) {
+	switch token {
+	case AdminToken:
+		return access.Principal{Name: "ada", Role: access.Admin}, nil
+	case OperatorToken:
+		return access.Principal{Name: "otto", Role: access.Operator}, nil
+	case ViewerToken:
+		return access.Principal{Name: "vera", Role: access.Viewer}, nil
+	}
+	return access.Principal{}, fault.New(fault.Unauthenticated, "the token is not known")
+}
+
+// CreateTemplate stores version 1.
+func (f *Fake) CreateTemplate(_ context.Context, t fleet.NewTemplate) (fleet.Template, error) {
+	done, err := f.lock()
+	defer done()
+	if err != nil {
+		return fleet.Template{}, err
+	}
+	if f.templates[t.Name] != nil {
+		return fleet.Template{}, fault.New(fault.Exists, "template %q exists; update it instead", t.Name)
+	}
+	return f.write(t), nil
+}
+
+func (f *Fake) write(t fleet.NewTemplate) fleet.Template {
+	v := fleet.Template{Name: t.Name, Version: len(f.templates[t.Name]) + 1, Components: t.Components, JobConfig: t.JobConfig, Policies: t.Policies, CreatedAt: Now()}
+	if v.Version > 1 {
+		v.UpdatedAt = Now()
+	}
+	f.templates[t.Name] = append(f.templates[t.Name], v)
+	return v
+}
+
+// UpdateTemplate stores the next version.
+func (f *Fake) UpdateTemplate(_ context.Context, name string, t fleet.NewTemplate) (fleet.Template, error) {
+	done, err := f.lock()
+	defer done()
+	if err != nil {
+		return fleet.Template{}, err
+	}
+	if f.templates[name] == nil {
+		return fleet.Template{}, missing("template", name)
+	}
+	return f.write(t), nil
+}
+
+// Template returns the latest version.
+func (f *Fake) Template(ctx context.Context, name string) (fleet.Template, error) {
+	f.mu.Lock()
+	n := len(f.templates[name])
+	f.mu.Unlock()
+	return f.TemplateVersion(ctx, name, n)
+}
+
+// TemplateVersion returns one version.
+func (f *Fake) TemplateVersion(_ context.Context, name string, version int) (fleet.Template, error) {
+	done, err := f.lock()
+	defer done()
+	if err != nil {
+		return fleet.Template{}, err
+	}
+	if version < 1 || version > len(f.templates[name]) {
+		return fleet.Template{}, missing("template", fmt.Sprintf("%s version %d", name, version))
+	}
+	return f.templates[name][version-1], nil
+}
+
+// Templates lists the latest versions.
+func (f *Fake) Templates(_ context.Context, p fleet.Page) ([]fleet.Template, string, error) {
+	done, err := f.lock()
+	defer done()
+	f.LastPage = p
+	if err != nil {
+		return nil, "", err
+	}
+	var latest []fleet.Template
+	for _, vs := range sorted(f.templates) {
+		latest = append(latest, vs[len(vs)-1])
+	}
+	return pageOf(latest, func(t fleet.Template) string { return t.Name }, p)
+}
+
+// TemplateVersions lists the versions of one.
+func (f *Fake) TemplateVersions(_ context.Context, name string, p fleet.Page) ([]fleet.Template, string, error) {
+	done, err := f.lock()
+	defer done()
+	if err != nil {
+		return nil, "", err
+	}
+	return pageOf(f.templates[name], func(t fleet.Template) string { return strconv.Itoa(t.Version) }, p)
+}
+
+// DeleteTemplate forgets every version.
+func (f *Fake) DeleteTemplate(_ context.Context, name string) error {
+	done, err := f.lock()
+	defer done()
+	if err != nil {
+		return err
+	}
+	if f.templates[name] == nil {
+		return missing("template", name)
+	}
+	delete(f.templates, name)
+	return nil
+}
+
+// CreateCoreTask creates every core at once. A Delete is not supported.
+func (f *Fake) CreateCoreTask(_ context.Context, t fleet.NewCoreTask, key string) (string, error) {
+	done, err := f.lock()
+	defer done()
+	f.LastNewCoreTask = t
+	if err != nil {
+		return "", err
+	}
+	if t.Type == fleet.CoreTaskDelete {
+		return "", fault.New(fault.Unsupported, "core tasks of type Delete are not supported yet")
+	}
+	if id := f.keys[key]; key != "" && id != "" {
+		return id, nil
+	}
+	one := 1
+	id := fmt.Sprintf("core-%04d", len(f.coreTasks)+1)
+	task := fleet.CoreTask{
+		TaskState: fleet.TaskState{ID: id, Status: fleet.TaskSuccess, CreatedAt: Now(), UpdatedAt: Now(), BatchesComplete: &one, BatchesTotal: &one},
+		Type:      t.Type, CoreVersion: t.CoreVersion, Options: t.Options,
+	}
+	for _, c := range t.Cores {
+		task.Cores = append(task.Cores, fleet.TaskItem{Name: c.Name, Status: fleet.TaskSuccess, CreatedAt: Now(), UpdatedAt: Now()})
+		f.cores[c.Name] = fleet.CoreView{Core: fleet.Core{
+			Name: c.Name, ProvisioningTemplate: c.ProvisioningTemplate, ConfigGenerator: c.ConfigFileGenerator, CoreVersion: t.CoreVersion, CreatedAt: Now(), UpdatedAt: Now(),
+			Artifacts: map[string]fleet.Artifact{
+				fleet.ArtifactCerts: {Bucket: "ggfleet", Key: "greengrass2/artifacts/" + c.Name + "/" + c.Name + "/certs.zip", CreatedAt: Now()},
+			},
+		}}
+	}
+	f.coreTasks[id] = task
+	f.keys[key] = id
+	return id, nil
+}
+
+// CoreTask returns a task.
+func (f *Fake) CoreTask(_ context.Context, id string) (fleet.CoreTask, error) {
+	done, err := f.lock()
+	defer done()
+	if err != nil {
+		return fleet.CoreTask{}, err
+	}
+	t, ok := f.coreTasks[id]
+	if !ok {
+		return t, missing("core task", id)
+	}
+	return t, nil
+}
+
+// CoreTasks lists tasks.
+func (f *Fake) CoreTasks(_ context.Context, p fleet.Page) ([]fleet.CoreTask, string, error) {
+	done, err := f.lock()
+	defer done()
+	if err != nil {
+		return nil, "", err
+	}
+	return pageOf(sorted(f.coreTasks), func(t fleet.CoreTask) string { return t.ID }, p)
+}
+
+// SetDevice tells what the device of a core reports.
+func (f *Fake) SetDevice(core string, d fleet.CoreDevice) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	c := f.cores[core]
+	c.Device = d
+	f.cores[core] = c
+}
+
+// Core returns a core.
+func (f *Fake) Core(_ context.Context, name string) (fleet.CoreView, error) {
+	done, err := f.lock()
+	defer done()
+	if err != nil {
+		return fleet.CoreView{}, err
+	}
+	c, ok := f.cores[name]
+	if !ok {
+		return c, missing("core", name)
+	}
+	return c, nil
+}
+
+// Cores lists cores by desired template.
+func (f *Fake) Cores(_ context.Context, filter fleet.CoreFilter, p fleet.Page) ([]fleet.Core, string, error) {
+	done, err := f.lock()
+	defer done()
+	f.LastFilter, f.LastPage = filter, p
+	if err != nil {
+		return nil, "", err
+	}
+	var out []fleet.Core
+	for _, c := range sorted(f.cores) {
+		if filter.TemplateName == "" || filter.TemplateName == c.Desired.Name {
+			out = append(out, c.Core)
+		}
+	}
+	return pageOf(out, func(c fleet.Core) string { return c.Name }, p)
+}
+
+// CreateDeploymentTask deploys at once.
+func (f *Fake) CreateDeploymentTask(_ context.Context, t fleet.NewDeploymentTask, key string) (string, error) {
+	done, err := f.lock()
+	defer done()
+	f.LastDeployment = t
+	if err != nil {
+		return "", err
+	}
+	if id := f.keys[key]; key != "" && id != "" {
+		return id, nil
+	}
+	vs := f.templates[t.TemplateName]
+	if t.TemplateVersion == 0 {
+		t.TemplateVersion = len(vs)
+	}
+	if t.TemplateVersion < 1 || t.TemplateVersion > len(vs) {
+		return "", missing("template", t.TemplateName)
+	}
+	ref := fleet.TemplateRef{Name: t.TemplateName, Version: t.TemplateVersion}
+	one := 1
+	id := fmt.Sprintf("depl-%04d", len(f.deploys)+1)
+	task := fleet.DeploymentTask{
+		TaskState: fleet.TaskState{ID: id, Status: fleet.TaskSuccess, CreatedAt: Now(), UpdatedAt: Now(), BatchesComplete: &one, BatchesTotal: &one},
+		Template:  ref, Targets: t.Targets.Raw, IoTJobConfig: t.IoTJobConfig,
+	}
+	for _, n := range slices.Sorted(slices.Values(t.Targets.ThingNames)) {
+		task.Deployments = append(task.Deployments, fleet.Deployment{
+			TaskItem: fleet.TaskItem{Name: n, Status: fleet.TaskSuccess, CreatedAt: Now(), UpdatedAt: Now()}, TaskID: id, DeploymentStatus: fleet.DeploymentSuccess,
+		})
+		c := f.cores[n]
+		c.Name, c.CreatedAt = n, Now()
+		c.Desired, c.Reported, c.DeploymentStatus, c.DeploymentTask = ref, ref, fleet.DeploymentSuccess, id
+		f.cores[n] = c
+	}
+	f.deploys[id] = task
+	f.keys[key] = id
+	return id, nil
+}
+
+// DeploymentTask returns a task.
+func (f *Fake) DeploymentTask(_ context.Context, id string) (fleet.DeploymentTask, error) {
+	done, err := f.lock()
+	defer done()
+	if err != nil {
+		return fleet.DeploymentTask{}, err
+	}
+	t, ok := f.deploys[id]
+	if !ok {
+		return t, missing("deployment task", id)
+	}
+	return t, nil
+}
+
+// DeploymentTasks lists tasks.
+func (f *Fake) DeploymentTasks(_ context.Context, p fleet.Page) ([]fleet.DeploymentTask, string, error) {
+	done, err := f.lock()
+	defer done()
+	if err != nil {
+		return nil, "", err
+	}
+	return pageOf(sorted(f.deploys), func(t fleet.DeploymentTask) string { return t.ID }, p)
+}
+
+// DeploymentTaskCores lists the cores of a task.
+func (f *Fake) DeploymentTaskCores(_ context.Context, id string, p fleet.Page) ([]fleet.Deployment, string, error) {
+	done, err := f.lock()
+	defer done()
+	if err != nil {
+		return nil, "", err
+	}
+	return pageOf(f.deploys[id].Deployments, func(d fleet.Deployment) string { return d.Name }, p)
+}
+
+// DeploymentTaskCore returns one core of a task.
+func (f *Fake) DeploymentTaskCore(_ context.Context, id, core string) (fleet.Deployment, error) {
+	done, err := f.lock()
+	defer done()
+	if err != nil {
+		return fleet.Deployment{}, err
+	}
+	for _, d := range f.deploys[id].Deployments {
+		if d.Name == core {
+			return d, nil
+		}
+	}
+	return fleet.Deployment{}, missing("deployment of core", core)
+}
+
+// CoreDeployments lists what was deployed to a core.
+func (f *Fake) CoreDeployments(_ context.Context, core string, p fleet.Page) ([]fleet.Deployment, string, error) {
+	done, err := f.lock()
+	defer done()
+	if err != nil {
+		return nil, "", err
+	}
+	var out []fleet.Deployment
+	for _, t := range sorted(f.deploys) {
+		for _, d := range t.Deployments {
+			if d.Name == core {
+				out = append(out, d)
+			}
+		}
+	}
+	slices.Reverse(out)
+	return pageOf(out, func(d fleet.Deployment) string { return d.TaskID }, p)
+}
+
+// Summary counts cores. It holds a row for None, which the edge must hide.
+func (f *Fake) Summary(context.Context) (fleet.Summary, error) {
+	done, err := f.lock()
+	defer done()
+	if err != nil {
+		return fleet.Summary{}, err
+	}
+	s := fleet.Summary{Templates: map[string]fleet.TemplateSummary{fleet.NoTemplate: {}}}
+	for name, vs := range f.templates {
+		rows := map[int]fleet.Counter{}
+		for _, v := range vs {
+			var n fleet.Counter
+			for _, c := range f.cores {
+				if c.Desired == (fleet.TemplateRef{Name: name, Version: v.Version}) {
+					n.DesiredInUse++
+					n.ReportedInUse++
+					n.LastDeploymentSuccess++
+				}
+			}
+			rows[v.Version] = n
+		}
+		s.Templates[name] = fleet.TemplateSummary{LatestVersion: len(vs), Versions: rows}
+	}
+	return s, nil
+}
+
