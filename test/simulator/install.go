@@ -135,7 +135,7 @@ func (f Files) Load(dir string, cfg *Config) error {
 	if err != nil {
 		return fmt.Errorf("reading certificate and key: %w", err)
 	}
-	pem, err := os.ReadFile(at(f.RootCA)) //nolint:gosec // the installation names it
+	pem, err := os.ReadFile(at(f.RootCA))
 	if err != nil {
 		return fmt.Errorf("reading the root CA: %w", err)
 	}

@@ -38,10 +38,12 @@ func TestInstallerConfigIsReadInEveryForm(t *testing.T) {
 		mqtt, plane, cred, ver string
 	}{
 		"as generated without ports": {func(s string) string { return s }, "fleet.example:8883", "fleet.example:8443", "fleet.example:443", "2.4.0"},
-		"with ports as numbers": {func(s string) string {
-			return s + "      mqtt:\n        port: 9883\n      greengrassDataPlanePort: 9443\n"
+		"with ports as numbers": {
+			func(s string) string {
+				return s + "      mqtt:\n        port: 9883\n      greengrassDataPlanePort: 9443\n"
+			},
+			"fleet.example:9883", "fleet.example:9443", "fleet.example:443", "2.4.0",
 		},
-			"fleet.example:9883", "fleet.example:9443", "fleet.example:443", "2.4.0"},
 		"with the data plane port as text": {func(s string) string { return s + "      greengrassDataPlanePort: \"9443\"\n" }, "fleet.example:8883", "fleet.example:9443", "fleet.example:443", "2.4.0"},
 		"a credentials endpoint with port": {func(s string) string {
 			return strings.Replace(s, "iotCredEndpoint: fleet.example", "iotCredEndpoint: fleet.example:8444", 1)

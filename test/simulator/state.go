@@ -98,7 +98,7 @@ func (c *Core) load() error {
 	if err := os.Remove(filepath.Join(c.cfg.StateDir, readyFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("removing the ready file: %w", err)
 	}
-	b, err := os.ReadFile(filepath.Join(c.cfg.StateDir, stateFile)) //nolint:gosec // our own file
+	b, err := os.ReadFile(filepath.Join(c.cfg.StateDir, stateFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return c.save()
 	}

@@ -27,8 +27,10 @@ func TestPacketsHaveTheBytesThatTheRuntimeSent(t *testing.T) {
 	}{
 		"subscribe":   {mqttwire.Packet{Type: mqttwire.Subscribe, ID: 3, Filters: []string{next + "/+"}}, 79},
 		"unsubscribe": {mqttwire.Packet{Type: mqttwire.Unsubscribe, ID: 6, Filters: []string{next + "/+"}}, 78},
-		"publish": {mqttwire.Packet{Type: mqttwire.Publish, ID: 4, QoS: 1, Topic: next,
-			Payload: []byte(`{"jobId":"$next","thingName":"heldout-core-1","includeJobDocument":true,"clientToken":"jobs-nucleus-lite"}`)}, 183},
+		"publish": {mqttwire.Packet{
+			Type: mqttwire.Publish, ID: 4, QoS: 1, Topic: next,
+			Payload: []byte(`{"jobId":"$next","thingName":"heldout-core-1","includeJobDocument":true,"clientToken":"jobs-nucleus-lite"}`),
+		}, 183},
 		"puback":     {mqttwire.Packet{Type: mqttwire.Puback, ID: 1}, 4},
 		"ping":       {mqttwire.Packet{Type: mqttwire.Pingreq}, 2},
 		"disconnect": {mqttwire.Packet{Type: mqttwire.Disconnect}, 3},
