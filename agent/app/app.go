@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"path/filepath"
 	"time"
 
 	"github.com/ggfleet/ggfleet/agent/internal/deviceapi"
@@ -21,6 +22,7 @@ import (
 	"github.com/ggfleet/ggfleet/shared/buildinfo"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/logx"
+	"github.com/ggfleet/ggfleet/shared/protocol"
 	"github.com/ggfleet/ggfleet/shared/run"
 )
 
@@ -70,6 +72,11 @@ type Enrolled struct {
 func Enroll(ctx context.Context, cfg Config, text string) (Enrolled, error) {
 	cfg = cfg.withDefaults()
 	dir, err := localstate.Open(cfg.Root, cfg.Around)
+	if errors.Is(err, fault.Exists) {
+		if id, ok := sameEnrollment(cfg.Root, text); ok { // by the agent that runs there
+			return Enrolled{AgentThing: id.AgentThing, Core: id.Core, URL: id.URL}, nil
+		}
+	}
 	if err != nil {
 		return Enrolled{}, err
 	}
@@ -79,6 +86,15 @@ func Enroll(ctx context.Context, cfg Config, text string) (Enrolled, error) {
 		return Enrolled{}, err
 	}
 	return Enrolled{AgentThing: id.AgentThing, Core: id.Core, URL: id.URL, Fresh: fresh}, nil
+}
+
+// sameEnrollment returns the identity in root when the string text gave it.
+func sameEnrollment(root, text string) (id identity.Identity, ok bool) {
+	e, err := protocol.ParseEnrollment(text)
+	if err != nil || readJSON(filepath.Join(root, "agent", "identity.json"), &id) != nil {
+		return id, false
+	}
+	return id, id.ActivationID == e.ActivationID && id.CAFingerprint == e.CAFingerprint
 }
 
 // Run is the enrolled agent at work, until ctx is done. It then stops the

@@ -449,6 +449,14 @@ func TestTwoAgentsNeverShareARoot(t *testing.T) {
 	err := app.Run(t.Context(), cfg)
 	require.ErrorIs(t, err, fault.Exists)
 	assert.ErrorContains(t, err, "--root")
+
+	e, err := app.Enroll(t.Context(), cfg, c.Enrollment.String())
+	require.NoError(t, err, "to enrol again beside the running agent changes nothing")
+	assert.False(t, e.Fresh)
+	other := c.Enrollment
+	other.ActivationID = "another"
+	_, err = app.Enroll(t.Context(), cfg, other.String())
+	require.ErrorIs(t, err, fault.Exists)
 }
 
 func TestRunWithoutEnrolmentSaysWhatToDo(t *testing.T) {

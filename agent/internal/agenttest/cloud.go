@@ -232,7 +232,7 @@ func (c *Cloud) enroll(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusUnauthorized, "activation id or code is wrong")
 	default:
 		if len(c.s.Agents) > 0 && c.s.Agents[publicKey(in.CSR)] == "" {
-			fail(w, http.StatusConflict, "the activation is used up")
+			fail(w, http.StatusForbidden, "the activation is used up")
 			return
 		}
 		cert, ok := c.once(w, c.s.Agents, in.CSR)

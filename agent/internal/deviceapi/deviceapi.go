@@ -154,7 +154,7 @@ func statusError(method, path string, status int, body []byte) error {
 	}
 	kinds := map[int]fault.Kind{
 		http.StatusBadRequest: fault.Invalid, http.StatusUnauthorized: fault.Unauthenticated, http.StatusForbidden: fault.Denied,
-		http.StatusNotFound: fault.NotFound, http.StatusConflict: fault.Exists, http.StatusGone: fault.NotFound,
+		http.StatusNotFound: fault.NotFound, http.StatusConflict: fault.Conflict, http.StatusGone: fault.NotFound,
 		http.StatusRequestEntityTooLarge: fault.TooLarge, http.StatusTooManyRequests: fault.Exhausted,
 	}
 	kind, ok := kinds[status]

@@ -162,7 +162,7 @@ func explain(e protocol.Enrollment, err error) error {
 	text := fault.Message(err)
 	switch kind := fault.KindOf(err); kind {
 	case fault.Unauthenticated, fault.Denied, fault.NotFound, fault.Exists:
-		return fmt.Errorf("activation %s was refused by %s: %w; if it is used up, expired or copied wrongly, make a new one with 'ggfleet activation create' and enrol with its string",
+		return fmt.Errorf("activation %s was refused by %s: %w; 'ggfleet activation create' makes a new one",
 			e.ActivationID, e.URL, fault.New(kind, "%s", text))
 	case fault.Invalid, fault.TooLarge, fault.Unsupported:
 		return fmt.Errorf("enrolling at %s: %w", e.URL, err)

@@ -77,13 +77,13 @@ func TestRefusalsSayWhatToDo(t *testing.T) {
 		silent bool // nothing may be sent
 	}{
 		"a wrong code": {
-			func(_ *agenttest.State, e *protocol.Enrollment) { e.Code = "wrong" }, fault.Unauthenticated, "make a new one", false,
+			func(_ *agenttest.State, e *protocol.Enrollment) { e.Code = "wrong" }, fault.Unauthenticated, "makes a new one", false,
 		},
 		"an expired activation": {
-			func(s *agenttest.State, _ *protocol.Enrollment) { s.Refuse = http.StatusForbidden }, fault.Denied, "the activation has expired; if", false,
+			func(s *agenttest.State, _ *protocol.Enrollment) { s.Refuse = http.StatusForbidden }, fault.Denied, "the activation has expired; ", false,
 		},
 		"a used activation": {
-			func(s *agenttest.State, _ *protocol.Enrollment) { s.Agents["somebody else"] = "x" }, fault.Exists, "used up", false,
+			func(s *agenttest.State, _ *protocol.Enrollment) { s.Agents["somebody else"] = "x" }, fault.Denied, "used up", false,
 		},
 		"a server with another CA": {
 			func(_ *agenttest.State, e *protocol.Enrollment) { e.CAFingerprint = other.Enrollment.CAFingerprint }, fault.Denied, "does not show the CA", true,

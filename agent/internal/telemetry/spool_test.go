@@ -170,3 +170,18 @@ func FuzzSpoolFiles(f *testing.F) {
 		require.Equal(t, next, seen[len(seen)-1], "what is appended to any wreck comes out")
 	})
 }
+
+func FuzzParseSegment(f *testing.F) {
+	dir := f.TempDir()
+	s := openSpool(f, dir, 0)
+	add(f, s, `{"v":1}`)
+	add(f, s, strings.Repeat("x", 300))
+	list, err := filepath.Glob(filepath.Join(dir, "spool/*.seg"))
+	require.NoError(f, err)
+	good, err := os.ReadFile(list[0])
+	require.NoError(f, err)
+	f.Add(good)
+	f.Add(good[:50])
+	f.Add(append(good[:28:28], 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 1))
+	f.Fuzz(func(t *testing.T, b []byte) { require.True(t, telemetry.SegmentIsSound(b)) })
+}
