@@ -3,9 +3,11 @@ package app
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"strconv"
 	"sync"
@@ -140,4 +142,11 @@ func unique(in []string) []string {
 		}
 	}
 	return out
+}
+
+// ownTransport reaches our own API, over TLS too.
+func (a *App) ownTransport() *http.Transport {
+	pool := x509.NewCertPool()
+	pool.AddCert(a.registry.CA().Root)
+	return &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, MaxIdleConnsPerHost: 8}
 }

@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/spf13/cobra"
+
 	"github.com/ggfleet/ggfleet/controlplane/app"
 )
 
 func main() {
-	c := app.Command(os.Stderr)
-	if err := c.ExecuteContext(context.Background()); err != nil {
+	root := &cobra.Command{Use: "ggfleet", SilenceUsage: true, SilenceErrors: true}
+	root.AddCommand(app.Command(os.Stderr), app.DemoCommand(os.Stdout))
+	if err := root.ExecuteContext(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, "ggfleet:", err)
 		os.Exit(1)
 	}
