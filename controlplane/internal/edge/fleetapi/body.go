@@ -39,6 +39,7 @@ func (s *server) readBody(c *gin.Context) {
 		ReadCloser: http.MaxBytesReader(c.Writer, c.Request.Body, limit),
 		deadline:   http.NewResponseController(c.Writer),
 		patience:   s.StallTimeout,
+		header:     c.Writer.Header(),
 	}
 	c.Request.Body = body
 	if op.body != jsonBody {
@@ -66,6 +67,7 @@ type impatient struct {
 	io.ReadCloser
 	deadline *http.ResponseController
 	patience time.Duration
+	header   http.Header
 }
 
 // Read fails with fault.Invalid when nothing came in time. Without a
@@ -78,9 +80,15 @@ func (b *impatient) Read(p []byte) (int, error) {
 	}
 	// The server goes on reading the connection behind our back, to learn
 	// whether the caller goes away; a deadline left there would look like it.
-	_ = b.deadline.SetReadDeadline(time.Time{})
+	if errors.Is(err, io.EOF) {
+		_ = b.deadline.SetReadDeadline(time.Time{})
+		return n, err //nolint:wrapcheck // io.EOF must stay what it is
+	}
+	// After any other error the connection is of no use, and its deadline keeps
+	// the server from waiting for the rest.
+	b.header.Set("Connection", "close")
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return n, fault.New(fault.Invalid, "the body stopped arriving for %s", b.patience)
 	}
-	return n, err //nolint:wrapcheck // io.EOF must stay what it is
+	return n, fmt.Errorf("reading the connection: %w", err)
 }

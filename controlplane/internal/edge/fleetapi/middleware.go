@@ -37,6 +37,11 @@ func (s *server) identify(c *gin.Context) {
 	}
 	c.Set(keyRequestID, id)
 	c.Header(headerRequestID, id)
+	if c.Request.ContentLength != 0 {
+		// The server reads what is left of a body before it answers, also for a
+		// caller that is refused; this bounds how long it waits for that.
+		_ = http.NewResponseController(c.Writer).SetReadDeadline(time.Now().Add(s.StallTimeout))
+	}
 }
 
 func (s *server) attrs(c *gin.Context) []slog.Attr {

@@ -62,11 +62,26 @@ func validateJSON(schema *openapi3.Schema, value any) error {
 	if !ok {
 		return fault.New(fault.Invalid, "the body does not fit the API document")
 	}
-	path := fieldPath(value, e.JSONPointer())
+	pointer := e.JSONPointer()
+	if e.SchemaField == "properties" { // the validator names only the object
+		pointer = append(pointer, unknown(e))
+	}
+	path := fieldPath(value, pointer)
 	if path == "" {
 		return fault.New(fault.Invalid, "the body: %s", explain(e))
 	}
 	return fault.Field(path, "%s", explain(e))
+}
+
+// unknown returns the first member, by name, that e's schema does not have.
+func unknown(e *openapi3.SchemaError) string {
+	object, _ := e.Value.(map[string]any)
+	for _, name := range slices.Sorted(maps.Keys(object)) {
+		if e.Schema.Properties[name] == nil {
+			return name
+		}
+	}
+	return ""
 }
 
 // fieldPath writes a JSON pointer as a caller would: cores[3].name. The value

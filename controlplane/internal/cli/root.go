@@ -1,0 +1,121 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes.
+const (
+	ExitFailed      = 1
+	ExitUsage       = 2
+	ExitNotFound    = 3
+	ExitDenied      = 4
+	ExitUnreachable = 5
+	ExitTaskFailed  = 6
+)
+
+// exitError is an error with its exit code.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string { return e.err.Error() }
+func (e *exitError) Unwrap() error { return e.err }
+
+func failure(code int, format string, args ...any) error {
+	return &exitError{code, fmt.Errorf(format, args...)}
+}
+
+// ExitCode returns the exit code for what a command returned; 0 for nil.
+func ExitCode(err error) int {
+	if err == nil {
+		return 0
+	}
+	if e, ok := errors.AsType[*exitError](err); ok {
+		return e.code
+	}
+	return ExitUsage // cobra's own: an unknown command or flag
+}
+
+// app is what every command shares.
+type app struct {
+	server, token, dataDir, format string
+	wait                           time.Duration // between two looks at a task; tests shorten it
+}
+
+// New returns the root command. serve is added as it is; it may be nil.
+func New(version string, serve *cobra.Command) *cobra.Command {
+	a := &app{wait: time.Second}
+	root := &cobra.Command{
+		Use:           "ggfleet",
+		Short:         "Provision and control fleets of AWS IoT Greengrass V2 devices",
+		Version:       version,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Long: `Provision and control fleets of AWS IoT Greengrass V2 devices.
+
+"ggfleet serve" is the control plane. All other commands ask a running one.
+
+Exit codes: 0 done, 1 refused or failed, 2 wrong command line, 3 not found,
+4 not allowed, 5 server not reachable, 6 a task ended in Failure.`,
+	}
+	f := root.PersistentFlags()
+	f.StringVar(&a.server, "server", env("GGFLEET_SERVER", "http://127.0.0.1:8080"), "address of the fleet API (GGFLEET_SERVER)")
+	f.StringVar(&a.token, "token", "", "token (GGFLEET_TOKEN; default: admin.token of the data directory)")
+	f.StringVar(&a.dataDir, "data-dir", env("GGFLEET_DATA_DIR", ".ggfleet"), "data directory of the server, for token and CA (GGFLEET_DATA_DIR)")
+	f.StringVarP(&a.format, "output", "o", "table", "table, json, yaml, or env where it makes sense")
+	root.AddCommand(
+		a.core(), a.template(), a.component(), a.deploy(), a.fleet(), a.activation(),
+		a.accessKey(), a.tokens(), a.ca(), a.nucleus(), a.provisioningTemplate(), versionCommand(version),
+	)
+	if serve != nil {
+		root.AddCommand(serve)
+	}
+	return root
+}
+
+func env(name, otherwise string) string {
+	if v := os.Getenv(name); v != "" {
+		return v
+	}
+	return otherwise
+}
+
+func versionCommand(version string) *cobra.Command {
+	return &cobra.Command{Use: "version", Short: "Print the version", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
+		_, err := fmt.Fprintln(c.OutOrStdout(), version)
+		return err
+	}}
+}
+
+// group is a command that only holds others.
+func group(use, short string, commands ...*cobra.Command) *cobra.Command {
+	c := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
+	c.AddCommand(commands...)
+	return c
+}
+
+// action is the body of a command: what it returns is printed.
+type action func(ctx context.Context, c *client, args []string) (result, error)
+
+// command makes a command that connects, acts and prints.
+func (a *app) command(use, short string, args cobra.PositionalArgs, act action) *cobra.Command {
+	return &cobra.Command{Use: use, Short: short, Args: args, RunE: func(cmd *cobra.Command, argv []string) error {
+		c, err := a.connect(cmd.ErrOrStderr())
+		if err != nil {
+			return err
+		}
+		r, err := act(cmd.Context(), c, argv)
+		if perr := a.print(cmd.OutOrStdout(), r); perr != nil {
+			return perr
+		}
+		return err
+	}}
+}
