@@ -40,7 +40,6 @@ type App struct {
 	log   *slog.Logger
 	close []func() // in the order opened; Close goes backwards
 
-	client  etcdClient
 	etcd    *etcdstore.Embedded // nil: external
 	s3      *s3store.Embedded   // nil: external
 	hub     state.Store
@@ -79,7 +78,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 		}
 	}()
 	for _, step := range []func(context.Context) error{
-		a.openDataDir, a.listen, a.openState, a.openSecrets, a.openObjects, a.openCloud, a.openFleet, a.firstStart, a.openEdges,
+		a.openDataDir, a.listen, a.openState, a.openSecrets, a.openObjects, a.openCloud, a.openFleet, a.firstStart, a.openEdges, a.openPprof,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err

@@ -28,6 +28,13 @@ import (
 	"github.com/ggfleet/ggfleet/shared/fault"
 )
 
+// Prefixes of keys in the bucket, beside those of cores' artifacts and of
+// provisioning templates.
+const (
+	componentPrefix    = "components/"
+	distributionPrefix = "distributions/"
+)
+
 // openCloud puts the self-hosted cloud together.
 func (a *App) openCloud(ctx context.Context) error {
 	ca, err := iot.EnsureCA(ctx, a.hub, a.sealer, a.file("ca"), time.Now())
@@ -50,7 +57,8 @@ func (a *App) openCloud(ctx context.Context) error {
 		return fmt.Errorf("make directory for uploads: %w", err)
 	}
 	a.components, err = component.New(component.Config{
-		Store: a.hub, Objects: a.objects, Realm: a.cfg.realm(), Prefix: "components/", TempDir: tmp, Log: a.log,
+		Store: a.hub, Objects: a.objects, Realm: a.cfg.realm(), Prefix: componentPrefix, TempDir: tmp, Log: a.log,
+		Private: []string{a.cfg.ArtifactPrefix, componentPrefix, distributionPrefix, "templates/"},
 	})
 	if err != nil {
 		return err
@@ -104,7 +112,7 @@ func (a *App) openFleet(context.Context) error {
 		return err
 	}
 	a.fleet.Use(a.tasks)
-	a.dist = distribution.New(a.hub, a.objects, "distributions/", nil)
+	a.dist = distribution.New(a.hub, a.objects, distributionPrefix, nil)
 	a.enrollment, err = enrollment.New(enrollment.Config{
 		Store: a.hub, Objects: a.objects, Things: cloud, Cores: coresOfFleet{a.fleet}, Distributions: a.dist,
 		CAPEM: string(a.registry.CA().Bundle()), MQTTAddress: a.hostPort(a.listeners.mqtt), Log: a.log,

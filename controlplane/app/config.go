@@ -59,6 +59,7 @@ type Config struct {
 	LogLevel       string `koanf:"log-level"`
 	LogFormat      string `koanf:"log-format"` // json or text
 	InsecureNoAuth bool   `koanf:"insecure-no-auth"`
+	PprofAddr      string `koanf:"pprof-addr"` // empty: no profiles
 }
 
 // Flags defines the flags of serve with their defaults. Each is also a key of
@@ -92,6 +93,7 @@ func Flags(f *pflag.FlagSet) {
 	f.String("log-level", "info", "debug, info, warn or error")
 	f.String("log-format", "json", "json or text")
 	f.Bool("insecure-no-auth", false, "answer the fleet API without a token; only on loopback")
+	f.String("pprof-addr", "", "profiles of the process under /debug/pprof/, for developers; only on loopback (default: none)")
 }
 
 // Load reads the configuration: defaults, file, environment, flags.
@@ -159,8 +161,11 @@ func (c *Config) complete() error {
 	if c.InsecureNoAuth && !loopback(c.HTTPAddr) {
 		return fmt.Errorf("insecure-no-auth is refused with http-addr %s: it is allowed on a loopback address only", c.HTTPAddr)
 	}
-	if c.ArtifactPrefix != "" && !strings.HasSuffix(c.ArtifactPrefix, "/") {
-		return fmt.Errorf("artifact-prefix %q must end with a slash", c.ArtifactPrefix)
+	if c.PprofAddr != "" && !loopback(c.PprofAddr) {
+		return fmt.Errorf("pprof-addr %s is refused: profiles are served on a loopback address only", c.PprofAddr)
+	}
+	if len(c.ArtifactPrefix) < 2 || !strings.HasSuffix(c.ArtifactPrefix, "/") || c.ArtifactPrefix[0] == '/' {
+		return fmt.Errorf("artifact-prefix %q must be a folder: not empty, no slash before it, one after it", c.ArtifactPrefix)
 	}
 	if len(c.Account) != 12 || strings.Trim(c.Account, "0123456789") != "" {
 		return fmt.Errorf("account %q must be twelve digits", c.Account)

@@ -8,16 +8,12 @@ import (
 	"net/url"
 	"os"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
-
 	"github.com/ggfleet/ggfleet/controlplane/internal/etcdstore"
 	"github.com/ggfleet/ggfleet/controlplane/internal/faultpoint"
 	"github.com/ggfleet/ggfleet/controlplane/internal/s3store"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/shared/logx"
 )
-
-type etcdClient = *clientv3.Client
 
 func (a *App) dialState(ctx context.Context) (state.Store, error) {
 	if len(a.cfg.EtcdEndpoints) == 0 {

@@ -42,7 +42,7 @@ func newFixture(t testing.TB) *fixture {
 func (f *fixture) another(t testing.TB) *component.Service {
 	s, err := component.New(component.Config{
 		Store: state.NewHub(f.store), Objects: f.objects, Realm: names.Realm{Region: "us-east-1", Account: "123456789012"},
-		Prefix: "components/", TempDir: t.TempDir(),
+		Prefix: "components/", TempDir: t.TempDir(), Private: []string{"cores/"},
 		InUse: func(context.Context, string, string) (string, error) { return f.inUse, nil },
 		Now:   func() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC) },
 	})
@@ -223,7 +223,9 @@ func TestArtifactsThatCannotBeReachedAreNamed(t *testing.T) {
 	f := newFixture(t)
 	require.NoError(t, f.objects.Put(t.Context(), state.PutArtifact, "empty", strings.NewReader(""), 0, ""))
 	require.NoError(t, f.objects.Put(t.Context(), state.PutArtifact, "full", strings.NewReader("x"), 1, ""))
+	require.NoError(t, f.objects.Put(t.Context(), state.PutCerts, "cores/gw/certs.zip", strings.NewReader("key"), 3, ""))
 	for uri, says := range map[string]string{
+		`{"Uri":"s3://artifacts/cores/gw/certs.zip"}`:                  "cannot be accessed",
 		`{"Uri":"s3://artifacts/none"}`:                                "Encountered following errors in Artifacts: {s3://artifacts/none = Specified artifact resource cannot be accessed}",
 		`{"Uri":"s3://other/full"}`:                                    "cannot be accessed",
 		`{"Uri":"s3://artifacts/empty"}`:                               "empty",

@@ -168,7 +168,8 @@ func (s *Service) expected(ctx context.Context, r *recipe.Recipe) ([]Artifact, e
 func (s *Service) adopt(ctx context.Context, a recipe.Artifact) (art Artifact, why string, err error) {
 	const unreachable = "Specified artifact resource cannot be accessed"
 	bucket, key, _ := strings.Cut(a.Name, "/")
-	if bucket != s.cfg.Objects.Bucket() {
+	private := slices.ContainsFunc(s.cfg.Private, func(p string) bool { return strings.HasPrefix(key, p) })
+	if bucket != s.cfg.Objects.Bucket() || private {
 		return art, unreachable, nil
 	}
 	body, _, err := s.cfg.Objects.Open(ctx, key)

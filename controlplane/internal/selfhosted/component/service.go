@@ -27,6 +27,9 @@ type Config struct {
 	// Prefix begins the key of every artifact, such as "components/". It ends
 	// with a slash.
 	Prefix string
+	// Private begins keys that no recipe may name by s3:, because what lies there
+	// is not for devices: the private keys of cores, above all.
+	Private []string
 	// TempDir takes an upload until its digest is known. "": the system's.
 	TempDir string
 	// InUse names what needs a version, or "" if nothing does. nil: nothing.
