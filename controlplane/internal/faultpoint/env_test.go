@@ -44,3 +44,19 @@ func TestABinaryWithFaultsIsKilledAtThePoint(t *testing.T) {
 		assert.True(t, status.Signaled() && status.Signal() == syscall.SIGKILL, "%s: %v: %s", spec, err, out)
 	}
 }
+
+func TestABinaryWithFaultsWritesDownTheStepsItStored(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	bin, log := filepath.Join(dir, "faults.test"), filepath.Join(dir, "steps")
+	out, err := exec.CommandContext(t.Context(), "go", "test", "-c", "-tags", "faults", "-o", bin, ".").CombinedOutput()
+	require.NoError(t, err, string(out))
+	for _, spec := range []string{"", "group:after:2"} {
+		cmd := exec.CommandContext(t.Context(), bin, "-test.run=^TestCommitsTwice$")
+		cmd.Env = append(os.Environ(), "GGFLEET_FAULT="+spec, "GGFLEET_FAULT_LOG="+log)
+		_ = cmd.Run() // the second is killed
+	}
+	steps, err := os.ReadFile(log)
+	require.NoError(t, err)
+	assert.Equal(t, "group\ngroup\ngroup\n", string(steps), "two, then one before the kill")
+}

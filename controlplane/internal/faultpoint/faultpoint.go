@@ -32,6 +32,7 @@ type Points struct {
 	when string
 	left atomic.Int64 // passes until kill
 	kill func()
+	note func(state.Step) // told of each step that was stored; nil: nobody
 }
 
 // Parse reads "STEP:before" or "STEP:after", with ":N" for the N-th pass (from
@@ -65,8 +66,14 @@ func Parse(spec string, kill func()) (*Points, error) {
 
 // Hit says that step is passed; when is Before or After.
 func (p *Points) Hit(step state.Step, when string) {
-	if p != nil && p.step == step && p.when == when && p.left.Add(-1) == 0 {
+	if p == nil {
+		return
+	}
+	if p.step == step && p.when == when && p.left.Add(-1) == 0 {
 		p.kill()
+	}
+	if p.note != nil && when == After {
+		p.note(step)
 	}
 }
 
