@@ -1,0 +1,185 @@
+package world
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Options of a ggfleet. The zero value is a good one.
+type Options struct {
+	Flags []string // further flags of serve
+	Env   []string // further environment, NAME=value
+	Dir   string   // data directory; default: one that the test removes
+}
+
+// World is a running ggfleet. Its addresses and data stay over Restart. Methods
+// may be called by several goroutines, except those that stop and start it.
+type World struct {
+	Dir       string // data directory
+	API       string // URL of the fleet API
+	AWS       string // URL of the AWS endpoint
+	MQTT      string // host:port, as are the next two
+	Device    string
+	Artifacts string
+	Token     string // of the admin
+	CAFile    string // CA bundle, PEM
+	Roots     *x509.CertPool
+
+	opts   Options
+	bin    string
+	client *http.Client
+	log    *logFile
+	proc   *process // nil: not running
+	s3     func() (*objects, error)
+}
+
+// Start starts a ggfleet and waits until it is ready. The test's end stops it
+// and, if the test failed, shows the end of its log.
+func Start(t testing.TB, o Options) *World {
+	t.Helper()
+	bin, err := Binary()
+	require.NoError(t, err)
+	if o.Dir == "" {
+		o.Dir = filepath.Join(t.TempDir(), "data")
+	}
+	w := &World{Dir: o.Dir, CAFile: filepath.Join(o.Dir, "ca.pem"), opts: o, bin: bin, client: &http.Client{
+		Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: 64},
+	}}
+	w.s3 = sync.OnceValues(w.openObjects)
+	w.log, err = newLogFile(filepath.Join(t.TempDir(), "ggfleet.log"))
+	require.NoError(t, err)
+	t.Cleanup(func() { w.end(t) })
+	for try := 0; ; try++ {
+		w.choosePorts()
+		err := w.start(nil)
+		if err == nil {
+			break
+		}
+		if try == 5 || !strings.Contains(err.Error(), "is taken by another process") {
+			require.NoError(t, err)
+		}
+	}
+	token, err := os.ReadFile(filepath.Join(w.Dir, "admin.token"))
+	require.NoError(t, err)
+	w.Token = strings.TrimSpace(string(token))
+	bundle, err := os.ReadFile(w.CAFile)
+	require.NoError(t, err)
+	w.Roots = x509.NewCertPool()
+	require.True(t, w.Roots.AppendCertsFromPEM(bundle), "ca.pem holds no certificate")
+	return w
+}
+
+// choosePorts takes ports below those that a system gives to clients: while
+// ggfleet is down, none of its ports shall become a client's.
+func (w *World) choosePorts() {
+	var addrs [5]string
+	for i := range addrs {
+		for {
+			addrs[i] = net.JoinHostPort("127.0.0.1", strconv.Itoa(10000+rand.IntN(22000))) //nolint:gosec // no secret
+			l, err := net.Listen("tcp", addrs[i])                                          //nolint:noctx // at once
+			if err == nil {
+				_ = l.Close()
+				break
+			}
+		}
+	}
+	w.API, w.AWS = "http://"+addrs[0], "http://"+addrs[1]
+	w.MQTT, w.Device, w.Artifacts = addrs[2], addrs[3], addrs[4]
+}
+
+func (w *World) args() []string {
+	return append([]string{
+		"serve", "--data-dir", w.Dir, "--http-addr", strings.TrimPrefix(w.API, "http://"), "--aws-addr", strings.TrimPrefix(w.AWS, "http://"),
+		"--mqtt-addr", w.MQTT, "--device-addr", w.Device, "--artifact-addr", w.Artifacts,
+	}, w.opts.Flags...)
+}
+
+// TLS is how a device speaks to this world: cert and our roots.
+func (w *World) TLS(cert tls.Certificate) *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: w.Roots, Certificates: []tls.Certificate{cert}}
+}
+
+// Restart starts ggfleet again on the same data and ports, after it was stopped,
+// killed or died, and waits until it is ready. env is further environment of this
+// process only.
+func (w *World) Restart(t testing.TB, env ...string) {
+	t.Helper()
+	require.Nil(t, w.proc, "ggfleet still runs: stop it, kill it or wait for its end first")
+	require.NoError(t, w.start(env))
+}
+
+// Kill9 kills the process as a power cut would, and waits for its end.
+func (w *World) Kill9(t testing.TB) {
+	t.Helper()
+	require.NotNil(t, w.proc, "ggfleet does not run")
+	require.NoError(t, w.proc.cmd.Process.Kill())
+	_ = w.proc.wait(time.Minute)
+	w.gone()
+}
+
+// Stop asks the process to end, as a service manager would, and requires that it
+// does so in order.
+func (w *World) Stop(t testing.TB) {
+	t.Helper()
+	require.NotNil(t, w.proc, "ggfleet does not run")
+	require.NoError(t, w.proc.cmd.Process.Signal(os.Interrupt))
+	require.NoError(t, w.proc.wait(time.Minute), "ggfleet did not end in order")
+	w.gone()
+}
+
+// WaitExit waits until the process ended by itself and returns how: nil for
+// status 0. It is an error when it still runs after d.
+func (w *World) WaitExit(t testing.TB, d time.Duration) error {
+	t.Helper()
+	require.NotNil(t, w.proc, "ggfleet does not run")
+	err := w.proc.wait(d)
+	if !errors.Is(err, errRuns) {
+		w.gone()
+	}
+	return err
+}
+
+// PID is the id of the running process.
+func (w *World) PID() int { return w.proc.cmd.Process.Pid }
+
+// Logs is what all processes of this world logged, one JSON record a line.
+func (w *World) Logs() string { return w.log.text() }
+
+func (w *World) gone() {
+	w.proc = nil
+	w.client.CloseIdleConnections()
+}
+
+func (w *World) end(t testing.TB) {
+	if w.proc != nil {
+		_ = w.proc.cmd.Process.Signal(os.Interrupt)
+		if errors.Is(w.proc.wait(20*time.Second), errRuns) {
+			_ = w.proc.cmd.Process.Kill()
+			_ = w.proc.wait(time.Minute)
+			t.Errorf("ggfleet did not stop within 20 s")
+		}
+		w.gone()
+	}
+	if t.Failed() {
+		text := w.log.text()
+		t.Logf("the end of ggfleet's log:\n%s", text[max(0, len(text)-16<<10):])
+	}
+	if err := w.log.close(); err != nil && !errors.Is(err, fs.ErrClosed) {
+		t.Log(fmt.Errorf("closing the log: %w", err))
+	}
+}
