@@ -40,12 +40,17 @@ func (a *App) firstStart(ctx context.Context) error {
 	} else if err != nil {
 		return err
 	}
-	if _, err := a.templates.Document(ctx, provisioning.DefaultID); errors.Is(err, fault.NotFound) {
-		if err := a.templates.Put(ctx, provisioning.DefaultID, provisioning.DefaultTemplate); err != nil {
-			return err
+	for id, document := range map[string][]byte{
+		provisioning.DefaultID: provisioning.DefaultTemplate, provisioning.DeviceKeyID: provisioning.DeviceKeyTemplate,
+	} {
+		if _, err := a.templates.Document(ctx, id); errors.Is(err, fault.NotFound) {
+			err = a.templates.Put(ctx, id, document)
+			if err != nil {
+				return err
+			}
+		} else if err != nil {
+			return fmt.Errorf("read provisioning template %s: %w", id, err)
 		}
-	} else if err != nil {
-		return fmt.Errorf("read provisioning template %s: %w", provisioning.DefaultID, err)
 	}
 	return a.components.EnsureStubs(ctx)
 }

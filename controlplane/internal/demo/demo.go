@@ -80,7 +80,7 @@ func (d *Demo) Run(ctx context.Context) error {
 	}{
 		{"Offer a nucleus to the agents", d.offerNucleus},
 		{"Create a component from a recipe", d.createComponent},
-		{fmt.Sprintf("Create %d cores from provisioning template default", len(d.names)), d.createCores},
+		{fmt.Sprintf("Create %d cores from provisioning templates", len(d.names)), d.createCores},
 		{"Enrol an agent for each core and start it", d.startAgents},
 		{"Wait until the cores are HEALTHY", d.awaitHealthy},
 		{"Create a template of components", d.createTemplate},

@@ -83,14 +83,18 @@ func (d *Demo) createComponent(ctx context.Context) (string, error) {
 
 func (d *Demo) createCores(ctx context.Context) (string, error) {
 	var fresh []api.NewCore
-	for _, name := range d.names {
+	for i, name := range d.names {
 		c, err := d.core(ctx, name)
 		if err != nil {
 			return "", err
 		}
 		if c == nil {
+			template := "default"
+			if i%2 == 1 {
+				template = "device-key" // the agent makes the core's key; it never leaves the device
+			}
 			fresh = append(fresh, api.NewCore{
-				Name: name, ProvisioningTemplate: "default", ProvisioningParameters: map[string]string{"ThingName": name},
+				Name: name, ProvisioningTemplate: template, ProvisioningParameters: map[string]string{"ThingName": name},
 				CdfProvisioningParameters: api.RawJSON(`{"certInfo":{"country":"US"}}`), ConfigFileGenerator: "MANUAL_INSTALL",
 			})
 		}

@@ -215,3 +215,12 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestTheDeviceKeyTemplateWaitsForTheCSR(t *testing.T) {
+	tpl, err := provisioning.Parse(provisioning.DeviceKeyTemplate)
+	require.NoError(t, err)
+	p, err := provisioning.Bind(tpl, map[string]string{"ThingName": "gw-1"})
+	require.NoError(t, err)
+	assert.Equal(t, provisioning.SourceDeferred, p.Certificate.Source)
+	assert.Len(t, append(p.Policies, p.AdditionalPolicies...), 2)
+}

@@ -12,6 +12,17 @@ import (
 //go:embed default.json
 var DefaultTemplate []byte
 
+// DeviceKeyTemplate is the document of the template [DeviceKeyID], which exists
+// from the first start on too: the same, but the key is made on the device and
+// never leaves it. Without parameter CSR the core is completed by the CSR of its
+// agent at enrolment.
+//
+//go:embed device-key.json
+var DeviceKeyTemplate []byte
+
+// DeviceKeyID is the id of the template for keys made on the device.
+const DeviceKeyID = "device-key"
+
 // DefaultID is the id of the template that exists from the first start on.
 const DefaultID = "default"
 
