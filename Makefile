@@ -76,12 +76,10 @@ fix: generate $(LINT) ## generate, format and tidy
 verify: $(LINT) ## what fix would change must be nothing; changes nothing itself
 	@for m in $(MODULES); do echo "tidy: $$m"; (cd $$m && go mod tidy -diff) || exit 1; done
 	@out=$$($(LINT) fmt --diff $(PKGS)) && test -z "$$out" || { echo "$$out"; echo "not formatted: make fix"; exit 1; }
-	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && \
-	git ls-files -co --exclude-standard | while read -r f; do test ! -f "$$f" || echo "$$f"; done | tar cf - -T - | tar xf - -C "$$tmp" && \
-	(cd "$$tmp" && echo "generate" && go generate $(PKGS)) && \
-	(cd "$$tmp" && find . -type f) | while read -r f; do \
-		cmp -s "$$f" "$$tmp/$$f" || { diff -u "$$f" "$$tmp/$$f"; echo "$$f is not what its generator writes: make generate"; exit 1; }; \
-	done
+	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && mkdir "$$tmp/now" && echo "generate" && \
+	git ls-files -co --exclude-standard | while read -r f; do test ! -f "$$f" || echo "$$f"; done | tar cf - -T - | tar xf - -C "$$tmp/now" && \
+	cp -R "$$tmp/now" "$$tmp/generated" && (cd "$$tmp/generated" && go generate $(PKGS)) && \
+	(cd "$$tmp" && diff -ru now generated) || { echo "not what the generators write: make generate"; exit 1; }
 
 compat-device: ## AWS's device SDK for JavaScript and mosquitto's clients against the gateway; needs npm and mosquitto-clients
 	cd test/compat/device && npm ci --no-audit --no-fund
