@@ -785,94 +785,94 @@ type TemplateBody = NewTemplate
 // ListComponentsParams defines parameters for ListComponents.
 type ListComponentsParams struct {
 	// Count Size of the page, 1 to 1,000; a larger number is taken as 1,000.
-	Count Count `form:"count,omitempty" json:"count,omitempty,omitzero"`
+	Count *Count `form:"count,omitempty" json:"count,omitempty"`
 
 	// ExclusiveStartName List names after this one.
-	ExclusiveStartName StartName `form:"exclusiveStartName,omitempty" json:"exclusiveStartName,omitempty,omitzero"`
+	ExclusiveStartName *StartName `form:"exclusiveStartName,omitempty" json:"exclusiveStartName,omitempty"`
 }
 
 // ListComponentVersionsParams defines parameters for ListComponentVersions.
 type ListComponentVersionsParams struct {
 	// Count Size of the page, 1 to 1,000; a larger number is taken as 1,000.
-	Count Count `form:"count,omitempty" json:"count,omitempty,omitzero"`
+	Count *Count `form:"count,omitempty" json:"count,omitempty"`
 
 	// ExclusiveStartVersion The version after which the page begins, from `lastEvaluated` of the page before.
-	ExclusiveStartVersion string `form:"exclusiveStartVersion,omitempty" json:"exclusiveStartVersion,omitempty,omitzero"`
+	ExclusiveStartVersion *string `form:"exclusiveStartVersion,omitempty" json:"exclusiveStartVersion,omitempty"`
 }
 
 // ListCoreTasksParams defines parameters for ListCoreTasks.
 type ListCoreTasksParams struct {
 	// Count Size of the page, 1 to 1,000; a larger number is taken as 1,000.
-	Count Count `form:"count,omitempty" json:"count,omitempty,omitzero"`
+	Count *Count `form:"count,omitempty" json:"count,omitempty"`
 
 	// ExclusiveStartTaskID List what comes after this task.
-	ExclusiveStartTaskID StartTask `form:"exclusiveStartTaskId,omitempty" json:"exclusiveStartTaskId,omitempty,omitzero"`
+	ExclusiveStartTaskID *StartTask `form:"exclusiveStartTaskId,omitempty" json:"exclusiveStartTaskId,omitempty"`
 }
 
 // CreateCoreTaskParams defines parameters for CreateCoreTask.
 type CreateCoreTaskParams struct {
 	// IdempotencyKey A second request with the same key answers with the task of the first and starts nothing.
-	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
 // ListCoresParams defines parameters for ListCores.
 type ListCoresParams struct {
 	// Count Size of the page, 1 to 1,000; a larger number is taken as 1,000.
-	Count Count `form:"count,omitempty" json:"count,omitempty,omitzero"`
+	Count *Count `form:"count,omitempty" json:"count,omitempty"`
 
 	// ExclusiveStartThingName List cores after this one.
-	ExclusiveStartThingName StartThing `form:"exclusiveStartThingName,omitempty" json:"exclusiveStartThingName,omitempty,omitzero"`
+	ExclusiveStartThingName *StartThing `form:"exclusiveStartThingName,omitempty" json:"exclusiveStartThingName,omitempty"`
 
 	// TemplateName Only cores whose desired template is this one; `None` for those never deployed to.
-	TemplateName string `form:"templateName,omitempty" json:"templateName,omitempty,omitzero"`
+	TemplateName *string `form:"templateName,omitempty" json:"templateName,omitempty"`
 
 	// TemplateVersion Only this version of the template; needs `templateName`.
-	TemplateVersion int `form:"templateVersion,omitempty" json:"templateVersion,omitempty,omitzero"`
+	TemplateVersion *int `form:"templateVersion,omitempty" json:"templateVersion,omitempty"`
 
 	// FailedOnly `true` in any case: only cores whose last deployment failed.
-	FailedOnly string `form:"failedOnly,omitempty" json:"failedOnly,omitempty,omitzero"`
+	FailedOnly *string `form:"failedOnly,omitempty" json:"failedOnly,omitempty"`
 }
 
 // ListCoreDeploymentsParams defines parameters for ListCoreDeployments.
 type ListCoreDeploymentsParams struct {
 	// Count Size of the page, 1 to 1,000; a larger number is taken as 1,000.
-	Count Count `form:"count,omitempty" json:"count,omitempty,omitzero"`
+	Count *Count `form:"count,omitempty" json:"count,omitempty"`
 
 	// ExclusiveStartTaskID List what comes after this task.
-	ExclusiveStartTaskID StartTask `form:"exclusiveStartTaskId,omitempty" json:"exclusiveStartTaskId,omitempty,omitzero"`
+	ExclusiveStartTaskID *StartTask `form:"exclusiveStartTaskId,omitempty" json:"exclusiveStartTaskId,omitempty"`
 }
 
 // ListDeploymentTasksParams defines parameters for ListDeploymentTasks.
 type ListDeploymentTasksParams struct {
 	// Count Size of the page, 1 to 1,000; a larger number is taken as 1,000.
-	Count Count `form:"count,omitempty" json:"count,omitempty,omitzero"`
+	Count *Count `form:"count,omitempty" json:"count,omitempty"`
 
 	// ExclusiveStartTaskID List what comes after this task.
-	ExclusiveStartTaskID StartTask `form:"exclusiveStartTaskId,omitempty" json:"exclusiveStartTaskId,omitempty,omitzero"`
+	ExclusiveStartTaskID *StartTask `form:"exclusiveStartTaskId,omitempty" json:"exclusiveStartTaskId,omitempty"`
 }
 
 // CreateDeploymentTaskParams defines parameters for CreateDeploymentTask.
 type CreateDeploymentTaskParams struct {
 	// IdempotencyKey A second request with the same key answers with the task of the first and starts nothing.
-	IdempotencyKey IdempotencyKey `json:"Idempotency-Key,omitempty,omitzero"`
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
 // ListDeploymentTaskCoresParams defines parameters for ListDeploymentTaskCores.
 type ListDeploymentTaskCoresParams struct {
 	// Count Size of the page, 1 to 1,000; a larger number is taken as 1,000.
-	Count Count `form:"count,omitempty" json:"count,omitempty,omitzero"`
+	Count *Count `form:"count,omitempty" json:"count,omitempty"`
 
 	// ExclusiveStartThingName List cores after this one.
-	ExclusiveStartThingName StartThing `form:"exclusiveStartThingName,omitempty" json:"exclusiveStartThingName,omitempty,omitzero"`
+	ExclusiveStartThingName *StartThing `form:"exclusiveStartThingName,omitempty" json:"exclusiveStartThingName,omitempty"`
 }
 
 // ListDeploymentTaskDeploymentsParams defines parameters for ListDeploymentTaskDeployments.
 type ListDeploymentTaskDeploymentsParams struct {
 	// Count Size of the page, 1 to 1,000; a larger number is taken as 1,000.
-	Count Count `form:"count,omitempty" json:"count,omitempty,omitzero"`
+	Count *Count `form:"count,omitempty" json:"count,omitempty"`
 
 	// ExclusiveStartThingName List cores after this one.
-	ExclusiveStartThingName StartThing `form:"exclusiveStartThingName,omitempty" json:"exclusiveStartThingName,omitempty,omitzero"`
+	ExclusiveStartThingName *StartThing `form:"exclusiveStartThingName,omitempty" json:"exclusiveStartThingName,omitempty"`
 }
 
 // PutDistributionParams defines parameters for PutDistribution.
@@ -890,19 +890,19 @@ type PutProvisioningTemplateApplicationVndAwsCdfV10PlusJSONBody = RawJSON
 // ListTemplatesParams defines parameters for ListTemplates.
 type ListTemplatesParams struct {
 	// Count Size of the page, 1 to 1,000; a larger number is taken as 1,000.
-	Count Count `form:"count,omitempty" json:"count,omitempty,omitzero"`
+	Count *Count `form:"count,omitempty" json:"count,omitempty"`
 
 	// ExclusiveStartName List names after this one.
-	ExclusiveStartName StartName `form:"exclusiveStartName,omitempty" json:"exclusiveStartName,omitempty,omitzero"`
+	ExclusiveStartName *StartName `form:"exclusiveStartName,omitempty" json:"exclusiveStartName,omitempty"`
 }
 
 // ListTemplateVersionsParams defines parameters for ListTemplateVersions.
 type ListTemplateVersionsParams struct {
 	// Count Size of the page, 1 to 1,000; a larger number is taken as 1,000.
-	Count Count `form:"count,omitempty" json:"count,omitempty,omitzero"`
+	Count *Count `form:"count,omitempty" json:"count,omitempty"`
 
 	// ExclusiveStartVersion List versions after this one.
-	ExclusiveStartVersion int `form:"exclusiveStartVersion,omitempty" json:"exclusiveStartVersion,omitempty,omitzero"`
+	ExclusiveStartVersion *int `form:"exclusiveStartVersion,omitempty" json:"exclusiveStartVersion,omitempty"`
 }
 
 // CreateAccessKeyApplicationVndAwsCdfV10PlusJSONRequestBody defines body for CreateAccessKey for application/vnd.aws-cdf-v1.0+json ContentType.
@@ -2596,20 +2596,28 @@ func NewListComponentsRequest(server string, params *ListComponentsParams) (*htt
 		// per the OpenAPI spec (e.g. "color=blue,black,brown").
 		var rawQueryFragments []string
 
-		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "count", params.Count, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
-			return nil, err
-		} else {
-			for _, qp := range strings.Split(queryFrag, "&") {
-				rawQueryFragments = append(rawQueryFragments, qp)
+		if params.Count != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "count", *params.Count, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
 			}
+
 		}
 
-		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "exclusiveStartName", params.ExclusiveStartName, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
-			return nil, err
-		} else {
-			for _, qp := range strings.Split(queryFrag, "&") {
-				rawQueryFragments = append(rawQueryFragments, qp)
+		if params.ExclusiveStartName != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "exclusiveStartName", *params.ExclusiveStartName, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
 			}
+
 		}
 
 		if encoded := queryValues.Encode(); encoded != "" {
@@ -2690,20 +2698,28 @@ func NewListComponentVersionsRequest(server string, name ComponentName, params *
 		// per the OpenAPI spec (e.g. "color=blue,black,brown").
 		var rawQueryFragments []string
 
-		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "count", params.Count, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
-			return nil, err
-		} else {
-			for _, qp := range strings.Split(queryFrag, "&") {
-				rawQueryFragments = append(rawQueryFragments, qp)
+		if params.Count != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "count", *params.Count, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
 			}
+
 		}
 
-		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "exclusiveStartVersion", params.ExclusiveStartVersion, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
-			return nil, err
-		} else {
-			for _, qp := range strings.Split(queryFrag, "&") {
-				rawQueryFragments = append(rawQueryFragments, qp)
+		if params.ExclusiveStartVersion != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "exclusiveStartVersion", *params.ExclusiveStartVersion, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
 			}
+
 		}
 
 		if encoded := queryValues.Encode(); encoded != "" {
@@ -2880,20 +2896,28 @@ func NewListCoreTasksRequest(server string, params *ListCoreTasksParams) (*http.
 		// per the OpenAPI spec (e.g. "color=blue,black,brown").
 		var rawQueryFragments []string
 
-		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "count", params.Count, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
-			return nil, err
-		} else {
-			for _, qp := range strings.Split(queryFrag, "&") {
-				rawQueryFragments = append(rawQueryFragments, qp)
+		if params.Count != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "count", *params.Count, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
 			}
+
 		}
 
-		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "exclusiveStartTaskId", params.ExclusiveStartTaskID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
-			return nil, err
-		} else {
-			for _, qp := range strings.Split(queryFrag, "&") {
-				rawQueryFragments = append(rawQueryFragments, qp)
+		if params.ExclusiveStartTaskID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "exclusiveStartTaskId", *params.ExclusiveStartTaskID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
 			}
+
 		}
 
 		if encoded := queryValues.Encode(); encoded != "" {
@@ -2949,14 +2973,16 @@ func NewCreateCoreTaskRequestWithBody(server string, params *CreateCoreTaskParam
 
 	if params != nil {
 
-		var headerParam0 string
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
 
-		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
-		if err != nil {
-			return nil, err
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
 		}
-
-		req.Header.Set("Idempotency-Key", headerParam0)
 
 	}
 
@@ -3025,44 +3051,64 @@ func NewListCoresRequest(server string, params *ListCoresParams) (*http.Request,
 		// per the OpenAPI spec (e.g. "color=blue,black,brown").
 		var rawQueryFragments []string
 
-		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "count", params.Count, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
-			return nil, err
-		} else {
-			for _, qp := range strings.Split(queryFrag, "&") {
-				rawQueryFragments = append(rawQueryFragments, qp)
+		if params.Count != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "count", *params.Count, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
 			}
+
 		}
 
-		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "exclusiveStartThingName", params.ExclusiveStartThingName, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
-			return nil, err
-		} else {
-			for _, qp := range strings.Split(queryFrag, "&") {
-				rawQueryFragments = append(rawQueryFragments, qp)
+		if params.ExclusiveStartThingName != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "exclusiveStartThingName", *params.ExclusiveStartThingName, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
 			}
+
 		}
 
-		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "templateName", params.TemplateName, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
-			return nil, err
-		} else {
-			for _, qp := range strings.Split(queryFrag, "&") {
-				rawQueryFragments = append(rawQueryFragments, qp)
+		if params.TemplateName != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "templateName", *params.TemplateName, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
 			}
+
 		}
 
-		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "templateVersion", params.TemplateVersion, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
-			return nil, err
-		} else {
-			for _, qp := range strings.Split(queryFrag, "&") {
-				rawQueryFragments = append(rawQueryFragments, qp)
+		if params.TemplateVersion != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "templateVersion", *params.TemplateVersion, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
 			}
+
 		}
 
-		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "failedOnly", params.FailedOnly, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
-			return nil, err
-		} else {
-			for _, qp := range strings.Split(queryFrag, "&") {
-				rawQueryFragments = append(rawQueryFragments, qp)
+		if params.FailedOnly != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "failedOnly", *params.FailedOnly, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
 			}
+
 		}
 
 		if encoded := queryValues.Encode(); encoded != "" {
@@ -3189,20 +3235,28 @@ func NewListCoreDeploymentsRequest(server string, name CoreName, params *ListCor
 		// per the OpenAPI spec (e.g. "color=blue,black,brown").
 		var rawQueryFragments []string
 
-		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "count", params.Count, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
-			return nil, err
-		} else {
-			for _, qp := range strings.Split(queryFrag, "&") {
-				rawQueryFragments = append(rawQueryFragments, qp)
+		if params.Count != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "count", *params.Count, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
 			}
+
 		}
 
-		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "exclusiveStartTaskId", params.ExclusiveStartTaskID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
-			return nil, err
-		} else {
-			for _, qp := range strings.Split(queryFrag, "&") {
-				rawQueryFragments = append(rawQueryFragments, qp)
+		if params.ExclusiveStartTaskID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "exclusiveStartTaskId", *params.ExclusiveStartTaskID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
 			}
+
 		}
 
 		if encoded := queryValues.Encode(); encoded != "" {
@@ -3247,20 +3301,28 @@ func NewListDeploymentTasksRequest(server string, params *ListDeploymentTasksPar
 		// per the OpenAPI spec (e.g. "color=blue,black,brown").
 		var rawQueryFragments []string
 
-		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "count", params.Count, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
-			return nil, err
-		} else {
-			for _, qp := range strings.Split(queryFrag, "&") {
-				rawQueryFragments = append(rawQueryFragments, qp)
+		if params.Count != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "count", *params.Count, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
 			}
+
 		}
 
-		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "exclusiveStartTaskId", params.ExclusiveStartTaskID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
-			return nil, err
-		} else {
-			for _, qp := range strings.Split(queryFrag, "&") {
-				rawQueryFragments = append(rawQueryFragments, qp)
+		if params.ExclusiveStartTaskID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "exclusiveStartTaskId", *params.ExclusiveStartTaskID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
 			}
+
 		}
 
 		if encoded := queryValues.Encode(); encoded != "" {
@@ -3316,14 +3378,16 @@ func NewCreateDeploymentTaskRequestWithBody(server string, params *CreateDeploym
 
 	if params != nil {
 
-		var headerParam0 string
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
 
-		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
-		if err != nil {
-			return nil, err
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
 		}
-
-		req.Header.Set("Idempotency-Key", headerParam0)
 
 	}
 
@@ -3399,20 +3463,28 @@ func NewListDeploymentTaskCoresRequest(server string, taskID TaskID, params *Lis
 		// per the OpenAPI spec (e.g. "color=blue,black,brown").
 		var rawQueryFragments []string
 
-		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "count", params.Count, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
-			return nil, err
-		} else {
-			for _, qp := range strings.Split(queryFrag, "&") {
-				rawQueryFragments = append(rawQueryFragments, qp)
+		if params.Count != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "count", *params.Count, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
 			}
+
 		}
 
-		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "exclusiveStartThingName", params.ExclusiveStartThingName, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
-			return nil, err
-		} else {
-			for _, qp := range strings.Split(queryFrag, "&") {
-				rawQueryFragments = append(rawQueryFragments, qp)
+		if params.ExclusiveStartThingName != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "exclusiveStartThingName", *params.ExclusiveStartThingName, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
 			}
+
 		}
 
 		if encoded := queryValues.Encode(); encoded != "" {
@@ -3505,20 +3577,28 @@ func NewListDeploymentTaskDeploymentsRequest(server string, taskID TaskID, param
 		// per the OpenAPI spec (e.g. "color=blue,black,brown").
 		var rawQueryFragments []string
 
-		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "count", params.Count, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
-			return nil, err
-		} else {
-			for _, qp := range strings.Split(queryFrag, "&") {
-				rawQueryFragments = append(rawQueryFragments, qp)
+		if params.Count != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "count", *params.Count, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
 			}
+
 		}
 
-		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "exclusiveStartThingName", params.ExclusiveStartThingName, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
-			return nil, err
-		} else {
-			for _, qp := range strings.Split(queryFrag, "&") {
-				rawQueryFragments = append(rawQueryFragments, qp)
+		if params.ExclusiveStartThingName != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "exclusiveStartThingName", *params.ExclusiveStartThingName, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
 			}
+
 		}
 
 		if encoded := queryValues.Encode(); encoded != "" {
@@ -3940,20 +4020,28 @@ func NewListTemplatesRequest(server string, params *ListTemplatesParams) (*http.
 		// per the OpenAPI spec (e.g. "color=blue,black,brown").
 		var rawQueryFragments []string
 
-		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "count", params.Count, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
-			return nil, err
-		} else {
-			for _, qp := range strings.Split(queryFrag, "&") {
-				rawQueryFragments = append(rawQueryFragments, qp)
+		if params.Count != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "count", *params.Count, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
 			}
+
 		}
 
-		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "exclusiveStartName", params.ExclusiveStartName, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
-			return nil, err
-		} else {
-			for _, qp := range strings.Split(queryFrag, "&") {
-				rawQueryFragments = append(rawQueryFragments, qp)
+		if params.ExclusiveStartName != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "exclusiveStartName", *params.ExclusiveStartName, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
 			}
+
 		}
 
 		if encoded := queryValues.Encode(); encoded != "" {
@@ -4207,20 +4295,28 @@ func NewListTemplateVersionsRequest(server string, name TemplateName, params *Li
 		// per the OpenAPI spec (e.g. "color=blue,black,brown").
 		var rawQueryFragments []string
 
-		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "count", params.Count, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
-			return nil, err
-		} else {
-			for _, qp := range strings.Split(queryFrag, "&") {
-				rawQueryFragments = append(rawQueryFragments, qp)
+		if params.Count != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "count", *params.Count, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
 			}
+
 		}
 
-		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "exclusiveStartVersion", params.ExclusiveStartVersion, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
-			return nil, err
-		} else {
-			for _, qp := range strings.Split(queryFrag, "&") {
-				rawQueryFragments = append(rawQueryFragments, qp)
+		if params.ExclusiveStartVersion != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "exclusiveStartVersion", *params.ExclusiveStartVersion, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
 			}
+
 		}
 
 		if encoded := queryValues.Encode(); encoded != "" {
@@ -9647,177 +9743,178 @@ func ParseDeleteTokenResponse(rsp *http.Response) (*DeleteTokenResponse, error) 
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"3H3pcuNG0uCr1GK/CM/4IymQoi4qNmLpvqyxWtZIaneM1dpmEUiSsECAU1UQRfdoY59mH2yfZKMuoAAU",
-	"wEOQPP78x2oCqCMr78zK/OZ48XwRRxAx6gy+OQtM8BwYEPGvN/rZBZ4D/wEe8XwRgjPgn3XUvzqXBCh1",
-	"Wk4QOQNngdnMaTmR+EL+r+UQ+GcSEPCdASMJtBzqzWCO+Yhz/HgO0ZTNnEG3d9xy5kGU/rvlsNWCj0IZ",
-	"CaKp8/TUct7EBPRqfKAeCRYsiPnENzNAbBZEU8QnRfEEsRkgLybQcVrGyhd8tW336NUWnESsvNrr4Pd0",
-	"jQs8hRbqIhajbst13VOEUYjJFAiKkvkYCAooYvgeIoSpfCW3pd6B2so/EyCrbC+emLqw+GCezJ1Br9s/",
-	"6h/vH/aPxA7kj9n6g4jBFIjYwNuA72ac8IWX8QAvaWdKAKIpwZR2LhIvhISeBwx2hO8CMwaEf/i/bnH7",
-	"92H7V7d98rXTvvvWbXV7x0//4digfObDfBEziLzVT7Aqg3uIKHhx5CM+MVCGlgGbCeBTjiz3sEI4oksg",
-	"NHvCML3XRzQJCGUIRz6iDBNGURQLXMujVjBfxIS1e27vsO3ut92ehsEMsA8kg4Kx3DZfbxUA/lv7f9fv",
-	"+xrmOGKB9wsQKnZqnk2343Zc+zE8qPc3xPTD/npEv+aAsZPmeUCZoEqK8IQB4XRKURwJyrRhLjx6YUKD",
-	"B8gGfQ4NilFuML2vWNpyhhny4sL6+PlvtkA+9JnfwBI5SlWskTOy3cAnRn02DNUecwj267jf/eq1j/9u",
-	"RzKmwdIcN72B+SLEDMqMSLL1MIjgVRj7kxwKKPsh9gMQ4vKHFQP6Q+wL/uPFEQPJ+fFiEQYe5qe5F3sM",
-	"WJsyAnjOn2XzT2Iyx8wZOOMgwuI0K+bMlm8AZM20D5HfwUva9vxJ+6Hbcf/zN1rgFnlN4FaMNAmmCRED",
-	"fFr4mIm35kCmfFXfvvCFxfdAL4F8DKKEwRdn0HefBJApMGdw6+wxgj1w7p5azj1ny1a1gSTR54CD+Zuz",
-	"iGnw+IkCcQbOdOp9TSiQAf9jSuJk4Ty1UsaludvTXcvxYRHGqzlE7DIOA0+dxgQHYULgRxz5YRBNxSO+",
-	"hKufz89/GL75iY+mcMPAnScTJf6DwMQZOP99LwPNnnxK9y5gqWFvPRrxC13EEYW8LkXfx0nkN3tWWMgL",
-	"TKIBXtJBJo8HCW0DpqzdFQ+yrwYFuf0mDAYKtHTQ6xwIueERwAz8IUfKTKbduMcD1x24bsd13V8dTiiU",
-	"BtF0SFgwwZ5Y0V0K2vI8nAsxgUzO23eX5z//Y/jD+TvxYzLWVJmdslzL093G55LCmXNNeTJ5bpq+gPSG",
-	"O45SLDmPa+J0xph5M6B8phD4Trst/dtNzHAofuAM/Rdjn92eBDrn85IANwN/DoeFWsv57jXDLKFc0Uw8",
-	"T9JZImi4arxu54CPx+lpw4kD3xk49/t/az9+PXFx9byKjb0Ro268js3PW56b7ahvlBYnDvhtyiX4628k",
-	"mJ9JhOlRpVaJeQ5WOJ7cdI8G/QMDjhn7sgFvi7NMh+5lZ7nA0yDCEh7fnjaGahlY1eTE9RKlJguVOYiU",
-	"BUZ8IAL0PwIO2ey58olqMMT3m6OHnNq28DOG/Bgk8V/BJKHwXLIHQmIuuc6iBxwGqa3htJxJAKEvxB8B",
-	"ert/11HayBwoxVMoPhmgLykefXG49YdDAthfCcD6aLyS6uCte7c5JN6J1VkA8Zlrv0vOEJckjqYDNBIb",
-	"GYl50SR4BB/RWUwYYvDIWmikVj1CFK8oChg/cR8YDsIWGomtjpS2z3FiDtyEFWDmuDT0PFgwCWs7tfJ5",
-	"KYsJ+MLgWgZhiMaAPExIAD6KE8b1XmlSCRI+jz2N4YUhLzGbmbjZqdUAy+rmY5t/FVgWe+bvPq6pyL6A",
-	"MlCtadmUp12kjNKyDSYUJWFojN/dGCvzOpQFIdRziT/qH59JwBhYzvtaoM1u6JFOtC2KRFab98JwQu0+",
-	"9kNm1xeGl44hNYF6DTFBypiipYTQtniZHpsA3FBIG+VPWZB4AYQp5RrrR9IkLIyUwyrDsuHo0maBYH35",
-	"T/hep3Fb/XgTzIEyPBcaf27fNihlG7zNrctcxV06YTz+DTzGB063J0Rb9RbFvwIGc7oOmTOAPaXzYULw",
-	"qnqdtGJpLHhIkba4Lv3sNWD/EHhQMQ88LgICtIl5CEwDyqSpeR7MA2ZMmPoi86/RMk38GC9RPGEQcZnE",
-	"qYDL9I7TsoxksK6KtXOOhsecwUqy2XAvpXM2DsuAp3lK5mpMqNrAUoSBFXmUIVZGnXHi3QN7aaS5lwyj",
-	"nlDVUuTb6yj1zbC8Fw+fVegQgY+SyAeClrPAk67cN0OuVEjQAckhRQaCgNIEyPsgmgJZkMDqtf9x2O4d",
-	"HKbBBb6cCRfVIFkvDabcnLQMTuKYbTM0fz83fhChMF4CaXuYAprBY8fqEDZhLEBUntq2UyvUc5Z0+QBy",
-	"gaON+GM6orZ7S2yyYLDUjnaZvVnaeba22p0ZbvMCkyXRHyvXbG6VUlBDP5LIJ9AGvGAB2tce+TLEwbUi",
-	"FGLvXuBmelSlKYtnoTWb0ouLZBwGdAbE+lS5d4rLHWXunhGKIw8QPABZIay2IaJcM5DxOsugydhC7ySB",
-	"AYqjcIWwtDr5pnGqEFHG/80HPUUyOqPAhEMNqzFMOHhWcYKkJY4CZqxgHMch4Cjne1yrhZBIq8wtI9Qi",
-	"4aK2YjngtWzQ7pHFvh/wX3B4aeDwBIcUWgW0Vs7bcnTsb9c/XyA5E8JUGHp2NiY9u8UBxOeLmAtYshWO",
-	"PVm3ScBGkQYd2Le8RjnTYtE2p8FpLyHyrWEYLlukAEczTNEKGGIxohD5KGA0x6yV5W9HI+lYfx+E8AEi",
-	"IJjFdjLKOQhfmheZ7p4qwRpiylD2qjTWBeuRbgkRltIB99JyJeg2cee9lW/WMiASPwQcMkE0TU1IK7oZ",
-	"D9e6EdW79DU1RMUlsMEFFKSMxVepi3cV5PM2hbXF1RNQdB/FyyhVNZKIg1HhdgeNpKNN+H84YotjJ8CZ",
-	"5ykaeXEUgcfAHwlWO+JPrwEi4Q1Cs3iJJgToTOJFIJhBkZC9WcDAYwmBCrxXMxhPc+RTTxYwmQDXuiHz",
-	"YW6uobwrf2wTjEFEGQ5D8N9srwSdlb61zaDB+nzaFiOJE5UiI3v47KE5cvIRrOdAkkiMV6UhJAJSECVz",
-	"TgY/vhue3/z4D6flfLow//7p4ufPFwaeG5SNp7WyoEryaEop0KHtSCuQKV2/iatVpFilPKvww4Z6sxzn",
-	"jMH8BXVmvqS6bYjpy1tpTgxVsvs/CxffmWHr5JSCvV6MI37LkrXcklvDWGub3geLdryQdNFWmplSCp+K",
-	"wcimRl2rsGyF9EITqUD4BnEusDu35C5NRqIOLD/UFV5y3TfjaR91RMeGxUYsb/3e1Zvp7jcLg97wd18R",
-	"8QNfA1ufb26fu9CBnWPuxuPkYrbjtDKavMaBK4et28aNOjUt4dL491sQxGyTaXn+VYKBD1TOv1lM5Qom",
-	"0mbjqtv6z67Ue0ZIJr9nPb0xpA0AhupklXsXVVz+RQyazQjubfH9jQm6wjm+K62/Ft2mB7EzuWYgsxOs",
-	"v4P6Xa91N6Lm+DlFzhiyfo/XJY31IhZB0LPoksRTFWDNEjTey+wzK5Xnkyv+/GL/Jci2KZypEO9BzP4W",
-	"j6VDrWEZT6bAttEbdtYKNtSJC9LgdRWDTB/WgGkVKPDZ3CeXoPRMQ+sV+I9WkjbmPNUqUd5rt8su7apO",
-	"45xWLm+bPRu4vYV7W9uPW6Vy5/z6eXcZRstZHIK+hRNPUBfFBM1jAi3+R3p/RLnMTxEeU4jYQDwRShxD",
-	"IjITUDSPBV61nDiCnyciUye9jnOi/6u/jdPK3w7ptk/ubt32yd03t2W9IHJXIFYF1TT6ZjNirQdjXAGy",
-	"kFhCCNhCmj9PJkDARyxGeMqxxu4P94Mp0PURUeE3fNgsENpKOVsmrxkmnenvTsv5PVhYxXKl94EGv1t8",
-	"qSLbn8+dMtEgYod9a7rBxpGjUsxIAUctIp2slUJ93XlVsA7jjS0Yh4kH6yyk/BS2ZdqcrVYGLt3Z7x7B",
-	"E6Nl0nIHE2JH6WaKrQqVP3uh0sJZF/OVasmQ1D2tmJ0AphWjStFbNeprKQQ5+JmLatWc8TYqgUxwLSEQ",
-	"6J/z5Pu+kNeKJpqhi5ntTEWm8dalEcpsVx39kBm1LUQTb8aFxCiX5juyTjLPtEt78EaMKYIvs3jJmes0",
-	"RnG0Ph1EAiKbwAbD9yEAu07mc0wsWX/MdE3sEoPVEkjPsNYrn81oW61K7i6tsxxeiO8tLL8wl/rKNpEl",
-	"ZlOaNKBXcczsMaswmIC38kK4ZlWByvwrV9XUXCmmdhUy1g1TmoD/jARQiHxhKH4ioT2YPPx8jfRLWf7K",
-	"Paw4ik9iUpF+MK1inRQ8Aiy34m1SRYufp3Plt1IHq01SNt/Evv3w1mZ1Zi9cVQMBIhKH4dyqjb17ALKS",
-	"F+RTcAu1DEUAPuWMRHx+ijCS0FjPUgrpjYV9WhadW2I1MG/ie7DAsRL1SRyutYOv+Duc4eixC9rmTITE",
-	"o3CFKnKQ7FQkptaj2nZ0jil794DDBFtvPXzms4nDiLgUWuApoDFMg4hqawKJxG6VfsGfl2PqniWhbXPG",
-	"UefGTO8Ob8ZxzMIBJUhcwDJHn1tYdgXFyTDwegeHtpOyT26S6FazZ2nQhavZwM0x2kIUFlik8si0Oz+Y",
-	"Bkxci8LRCskvxIOvqIMGaA/9D/SfqI3+Jz/K4mbWWKsqQfgsuhYVDdQCJzgJmTM4Puy7bsuSFx1ynSFg",
-	"yMMRGkOaGZ0VhDg46bn809T+PHRba1Kw00ztdPpuqy4lu2rubn5iexmKvCqpzuPOftA6g2yLI/b8yaWR",
-	"U3SZq4NSyGP08JnOfvGAsLNoEo/EUZcTgoVCCeQBCJrjezDVynV+wYo0sfxa0kda/9RpDATl7m8bKujH",
-	"4cWn4fnXs4vrm+H5+SjzWURxBFz4zrEPBbzcxIsS7VCVxVrsY/C1rthHPvcrf04bp4Lk1/gLDhOgqQGg",
-	"dc7vKMrK4ZQPriYLrXBVB8CXXhBpy2wN203dNArzdVBhG+zPR+6LV41ETZc0p1bDqQLVToU+UbPhtcVE",
-	"ts0U0BQvkqajM/lJt+zVNGL6+R3+BIo7U64EnKI54IgiGs9Boq7QCliMMJKx2y2oePvYfdECMmPrFade",
-	"DihtcfbFUEjBh/cAhAS+ustpkMZv+puWtnnHq/Su5+bgycIlRbUonnOQq5RsFnfQRzG4SnbHBFAUMxQG",
-	"lIHM8Ba/3cOCteQ5IjzFQSTONWYzIMuAAgqmkb4iOA8iEzjdImDE2X8gcbLgClAeHXdiXEV8zCbQ7nwC",
-	"ntQSpaOlcBShDwTRBYShQMoJKqwwl3jd3ApfZPdPm6PIhnEuS/SgyptghKMqKGrHAMQOd2L0TLls0Dl+",
-	"1GxM60bVbC3n8yxIX1k0LPJNvM+783KOy+ePYFZgKauCUnGjCC8W4QoF7BQtMKUidZzEyXS2BeeAiK/A",
-	"33XFv1WzPL5QJnL99aYkuxNXyOIwlHfQn7H0igvDBal5yu0+HCHp9OT68zyhDME/ExyqsnFshmLCVeoQ",
-	"JkxfjLcXUBO0eXxoJ82cC3gXaFZG0EqftxCNFQdPpUl2bZkA9rWZIEzfMfbuLTNud92L07M2+neIJtoE",
-	"EzfH4ymiMxyGQrM9FdIoiLh1g1bSd7KlAr25E6PGE2Hb/2UumlvkWNbyhDeqLCGiwe/G+XDTLXVLLGcQ",
-	"SaOBP8L0HvyC486wG8OiF6Rul3mXidWcv7So3twQs/hl/RcK6r1qJoUK/9VHQGxAqcimtLy5ucyqBP66",
-	"mKB9WttWSsmINdkPu6f4Fceoy+zZxO9ek1C1PtJbXJ8VLIpH6LjGQwBLka3FISNcBC0H+/Mgska4r7JK",
-	"a1vwQaMoW8kVklAgIy6ERrJUG9dFR3bfaWkv1ytqvVCAvZQplb3gvk+AUniOuS89roC9mbQeIllglfBf",
-	"clfDs6XWXZyP5/l6BRtFKzaO1ZiFOpUHXcOnlV2iz8BiQ5o0k/4Pubvxcnnxr325Y7dMtZvc7jThfsYB",
-	"k2vYIYG0mik2ZYC84IWLvLWxycryWXl2W2ND1fu3HZI+KzH7xfDPLlO628uULbC0hAXbWr7Wu+n1bq/y",
-	"J1n5kKqijXyP1WZOp94HYZQardWy1WuFg9iuHrJ5MLLISV3A3YLrm2qyv1XmBOX9Q+uFjczZzX+kx69b",
-	"dMM3drbWRzOHz7pbO7U6p5kpvXnsuRH1r245lek4MsH0l83mT+faOXlHTbRx7k5+ecb81s3aI/6voaA0",
-	"Ynevq90h9menE5E6sAWyC0itxXQ5qG0phXOsumV2Fn2isB6ruGGfMS2utUj7fpuvDBVoyy+1vrT2M31j",
-	"baNd2e+9yU+LQ1WtqAIyNVu/sxEUBS8hAVtd89NX14MAE5sxNkTi0FVggKq4c0dXfRcpafLTdKIZYwtZ",
-	"eTFQvpNCZqO21yn6kBZxRr/0RABXe3NbylOaRgjBT117IgUiQ2LEYsRmMG+l0TYqi++TJOJ/AYHOl+hL",
-	"9P33XOBjFoyDMGCrzvffo9Rd0JKTiwuY8u90BWlVEtqSXRtCAIaoRHRZGShNAaHoHmCROlJp60sko1e0",
-	"hVTxSN3vgSU0K3H7Rt/4RzJjFb0neA7LmNx/VwSS6e0QpyHKa2R5WF8iCKkIuU+nYqnfURQvIwWBj+AH",
-	"GPGD4tuXVeZFiIvrpR10DZGPRmtLhUrj3HxN/HqKML0XkVwI2AxIi//9JRp9v/f9SFxt4I90jwt0MwPV",
-	"HuM7KlakSjWhB4j8mMifkigESkUdJSxqvFqmFZFUtb/PsxjNsThbuZdhwmYxCX4X7w/QDwJX0ZfEdfc9",
-	"gdniTxh10BCNpONjJDzGlKMTGmkXyAjhkMbIm+FoCuqZ8InIB1+iOY7wFKgkF6rwghMtuocVlduVDT8k",
-	"QQUUBREavT272hPjdMTPI40Rks6+o8jHDCM/IOCxmOhtcp5P+SZHwmofccDLXAMsPaziVolu/YL+MufI",
-	"Xer38tcO+jyDSNbHEkka4g4KMw7mSzTKNK5Ozt86QrM49NWR4TCBNIY/yreK+H//5/+OsqQHvUGRmKZL",
-	"GsldfYpkCRlFMt9/L/NfdHeVceyvBK4SWVhZNlWRpIT6rpuWJpPfi0wLNmuhMXg4oSIdTn4/jyn7EskM",
-	"IkEMnJREInMHqbSNNBycj8egv4xUjG/UQqPU7uP/KFuQ/FczDj5qfYlGKl2AP6vMDhr9VUwNjzBfcNhw",
-	"/h54EEkZo4rmDhfYm0Fb1ndPSKgYLx3s7S2Xyw4Wjzsxme6pb+ne+dmbdxfX78Q3XNQHTDS5UHxCMbbh",
-	"5VmxqK9Mc4AILwJn4Ox33M6+tJVmQnTs5YuaTqVPSxKOSj0V3UaG2WuFNgY9131mtWJzCbeFRGJn+NPZ",
-	"8O8Hn/ffHV11b07+4X7qnfU370SQF17jJAh9RZ3bdBDI14W11CUeGsxCeiRU+pt93BR+e7rMuBDsWv2S",
-	"7V0MBtQS1BInTKXhyluSU5olLYuGGouYWk5PVhnI5zHrNiXPLcBeB94t2mYYVXKtLU0K+NZtCt/qECyX",
-	"ri6oc7C31+0dddyO2+kO+geHh5kLduCkbTUsmeMDPXmbC7t2FLM2bsuX2m63t98/ODw6PsFjz98casV0",
-	"/Ipi2fewOhUlu+R0opB6Ma35+fgqUYyL1QxpU4FipvXb8PapZTKhvW/G6TxJHNNX3vN4LROv8nidQ5N+",
-	"GUPlN34Te5ZD5fdcQZZGRuKt2aCoAvMsrYryNxOa6lh0J0Gf6r8qtGMJ/l7BIsQiTSMyFOYsoVUVQdQ9",
-	"CWZY6Uxe7IOJcx4oDVrU8pdFOinC/INZ50s0yq4CyF4DYSjnGCkx15bXE+RrI3lNocVVsTgCJPclRa6d",
-	"BabJ3s3yQJ0Kbnb6KOdk7x+67nZMMV3uRlzx+VI4fyXF+emfR5+j3q+PB1fs+B/j/Y+Twx/zVzrEnvfH",
-	"vX6363bb0BuP2/3ewUH72MOTdr+7f+gdHB7ik8Oe7d5HnmWa11S4TtPtwOpv3bPf4gD/eOV6P348PF+d",
-	"hPDhPfM+PIZnkbs9p8xDs8wqDbwWuqmo4Bn7jTDIc2AIayoRezVYhWkUpvwwJUrOEDOAFziitdS1SAoa",
-	"A8LmrehPn87edtAwQonS01VqdxRr5Xmo1ycoTh4ICGt3RdN/dkq0pdlwjrbW8eHPAZv5BC+jJoCrB8sz",
-	"p2oAt+xa7gcusqt30Rx5bUM2G6u5NTyo9PFJ/mPLBY5uqbK+W2rusYX2vDnpNYEPHzixmaiQqc+apuuQ",
-	"o1Jcb3hkVvGduxTXqPz2cKXd9gHYm2HzmCzr7Dsnk57Xx2P3yN+Hbtfvece4O3YnfTj0D7z9k94RPh4f",
-	"egd+H/YnPf7IO/GP4WhyiA/GfW/ft1adHzjrPls3raW8/cDZfpj8MrZoPjasQvI3w2cgt/L5ykZ6eVRn",
-	"kutzvWqSbTrzTg4NZKcywUYKGQ93FjIFpBp7fkgiP4TtcOixvYB5exKoHl3btbMsBHmz21OUa4qX7z62",
-	"ZCME4Y17OYC+GaKx2LqUhmmWcuQjLwyk45oklFXCNpd1UelVyVWWLTAe22ayV/ZkF+mn1toXs4a5T3f2",
-	"c6wHW7FNZUPuDaMejr5GFE9kDlY6lAFdM6HXcHWUyUw4GpUzWtXzDxiFcNJBO3RHEL48daMkiAzv6umX",
-	"KFmEMRZfzIVDlKtQajzpzM31YBKt0yhLxsKPS9VEyfg7ioRtVW23vDHAsZnZssLz8Nm0d5OCpyObAQQU",
-	"/WP48RyxOBY52+OYzdA8jUkIjiNexCIYcw+RuoRD0RLCUEV4YvF4xOCRiXUKx6r412Nb/Fteo8wzFPFA",
-	"QujFnUPrG6e6xn9mB9VSg7WsgapuvL17A1Wp2HVUzaI7o6V7uaub0YzDeSefoc8xuadGp9Wzi7Obs+HN",
-	"u7dpo1WVxVNqCbd1n9WsmlSZocv979SPzSu2ad2+x15Dfq7yUtCExHMR7uAEU8W38pJh7xs/wqc9Mwtj",
-	"vaT4Rb+9u8Ao07nehWwmnnVJMmoPtOQWR4Uwkjob9eJE3eKt6Dhf25Q8SwvZseH8v5t00+eqLoJvINS2",
-	"PE/1q5Lt9ci19039tYFPtUTIf5Br1UJmqWfG7I5RAc5KrXbt9tyXlyF/7ubbTYqEGztrb8gPUB76hehv",
-	"A0Uc5jhigZfCYmOS3Uuxfe+b/vNJJlS+7oqtwiPt1oVpWacO2CmiIaYzoGiOV6r9lnxTBPTz4iKn5Nh9",
-	"Kbpp04Z+lINubwPBsUiqzIkVU0k2ugFxunQSPEAHDaMVUqwiS4Thym/ZVXqZsGF+9YYqb8dw/UoAdE/c",
-	"RBOvN+T8b46GZZfdU7uaxkEWMOlsXjZB2J+k4YUjZCBDjcIlayms06/0Wy9riMv6uneNixzV1OC2ULnD",
-	"6XW6MstEt6Zvqpt/dl2lppu/8BPfbd25v66zvMzmayzLwswc1F5iNoOAoKx3hUYsUW+j0vkwFH4B4aai",
-	"scR6VupfLsOiBGgSMsPfITO4lINBtA9HApxBNBUijOiozGNAGUUB/RJRPIGBTJUMKFJCXxfraaUP0vSw",
-	"e9DpSHYfg6oSsy32n/kwX8QMIm8l0hDumgytrkHlNTWamvNT65pO6fVoqaZyNSkmUxypDMWStf1UVbTJ",
-	"yZdcKnZTF9Gb6qJGN1kJtuyDyuJDKZk83RVpdZtwdNYHZZNgdG89UeZa/zdmm1dRbU4S7H2TBe6eap3f",
-	"GUnsYlbKj5syKrUuq5iVtIOYnZXYedZWVK16PmoNVZVeqhWeLy44Z/JyRqkcURSu5Kmj5SymgFRuflZL",
-	"QnDBgKI4glM0uogjGKnkJP56BA9AVLa4KLZhUUjbYSA6e9icGHoadTVq11iefV9i3YZ73Ky4dKqqdI7M",
-	"FYxyq9+vX3KFx0WV/+v2j/rH+4f9o9aamxGlK+CcJYyQKLS0Qh6muh+veUrFzqETcRkiD3s+TgXU5esc",
-	"RrnVG1cA/3J7w+5ur8jd7afk7vYd3P3r9v3k7naI727Pw7vbayp+/KvlUuALaGeGxNpM9yqLA5avJqe7",
-	"PuVeVGiamuv7hV5P5QIJ+bvGtYP1nvIXXLPln9x0jwb9g0G31+kduL8KQZO/6qeu73ctVT+YVZg9baUz",
-	"1umLQq2SlQaJDyTT8nTOGjdHtXndqFpZJ4a0sb9OAL2Eb8romswVG3mDSJUz0Pnka91N3U63d/Cr6tY/",
-	"cDKfUs9wVujzzP4QE3Z+DxZZPcsdpxeYtu30aYFCmdTfWc1DqaRtk2ZTblnr4LkvSsIYjWqlS6JCg7V3",
-	"pL2t7W3gvPn54+X5OxmxsS5Y06HbyxZsdihwDrELJ+B67cPJwbjd9/v77RO8f9LuTVzc97uT/XG365Tb",
-	"FhgMIRVGItMl7T7guF7X3/eO3fa+Cwft/ngf2scTF9r7k0N86B2OD/HRUa7Ef+YeDWJWFVsTvEFUENnz",
-	"/MnX6fSh9zVb3PuYaC33a7bCrz1nPZsS4OFsytq29zYr3S5PsVis3bn6dHFxdvHBqY3ClQJpd2YT3+K6",
-	"Dg08q2nQW70ds/muEwZR8pi1pR2k3XSfmpItvfWyJbv42JRg2UYoVPuam0l6N1TyNCohGcR3FOnG/s9V",
-	"xN/opnyGKq79xLXmTHnfui3R6MO7G2T5eHSK+m5f1vDSFXml046hBSYs1T8xvS/7Ng2D6edJjeT6Y82m",
-	"tDU9zVrTN3pKrR1MK32ehVZ3tdbW20LPwj+fw9K3SL6LEmeql3NuWc5ZmI8uZu/8Ou53v3rt478XfZnZ",
-	"u7VsyO11Dlybfru5tlpokWlhUcbJnopijypfWyDxNHiQlzBgvmArkZjUaTJkbRyKjloTaKEIlkBVzp1B",
-	"LuYRPpu1WVrXVVLAW0sfuT8zBdykzvtSo0+32KOzuwNRKL9/UCaCrDWlUdf3NqPAu0Ixrry9aOoNa5WF",
-	"etLqZjrZs0mrLoTwtlAWoDHyKdcbqA8nlIin5vJmoZr3v42PXpqOK11KSFwkl8GodXjV0n8eSxTbHJGe",
-	"RMUPBpTdxKImUW7mYuny3+JxakjRqzgM44RlT5Wz6xLIxyBK+PSH7tNTmS7Mkt+3zgyHYXu8wbrFWtXS",
-	"h/QGHlktlHTd7y1myKVmqBy3jT36xaaf/55+fblKszZwmlYbryEqi1jZyPNfIreGGX+JyXebYvLNq1F5",
-	"fv8cpallW9zx5osrVI2UwWDlxOM2irywJNqLCnssV3mluHhdS3ELjW8H6VnkcvYVNChFU1jvJDOrLGZp",
-	"8TVljRUEZRbKEjZzVSTrebpmzuiqYgkbBLrKPaZfKey1U26rbbUNGgsynCPMhMKZ/hHntoFDvQwP50Ui",
-	"PS9nxu7OfLdmCHXus++oceJNcYY4Uj6nV8Go1jPt0wz7NnXb5LHvFR04/3YcpOyNrCft0Qvxk2LH6+qj",
-	"y73ZvCMgv5Bbo4G66vqj+qE7B36/23d7eOz1xz18dDg+Oeqe+Cfdrts98g5OehgO3UnX6x35Y9wbT7qT",
-	"nteH8bF3POlPTrA7NtsYpEm29tRw1ePrPBB+bNkb4aDX7x0fu/mE8H0R2ticwxQ7kduMdBMgaLyS8Vsc",
-	"+U2mh6dyLFLdzFQ7eV0/TPSn161HYtm4vr5qQ+4ctVc3d+9iO2w1wbB7knma3FxKRs41by+Rkr0FTtpz",
-	"n6IF9u5LKRu5zO1i0obuVF+duL1ha36LC+N5+dPdl8ufzrfIr8qdbjIvuojRz8FaXYoE/kD0tXrGVFUJ",
-	"KCDx6+XFrztXLuVM2LZQFC+R4uxNHPfPnCfJOJamShZrviUu6/EJ6yqh8OMX+RZ7NCv9W6U95xrBN5+/",
-	"bpb4NszfclHrXr5udbdcoNitqkHs1pUZdisrCbulYsHdp5bTK0/c32nibuXE+6WJ95+2cfLljsxWthCR",
-	"eClrvnKTu3gPX59JIyXiuM6qTMbxquTMM3BUJgBJ5JyJdv6/16Gl6vi/i3YrP101XkTiGq/QcgZsBrIC",
-	"3oLEokKcrBxAq2pGzIGRwKN1m/2oXllLfuJC/SLEQYGhrb31r2ZoyqhTe0qvNsAj4/g25zh2SUQ7VUgq",
-	"IVLZk6pSU7+0ftE4t6pY2K3syJACTuvN3X63V2GpF5PMttCkK3t7WY7VfNcoxT1eocBvVJleWCeqF0FW",
-	"aO59C+q99LbtN3/SlTcvvjk3kpaus84ZV0DjhHhGs1gxRK6Wfm4I0VfC+IkPooYdfr4eDM7im8FAGfB5",
-	"tr9Rp5oKpST2EuFYkffylpiiRcKac/BaUWCnilsZHVkuggaNltKqtpIq8aypW05/ehRbFzS0VAtozuhR",
-	"935igogsUro9BnIeJAqX1ioaV4D9IJJO139PXQPSPgJGFXp1S0RfBTxFB+6+btRZWb6Kpo34qqChWvW9",
-	"RC1weVfAMTOBnWKfP1HMvFSU+dg9Fq9mKe5pWfXuSa/jdnqdrsvf6vK3lrSmsLNO9bYO0O/vOy1n/k8m",
-	"assZD46P983mgGY6u2oK6HS9nr8P/ara0Zlnze10tym1oA6kgufrzh8N8Xh9FqZPrlKLYxtpbqa29odV",
-	"QnuOSrjphRdbnkiuxdWOt4RUtHijROrcHaHNNc51WmZ6hvk7N51XqBmn4ZelXXlmbT2NmEa7rzU5V9Wi",
-	"fr2nUX9b52xck0SjRvhMAsZkc6emalelpjfOoNitAFGOfI0Ia1UFYnnhSvjPZ/hBtCiX1+ADUr6XKbrt",
-	"BOxUd5UR3c11Rofq1VJVb7ha4X+l0kTpLkT6Ag5Dkf9vYYV5jKsSp2sMmM2QpcmseTupYZs2VaCp7QJy",
-	"5u1ZmfzJvJlFD+c/vyBJ9v8IkjTjoJefbqpBWlWcZjmLQ1XxcgxePFdlJUV3HnVqp6oSBEMh4AegSJRB",
-	"pmgaR9BB7zAJAyBZqTLK8KqDLhRBBjS9GG0rHaEuJ/0XO5Wr1IxIaXy8QhhFsLR4K9dxy82q+93kb2Q3",
-	"V9xPiM30dGV5P30ZvvOcsnw1l8RtXWnvXjJgcJvvcnz7Td0K3fRSXjPaVpSEoTF+t0G9SqOFUKuSOZDA",
-	"U5qVWdE/RdeXviWSL2z4shKhlqbywfV1srW+3N/ri9jYuE778pBslZtD6smjZD4GIpr8jaTMH6G/iI55",
-	"IxWuHP01H+avqHNvtqav8svlSjR02yd3t2775O6b2zp++pec/F9qUnttBoEQaX/Uao4qX2me7aiptzbS",
-	"fExn4xgTX/eHHTiyY+E2Lv+sZ6zN+hJLa47SxXDFaywMHndpPyZb1DbpNV0P1i2uQqgOuq/RfGztulsS",
-	"xwpdw7btd2PsyJLQzR/KvmAiIveyXcFUz0xZciegqkmhtQ+YxDmroWm1AlOs+kNMQAnF5SwWJYREV0tZ",
-	"51D3uBRJGGwGUT4LY5PeYCZ+WDitbjTdWCeRvIs5ayl8e8c1JOk+lGtM7A3xhO9VlBiTu/xm12HAF/pI",
-	"oQtwp1yciFpElnHlI6vWL27bSZ+D5MiiIn/HrM1ArKPdZB+Oiay0V3nHyBjOzEAtD/q50LvYyH4TnuDy",
-	"F1eiXCrNF6JRHQpSfxofI7elVN2tWIKGUgTgq8LcWQ9VsaVBRay2ZbZEbpWyIzumJmyEUSzwlc10dfPp",
-	"4eVZsbGuLilgtgjsFLveVVSdVdEN1dsh+0i5np/unv5/AAAA//8=",
+	"3L37cttG9iD8Kv3hm6rM5EdSIEXdqNqqZWwn1kRWNJIc10TWmk3gkEQEApzupijao619mn2wfZKtvgEN",
+	"oAGCFKRMNv9EJoC+nD73c/qcb44XzxdxBBGjzuCbs8AEz4EBEf96o59d4DnwH+ARzxchOAP+WUf9q3NJ",
+	"gFKn5QSRM3AWmM2clhOJL+T/Wg6Bfy0DAr4zYGQJLYd6M5hjPuIcP55DNGUzZ9DtHbeceRAl/245bL3g",
+	"o1BGgmjqPD21nDcxAb0aH6hHggULYj7xzQwQmwXRFPFJUTxBbAbIiwl0nJax8gVfbds9erUFLyNWXO11",
+	"8DVZ4wJPoYW6iMWo23Jd9xRhFGIyBYKi5XwMBAUUMXwPEcJUvpLZUu9AbeVfSyDrdC+emDq3+GC+nDuD",
+	"Xrd/1D/eP+wfiR3IH9P1BxGDKRCn5Ty2p3Gb/9qm98GiHYv147C9iPk7xBlMcEiBb/RtwHc9XvIXiviC",
+	"V7QzJQDRlGBKOxdLL4QlPQ8Y7HgOC8wYEP7h/7jF7a/D9m9u++RLp333rdvq9o6f/uLYTuPMh/kiZhB5",
+	"659hXTyWIaLgxZGP+MRAGVoFbCYOiXKkuoc1whFdAaHpE4bpvT7KSUAoQzjyEWWYMIqiWOBkFgWD+SIm",
+	"rN1ze4dtd7/t9jQMZoB9AXYFBWO5bb7eMgD8f+3/Wb7vbQ7xGuY4YoH3KxAqIGKeYbfjdlz7cT2o92tS",
+	"zmF/M+FccwDaSf08oExQOUV4woBwuqcojgSl2ygBHr1wSYMHSAfdlaa3giaf7QbT+5ItrGaYIS/O7YPj",
+	"U72N8KHP/FfcCkflkr1wRrvbcYhRX+1MFMwyiP3buN/94rWP/2FHbqbB3JxUuIH5IsQMioxSiqcwiOBV",
+	"BNSTHAoo+yH2AxBi/4c1A/pD7Av+6MURAynB8GIRBh7moN2LPQasTRkBPOfP0vknMZlj5gyccRBhceol",
+	"c6bLNwCyYdqHyO/gFW17/qT90O24//U7zXGprEZzK0aaBNMlEQN8XPiYibfmQKZ8Vd8+84XF90AvgXwI",
+	"oiWDz86g7z4JIFNgzuDW2WMEe+DcPbWcey42rOoPWUafAg7mb84ipsHjR8oRz5lOvS9LCmTA/5iSeLlw",
+	"nloJw9Rc9emu5fiwCOP1HCJ2GYeBp05jgoNwSeA9jvwwiKbiEV/C1S/n5z8M3/zMR1O4YeDOk4kSfyEw",
+	"cQbO/7+XgmZPPqV7F7DSsLcejfiFLuKIQlYnpD/Gy8hv9qywkGeYRAO8ooNUXxgsaRswZe2ueJB+Ncjp",
+	"FW/CYKBASwe9zoGQVx4BzMAfcqRMZe6Nezxw3YHrdlzX/c3hhEJpEE2HhAUT7IkV3SWgLc7DuRUTyOS8",
+	"fXd5/ss/hz+cvxM/LseaKtNTlmt5uqt9LgmcOXeVJ5PluskLSG+44ygFmfO4Jk5njJk3A8pnCoHvtNvS",
+	"v93EDIfiB874fzX22e1JoHN5IAmwHvgzOCzUc853rxlmS8oV5qXnSTpbChouG6/bOeDjcXqqOXHgOwPn",
+	"fv/v7ccvJy4un1exsTdi1NrrqH/e8txsR32jtExxwG8TLsFffyPB/EwiTI4qsa7Mc7DC8eSmezToHxhw",
+	"TNmXDXhbnGUydC89ywWeBhGW8Pj2VBuqRWCVkxPXX5QaL1T6IFKWJPGBCNC/Bxyy2XPlE9VgiO/ro4ec",
+	"2rbwM4b8GCTxX8FkSeG5ZA+ExFxynUUPOAwSW8hpOZMAQl+IPwL0dv+uo7SROVCKp5B/MkCfEzz67HAr",
+	"FocEsL8WgPXReC3Vxlv3rj4k3onVWQDxiWvTK84QVySOpgM0EhsZiXnRJHgEH9FZTBhi8MhaaKRWPUIU",
+	"rykKGD9xHxgOwhYaia2OlJXBcWIO3BQXYOa4NPQ8WDAJazu18nkpiwn4wiBcBWGIxoA8TEgAPoqXjOvH",
+	"0uQTJHweexrDc0NeYjYzcbNTqQEW1c3HNv8qsCz2zN99XFORfQFloFzTsilPu0gZpWUbTChahqExfrc2",
+	"VmZ1KAtCqOcSf9Q/PpGAMbCc97VAm93QI5loWxSJrLb2heFM233sh9SfkBteOrjUBOo1xAQpY4pWEkLb",
+	"4mVybAJwQyFtlL9nQeIFEKaUa6wfSZMwN1IGqwzLhqNLmwWC9ZVaovzggzlQhudC48/s2waldIO3mXWZ",
+	"q7hLJozHv4PH+MDJ9oRoK9+i+FfAYE43IXMKsKdkPkwIXpevk5YsjQUPCdLm16WfvQbsHwIPSuaBx0VA",
+	"gDYxD4FpQJk0Nc+DecCMCbVPNfcaLdLE+3iF4gmDiMskTgVcpneclmUkg3WVrJ1zNDzmDFaSTc29FM7Z",
+	"OCwDnuYpmasxoWoDSx4GVuRRhlgRdcZL7x7YSyPNvWQY1YSqliLf3kSpb4bFvXj4rESHCHy0jHwgaDUL",
+	"POlqfjPkSoUEHZAMUqQgCChdAvkxiKZAFiSwRh/eD9u9g8MkSMKXM+GiGiTrpcGUm5OWwUkcs22G5u9n",
+	"xg8iFMYrIG0PU0AzeOxYHfUmjAWIilPbdmqFesaSLh5AJgBWiz8mI2q7t8AmcwZL5WiX6ZuFnadrq9yZ",
+	"4a7PMVkS/bFyzeZWKQRd9COJfAJtwAsWoH38kS9DMFwrQiH27gVuJkdVmDJ/FlqzKby4WI7DgM6AWJ8q",
+	"905+uaPU3TNCceQBggcga4TVNkS0bgYy7mgZdDm20DtZwgDFUbhGWFqdfNM4UYgo4//mg54iGT1SYMKh",
+	"htUYJhw863iJpCWOAmasYBzHIeAo43vcqIWQSKvMLSPEI+GitmI54I1s0O6Rxb4fSLf9pYHDwnHfyqG1",
+	"ct4Wo3d/v/7lAsmZEKbC0LOzMenZzQ8gPlcxg61w7Mm6TQI2ijTowL7lDcqZFou2OQ1OewmRbw3XcNki",
+	"BTiaYYrWwBCLEYXIRwGjGWatLH87GknH+o9BCD9BBASz2E5GGQfhS/Mi091TJlhDTBlKX5XGumA90i0h",
+	"wlc6caCwXAm6Ou68t/LNSgZE4oeAQyaIpokJaUU34+FGN6J6l76mhqi4BDa4gIKUsfgydfGuhHzeJrC2",
+	"uHoCiu6jeBUlqsYy4mBUuN1BI+loE/4fjtji2Alw5nmKRl4cReAx8EeC1Y7402uASHiD0CxeoQkBOpN4",
+	"EQhmkCdkbxYw8NiSQAneqxmMpxnyqSYLmEyAa92Q+jDrayjvih/bBGMQUYbDEPw32ytBZ4VvbTNosD6f",
+	"tsVI4kSlyEgfPntojpx8BOs5kGUkxivTEJYCUhAt55wM3r8bnt+8/6fTcj5emH//fPHLpwsDzw3KxtNK",
+	"WVAmeTSl5OjQdqQlyJSs38TVMlIsU55V+KGm3izHOWMwf0GdmS+pahti+uJWmhNDpez+z8LFd2bYOtkl",
+	"Z6/n44jf0qQzd/eks3wwsqlRNyosWyG90ERKEL5BnAvszi25S5ORqAPLDnWFV1z3TXnaBx3RsWGxEcvb",
+	"vHf1ZrL7emHQG/7uKyJ+4Gtg6/PN7HMXOrBzzN14nFzMdpxWRpM3OHDlsFXbuFGnpiVcEv9+C4KYbTIt",
+	"y78KMPCByvnrxVSuYCJtNq66bf7sSr1nhGSye9bTG0PaAGCoTla5d1HG5V/EoKlHcG/z79cm6BLn+K60",
+	"/lp0mxzEzuSagsxOsP4O6ne11t2ImuNnFDljyOo9Xhc01otYBEHPoksST1WANU3Q+FFmn1mpPJtc8ecX",
+	"+y9Btk3hTIl4D2L293gsHWoNy3gyBbaN3rCzVlBTJ85Jg9dVDFJ9WAOmlaPAZ3OfTILSMw2tV+A/Wkmq",
+	"zXnKVaKs126XXdpVncY5rVzeNns2cHsL97a2H7dK5c749bPuMoxWszgEfZsonqAuigmaxwRa/I/kfoty",
+	"mZ8iPKYQsYF4IpQ4hkRkJqBoHgu8ajlxBL9MRKZOcq3oRP9XeavoqZW9vdJtn9zduu2Tu29uy3px5y5H",
+	"rAqqSfTNZsRaD8a4omQhsSUhYAtp/jKZAAEfsRjhKccauz/cD6ZAN0dEhd/woV4gtJVwtlReM0w6069O",
+	"y/kaLKxiudT7QIOvFl+qyPbncydMNIjYYd+ablA7clSIGSngqEUkk7USqG86rxLWYbyxBeMw8WCThZSd",
+	"wrZMm7PVysClO/vdI3hitFRa7mBC7CjdTLFVovKnL5RaOJtivlItGZKqpyWzE8C0ZFQpestGfS2FIAM/",
+	"c1GtijPeRiWQCa4FBAL9c5Z8f8zltaKJZuhiZjtTkWm8VWmEMttVRz9kRm0L0aU340JilEnzHVknmafa",
+	"pT14I8YUwZdZvOLMdRqjONqcDiIBkU5gg+GPIQC7Xs7nmFiy/pjpmtglBqslkJ5ho1c+ndG2WpXcXVhn",
+	"MbwQ31tYfm4u9ZVtIkvMpjBpQK/imNljVmEwAW/thXDNygKV2Veuyqm5VEztKmSsG6Z0Cf4zEkAh8oWh",
+	"+JGE9mDy8NM10i+l+Sv3sOYoPolJSfrBtIx1UvAIsMyKt0kVzX+ezJXdShWs6qRsvol9++FtzOpMX7gq",
+	"BwJEJA7DuVUbe/cAZC0v+ifgFmoZigB8yhmJ+PwUYSShsZml5NIbc/u0LDqzxHJg3sT3YIFjKeqTONxo",
+	"B1/xdzjD0WPntM2ZCIlH4RqV5CDZqUhMrUe17egcU/buAYdLbL318InPJg4j4lJogaeAxjANIqqtCSQS",
+	"u1X6BX9ejKl7loS2+oyjyo2Z3DGux3ESndeWZHMBqwx9bmHZ5RQnw8DrHRzaTso+uUmiW82epkHnrnAD",
+	"N8doC1FYYJHKI9Pu/GAaMHEtCkdrJL8QD76gDhqgPfTf0H+hNvrv/Cjzm9lgraoE4bPoWlRcUAuc4GXI",
+	"nMHxYd91W5a86JDrDAFDHo7QGJLM6LSwxcFJz+WfJvbnodvakIKdZGon03dbVSnZZXN3sxNbDN+CKqnO",
+	"485+0DqDbIsj9vzJpZFTdJmp55LLY/Twmc5+8YCws2gSj8RRFxOChUIJ5AEImuN7MNXKTX7BkjSx7FqS",
+	"R1r/1GkMBGXubxsq6Ifhxcfh+Zezi+ub4fn5KPVZRHEEXPjOsQ85vKzjRYl2qC5jLUYy+FJVjCSb+5U9",
+	"p9qpINk1/orDJdDEANA653cUpWV9igdXkYWWu6oD4EsviLRltoZtXTeNwnwdVNgG+7OR+/xVI1FzJsmp",
+	"1XAqQbVToU9UbHhjEZNtMwU0xYuk6ehMftItejWNmH52hz+D4s6UKwGnaA44oojGc5CoK7QCFiOMZOx2",
+	"CyrePnaft4DM2HrJqRcDSlucfT4UkvPhPQAhga/uchqk8bv+pqVt3vE6uetZHzxpuCSvFsVzDnKVks3i",
+	"DvogBlfJ7pgAimKGwoAykBne4rd7WLCWPEeEpziIxLnGbAZkFVBAwTTSVwTnQWQCp5sHjDj7n0i8XHAF",
+	"KIuOOzGuPD6mE2h3PgFPaonS0ZI7itAHgugCwlAg5QTlVphJvG5uhS+y+6f6KFIzzmWJHpR5E4xwVAlF",
+	"7RiA2OFOjJ4pkw06x4+ajWndqJytZXyeOekri59Fvon3WXdexnH5/BHMCixFVVAqbhThxSJco4CdogWm",
+	"VKSOk3g5nW3BOSDiK/B3XfHv5SyPL5SJXH+9KcnuxBWyOAzlHfRnLL3kwnBOap5yuw9HSDo9uf48X1KG",
+	"4F9LHKryd2yGYsJV6hAmTF+Mtxd4E7R5fGgnzYwLeBdolkbQCp+3EI0VB0+kSXptmQD2tZkgTN8x9u4t",
+	"M2533YvTszb6d4gm2gQTN8fjKaIzHIZCsz0V0iiIuHWD1tJ3sqUCXd+JUeGJsO3/MhPNzXMsa5nFG1Ve",
+	"EdHgq3E+3HRL3BKrGUTSaOCPML0HP+e4M+zGMO8Fqdpl1mViNecvLao3N8Qsfln/hYJ6r5pJocJ/1REQ",
+	"G1BKsiktb9aXWaXA3xQTtE9r20ohGbEi+2H3FL/8GFWZPXX87hUJVZsjvfn1WcGieISOazwEsBLZWhwy",
+	"wkXQcrA/DyJrhPsqrbS2BR80irIVXCFLCmTEhdBIlmrjuujI7jst7OV6Ta0XCrCXMKWiF9z3CVAKzzH3",
+	"pccVsDeT1kMkC8US/kvmani61KqL8/E8W6+gVrSidqzGLBCqPOgaPq30En0KFhvSJJn0f8jdjZfLi3/t",
+	"yx27ZardZHanCfcTDphcww4JpOVMsSkD5AUvXGStjTory2bl2W2Nmqr37zskfZZi9ovhn12mdLeXKVtg",
+	"aQELtrV8rXfTq91exU/S8iFlRRv5HsvNnE61D8IoNVqpZavXcgexXR1m82BkkZOqgLsF1+tqsr+X5gRl",
+	"/UObhY3M2c1+pMevWnTDN3a21kdTh8+mWzuVOqeZKV0/9tyI+le1nNJ0HJlg+mu9+ZO5dk7eURPVzt3J",
+	"Ls+Y37pZe8T/NRSURuzuTbU7xP7sdCJSB7ZAdgGpjZguB7UtJXeOZbfMzqKPFDZjFTfsU6bFtRZp32/z",
+	"laECbfml1pc2fqZvrNXalf3em/w0P1TZikogU7H1OxtBUfCWJGDra3766noQYGIzxoZIHLoKDFAVd+7o",
+	"6vAiJU1+mkw0Y2whKy8GyneSy2zU9jpFPyVFnNGvPRHA1d7clvKUJhFC8BPXnkiBSJEYsRixGcxbSbSN",
+	"ymL+ZBnxv4BA53P0Ofr+ey7wMQvGQRiwdef771HiLmjJycUFTPl3soKkKgltya4SIQBDVCK6rAyUpIBQ",
+	"dA+wSByptPU5ktEr2kKqeKTuR8GWNC1x+0bf+EcyYxX9SPAcVjG5/y4PJNPbIU5DlNdI87A+RxBSEXKf",
+	"TsVSv6MoXkUKAh/ADzDiB8W3L6vMixAX10s76BoiH402lgqVxrn5mvj1FGF6LyK5ELAZkBb/+3M0+n7v",
+	"+5G42sAf6R4c6GYGqn3Hd1SsSJVqQg8Q+TGRPy2jECgVdZSwqPFqmVZEUtX+Ps1iNMfibOVehks2i0nw",
+	"Vbw/QD8IXEWfl6677wnMFn/CqIOGaCQdHyPhMaYcndBIu0BGCIc0Rt4MR1NQz4RPRD74HM1xhKdAJblQ",
+	"hRecaNE9rKncrmxIIgkqoCiI0Ojt2dWeGKcjfh5pjJB09h1FPmYY+QEBj8VEb5PzfMo3ORJW+4gDXuYa",
+	"YOlhFbdKdAsb9Nc5R+5C35q/ddCnGUSyPpZI0hB3UJhxMJ+jUapxdTL+1hGaxaGvjgyHS0hi+KNsS4n/",
+	"87/+9yhNetAbFIlpuqSR3NXHSJaQUSTz/fcy/0V3fxnH/lrgKpGFlWXTF0lKqO+6SWky+b3ItGCzFhqD",
+	"h5dUpMPJ7+cxZZ8jmUEkiIGTkkhk7iCVtpGEg7PxGPTXkYrxjVpolNh9/B9FC5L/asbBR63P0UilC/Bn",
+	"pdlBo7+JqeER5gsOG87fAw8iKWNU0dzhAnszaMv67ksSKsZLB3t7q9Wqg8XjTkyme+pbund+9ubdxfU7",
+	"8Q0X9QETTS4Un1CMbXh5li/qK9McIMKLwBk4+x23sy9tpZkQHXvZoqZT6dOShKNST0VXkmH6Wq6NQc91",
+	"n1mt2FzCbS6R2Bn+fDb8x8Gn/XdHV92bk3+6H3tn/fqdCLLCa7wMQl9R5zYdBLJ1YS11iYcGs5AeCZX+",
+	"Zh83gd+eLjMuBLtWv2QbGIMBtQS1xEum0nDlLckpTZOWRUONRUwtpyerDGTzmHWbkucWYK8C7xZtM4wq",
+	"udaWJjl86zaFb1UIlklXF9Q52Nvr9o46bsftdAf9g8PD1AU7cJK2GpbM8YGevM2FXTuKWRu35Uttt9vb",
+	"7x8cHh2f4LHn14daPh2/pFj2PaxPRckuOZ0opJ5Pa34+vkoU42I1RdpEoJhp/Ta8fWqZTGjvm3E6TxLH",
+	"9JX3LF7LxKssXmfQpF/EUPmN38Se5VDZPZeQpZGReGs2KCrBPEurouzNhKY6Ft1J0Cf6rwrtWIK/V7AI",
+	"sUjTiAyFOU1oVUUQdU+CGVY6kxf7YOKcB0qDFrX8ZZFOijD/YNb5HI3SqwCy10AYyjlGSsy15fUE+dpI",
+	"XlNocVUsjgDJfUmRa2eBSbJ3szxQp4KbnT6KOdn7h667HVNMlluLKz5fCmevpDg//+voU9T77fHgih3/",
+	"c7z/YXL4PnulQ+x5f9zrd7tutw298bjd7x0ctI89PGn3u/uH3sHhIT457NnufWRZpnlNhes03Q6s/949",
+	"+z0O8Psr13v/4fB8fRLCTz8y76fH8Cxyt+eUWWgWWaWB10I3FRU8Y78RBnkODGFNJWKvBqswjcKEHyZE",
+	"yRliCvAcR7SWuhZJQWNA2LwV/fHj2dsOGkZoqfR0ldodxVp5Hur1CYqTBwLC2l3T5J+dAm1pNpyhrU18",
+	"+FPAZj7Bq6gJ4OrBssypHMAtu5b7ExfZ5btojry2IZvaam4FDyp8fJL92HKBo1uorO8WmntsoT3XJ70m",
+	"8OEnTmwmKqTqs6bpKuQoFdc1j8wqvjOX4hqV3x4utdt+AvZm2Dwmyzr7zsmk5/Xx2D3y96Hb9XveMe6O",
+	"3UkfDv0Db/+kd4SPx4fegd+H/UmPP/JO/GM4mhzig3Hf2/etVecHzqbPNk1rKW8/cLYfJruMLZqPDcuQ",
+	"/M3wGcitfL6ykV4W1Znk+lyvmqSbTr2TQwPZqUywkULGw52FTAEpx54flpEfwnY49NhewLw9CVSPru3a",
+	"WeaCvOntKco1xct3H1qyEYLwxr0cQN8M0VhsXUrDJEs58pEXBtJxTZaUlcI2k3VR6lXJVJbNMR7bZtJX",
+	"9mQ37KfWxhfTRr1Pd/ZzrAZbvk1lQ+4Nox6OvkYUT2QOVjKUAV0zoddwdRTJTDgalTNa1fMPGIVw0kE7",
+	"dEcQvjx1oySIDO/q6edouQhjLL6YC4coV6HUeNKZm+nBJFqnUbYcCz8uVRMtx99RJGyrcrvljQGOembL",
+	"Gs/DZ9PeTQKejmwGEFD0z+GHc8TiWORsj2M2Q/MkJiE4jngRi2DMPUTqEg5FKwhDFeGJxeMRg0cm1ikc",
+	"q+Jfj23xb3mNMstQxAMJoRd3Dm1unOoa/5kdVAsN1tIGqrrh9+4NVKVi11E1i+6M1vTFrm5GMw7nnXyG",
+	"PsXknhqdVs8uzm7Ohjfv3iaNVlUWT6El3NZ9VtNqUkWGLve/Uz82L9+mdfseew35uYpLQRMSz0W4gxNM",
+	"Gd/KSoa9b/wIn/bMLIzNkuJX/fbuAqNI53oXsul42iXJqD3Qklsc5cJI6mzUixN1i7ek031l8/I0LWSn",
+	"Rvf1O5f/p0lBff7qwngN4bfluatflQ5QjYR739RfNXyvBYL/g1ywFnJMPDhmF40ScJZqvxu35768rPlz",
+	"N+luUnTc2EVAQ/6C4tAvRH81FHaY44gFXgKL2iS7l2D73jf955NMvHzdFVuFTNLVC9Oi7h2wU0RDTGdA",
+	"0RyvVZsu+aYI/GfFSkYZsvtcdHOnmv6Wg25vo7+Fa1ZlZseaqWQc3ag4WToJHqCDhtEaKVaRJsxwJbno",
+	"Ur1csmF29YbKb8dw/UoAdE/cWBOvNxQkaI6GZTfeU7s6x0EWMOmUXjVB2B+lgYYjZCBDhWImay5s0sP0",
+	"Wy9rsMs6vHeNixzV/OA2V+HD6XW6MhtFt7Bvqut/eq2louu/8Cffbd3hv6oDvcz6aywbw8ww1N5kNoOA",
+	"oLTHhUYsUZej1EkxFP4D4c6iscR6VuhzLsOnBOgyZIZfRGZ6KUeEaDOOBDiDaCpEGNHRm8eAMooC+jmi",
+	"eAIDmVIZUKSEvi7q00oeJGlk96DTluy+CFVNZlvsP/NhvogZRN5apCvcNRmC3YDKG2o5NefP1rWfkmvU",
+	"Uk3lalJMpjhSmYwFq/yprLiTky3NlO+6LqI85cWPbtJSbekHpUWKEjJ5usvT6jZh67RfSp2gdW8zUfLB",
+	"hiJ9FPzmclXKqDYjCfa+yUJ4T5VO8pQkdjEr5cdNGZVal1XMStpBzM5K7DxrK6pWvSG1hqpKNFUKzxcX",
+	"nDN5iaNQtigK1/LU0WoWU0Aqhz+tOSG4YEBRHMEpGl3EEYxUEhN/PYIHICqrXBTlsCik7TAQHUBszg49",
+	"jbpCtVvMr76Tw75/sT/D3W5WcDpVVT9H5kpHmV3uV2+txIOjygl2+0f94/3D/lGrkS4jxR2OOIsZIVHg",
+	"aY08THUfYPPU8x1LJ+ISRvYs+Tglpyhf57DM7NK4evjX2xt2d3tF7m4/Lu9u38Hdv29/nNzdDvHd7Xl4",
+	"d3tNxY9/+4vTuAPrmQJUScp6Ol9RDLFstTvdlSrzoiKPxE2wn+tFVSzgkL0LXTlY7yl7ATdd/slN92jQ",
+	"Pxh0e53egfubEHDZq4iqvEDXUpWEWYXo01a6apWeKtQ5WQmR+EBS7VLn1HEzWJv1jaqzVeJPOxk2Cb6X",
+	"8IkZXZ25QiVvOKlyCzrffaObq9vp9g44porLw07qy+oZThJ9nukfYsLO12CR1tvccXqBadtOnxRQlJcO",
+	"Out5KJXDbdKAii11HTz3Rckao5GudIWUaM72jrm3lb0XnDe/fLg8fycjStYFazp0e+mCzQ4KziF24QRc",
+	"r304ORi3+35/v32C90/avYmL+353sj/udp1iWwWDISTCTWTiJN0RHNfr+vvesdved+Gg3R/vQ/t44kJ7",
+	"f3KID73D8SE+Osq0IEjdskHMymJ/gjeICid7nj/5Mp0+9L6ki/sxJlq7/pKu8EvP2cymBHg4m7K2Fb5N",
+	"S8vLU8wXk3euPl5cnF385FRGCQuBvjuzyXB+XYcGnlU0EC7fjtkc2AmDaPmYts0dJN1+n5qSLb3NsiW9",
+	"mNmUYNlGKJT7uJtJyjdMgSQaIhnEdxRJV/7zDYA3ummgYQJo/3SlGVXct26bNPrp3Q2yfDw6RX23L2uM",
+	"6YrB0lnI0AITluizmN4XfaqGofbLpEJy/bHmWtI6n6at8xs9pdYOJp0+z1wrvkor722up+Kfz1HqWyTf",
+	"RYEzVcs5tyjnLMxHF9t3fhv3u1+89vE/8j7U9N1KNuT2OgeuTb+tr63mWnhaWJRxsqeiGKXKJxdIPA0e",
+	"5CURmC/YWiROdZoMlRuHoqPlBFooghVQlRNokIt5hM9mbZbWeqUU8NbS5+7PTAE3SdCg0IjUzfcQ7e5A",
+	"FCreEBSJIG2dadQdvk0p8C5XLCxrL5p6w0ZloZq0uqlO9mzSqgpdvM2VLWiMfIr1EKrDGAXiqbhcmqs2",
+	"/h8TG5Cm41qXOhIX3WUQbBNetfSfxxLF6iPSk6hIwoCym1jUTMrMnC+t/ns8TgwpehWHYbxk6VPlPLsE",
+	"8iGIlnz6Q/fpqUgXZknyW2eGw7A9rrFusVa19CG9gUdWCSVdl3yLGTIpISoHr3YkId+U9D8zniBXadYu",
+	"TtJ+4w1EZRErtSIOBXJrmPEXmHy3KSbfvBqV5ffPUZpatsUd119crqqlDEIrJx63UeSFKtH+VNhjmcow",
+	"+cXrWo9baHw7SM88l7OvoEEpmsB6J5lZZjFLi68paywnKNMQmrCZyyJoz9M1M0ZXGUuoEWAr9sB+pXDb",
+	"Tjm1ttU2aCzIsI8wE3Jn+kecWw2HehEezotEel7OjN2d+W7NEKrcZ99R48Sb4gxxpHxOr4JRrWfapyn2",
+	"1XXbZLHvFR04/3EcpOiNrCbt0Qvxk3xH7vKjy7zZvCMgu5Bbo8G76kqk+rU7B36/23d7eOz1xz18dDg+",
+	"Oeqe+Cfdrts98g5OehgO3UnX6x35Y9wbT7qTnteH8bF3POlPTrA7NtssJMm99pR01YPsPBB+bNm74aDX",
+	"7x0fu9lE9H0R2qjPYfKd0m1GugkQNF7L+C2O/CbT0hM5Fqlua6rdva5vJvrn69YosWysX11VInOO2qub",
+	"ue+xHbaaYNg9uT1Jqi4kQWeayxdIyd6iRwEJBRQtsHdfSO3IZIznkzt0J/3yhHFdrD0Z52uwsPWRvms4",
+	"b7v7cnnb2Rb+ZTnbTeZj5zH6OVirS6XAH4i+Vs+YqnoBOSR+vXz8TefKpZwJ2xaK4hVSnL2J4/6F8yQZ",
+	"x9JUyWLNt8RlQj5hVaUWfvwi32KPpqWJy7TnTKP65vPmzRLkhvlbLLrdy9bV7hYLKLtlNZLdqjLIbmml",
+	"Y7dQzLj71HJ6xYn7O03cLZ14vzDx/tM2Tr7MkdnKKiISr2RNWm5y5+sE6DNppIQd11mVyTheF5x5Bo7K",
+	"BCCJnDPAIZt9rULL9+KVnaLN8tN140UurvEarWbAZiAr9C1ILCrYycoGtKymxRwYCTxatdkP6pWN5Ccu",
+	"/C9CHOQY2saqBGqGpow6tafkSgU8Mo5vc45jl0S0e4VlKURKe2aVauqX1i8a51YlC7uVHSMSwGm9udvv",
+	"9kos9XyS2RaadGnvMcuxmu8apcLHaxT4jSrTC+tE1SLICs29b0G1l962/eZPuvTGxzfnRtLSddrZ4wpo",
+	"vCSe0cxWDJGp9Z8ZQvS9MH7ig6hhh5+uB4Oz+GYwUAZ8lu3X6qRTopTE3lI4VuR9wBWmaLFkzTl4rSiw",
+	"U0WwlI4sF1CDRkt9lVtJpXjW1O2qPz2KbQoaWqoUNGf0qPtGMUFEFlHdHgM5DxKFVSsVjSvAfhBJp+t/",
+	"pq4BSZ8Do0q+unWiryCeogN3XzcSLS2vRZNGgWXQUK0EX6JWubwr4JiZwE6+D6Eotl4oGn3sHotX0xT3",
+	"pOx796TXcTu9Ttflb3X5WytaUXhap3pbB+j3952WM/8XE7XvjAfHx/tm80IznV01LXS6Xs/fh35ZbevU",
+	"s+Z2utuUeFAHUsLzdWeShni8PgvTJ1eqxbFampuprf1hldqeoxLWvfBiyxPJtODa8ZaQihbXSqTO3BGq",
+	"r3Fu0jKTM8zeuem8Qk07Db807coza/9pxDTakW3IuSoX9Zs9jfrbKmfjhiQaNcInEjAmm081VVsrMb1x",
+	"CsVuCYgy5GtEWMsqJMsLV8J/PsMPooW6vH4fkOJ9UNENKGCnuuuN6L6uMzpUL5myesjlCv8rlURKdiHS",
+	"F3AYivx/CyvMYlyZON1gwNRDliaz5u2khm3aVI6mtgvImbd2ZfIn82YWPZz//IIk2f8jSNKMg15+vCkH",
+	"aVlRnNUsDlVFzjF48VyVvRTdg9SpnaoKFAyFgB+AIlGmmaJpHEEHvcMkDICkJdIow+sOulAEGdDkQrat",
+	"ZIW6nPT/2KlcJWZEQuPjNcIogpXFW7mJW9arPniTveHdXPFBITaT05XlB/Ul/M5zygZWXDrvPuPS+d1L",
+	"BhZus92ab7+p26N1L+81o5VFyzA0xu82qH9p9BHq13IOJPCUBmZ2JkjQ+qVvk2QLL76s5KikvWwQfpMM",
+	"ri5H+PqiODau3b48JFvFJpd68mg5HwMRzQpHUjcYob+Kzn8jFdYc/S2bDlBSr99ssV/mv8uUfOi2T+5u",
+	"3fbJ3Te3dfz0bzn5v9WklloPqnZ/2ue1nPPKV5pnO2rqrY05H9PZOMbE131uB47svLhNaCDtfWuz0sTS",
+	"mqN0MVz+uguDx13aqMlWu016VzeDdYsrE6oT8Gs0Udu47pbEsVz3s2379hg7siR+84eyv5mI3L1sdzPV",
+	"+1OWBAqoarZo7Wcmcc5qkFqtxQSr/hBTUUJxNYtFiSPRnVPWYdS9OkWyBptBlM3WqNPjzMQPC6fVDbMb",
+	"64iSdUWnrZFv77iGJN2Mco1Le2M/4aMVJdDkLr/ZdRjwhT6S62bcKRZFohaRZVwNSbsOiFt50jchObLo",
+	"LNAxazgQ62g36YdjIisBlt5FMoYzM1WLg37K9WA2suSEx7j4xZUo50qzBWtUp4XE78bHyGwpUXdLlqCh",
+	"FAH4qsB42gtWbGlQEtNtma2dW4Usyo6pCRvhFgt8ZVNg3UR7eHmWbxCsSw+YrQ47+e59JVVxVRRE9ahI",
+	"P1Iu6qe7p/8bAAD//w==",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

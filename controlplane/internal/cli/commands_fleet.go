@@ -42,7 +42,7 @@ func (a *app) core() *cobra.Command {
 		if err != nil {
 			return result{}, err
 		}
-		header, _, err := read(c.CreateCoreTaskWithBody(ctx, &api.CreateCoreTaskParams{IdempotencyKey: in.key}, api.MediaType, b))
+		header, _, err := read(c.CreateCoreTaskWithBody(ctx, &api.CreateCoreTaskParams{IdempotencyKey: given(in.key)}, api.MediaType, b))
 		if err != nil {
 			return result{}, err
 		}
@@ -61,17 +61,18 @@ func (a *app) core() *cobra.Command {
 	f.StringVar(&in.key, "idempotency-key", "", "send the request again safely")
 	f.BoolVar(&in.noWait, "no-wait", false, "print the task's id and do not wait")
 
-	var list api.ListCoresParams
+	var onlyTemplate, onlyFailed string
+	var onlyVersion int
 	listCmd := a.command("list", "List cores", cobra.NoArgs, func(ctx context.Context, c *client, _ []string) (result, error) {
 		var all []api.CoreListItem
-		p := list
+		p := api.ListCoresParams{TemplateName: given(onlyTemplate), TemplateVersion: given(onlyVersion), FailedOnly: given(onlyFailed)}
 		for {
 			l, err := get[api.CoreList](c.ListCores(ctx, &p))
 			if err != nil {
 				return result{}, err
 			}
 			all = append(all, l.Cores...)
-			if p.ExclusiveStartThingName = l.Pagination.LastEvaluated.ThingName; p.ExclusiveStartThingName == "" {
+			if p.ExclusiveStartThingName = given(l.Pagination.LastEvaluated.ThingName); p.ExclusiveStartThingName == nil {
 				break
 			}
 		}
@@ -81,9 +82,9 @@ func (a *app) core() *cobra.Command {
 		}
 		return r, nil
 	})
-	listCmd.Flags().StringVar(&list.TemplateName, "template", "", "only cores whose desired template is this one")
-	listCmd.Flags().IntVar(&list.TemplateVersion, "template-version", 0, "only this version of it")
-	listCmd.Flags().StringVar(&list.FailedOnly, "failed-only", "false", "true: only cores whose last deployment failed")
+	listCmd.Flags().StringVar(&onlyTemplate, "template", "", "only cores whose desired template is this one")
+	listCmd.Flags().IntVar(&onlyVersion, "template-version", 0, "only this version of it")
+	listCmd.Flags().StringVar(&onlyFailed, "failed-only", "false", "true: only cores whose last deployment failed")
 
 	return group("core", "Create and show core devices", create, listCmd,
 		a.command("get NAME", "Show a core", cobra.ExactArgs(1), func(ctx context.Context, c *client, args []string) (result, error) {
@@ -103,6 +104,14 @@ func (a *app) core() *cobra.Command {
 			return coreTask(t), nil
 		}),
 	)
+}
+
+// given makes an optional parameter: nil for the zero value.
+func given[T comparable](v T) *T {
+	if v == *new(T) {
+		return nil
+	}
+	return &v
 }
 
 func ref(name string, version int) string {
@@ -183,7 +192,7 @@ func (a *app) deploy() *cobra.Command {
 		if err != nil {
 			return result{}, err
 		}
-		header, _, err := read(c.CreateDeploymentTaskWithBody(ctx, &api.CreateDeploymentTaskParams{IdempotencyKey: key}, api.MediaType, b))
+		header, _, err := read(c.CreateDeploymentTaskWithBody(ctx, &api.CreateDeploymentTaskParams{IdempotencyKey: given(key)}, api.MediaType, b))
 		if err != nil {
 			return result{}, err
 		}

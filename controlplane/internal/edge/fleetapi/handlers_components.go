@@ -37,25 +37,25 @@ func (s *server) PutArtifact(ctx context.Context, r gen.PutArtifactRequestObject
 
 func (s *server) ListComponents(ctx context.Context, r gen.ListComponentsRequestObject) (gen.ListComponentsResponseObject, error) {
 	p := r.Params
-	vs, next, err := s.Components.Components(ctx, page(p.Count, p.ExclusiveStartName))
+	vs, next, err := s.Components.Components(ctx, page(opt(p.Count), opt(p.ExclusiveStartName)))
 	if err != nil {
 		return nil, fmt.Errorf("listing components: %w", err)
 	}
 	return gen.ListComponents200ApplicationVndAwsCdfV10PlusJSONResponse{ComponentsFoundApplicationVndAwsCdfV10PlusJSONResponse: gen.ComponentsFoundApplicationVndAwsCdfV10PlusJSONResponse{
 		Components: each(vs, componentVersion),
-		Pagination: pagination(p.Count, api.LastEvaluated{Name: next}),
+		Pagination: pagination(opt(p.Count), api.LastEvaluated{Name: next}),
 	}}, nil
 }
 
 func (s *server) ListComponentVersions(ctx context.Context, r gen.ListComponentVersionsRequestObject) (gen.ListComponentVersionsResponseObject, error) {
 	p := r.Params
-	vs, next, err := s.Components.ComponentVersions(ctx, r.Name, page(p.Count, p.ExclusiveStartVersion))
+	vs, next, err := s.Components.ComponentVersions(ctx, r.Name, page(opt(p.Count), opt(p.ExclusiveStartVersion)))
 	if err != nil {
 		return nil, fmt.Errorf("listing versions of component %s: %w", r.Name, err)
 	}
 	return gen.ListComponentVersions200ApplicationVndAwsCdfV10PlusJSONResponse{ComponentsFoundApplicationVndAwsCdfV10PlusJSONResponse: gen.ComponentsFoundApplicationVndAwsCdfV10PlusJSONResponse{
 		Components: each(vs, componentVersion),
-		Pagination: pagination(p.Count, api.LastEvaluated{ComponentVersion: next}),
+		Pagination: pagination(opt(p.Count), api.LastEvaluated{ComponentVersion: next}),
 	}}, nil
 }
 

@@ -17,7 +17,7 @@ func (s *server) CreateCoreTask(ctx context.Context, r gen.CreateCoreTaskRequest
 	if err != nil {
 		return nil, err
 	}
-	id, err := s.Cores.CreateCoreTask(ctx, in, r.Params.IdempotencyKey)
+	id, err := s.Cores.CreateCoreTask(ctx, in, opt(r.Params.IdempotencyKey))
 	if err != nil {
 		return nil, fmt.Errorf("creating a core task: %w", err)
 	}
@@ -74,7 +74,7 @@ func (s *server) GetCoreTaskOfCore(ctx context.Context, r gen.GetCoreTaskOfCoreR
 
 func (s *server) ListCoreTasks(ctx context.Context, r gen.ListCoreTasksRequestObject) (gen.ListCoreTasksResponseObject, error) {
 	p := r.Params
-	ts, next, err := s.Cores.CoreTasks(ctx, page(p.Count, p.ExclusiveStartTaskID))
+	ts, next, err := s.Cores.CoreTasks(ctx, page(opt(p.Count), opt(p.ExclusiveStartTaskID)))
 	if err != nil {
 		return nil, fmt.Errorf("listing core tasks: %w", err)
 	}
@@ -83,7 +83,7 @@ func (s *server) ListCoreTasks(ctx context.Context, r gen.ListCoreTasksRequestOb
 			t.Cores = nil
 			return coreTask(t)
 		}),
-		Pagination: pagination(p.Count, api.LastEvaluated{TaskID: next}),
+		Pagination: pagination(opt(p.Count), api.LastEvaluated{TaskID: next}),
 	}, nil
 }
 
@@ -97,11 +97,11 @@ func (s *server) GetCore(ctx context.Context, r gen.GetCoreRequestObject) (gen.G
 
 func (s *server) ListCores(ctx context.Context, r gen.ListCoresRequestObject) (gen.ListCoresResponseObject, error) {
 	p := r.Params
-	if p.TemplateVersion > 0 && p.TemplateName == "" {
+	if opt(p.TemplateVersion) > 0 && opt(p.TemplateName) == "" {
 		return nil, fault.Field("templateVersion", "needs templateName beside it")
 	}
-	f := fleet.CoreFilter{TemplateName: p.TemplateName, TemplateVersion: p.TemplateVersion, FailedOnly: strings.EqualFold(p.FailedOnly, "true")}
-	cs, next, err := s.Cores.Cores(ctx, f, page(p.Count, p.ExclusiveStartThingName))
+	f := fleet.CoreFilter{TemplateName: opt(p.TemplateName), TemplateVersion: opt(p.TemplateVersion), FailedOnly: strings.EqualFold(opt(p.FailedOnly), "true")}
+	cs, next, err := s.Cores.Cores(ctx, f, page(opt(p.Count), opt(p.ExclusiveStartThingName)))
 	if err != nil {
 		return nil, fmt.Errorf("listing cores: %w", err)
 	}
@@ -109,7 +109,7 @@ func (s *server) ListCores(ctx context.Context, r gen.ListCoresRequestObject) (g
 		Cores: each(cs, func(c fleet.Core) api.CoreListItem {
 			return api.CoreListItem{Name: c.Name, Template: coreTemplates(c), CreatedAt: api.At(c.CreatedAt), UpdatedAt: api.At(c.UpdatedAt)}
 		}),
-		Pagination: pagination(p.Count, api.LastEvaluated{ThingName: next}),
+		Pagination: pagination(opt(p.Count), api.LastEvaluated{ThingName: next}),
 	}, nil
 }
 

@@ -24,7 +24,7 @@ func (s *server) CreateDeploymentTask(ctx context.Context, r gen.CreateDeploymen
 		TemplateVersion: int(r.Body.Template.Version),
 		Targets:         targets,
 		IoTJobConfig:    r.Body.IotJobConfig,
-	}, r.Params.IdempotencyKey)
+	}, opt(r.Params.IdempotencyKey))
 	if err != nil {
 		return nil, fmt.Errorf("creating a deployment task: %w", err)
 	}
@@ -78,7 +78,7 @@ func (s *server) GetDeploymentTask(ctx context.Context, r gen.GetDeploymentTaskR
 
 func (s *server) ListDeploymentTasks(ctx context.Context, r gen.ListDeploymentTasksRequestObject) (gen.ListDeploymentTasksResponseObject, error) {
 	p := r.Params
-	ts, next, err := s.Deployments.DeploymentTasks(ctx, page(p.Count, p.ExclusiveStartTaskID))
+	ts, next, err := s.Deployments.DeploymentTasks(ctx, page(opt(p.Count), opt(p.ExclusiveStartTaskID)))
 	if err != nil {
 		return nil, fmt.Errorf("listing deployment tasks: %w", err)
 	}
@@ -87,12 +87,12 @@ func (s *server) ListDeploymentTasks(ctx context.Context, r gen.ListDeploymentTa
 			t.Deployments = nil
 			return deploymentTask(t)
 		}),
-		Pagination: pagination(p.Count, api.LastEvaluated{TaskID: next}),
+		Pagination: pagination(opt(p.Count), api.LastEvaluated{TaskID: next}),
 	}, nil
 }
 
 func (s *server) ListDeploymentTaskCores(ctx context.Context, r gen.ListDeploymentTaskCoresRequestObject) (gen.ListDeploymentTaskCoresResponseObject, error) {
-	list, err := s.taskCores(ctx, r.TaskID, r.Params.Count, r.Params.ExclusiveStartThingName)
+	list, err := s.taskCores(ctx, r.TaskID, opt(r.Params.Count), opt(r.Params.ExclusiveStartThingName))
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +101,7 @@ func (s *server) ListDeploymentTaskCores(ctx context.Context, r gen.ListDeployme
 
 // ListDeploymentTaskDeployments is another spelling of ListDeploymentTaskCores.
 func (s *server) ListDeploymentTaskDeployments(ctx context.Context, r gen.ListDeploymentTaskDeploymentsRequestObject) (gen.ListDeploymentTaskDeploymentsResponseObject, error) {
-	list, err := s.taskCores(ctx, r.TaskID, r.Params.Count, r.Params.ExclusiveStartThingName)
+	list, err := s.taskCores(ctx, r.TaskID, opt(r.Params.Count), opt(r.Params.ExclusiveStartThingName))
 	if err != nil {
 		return nil, err
 	}
@@ -129,13 +129,13 @@ func (s *server) GetDeploymentTaskCore(ctx context.Context, r gen.GetDeploymentT
 
 func (s *server) ListCoreDeployments(ctx context.Context, r gen.ListCoreDeploymentsRequestObject) (gen.ListCoreDeploymentsResponseObject, error) {
 	p := r.Params
-	ds, next, err := s.Deployments.CoreDeployments(ctx, r.Name, page(p.Count, p.ExclusiveStartTaskID))
+	ds, next, err := s.Deployments.CoreDeployments(ctx, r.Name, page(opt(p.Count), opt(p.ExclusiveStartTaskID)))
 	if err != nil {
 		return nil, fmt.Errorf("listing deployments of core %s: %w", r.Name, err)
 	}
 	return gen.ListCoreDeployments200ApplicationVndAwsCdfV10PlusJSONResponse{
 		Deployments: each(ds, deployment),
-		Pagination:  pagination(p.Count, api.LastEvaluated{TaskID: next}),
+		Pagination:  pagination(opt(p.Count), api.LastEvaluated{TaskID: next}),
 	}, nil
 }
 

@@ -84,7 +84,7 @@ func (s *server) GetTemplateVersion(ctx context.Context, r gen.GetTemplateVersio
 
 func (s *server) ListTemplates(ctx context.Context, r gen.ListTemplatesRequestObject) (gen.ListTemplatesResponseObject, error) {
 	p := r.Params
-	ts, next, err := s.Templates.Templates(ctx, page(p.Count, p.ExclusiveStartName))
+	ts, next, err := s.Templates.Templates(ctx, page(opt(p.Count), opt(p.ExclusiveStartName)))
 	if err != nil {
 		return nil, fmt.Errorf("listing templates: %w", err)
 	}
@@ -93,17 +93,17 @@ func (s *server) ListTemplates(ctx context.Context, r gen.ListTemplatesRequestOb
 			t.Components = nil // the original's list has none either
 			return template(t)
 		}),
-		Pagination: pagination(p.Count, api.LastEvaluated{Name: next}),
+		Pagination: pagination(opt(p.Count), api.LastEvaluated{Name: next}),
 	}, nil
 }
 
 func (s *server) ListTemplateVersions(ctx context.Context, r gen.ListTemplateVersionsRequestObject) (gen.ListTemplateVersionsResponseObject, error) {
 	p := r.Params
 	after := ""
-	if p.ExclusiveStartVersion > 0 {
-		after = strconv.Itoa(p.ExclusiveStartVersion)
+	if opt(p.ExclusiveStartVersion) > 0 {
+		after = strconv.Itoa(opt(p.ExclusiveStartVersion))
 	}
-	ts, next, err := s.Templates.TemplateVersions(ctx, r.Name, page(p.Count, after))
+	ts, next, err := s.Templates.TemplateVersions(ctx, r.Name, page(opt(p.Count), after))
 	if err != nil {
 		return nil, fmt.Errorf("listing versions of template %s: %w", r.Name, err)
 	}
@@ -113,7 +113,7 @@ func (s *server) ListTemplateVersions(ctx context.Context, r gen.ListTemplateVer
 			return nil, fmt.Errorf("the next page of template versions begins at %q: %w", next, err)
 		}
 	}
-	return gen.ListTemplateVersions200ApplicationVndAwsCdfV10PlusJSONResponse{Templates: each(ts, template), Pagination: pagination(p.Count, last)}, nil
+	return gen.ListTemplateVersions200ApplicationVndAwsCdfV10PlusJSONResponse{Templates: each(ts, template), Pagination: pagination(opt(p.Count), last)}, nil
 }
 
 func (s *server) DeleteTemplate(ctx context.Context, r gen.DeleteTemplateRequestObject) (gen.DeleteTemplateResponseObject, error) {

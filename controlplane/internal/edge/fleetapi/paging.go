@@ -26,3 +26,11 @@ func each[A, B any](in []A, f func(A) B) []B {
 	}
 	return out
 }
+
+// opt returns what an optional parameter holds, the zero value when it is absent.
+func opt[T any](p *T) T {
+	if p == nil {
+		return *new(T)
+	}
+	return *p
+}

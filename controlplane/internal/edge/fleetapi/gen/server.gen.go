@@ -581,7 +581,7 @@ func (siw *ServerInterfaceWrapper) CreateCoreTask(c *gin.Context) {
 			return
 		}
 
-		params.IdempotencyKey = IdempotencyKey
+		params.IdempotencyKey = &IdempotencyKey
 
 	}
 
@@ -843,7 +843,7 @@ func (siw *ServerInterfaceWrapper) CreateDeploymentTask(c *gin.Context) {
 			return
 		}
 
-		params.IdempotencyKey = IdempotencyKey
+		params.IdempotencyKey = &IdempotencyKey
 
 	}
 
