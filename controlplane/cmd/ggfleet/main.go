@@ -13,7 +13,7 @@ import (
 
 func main() {
 	root := &cobra.Command{Use: "ggfleet", SilenceUsage: true, SilenceErrors: true}
-	root.AddCommand(app.Command(os.Stderr), app.DemoCommand(os.Stdout))
+	root.AddCommand(app.Command(os.Stderr), app.DemoCommand(os.Stdout), app.DumpCommand(os.Stdout))
 	if err := root.ExecuteContext(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, "ggfleet:", err)
 		os.Exit(1)

@@ -23,9 +23,9 @@ func Binary() (string, error) {
 }
 
 // Build compiles the command cmd/name of a module of this workspace and returns
-// the path of its binary. What is up to date is not linked again; several test
-// binaries may build at once.
-func Build(ctx context.Context, module, name string) (string, error) {
+// the path of its binary, with further build tags if any are named. What is up to
+// date is not linked again; several test binaries may build at once.
+func Build(ctx context.Context, module, name string, tags ...string) (string, error) {
 	root, err := Root()
 	if err != nil {
 		return "", err
@@ -36,8 +36,8 @@ func Build(ctx context.Context, module, name string) (string, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // binaries, no secrets
 		return "", fmt.Errorf("making a place for test binaries: %w", err)
 	}
-	out := filepath.Join(dir, name)
-	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-trimpath", "-tags=nomsgpack", "-o", out, "./cmd/"+name)
+	out := filepath.Join(dir, strings.Join(append([]string{name}, tags...), "-"))
+	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-trimpath", "-tags="+strings.Join(append(tags, "nomsgpack"), ","), "-o", out, "./cmd/"+name)
 	cmd.Dir = filepath.Join(root, module)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOTMPDIR="+dir, "GOFLAGS=")
 	if text, err := cmd.CombinedOutput(); err != nil {

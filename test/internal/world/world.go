@@ -25,6 +25,8 @@ type Options struct {
 	Flags []string // further flags of serve
 	Env   []string // further environment, NAME=value
 	Dir   string   // data directory; default: one that the test removes
+	Bin   string   // binary; default: Binary()
+	Later bool     // Start starts nothing yet: TryStart or Restart does
 }
 
 // World is a running ggfleet. Its addresses and data stay over Restart. Methods
@@ -52,7 +54,10 @@ type World struct {
 // and, if the test failed, shows the end of its log.
 func Start(t testing.TB, o Options) *World {
 	t.Helper()
-	bin, err := Binary()
+	bin, err := o.Bin, error(nil)
+	if bin == "" {
+		bin, err = Binary()
+	}
 	require.NoError(t, err)
 	if o.Dir == "" {
 		o.Dir = filepath.Join(t.TempDir(), "data")
@@ -66,22 +71,40 @@ func Start(t testing.TB, o Options) *World {
 	t.Cleanup(func() { w.end(t) })
 	for try := 0; ; try++ {
 		w.choosePorts()
-		err := w.start(nil)
+		if o.Later {
+			return w
+		}
+		err := w.TryStart()
 		if err == nil {
-			break
+			return w
 		}
 		if try == 5 || !strings.Contains(err.Error(), "is taken by another process") {
 			require.NoError(t, err)
 		}
 	}
+}
+
+// TryStart is Restart for a start that may fail: the process may die, or refuse
+// to start. Then nothing runs.
+func (w *World) TryStart(env ...string) error {
+	if err := w.start(env); err != nil {
+		w.gone()
+		return err
+	}
 	token, err := os.ReadFile(filepath.Join(w.Dir, "admin.token"))
-	require.NoError(t, err)
+	if err != nil {
+		return err
+	}
 	w.Token = strings.TrimSpace(string(token))
 	bundle, err := os.ReadFile(w.CAFile)
-	require.NoError(t, err)
+	if err != nil {
+		return err
+	}
 	w.Roots = x509.NewCertPool()
-	require.True(t, w.Roots.AppendCertsFromPEM(bundle), "ca.pem holds no certificate")
-	return w
+	if !w.Roots.AppendCertsFromPEM(bundle) {
+		return fmt.Errorf("%s holds no certificate", w.CAFile)
+	}
+	return nil
 }
 
 // choosePorts takes ports below those that a system gives to clients: while
@@ -120,7 +143,7 @@ func (w *World) TLS(cert tls.Certificate) *tls.Config {
 func (w *World) Restart(t testing.TB, env ...string) {
 	t.Helper()
 	require.Nil(t, w.proc, "ggfleet still runs: stop it, kill it or wait for its end first")
-	require.NoError(t, w.start(env))
+	require.NoError(t, w.TryStart(env...))
 }
 
 // Kill9 kills the process as a power cut would, and waits for its end.
@@ -152,6 +175,16 @@ func (w *World) WaitExit(t testing.TB, d time.Duration) error {
 		w.gone()
 	}
 	return err
+}
+
+// Ended is closed once the running process has ended by itself.
+func (w *World) Ended() <-chan struct{} { return w.proc.ended }
+
+// Signal sends the running process a signal.
+func (w *World) Signal(t testing.TB, s os.Signal) {
+	t.Helper()
+	require.NotNil(t, w.proc, "ggfleet does not run")
+	require.NoError(t, w.proc.cmd.Process.Signal(s))
 }
 
 // PID is the id of the running process.
