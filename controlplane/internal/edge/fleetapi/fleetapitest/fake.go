@@ -258,7 +258,8 @@ func (f *Fake) CreateCoreTask(_ context.Context, t fleet.NewCoreTask, key string
 		f.cores[c.Name] = fleet.CoreView{Core: fleet.Core{
 			Name: c.Name, ProvisioningTemplate: c.ProvisioningTemplate, ConfigGenerator: c.ConfigFileGenerator, CoreVersion: t.CoreVersion, CreatedAt: Now(), UpdatedAt: Now(),
 			Artifacts: map[string]fleet.Artifact{
-				fleet.ArtifactCerts: {Bucket: "ggfleet", Key: "greengrass2/artifacts/" + c.Name + "/" + c.Name + "/certs.zip", CreatedAt: Now()},
+				fleet.ArtifactCerts:  {Bucket: "ggfleet", Key: "greengrass2/artifacts/" + c.Name + "/" + c.Name + "/certs.zip", CreatedAt: Now()},
+				fleet.ArtifactConfig: {Bucket: "ggfleet", Key: "greengrass2/artifacts/" + c.Name + "/" + c.Name + "/installerConfig.yml", CreatedAt: Now()},
 			},
 		}}
 	}
@@ -463,4 +464,3 @@ func (f *Fake) Summary(context.Context) (fleet.Summary, error) {
 	}
 	return s, nil
 }
-
