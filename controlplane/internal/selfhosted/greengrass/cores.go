@@ -45,12 +45,12 @@ func (s *Service) Report(ctx context.Context, thing string, payload []byte) erro
 	if m.Thing != thing {
 		return fault.Field("thing", "is %q, but the certificate is of %s", m.Thing, thing)
 	}
-	if len(m.Components) > maxComponents {
-		return fault.Field("components", "has %d entries, over the limit of %d", len(m.Components), maxComponents)
-	}
 	m, whole := s.collect(thing, m)
 	if !whole {
 		return nil
+	}
+	if len(m.Components) > maxComponents {
+		return fault.Field("components", "has %d entries, over the limit of %d", len(m.Components), maxComponents)
 	}
 	now := s.now().UTC()
 	_, err = state.Update(ctx, s.store, state.StepFleetStatus, coreKey(thing), func(c *CoreDevice, exists bool, _ *state.Batch) error {

@@ -111,7 +111,7 @@ func (s *Service) create(ctx context.Context, n NewDeployment) (Deployment, erro
 	b.Put(targetKey(n.Kind, n.Target), target{Revision: d.Revision, DeploymentID: d.ID, JobID: d.JobID, Status: StatusActive})
 	b.If(deploymentKey(id), 0)
 	b.Put(deploymentKey(id), d)
-	b.Put(rollingKey(id), t.Value.JobID) // the job whose queued executions it replaces
+	b.Put(rollingKey(id), struct{}{})
 	if _, err = s.store.Commit(ctx, b); err == nil {
 		s.log.InfoContext(ctx, "deployment created", logx.Deployment, d.ID, "target", n.Target, "revision", d.Revision)
 	}
@@ -190,14 +190,11 @@ func object(text string) (json.RawMessage, error) {
 // rollOut gives every member of d's target its execution and takes the queued
 // ones of the revision before away. Run again it goes on where it stopped.
 func (s *Service) rollOut(ctx context.Context, d Deployment) error {
-	replaced, err := state.Read[string](ctx, s.store, rollingKey(d.ID))
-	if errors.Is(err, fault.NotFound) {
-		return nil
-	}
-	if err != nil {
+	rolling, err := state.ReadOr[struct{}](ctx, s.store, rollingKey(d.ID))
+	if err != nil || rolling.Rev == 0 {
 		return err
 	}
-	give := func(thing string) error { return s.hand(ctx, d, thing, replaced.Value) }
+	give := func(thing string) error { return s.hand(ctx, d, thing) }
 	if d.Kind == names.TargetThing {
 		err = give(d.Target)
 	} else {
@@ -217,24 +214,29 @@ func (s *Service) rollOut(ctx context.Context, d Deployment) error {
 	return err
 }
 
-func (s *Service) hand(ctx context.Context, d Deployment, thing, replacedJob string) error {
+// hand gives a member of d's target its execution, in place of the queued ones of
+// every revision before: one of those may itself not have been rolled out whole.
+func (s *Service) hand(ctx context.Context, d Deployment, thing string) error {
 	for range 16 {
-		j, err := s.jobs.Job(ctx, d.JobID)
-		if err != nil || j.Value.Canceled {
+		job, err := s.jobs.Job(ctx, d.JobID)
+		if err != nil || job.Value.Canceled {
 			return err // superseded meanwhile: the newer roll-out does the rest
 		}
 		b := state.NewBatch(state.StepExecutions)
-		if replacedJob != "" {
-			if err := s.jobs.RemoveBatch(ctx, b, thing, replacedJob, protocol.JobCanceled); err != nil {
-				return err
+		if d.Kind == names.TargetThingGroup {
+			if member, err := s.registry.MemberBatch(ctx, b, d.Target, thing); err != nil || !member {
+				return err // left in this moment: the move took its executions along
 			}
 		}
-		last, ok, err := s.jobs.Last(ctx, thing, d.JobID, d.Kind, d.Target)
+		if err := s.jobs.ClearBatch(ctx, b, thing, d.Kind, d.Target, d.JobID, protocol.JobCanceled); err != nil {
+			return err
+		}
+		last, ok, err := s.jobs.LastBatch(ctx, b, thing, d.JobID, d.Kind, d.Target)
 		if err != nil {
 			return err
 		}
 		if !ok || last.JobID != d.JobID {
-			if _, err := s.jobs.StartBatch(ctx, b, j.Value, thing, false); err != nil {
+			if _, err := s.jobs.StartBatch(ctx, b, job, thing, false); err != nil {
 				return err
 			}
 		}
@@ -248,7 +250,7 @@ func (s *Service) hand(ctx context.Context, d Deployment, thing, replacedJob str
 // Resume goes on with the roll-outs that a restart interrupted.
 func (s *Service) Resume(ctx context.Context) error {
 	p := rollingKey("")
-	return state.All(ctx, s.store, p, func(key string, _ state.Record[string]) error {
+	return state.All(ctx, s.store, p, func(key string, _ state.Record[json.RawMessage]) error {
 		d, err := s.Deployment(ctx, strings.TrimPrefix(key, p))
 		if err != nil {
 			return err
@@ -287,20 +289,14 @@ func (s *Service) Move(ctx context.Context, thing string, leave func(group strin
 		}
 	}
 	there := slices.Contains(t.Value.Groups, join)
-	if !there || len(left) > 0 {
-		if _, err := s.registry.MoveBatch(b, t, left, join); err != nil {
-			return err
-		}
+	if there && len(left) == 0 {
+		s.registry.UnchangedBatch(b, t)
+	} else if _, err := s.registry.MoveBatch(b, t, left, join); err != nil {
+		return err
 	}
 	for _, g := range left {
-		tg, err := state.ReadOr[target](ctx, s.store, targetKey(names.TargetThingGroup, g))
-		if err != nil {
+		if err := s.jobs.ClearBatch(ctx, b, thing, names.TargetThingGroup, g, "", protocol.JobRemoved); err != nil {
 			return err
-		}
-		if tg.Rev != 0 {
-			if err := s.jobs.RemoveBatch(ctx, b, thing, tg.Value.JobID, protocol.JobRemoved); err != nil {
-				return err
-			}
 		}
 	}
 	e, err := s.joinBatch(ctx, b, thing, join, there, again)
@@ -322,7 +318,7 @@ func (s *Service) joinBatch(ctx context.Context, b *state.Batch, thing, join str
 		return jobs.Execution{}, nil
 	}
 	if there && !again {
-		e, ok, err := s.jobs.Last(ctx, thing, tg.Value.JobID, names.TargetThingGroup, join)
+		e, ok, err := s.jobs.LastBatch(ctx, b, thing, tg.Value.JobID, names.TargetThingGroup, join)
 		if err != nil || ok && e.JobID == tg.Value.JobID {
 			return e, err
 		}
@@ -331,7 +327,7 @@ func (s *Service) joinBatch(ctx context.Context, b *state.Batch, thing, join str
 	if err != nil {
 		return jobs.Execution{}, err
 	}
-	return s.jobs.StartBatch(ctx, b, j.Value, thing, again)
+	return s.jobs.StartBatch(ctx, b, j, thing, again)
 }
 
 func sortedKeys[V any](m map[string]V) []string {

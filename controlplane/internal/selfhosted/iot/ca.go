@@ -102,14 +102,16 @@ func loadCA(ctx context.Context, s state.Store, seal Sealer, id string) (*CA, er
 		return nil, fmt.Errorf("CA %s: %w", id, err)
 	}
 	certs, err := pki.ParseCerts([]byte(rec.Value.PEM + rec.Value.RootPEM))
-	if err != nil || len(certs) != 2 {
+	if err != nil {
 		return nil, fmt.Errorf("CA %s: stored certificates are damaged: %w", id, err)
+	}
+	if len(certs) != 2 {
+		return nil, fmt.Errorf("CA %s: %d certificates are stored, want the CA's and its root's", id, len(certs))
 	}
 	return &CA{ID: id, Root: certs[1], Issuer: &pki.Authority{Cert: certs[0], Key: key}}, nil
 }
 
-// ensureRoot reads or makes the root. The key is written before the
-// certificate: a key without certificate is simply used.
+// ensureRoot reads or makes the root.
 func ensureRoot(dir string, now time.Time) (*pki.Authority, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make directory of the root CA: %w", err)

@@ -90,6 +90,22 @@ func (r *Registry) MoveBatch(b *state.Batch, t state.Record[Thing], leave []stri
 	return next, nil
 }
 
+// UnchangedBatch makes b conditional on the thing being as read in t.
+func (r *Registry) UnchangedBatch(b *state.Batch, t state.Record[Thing]) {
+	b.If(thingKey(t.Value.Name), t.Rev)
+}
+
+// MemberBatch reports whether the thing is in the group, and makes b conditional
+// on it if so.
+func (r *Registry) MemberBatch(ctx context.Context, b *state.Batch, group, thing string) (bool, error) {
+	m, err := state.ReadOr[struct{}](ctx, r.store, memberKey(group, thing))
+	if err != nil || m.Rev == 0 {
+		return false, err
+	}
+	b.If(memberKey(group, thing), m.Rev)
+	return true, nil
+}
+
 // NewID returns a random UUID (version 4).
 func NewID() string {
 	var u [16]byte

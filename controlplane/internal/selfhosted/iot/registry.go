@@ -121,8 +121,19 @@ func (r *Registry) SetThingCertificates(ctx context.Context, thing string, s clo
 	return nil
 }
 
-// PutPolicy creates the policy or replaces its document.
+// PutPolicy creates the policy or replaces its document. Live sessions learn of
+// it through Changes: a policy may have been attached before it was there.
 func (r *Registry) PutPolicy(ctx context.Context, name, document string) error {
+	return r.putPolicy(ctx, name, document, true)
+}
+
+// EnsurePolicy creates the policy if it does not exist, and leaves one that does
+// as it is.
+func (r *Registry) EnsurePolicy(ctx context.Context, name, document string) error {
+	return r.putPolicy(ctx, name, document, false)
+}
+
+func (r *Registry) putPolicy(ctx context.Context, name, document string, replace bool) error {
 	if err := names.CheckPolicy(name); err != nil {
 		return err
 	}
@@ -130,31 +141,20 @@ func (r *Registry) PutPolicy(ctx context.Context, name, document string) error {
 		return fmt.Errorf("policy %s: %w", name, err)
 	}
 	_, err := state.Update(ctx, r.store, state.StepRegistry, policyKey(name), func(p *Policy, exists bool, b *state.Batch) error {
-		if exists {
-			if p.Document == document {
-				return state.ErrKeep
-			}
-			b.Put(changedKey("policy", name), r.now().UTC())
-		} else {
+		if exists && (!replace || p.Document == document) {
+			return state.ErrKeep
+		}
+		if !exists {
 			p.Name, p.CreatedAt = name, r.now().UTC()
 		}
 		p.Document = document
+		b.Put(changedKey("policy", name), r.now().UTC())
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("put policy %s: %w", name, err)
 	}
 	return nil
-}
-
-// EnsurePolicy creates the policy if it does not exist, and leaves one that does
-// as it is.
-func (r *Registry) EnsurePolicy(ctx context.Context, name, document string) error {
-	_, err := state.Read[Policy](ctx, r.store, policyKey(name))
-	if errors.Is(err, fault.NotFound) {
-		return r.PutPolicy(ctx, name, document)
-	}
-	return err
 }
 
 // PutRoleAlias creates the role alias or replaces it.
@@ -231,8 +231,4 @@ func addTo(list []string, v string) []string {
 		return list
 	}
 	return append(slices.Clip(list), v)
-}
-
-func without(list []string, v string) []string {
-	return slices.DeleteFunc(slices.Clone(list), func(x string) bool { return x == v })
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"hash/maphash"
 	"slices"
 	"strconv"
@@ -75,19 +76,15 @@ func (a *Announcer) Gone(thing string) {
 
 // Run announces until ctx is done.
 func (a *Announcer) Run(ctx context.Context) error {
-	page, err := a.jobs.store.List(ctx, pendingAll(), "", 1)
-	if err != nil {
-		return err
-	}
-	from := page.At
 	for {
-		err := a.jobs.store.Watch(ctx, pendingAll(), from, func(events []state.Event) error {
+		from, err := a.catchUp(ctx)
+		if err != nil {
+			return err
+		}
+		err = a.jobs.store.Watch(ctx, pendingAll(), from, func(events []state.Event) error {
 			things := map[string]struct{}{}
 			for _, e := range events {
-				from = e.Rev
-				if thing, _, ok := strings.Cut(strings.TrimPrefix(e.Key, pendingAll()), "/"); ok {
-					things[thing] = struct{}{}
-				}
+				things[thingOf(e.Key)] = struct{}{}
 			}
 			for thing := range things {
 				a.announce(ctx, thing)
@@ -97,13 +94,47 @@ func (a *Announcer) Run(ctx context.Context) error {
 		if !errors.Is(err, state.ErrCompacted) {
 			return err
 		}
-		// Devices ask for $next by themselves after a reconnect; here what was
-		// missed is made good at the next change.
-		if page, err = a.jobs.store.List(ctx, pendingAll(), "", 1); err != nil {
-			return err
-		}
-		from = page.At
 	}
+}
+
+// catchUp announces what changed while nobody watched, and returns the revision
+// to watch from.
+func (a *Announcer) catchUp(ctx context.Context) (state.Rev, error) {
+	things := map[string]struct{}{}
+	for i := range a.shards {
+		s := &a.shards[i]
+		s.mu.Lock()
+		for thing := range s.said {
+			things[thing] = struct{}{}
+		}
+		s.mu.Unlock()
+	}
+	var from state.Rev
+	for after := ""; ; {
+		page, err := a.jobs.store.List(ctx, pendingAll(), after, 1000)
+		if err != nil {
+			return 0, fmt.Errorf("list pending executions: %w", err)
+		}
+		if from == 0 {
+			from = page.At // what changes from here on, the watch tells
+		}
+		for _, e := range page.Entries {
+			things[thingOf(e.Key)] = struct{}{}
+			after = e.Key
+		}
+		if !page.More {
+			break
+		}
+	}
+	for thing := range things {
+		a.announce(ctx, thing)
+	}
+	return from, nil
+}
+
+func thingOf(pendingKey string) string {
+	thing, _, _ := strings.Cut(strings.TrimPrefix(pendingKey, pendingAll()), "/")
+	return thing
 }
 
 func (a *Announcer) announce(ctx context.Context, thing string) {
@@ -111,7 +142,7 @@ func (a *Announcer) announce(ctx context.Context, thing string) {
 		return
 	}
 	unlock := a.lock(thing)
-	notices, err := a.noticesLocked(ctx, thing)
+	notices, err := a.noticesLocked(ctx, thing, false)
 	unlock()
 	if err != nil {
 		a.jobs.log.WarnContext(ctx, "pending jobs could not be announced", logx.Thing, thing, logx.Err, err)
@@ -138,8 +169,10 @@ func (a *Announcer) TooLarge(ctx context.Context, thing string, m Message, limit
 }
 
 // noticesLocked returns what the thing has to be told since it was last told
-// something, and remembers it as said.
-func (a *Announcer) noticesLocked(ctx context.Context, thing string) ([]Message, error) {
+// something, and remembers it as said. With always set it is told in any case:
+// classic fetches its next job only when a notify follows the end of the last
+// (trap 10).
+func (a *Announcer) noticesLocked(ctx context.Context, thing string, always bool) ([]Message, error) {
 	list, err := a.jobs.Pending(ctx, thing)
 	if err != nil {
 		return nil, err
@@ -151,12 +184,13 @@ func (a *Announcer) noticesLocked(ctx context.Context, thing string) ([]Message,
 	}
 	said := a.shard(thing).said
 	before, known := said[thing]
-	if known && before == now {
+	always = always || !known
+	if !always && before == now {
 		return nil, nil
 	}
 	var out []Message
 	ts := a.jobs.now().Unix()
-	if !known || before.set != now.set {
+	if always || before.set != now.set {
 		b, err := json.Marshal(protocol.JobNotice{Timestamp: ts, Jobs: jobs})
 		if err != nil {
 			return nil, err
@@ -165,7 +199,7 @@ func (a *Announcer) noticesLocked(ctx context.Context, thing string) ([]Message,
 			out = append(out, Message{Topic: topic, Payload: b, Notice: true})
 		}
 	}
-	if !known || before.next != now.next {
+	if always || before.next != now.next {
 		m, err := a.nextNotice(ctx, thing, list, ts)
 		if err != nil {
 			return nil, err

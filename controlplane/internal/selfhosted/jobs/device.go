@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/ggfleet/ggfleet/shared/logx"
 	"github.com/ggfleet/ggfleet/shared/protocol"
@@ -40,7 +41,11 @@ func (a *Announcer) Serve(ctx context.Context, thing, topic string, payload []by
 	}
 	if len(payload) > 0 {
 		if err := json.Unmarshal(payload, &req); err != nil {
-			return reject(topic, protocol.JobRequest{}, protocol.CodeInvalidJSON, "the payload is not the JSON object expected: "+err.Error(), a.jobs.now().Unix(), nil), nil
+			code := protocol.CodeInvalidJSON
+			if _, wrongType := errors.AsType[*json.UnmarshalTypeError](err); wrongType {
+				code = protocol.CodeInvalidRequest // the rest was read, the token with it
+			}
+			return reject(topic, req, code, "the payload is not the JSON object expected: "+err.Error(), a.jobs.now().Unix(), nil), nil
 		}
 	}
 	var out []Message
@@ -90,22 +95,22 @@ func (a *Announcer) describe(ctx context.Context, topic string, t protocol.JobTo
 		a.saidLocked(t.Thing, list) // the answer tells it
 	}
 	answer := protocol.JobAnswer{ClientToken: req.ClientToken, Timestamp: a.jobs.now().Unix()}
-	for _, e := range list {
-		if t.Job != protocol.NextJob && e.JobID != t.Job {
-			continue
+	at := slices.IndexFunc(list, func(e Execution) bool {
+		return t.Job == protocol.NextJob || e.JobID == t.Job && (req.ExecutionNumber == 0 || req.ExecutionNumber == e.Number)
+	})
+	if at < 0 {
+		if t.Job != protocol.NextJob {
+			return nil, a.jobs.refuseDescribe(ctx, t.Thing, t.Job)
 		}
-		document := req.IncludeJobDocument == nil || *req.IncludeJobDocument
-		if answer.Execution, err = a.jobs.wire(ctx, e, document); err != nil {
-			return nil, err
-		}
-		break
+		return accept(topic, "", answer)
 	}
-	if answer.Execution == nil && t.Job != protocol.NextJob {
-		return nil, &Refused{Code: protocol.CodeResourceNotFound, Text: fmt.Sprintf("job %s has no pending execution on %s", t.Job, t.Thing)}
+	document := req.IncludeJobDocument == nil || *req.IncludeJobDocument
+	if answer.Execution, err = a.jobs.wire(ctx, list[at], document); err != nil {
+		return nil, err
 	}
 	job := ""
-	if answer.Execution != nil {
-		job = answer.Execution.JobID
+	if document {
+		job = list[at].JobID
 	}
 	return accept(topic, job, answer)
 }
@@ -130,7 +135,9 @@ func (a *Announcer) startNext(ctx context.Context, topic string, t protocol.JobT
 		if answer.Execution, err = a.jobs.wire(ctx, e, true); err != nil {
 			return nil, err
 		}
+		list[0] = e
 	}
+	a.saidLocked(t.Thing, list) // the answer tells it
 	return accept(topic, job, answer)
 }
 
@@ -168,7 +175,7 @@ func (a *Announcer) update(ctx context.Context, topic string, t protocol.JobTopi
 		}
 		return out, nil
 	}
-	notices, err := a.noticesLocked(ctx, t.Thing)
+	notices, err := a.noticesLocked(ctx, t.Thing, true)
 	if err != nil {
 		// The report is committed: answer it, and let the watch announce.
 		a.jobs.log.WarnContext(ctx, "next job could not be announced with the answer", logx.Thing, t.Thing, logx.Err, err)

@@ -49,7 +49,16 @@ func jobKey(id string) string { return prefix + "job/" + id }
 func pendingAll() string                { return prefix + "pending/" }
 func pendingPrefix(thing string) string { return pendingAll() + thing + "/" }
 
-// PendingKey is where a pending execution lies.
+// latest is the newest execution that a thing ever got: the next one is not
+// older, whatever its target.
+type latest struct {
+	QueuedAt int64 `json:"queuedAt"` // seconds
+	Stamp    int64 `json:"stamp"`    // milliseconds
+}
+
+func latestKey(thing string) string { return prefix + "latest/" + thing }
+
+// pendingKey is where a pending execution lies.
 func pendingKey(thing, job string) string { return pendingPrefix(thing) + job }
 
 func endedAll() string                { return prefix + "ended/" }
@@ -58,11 +67,13 @@ func endedKey(thing string, kind names.TargetKind, target string) string {
 	return endedPrefix(thing) + string(kind) + "/" + target
 }
 
+func deadlineAll() string { return prefix + "deadline/" }
+
 // deadlineKey sorts by time, so that what is due is the front of the range.
 func deadlineKey(at int64, thing, job string) string {
 	s := strconv.FormatInt(at, 10)
 	for len(s) < 12 {
 		s = "0" + s
 	}
-	return prefix + "deadline/" + s + "/" + thing + "/" + job
+	return deadlineAll() + s + "/" + thing + "/" + job
 }

@@ -74,43 +74,66 @@ func (s *Service) Job(ctx context.Context, id string) (state.Record[Job], error)
 	return j, err
 }
 
-// StartBatch adds an execution of j on thing to b and returns it. A pending
-// execution of the same job is left as it is (again false) or queued anew with a
-// later time (again true); one that ended gets a successor with the next number.
-func (s *Service) StartBatch(ctx context.Context, b *state.Batch, j Job, thing string, again bool) (Execution, error) {
+// StartBatch adds an execution of the job on thing to b and returns it. A
+// pending execution of the same job is left as it is (again false) or queued anew
+// with a later time (again true); one that ended gets a successor with the next
+// number. The batch is conditional on the job being as it was read, so that a
+// canceled one is not handed out; at most one StartBatch of a thing goes into b.
+func (s *Service) StartBatch(ctx context.Context, b *state.Batch, job state.Record[Job], thing string, again bool) (Execution, error) {
+	j := job.Value
+	b.If(jobKey(j.ID), job.Rev)
 	pending, err := state.ReadOr[Execution](ctx, s.store, pendingKey(thing, j.ID))
 	if err != nil {
 		return Execution{}, fmt.Errorf("read execution of job %s on %s: %w", j.ID, thing, err)
 	}
+	b.If(pendingKey(thing, j.ID), pending.Rev)
 	if pending.Rev != 0 && !again {
-		b.If(pendingKey(thing, j.ID), pending.Rev)
 		return pending.Value, nil
 	}
 	ended, err := state.ReadOr[Execution](ctx, s.store, endedKey(thing, j.Kind, j.Target))
 	if err != nil {
 		return Execution{}, fmt.Errorf("read last execution on %s for %s: %w", thing, j.Target, err)
 	}
+	last, err := state.ReadOr[latest](ctx, s.store, latestKey(thing))
+	if err != nil {
+		return Execution{}, fmt.Errorf("read when %s had its last execution: %w", thing, err)
+	}
+	// Never older than anything this core had before, of whatever target, even
+	// when the clock was set back (traps 12, 47).
 	now := s.now()
 	e := Execution{
-		JobID: j.ID, Thing: thing, Kind: j.Kind, Target: j.Target, DeploymentID: j.DeploymentID,
-		Status: protocol.JobQueued, QueuedAt: now.Unix(), Stamp: now.UnixMilli(), UpdatedAt: now.Unix(), Version: 1, Number: 1,
+		JobID: j.ID, Thing: thing, Kind: j.Kind, Target: j.Target, DeploymentID: j.DeploymentID, Status: protocol.JobQueued,
+		QueuedAt: max(now.Unix(), last.Value.QueuedAt), Stamp: max(now.UnixMilli(), last.Value.Stamp+1), UpdatedAt: now.Unix(), Version: 1, Number: 1,
 	}
 	for _, before := range []state.Record[Execution]{ended, pending} {
-		if before.Rev == 0 {
-			continue
-		}
-		// Never older than what this core had before (traps 12, 47). The same
-		// job again must be queued a full second later, or lite ignores it.
-		e.Stamp = max(e.Stamp, before.Value.Stamp+1)
-		if before.Value.JobID == j.ID {
+		if before.Rev != 0 && before.Value.JobID == j.ID {
+			// The same job again must be queued a full second later, or lite ignores it.
 			e.QueuedAt = max(e.QueuedAt, before.Value.QueuedAt+1)
 			e.Number = max(e.Number, before.Value.Number+1)
 		}
 	}
-	b.If(pendingKey(thing, j.ID), pending.Rev)
 	b.If(endedKey(thing, j.Kind, j.Target), ended.Rev)
+	b.If(latestKey(thing), last.Rev)
+	b.Put(latestKey(thing), latest{QueuedAt: e.QueuedAt, Stamp: e.Stamp})
 	b.Put(pendingKey(thing, j.ID), e)
 	return e, nil
+}
+
+// ClearBatch ends in b, with status to, the QUEUED executions that the thing has
+// for a target, of whatever job but keep (empty: of all). What runs goes on.
+func (s *Service) ClearBatch(ctx context.Context, b *state.Batch, thing string, kind names.TargetKind, target, keep string, to protocol.JobStatus) error {
+	list, err := s.Pending(ctx, thing)
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		if e.Kind == kind && e.Target == target && e.JobID != keep {
+			if err := s.RemoveBatch(ctx, b, thing, e.JobID, to); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // RemoveBatch ends the execution of job on thing in b with status to, if it is
@@ -174,12 +197,22 @@ func rank(e Execution) int {
 // pending execution of job, else the last one that ended. ok is false when the
 // thing never had one.
 func (s *Service) Last(ctx context.Context, thing, job string, kind names.TargetKind, target string) (e Execution, ok bool, err error) {
-	p, err := state.ReadOr[Execution](ctx, s.store, pendingKey(thing, job))
-	if err != nil || p.Rev != 0 {
-		return p.Value, p.Rev != 0, err
+	return s.LastBatch(ctx, state.NewBatch(state.StepExecutions), thing, job, kind, target)
+}
+
+// LastBatch is Last, and makes b conditional on its answer.
+func (s *Service) LastBatch(ctx context.Context, b *state.Batch, thing, job string, kind names.TargetKind, target string) (e Execution, ok bool, err error) {
+	for _, key := range []string{pendingKey(thing, job), endedKey(thing, kind, target)} {
+		r, err := state.ReadOr[Execution](ctx, s.store, key)
+		if err != nil {
+			return Execution{}, false, fmt.Errorf("read execution of job %s on %s: %w", job, thing, err)
+		}
+		b.If(key, r.Rev)
+		if r.Rev != 0 {
+			return r.Value, true, nil
+		}
 	}
-	p, err = state.ReadOr[Execution](ctx, s.store, endedKey(thing, kind, target))
-	return p.Value, p.Rev != 0, err
+	return Execution{}, false, nil
 }
 
 // Forget adds to b the removal of all that is kept for the thing.
@@ -193,6 +226,7 @@ func (s *Service) Forget(ctx context.Context, b *state.Batch, thing string) erro
 			b.Delete(e.Key)
 		}
 	}
+	b.Delete(latestKey(thing))
 	return nil
 }
 
@@ -283,20 +317,46 @@ func (s *Service) progressBatch(ctx context.Context, b *state.Batch, e *Executio
 }
 
 func (s *Service) refuseEnded(ctx context.Context, u Update) error {
+	found, err := s.ended(ctx, u.Thing, u.JobID)
+	if err != nil {
+		return err
+	}
+	if found == nil {
+		return noExecution(u.Thing, u.JobID)
+	}
+	return &Refused{Code: protocol.CodeInvalidStateTransition, Text: fmt.Sprintf("the execution is already %s", found.Status), State: stateOf(*found)}
+}
+
+// refuseDescribe says why a job has no execution that a device could describe.
+func (s *Service) refuseDescribe(ctx context.Context, thing, job string) error {
+	found, err := s.ended(ctx, thing, job)
+	if err != nil {
+		return err
+	}
+	if found == nil {
+		return noExecution(thing, job)
+	}
+	return &Refused{Code: protocol.CodeTerminalStateReached, Text: fmt.Sprintf("the execution is already %s", found.Status), State: stateOf(*found)}
+}
+
+// ended returns the last execution of job on thing that ended, as long as no
+// other job of the same target ended after it, or nil.
+func (s *Service) ended(ctx context.Context, thing, job string) (*Execution, error) {
 	var found *Execution
-	err := state.All(ctx, s.store, endedPrefix(u.Thing), func(_ string, r state.Record[Execution]) error {
-		if r.Value.JobID == u.JobID {
+	err := state.All(ctx, s.store, endedPrefix(thing), func(_ string, r state.Record[Execution]) error {
+		if r.Value.JobID == job {
 			found = &r.Value
 		}
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("read executions of %s: %w", u.Thing, err)
+		return nil, fmt.Errorf("read executions of %s: %w", thing, err)
 	}
-	if found == nil {
-		return &Refused{Code: protocol.CodeResourceNotFound, Text: fmt.Sprintf("job %s has no pending execution on %s", u.JobID, u.Thing)}
-	}
-	return &Refused{Code: protocol.CodeInvalidStateTransition, Text: fmt.Sprintf("the execution is already %s", found.Status), State: stateOf(*found)}
+	return found, nil
+}
+
+func noExecution(thing, job string) error {
+	return &Refused{Code: protocol.CodeResourceNotFound, Text: fmt.Sprintf("job %s has no pending execution on %s", job, thing)}
 }
 
 func stateOf(e Execution) *protocol.JobExecutionState {
@@ -331,34 +391,54 @@ func (s *Service) Fail(ctx context.Context, thing, job, cause string) error {
 // many. Call it every half minute.
 func (s *Service) Expire(ctx context.Context) (int, error) {
 	due := deadlineKey(s.now().Unix(), "", "")
-	all := prefix + "deadline/"
-	n := 0
-	page, err := s.store.List(ctx, all, "", 1000)
-	if err != nil {
-		return 0, fmt.Errorf("list deadlines: %w", err)
-	}
-	for _, d := range page.Entries {
-		if d.Key > due {
-			break
-		}
-		part := strings.Split(strings.TrimPrefix(d.Key, all), "/")
-		if len(part) != 3 {
-			continue
-		}
-		p, err := state.ReadOr[Execution](ctx, s.store, pendingKey(part[1], part[2]))
+	n, after := 0, ""
+	for {
+		page, err := s.store.List(ctx, deadlineAll(), after, 1000)
 		if err != nil {
-			return n, err
+			return n, fmt.Errorf("list deadlines: %w", err)
 		}
-		b := state.NewBatch(state.StepJobTimeout).If(pendingKey(part[1], part[2]), p.Rev).Delete(d.Key)
-		if p.Rev != 0 && p.Value.TimeoutAt != 0 && deadlineKey(p.Value.TimeoutAt, part[1], part[2]) == d.Key {
-			s.endBatch(b, p.Value, protocol.JobTimedOut, nil)
-			n++
+		for _, d := range page.Entries {
+			if d.Key > due {
+				return n, nil
+			}
+			ended, err := s.expire(ctx, d.Key)
+			if err != nil {
+				return n, err
+			}
+			if ended {
+				n++
+			}
+			after = d.Key
 		}
-		if _, err := s.store.Commit(ctx, b); err != nil && !errors.Is(err, fault.Conflict) {
-			return n, fmt.Errorf("time out job %s on %s: %w", part[2], part[1], err)
+		if !page.More {
+			return n, nil
 		}
 	}
-	return n, nil
+}
+
+// expire removes one deadline and ends the execution that it is still of.
+func (s *Service) expire(ctx context.Context, deadline string) (ended bool, err error) {
+	part := strings.Split(strings.TrimPrefix(deadline, deadlineAll()), "/")
+	if len(part) != 3 {
+		return false, nil
+	}
+	thing, job := part[1], part[2]
+	p, err := state.ReadOr[Execution](ctx, s.store, pendingKey(thing, job))
+	if err != nil {
+		return false, fmt.Errorf("read execution of job %s on %s: %w", job, thing, err)
+	}
+	b := state.NewBatch(state.StepJobTimeout).If(pendingKey(thing, job), p.Rev).Delete(deadline)
+	if p.Rev != 0 && p.Value.TimeoutAt != 0 && deadlineKey(p.Value.TimeoutAt, thing, job) == deadline {
+		s.endBatch(b, p.Value, protocol.JobTimedOut, nil)
+		ended = true
+	}
+	switch _, err = s.store.Commit(ctx, b); {
+	case errors.Is(err, fault.Conflict): // the device was faster, or the next round does it
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("time out job %s on %s: %w", job, thing, err)
+	}
+	return ended, nil
 }
 
 // Results calls handle for executions that ended after revision from, in order,
