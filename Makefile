@@ -69,7 +69,8 @@ $(LINT):
 generate: ## write generated code anew
 	go generate $(PKGS)
 
-fix: generate $(LINT) ## generate, format and tidy
+fix: generate $(LINT) ## generate, format, tidy, and what the linter can mend by itself
+	-$(LINT) run --fix $(PKGS)
 	$(LINT) fmt $(PKGS)
 	@for m in $(MODULES); do (cd $$m && go mod tidy) || exit 1; done
 
