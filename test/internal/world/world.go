@@ -210,7 +210,7 @@ func (w *World) end(t testing.TB) {
 	}
 	if t.Failed() {
 		text := w.log.text()
-		t.Logf("the end of ggfleet's log:\n%s", text[max(0, len(text)-16<<10):])
+		t.Logf("the end of ggfleet's log:\n%s", text[max(0, len(text)-4<<10):])
 	}
 	if err := w.log.close(); err != nil && !errors.Is(err, fs.ErrClosed) {
 		t.Log(fmt.Errorf("closing the log: %w", err))
