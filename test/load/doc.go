@@ -1,0 +1,9 @@
+// Package load measures a running ggfleet from the outside and prints each figure
+// beside a floor that was measured in the same run, so that figures of different
+// machines compare. Nothing here asserts a time.
+//
+// `make bench` runs the sizes that docs/benchmarks.md speaks of; without
+// GGFLEET_BENCH each benchmark runs small, so that it cannot rot. Sizes can be
+// set: GGFLEET_BENCH_CORES, GGFLEET_BENCH_CONNECTED, GGFLEET_BENCH_SESSIONS.
+// GGFLEET_BENCH_PROFILES names a directory for CPU profiles of the control plane.
+package load

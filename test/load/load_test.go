@@ -1,0 +1,199 @@
+package load_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ggfleet/ggfleet/test/internal/world"
+)
+
+// full tells whether the sizes are those of docs/benchmarks.md.
+func full() bool { return os.Getenv("GGFLEET_BENCH") != "" }
+
+// size is how large a benchmark is: the environment's word, or one of two.
+func size(t *testing.T, name string, bench, smoke int) int {
+	t.Helper()
+	if s := os.Getenv("GGFLEET_BENCH_" + name); s != "" {
+		n, err := strconv.Atoi(s)
+		require.NoError(t, err, "GGFLEET_BENCH_%s", name)
+		return n
+	}
+	if full() {
+		return bench
+	}
+	return smoke
+}
+
+// say prints one line of the report.
+func say(t *testing.T, what, format string, args ...any) {
+	t.Helper()
+	t.Logf("BENCH %-44s %s", what, fmt.Sprintf(format, args...))
+}
+
+// program builds a command of the workspace, as `make build` does.
+func program(t *testing.T, module, name string) string {
+	t.Helper()
+	bin, err := world.Build(t.Context(), module, name)
+	require.NoError(t, err)
+	return bin
+}
+
+// start starts a ggfleet that logs warnings and serves profiles.
+func start(t *testing.T) (w *world.World, profiles string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // at once
+	require.NoError(t, err)
+	profiles = l.Addr().String()
+	require.NoError(t, l.Close())
+	return world.Start(t, world.Options{Flags: []string{"--pprof-addr", profiles}}), profiles
+}
+
+// profile takes a CPU profile while work runs, if profiles are wanted.
+func profile(t *testing.T, addr, name string, work func()) {
+	t.Helper()
+	dir := os.Getenv("GGFLEET_BENCH_PROFILES")
+	if dir == "" {
+		work()
+		return
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+addr+"/debug/pprof/profile?seconds=10", nil)
+		res, err := http.DefaultClient.Do(req) //nolint:gosec // our own process
+		if err != nil {
+			return
+		}
+		defer func() { _ = res.Body.Close() }()
+		b, _ := io.ReadAll(res.Body)
+		_ = os.WriteFile(filepath.Join(dir, name+".pb.gz"), b, 0o600)
+	}()
+	work()
+	<-done
+}
+
+// coreNames are the names of n cores in order.
+func coreNames(n int) []string {
+	names := make([]string, n)
+	for i := range names {
+		names[i] = fmt.Sprintf("bench-%06d", i)
+	}
+	return names
+}
+
+// awaitTask waits until the task that a list of tasks begins with has ended. It
+// reads no items: an answer with ten thousand of them would be work to measure.
+func awaitTask(t *testing.T, w *world.World, list string) {
+	t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		var page map[string]json.RawMessage
+		w.Call(t, http.MethodGet, list+"?count=1", nil, &page)
+		delete(page, "pagination")
+		for _, raw := range page {
+			var tasks []world.Task
+			require.NoError(t, json.Unmarshal(raw, &tasks))
+			require.Len(t, tasks, 1)
+			require.NotEqual(t, "Failure", tasks[0].Status, tasks[0].Message)
+			if tasks[0].Status == "Success" {
+				return
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-t.Context().Done():
+			require.Fail(t, "the test ended before the task did")
+		}
+	}
+}
+
+// provision creates cores by one task and returns how long that took.
+func provision(t *testing.T, w *world.World, names []string) time.Duration {
+	t.Helper()
+	began := time.Now()
+	w.Call(t, http.MethodPost, "/coreTasks", world.NewCores(names...), nil)
+	awaitTask(t, w, "/coreTasks")
+	return time.Since(began)
+}
+
+// usage is what a process took so far.
+type usage struct {
+	cpu      time.Duration
+	rss      int64 // bytes now
+	rssWhole bool
+}
+
+// used reads /proc; elsewhere there is nothing to report.
+func used(t *testing.T, pid int) usage {
+	t.Helper()
+	if runtime.GOOS != "linux" {
+		return usage{}
+	}
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	require.NoError(t, err)
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+2:]))
+	ticks := func(i int) time.Duration {
+		n, err := strconv.ParseInt(fields[i], 10, 64)
+		require.NoError(t, err)
+		return time.Duration(n) * 10 * time.Millisecond
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	require.NoError(t, err)
+	u := usage{cpu: ticks(11) + ticks(12)}
+	if _, after, ok := strings.Cut(string(status), "VmRSS:"); ok {
+		kb, err := strconv.ParseInt(strings.Fields(after)[0], 10, 64)
+		require.NoError(t, err)
+		u.rss, u.rssWhole = kb<<10, true
+	}
+	return u
+}
+
+const mb = 1 << 20
+
+// rss is the memory of a process in MB.
+func rss(t *testing.T, pid int) float64 {
+	t.Helper()
+	return float64(used(t, pid).rss) / mb
+}
+
+// quantile of durations, which it sorts.
+func quantile(d []time.Duration, q float64) time.Duration {
+	slices.Sort(d)
+	return d[min(len(d)-1, int(q*float64(len(d))))]
+}
+
+// output runs a program and returns what it printed.
+func output(t *testing.T, bin string, args ...string) []byte {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), bin, args...) //nolint:gosec // our own program
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	out, err := cmd.Output()
+	require.NoError(t, err, "%s %v: %s", bin, args, errs.String())
+	return out
+}
+
+// background ties a child to the test.
+func background(t *testing.T) (context.Context, context.CancelFunc) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	t.Cleanup(cancel)
+	return ctx, cancel
+}
