@@ -3,6 +3,7 @@ package selfhosted
 import (
 	"context"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"strings"
@@ -139,6 +140,9 @@ func (d *Devices) Notify(thing string, m jobs.Message) int {
 func (d *Devices) Serve(ctx context.Context, s gateway.Session, topic string, payload []byte) ([]gateway.Message, error) {
 	thing := s.Identity.Thing
 	rest, mine := strings.CutPrefix(topic, protocol.ThingPrefix(thing))
+	if gci, ok := strings.CutPrefix(topic, protocol.ThingPrefix(thing+"-gci")); thing != "" && ok {
+		return noShadow(topic, gci, payload)
+	}
 	if thing == "" || !mine {
 		return nil, fault.New(fault.NotFound, "no service owns topic %s", topic)
 	}
@@ -149,8 +153,37 @@ func (d *Devices) Serve(ctx context.Context, s gateway.Session, topic string, pa
 		return nil, d.report(ctx, thing, payload)
 	case rest == "greengrass/health/json":
 		return nil, nil // classic's own telemetry: read nowhere yet (nucleus-contract §2.5)
+	case strings.HasPrefix(rest, "shadow/"):
+		return noShadow(topic, rest, payload)
 	}
 	return nil, fault.New(fault.NotFound, "no service owns topic %s", topic)
+}
+
+// noShadow answers whoever asks for a shadow: no thing has one, because nothing
+// here writes one. Classic asks at each start, and for its client devices those
+// of T-gci, and waits when there is none (nucleus-contract §2.3, §2.6).
+func noShadow(topic, rest string, payload []byte) ([]gateway.Message, error) {
+	name, named := strings.CutPrefix(rest, "shadow/name/")
+	name, get := strings.CutSuffix(name, "/get")
+	if rest == "shadow/get" {
+		name, _, _ = strings.Cut(strings.TrimPrefix(topic, "$aws/things/"), "/") // the unnamed one goes by the thing
+	} else if !named || !get || name == "" || strings.Contains(name, "/") {
+		return nil, fault.New(fault.NotFound, "no service owns topic %s", topic)
+	}
+	var in struct {
+		ClientToken string `json:"clientToken"`
+	}
+	_ = json.Unmarshal(payload, &in) // the payload may be empty or anything else
+	b, err := json.Marshal(struct {
+		Code        int    `json:"code"`
+		Message     string `json:"message"`
+		Timestamp   int64  `json:"timestamp"`
+		ClientToken string `json:"clientToken,omitempty"`
+	}{404, "No shadow exists with name: '" + name + "'", time.Now().Unix(), in.ClientToken})
+	if err != nil {
+		return nil, err
+	}
+	return []gateway.Message{{Topic: protocol.Rejected(topic), Payload: b}}, nil
 }
 
 func (d *Devices) serveJobs(ctx context.Context, thing, topic string, payload []byte) ([]gateway.Message, error) {
