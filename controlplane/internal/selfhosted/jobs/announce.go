@@ -14,6 +14,7 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/shared/logx"
 	"github.com/ggfleet/ggfleet/shared/protocol"
+	"github.com/ggfleet/ggfleet/shared/run"
 )
 
 // Devices reaches the things that are connected to this replica.
@@ -37,8 +38,9 @@ type Announcer struct {
 }
 
 type announcerShard struct {
-	mu   sync.Mutex // held over one thing's change and its announcement
-	said map[string]announced
+	mu      sync.Mutex // held over one thing's change and its announcement
+	said    map[string]announced
+	backlog backlog
 }
 
 // announced is what a thing was last told.
@@ -52,6 +54,7 @@ func NewAnnouncer(jobs *Service, devices Devices) *Announcer {
 	a := &Announcer{jobs: jobs, devices: devices, seed: maphash.MakeSeed()}
 	for i := range a.shards {
 		a.shards[i].said = map[string]announced{}
+		a.shards[i].backlog.init()
 	}
 	return a
 }
@@ -76,18 +79,22 @@ func (a *Announcer) Gone(thing string) {
 
 // Run announces until ctx is done.
 func (a *Announcer) Run(ctx context.Context) error {
+	loops := []run.Loop{{Name: "watch", Run: a.watch}}
+	for i := range a.shards {
+		loops = append(loops, run.Loop{Name: "announcements", Run: a.shards[i].backlog.each(a.announce)})
+	}
+	return run.All(ctx, loops...)
+}
+
+func (a *Announcer) watch(ctx context.Context) error {
 	for {
 		from, err := a.catchUp(ctx)
 		if err != nil {
 			return err
 		}
 		err = a.jobs.store.Watch(ctx, pendingAll(), from, func(events []state.Event) error {
-			things := map[string]struct{}{}
 			for _, e := range events {
-				things[thingOf(e.Key)] = struct{}{}
-			}
-			for thing := range things {
-				a.announce(ctx, thing)
+				a.changed(thingOf(e.Key))
 			}
 			return nil
 		})
@@ -96,6 +103,10 @@ func (a *Announcer) Run(ctx context.Context) error {
 		}
 	}
 }
+
+// changed has the thing told soon. The watch goes on meanwhile: a thing waits
+// for the commits of its own reports, and nobody else shall wait with it.
+func (a *Announcer) changed(thing string) { a.shard(thing).backlog.add(thing) }
 
 // catchUp announces what changed while nobody watched, and returns the revision
 // to watch from.
@@ -127,7 +138,7 @@ func (a *Announcer) catchUp(ctx context.Context) (state.Rev, error) {
 		}
 	}
 	for thing := range things {
-		a.announce(ctx, thing)
+		a.changed(thing)
 	}
 	return from, nil
 }
