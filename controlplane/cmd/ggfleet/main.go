@@ -6,16 +6,16 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/spf13/cobra"
-
 	"github.com/ggfleet/ggfleet/controlplane/app"
+	"github.com/ggfleet/ggfleet/controlplane/internal/cli"
+	"github.com/ggfleet/ggfleet/shared/buildinfo"
 )
 
 func main() {
-	root := &cobra.Command{Use: "ggfleet", SilenceUsage: true, SilenceErrors: true}
-	root.AddCommand(app.Command(os.Stderr), app.DemoCommand(os.Stdout), app.DumpCommand(os.Stdout))
+	root := cli.New(buildinfo.Version, cli.Failed(app.Command(os.Stderr)))
+	root.AddCommand(cli.Failed(app.DemoCommand(os.Stdout)), cli.Failed(app.DumpCommand(os.Stdout)))
 	if err := root.ExecuteContext(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, "ggfleet:", err)
-		os.Exit(1)
+		os.Exit(cli.ExitCode(err))
 	}
 }

@@ -119,3 +119,16 @@ func (a *app) command(use, short string, args cobra.PositionalArgs, act action) 
 		return err
 	}}
 }
+
+// Failed gives the error of a command that was handed in its exit code: 1, not
+// that of a wrong command line.
+func Failed(c *cobra.Command) *cobra.Command {
+	act := c.RunE
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := act(cmd, args); err != nil {
+			return &exitError{ExitFailed, err}
+		}
+		return nil
+	}
+	return c
+}
