@@ -1,0 +1,141 @@
+package fault_test
+
+import (
+	"archive/zip"
+	"bytes"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ggfleet/ggfleet/test/internal/world"
+	"github.com/ggfleet/ggfleet/test/simulator"
+)
+
+// objects are all objects of an embedded artifact store by key, read from its
+// files: that needs no server.
+func objects(t *testing.T, dir string) map[string][]byte {
+	t.Helper()
+	root := filepath.Join(dir, "s3", "objects", "ggfleet")
+	all := map[string][]byte{}
+	require.NoError(t, filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		key, err := filepath.Rel(root, path)
+		if err == nil {
+			all[filepath.ToSlash(key)], err = os.ReadFile(path)
+		}
+		return err
+	}))
+	return all
+}
+
+func artifactKey(core, file string) string {
+	return "greengrass2/artifacts/" + core + "/" + core + "/" + file
+}
+
+// keyPair reads certs.zip.
+func keyPair(archive []byte) (tls.Certificate, error) {
+	z, err := zip.NewReader(bytes.NewReader(archive), int64(len(archive)))
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	var parts [2][]byte
+	for i, name := range []string{"certs/cert.pem", "certs/private.key"} {
+		f, err := z.Open(name)
+		if err != nil {
+			return tls.Certificate{}, err
+		}
+		if parts[i], err = io.ReadAll(io.LimitReader(f, 1<<20)); err != nil {
+			return tls.Certificate{}, err
+		}
+	}
+	return tls.X509KeyPair(parts[0], parts[1])
+}
+
+// cores are simulated cores that run in this process.
+type cores struct {
+	*simulator.Fleet
+	stop func()
+
+	mu       sync.Mutex
+	finished map[string]map[string][]string // core → deployment id → how it ended, each time
+}
+
+// runCores runs simulated cores with what the artifact store holds for them.
+func runCores(t *testing.T, w *world.World, names []string) *cores {
+	t.Helper()
+	have := objects(t, w.Dir)
+	c := &cores{finished: map[string]map[string][]string{}}
+	configs := make([]simulator.Config, len(names))
+	for i, name := range names {
+		cert, err := keyPair(have[artifactKey(name, "certs.zip")])
+		require.NoError(t, err, name)
+		cfg := simConfig(t, w, have[artifactKey(name, "installerConfig.yml")], cert)
+		if i%2 == 1 {
+			cfg.Runtime = simulator.Classic
+		}
+		cfg.OnEvent = c.record
+		configs[i] = cfg
+	}
+	var err error
+	c.Fleet, err = simulator.NewFleet(simulator.FleetConfig{Cores: configs})
+	require.NoError(t, err)
+	ctx, cancel := background(t)
+	done := make(chan error, 1)
+	go func() { done <- c.Run(ctx) }()
+	c.stop = sync.OnceFunc(func() {
+		cancel()
+		assert.NoError(t, <-done)
+	})
+	t.Cleanup(c.stop)
+	return c
+}
+
+func simConfig(t *testing.T, w *world.World, installer []byte, cert tls.Certificate) simulator.Config {
+	t.Helper()
+	cfg, _, err := simulator.ParseInstallerConfig(installer)
+	require.NoError(t, err)
+	cfg.Certificate, cfg.RootCAs, cfg.Version = cert, w.Roots, ""
+	cfg.RetryBase, cfg.ReconnectMin, cfg.ReconnectMax = 20*time.Millisecond, 20*time.Millisecond, 200*time.Millisecond
+	return cfg
+}
+
+func (c *cores) record(e simulator.Event) {
+	if e.Kind != simulator.EventFinished {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.finished[e.Thing] == nil {
+		c.finished[e.Thing] = map[string][]string{}
+	}
+	how := e.Detail
+	if e.Err != nil {
+		how = fmt.Sprintf("%s: %v", e.Detail, e.Err)
+	}
+	c.finished[e.Thing][e.Deployment] = append(c.finished[e.Thing][e.Deployment], how)
+}
+
+// appliedOnce requires that each core carried out exactly these deployments, each
+// once and with success.
+func (c *cores) appliedOnce(t *testing.T, names []string, deployments ...string) {
+	t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	want := map[string][]string{}
+	for _, d := range deployments {
+		want[d] = []string{"SUCCEEDED"}
+	}
+	for _, name := range names {
+		assert.Equal(t, want, c.finished[name], name)
+	}
+}
