@@ -34,6 +34,15 @@ func (s *Service) Core(ctx context.Context, thing string) (CoreDevice, error) {
 	return c.Value, nil
 }
 
+// HasCore reports whether the core device ever reported.
+func (s *Service) HasCore(ctx context.Context, thing string) (bool, error) {
+	_, err := s.store.Get(ctx, coreKey(thing))
+	if errors.Is(err, fault.NotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // Report takes one fleet status message of the thing. A message that changes
 // nothing touches memory only; what changes the record is committed when Report
 // returns. Errors of kind fault.Invalid mean that the message cannot be read.
@@ -53,6 +62,10 @@ func (s *Service) Report(ctx context.Context, thing string, payload []byte) erro
 		return fault.Field("components", "has %d entries, over the limit of %d", len(m.Components), maxComponents)
 	}
 	now := s.now().UTC()
+	if c := s.current(thing); c != nil && same(*c, merge(*c, m, now)) {
+		s.heard(thing, now)
+		return nil
+	}
 	_, err = state.Update(ctx, s.store, state.StepFleetStatus, coreKey(thing), func(c *CoreDevice, exists bool, _ *state.Batch) error {
 		next := merge(*c, m, now)
 		if !exists {
@@ -66,11 +79,35 @@ func (s *Service) Report(ctx context.Context, thing string, payload []byte) erro
 	if err != nil {
 		return fmt.Errorf("store fleet status of %s: %w", thing, err)
 	}
-	s.mu.Lock()
-	s.seen[thing] = now
-	s.mu.Unlock()
+	s.heard(thing, now)
 	s.log.DebugContext(ctx, "fleet status", logx.Thing, thing, "trigger", m.Trigger, "sequence", m.SequenceNumber, "status", m.OverallDeviceStatus)
 	return nil
+}
+
+// current returns the record of a core from memory, or nil where only the store
+// knows it for sure. It is read-only.
+func (s *Service) current(thing string) *CoreDevice {
+	select {
+	case <-s.cores.Ready():
+	default:
+		return nil
+	}
+	s.mu.Lock()
+	_, ok := s.read[thing]
+	s.mu.Unlock()
+	if !ok {
+		return nil
+	}
+	c, _, _ := s.cores.Get(coreKey(thing))
+	return c
+}
+
+// heard notes a report whose record is known to be what the store has.
+func (s *Service) heard(thing string, at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen[thing] = at
+	s.read[thing] = struct{}{}
 }
 
 // same reports whether two records differ in nothing but when they were made.
@@ -101,7 +138,7 @@ func merge(c CoreDevice, m protocol.FleetStatus, now time.Time) CoreDevice {
 	}
 	for _, r := range m.Components {
 		i := slices.IndexFunc(next.Components, func(x InstalledComponent) bool { return x.Name == r.ComponentName })
-		if gone(r, m) {
+		if r.Status == "UNINSTALLED" || i >= 0 && dropped(next.Components[i], r, m) {
 			if i >= 0 {
 				next.Components = slices.Delete(next.Components, i, i+1)
 			}
@@ -121,15 +158,12 @@ func merge(c CoreDevice, m protocol.FleetStatus, now time.Time) CoreDevice {
 	return next
 }
 
-// gone reports whether the entry says that the component was removed. Older
-// classic versions send a removed root with its last state and no
-// configuration; the runtime's own services look alike but are no roots.
-func gone(r protocol.ComponentStatus, m protocol.FleetStatus) bool {
-	if r.Status == "UNINSTALLED" {
-		return true
-	}
-	byDeployment := m.Trigger == protocol.TriggerThingDeployment || m.Trigger == protocol.TriggerThingGroupDeployment
-	return m.Runtime != protocol.RuntimeLite && m.MessageType == protocol.StatusPartial && byDeployment && r.IsRoot && len(r.FleetConfigARNs) == 0
+// dropped reports whether a deployment removed the component: older classic
+// versions then send it once more with its last state and no configuration. The
+// runtime's own services never had one.
+func dropped(before InstalledComponent, r protocol.ComponentStatus, m protocol.FleetStatus) bool {
+	byDeployment := m.Trigger == protocol.TriggerThingDeployment || m.Trigger == protocol.TriggerThingGroupDeployment || m.Trigger == protocol.TriggerLocalDeployment
+	return m.Runtime != protocol.RuntimeLite && m.MessageType == protocol.StatusPartial && byDeployment && len(before.ARNs) > 0 && len(r.FleetConfigARNs) == 0
 }
 
 func installed(r protocol.ComponentStatus, now time.Time) InstalledComponent {

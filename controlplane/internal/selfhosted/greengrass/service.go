@@ -39,9 +39,15 @@ type Service struct {
 	log        *slog.Logger
 	now        func() time.Time
 
-	mu     sync.Mutex // guards chunks and seen
+	cores *state.Mirror[CoreDevice]
+
+	mu     sync.Mutex // guards all below
 	chunks map[string]*chunked
 	seen   map[string]time.Time // last status of a core that changed nothing
+	// read holds the cores whose record was read from the store since they
+	// connected here: until they go, nobody else takes their reports, and the
+	// mirror is all there is to know.
+	read map[string]struct{}
 }
 
 // New checks cfg; it starts nothing.
@@ -51,7 +57,8 @@ func New(cfg Config) (*Service, error) {
 	}
 	s := &Service{
 		store: cfg.Store, registry: cfg.Registry, jobs: cfg.Jobs, components: cfg.Components, log: cfg.Log, now: cfg.Now,
-		chunks: map[string]*chunked{}, seen: map[string]time.Time{},
+		chunks: map[string]*chunked{}, seen: map[string]time.Time{}, read: map[string]struct{}{},
+		cores: state.NewMirror[CoreDevice](cfg.Store, corePrefix, nil),
 	}
 	if s.log == nil {
 		s.log = logx.Discard()
@@ -60,4 +67,16 @@ func New(cfg Config) (*Service, error) {
 		s.now = time.Now
 	}
 	return s, nil
+}
+
+// Run follows the records of core devices until ctx is done. Without it all
+// works, but a report that changes nothing costs a read of the store.
+func (s *Service) Run(ctx context.Context) error { return s.cores.Run(ctx) }
+
+// Moved says that the thing opened or closed a session here: its reports may
+// have gone, or go from now on, to another replica.
+func (s *Service) Moved(thing string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.read, thing)
 }

@@ -148,12 +148,18 @@ func (s *Service) RemoveBatch(ctx context.Context, b *state.Batch, thing, job st
 	if p.Rev == 0 || p.Value.Status != protocol.JobQueued {
 		return nil
 	}
-	s.endBatch(b, p.Value, to, nil)
-	return nil
+	_, err = s.endBatch(ctx, b, p.Value, to, nil)
+	return err
 }
 
-// endBatch moves e from pending to ended with its final status.
-func (s *Service) endBatch(b *state.Batch, e Execution, to protocol.JobStatus, details map[string]string) Execution {
+// endBatch moves e from pending to ended with its final status. One that ends
+// after a newer one of its target does not take that one's place.
+func (s *Service) endBatch(ctx context.Context, b *state.Batch, e Execution, to protocol.JobStatus, details map[string]string) (Execution, error) {
+	key := endedKey(e.Thing, e.Kind, e.Target)
+	last, err := state.ReadOr[Execution](ctx, s.store, key)
+	if err != nil {
+		return e, fmt.Errorf("read last execution on %s for %s: %w", e.Thing, e.Target, err)
+	}
 	if e.TimeoutAt != 0 {
 		b.Delete(deadlineKey(e.TimeoutAt, e.Thing, e.JobID))
 		e.TimeoutAt = 0
@@ -163,8 +169,11 @@ func (s *Service) endBatch(b *state.Batch, e Execution, to protocol.JobStatus, d
 		e.Details = details
 	}
 	b.Delete(pendingKey(e.Thing, e.JobID))
-	b.Put(endedKey(e.Thing, e.Kind, e.Target), e)
-	return e
+	b.If(key, last.Rev)
+	if last.Value.Stamp <= e.Stamp {
+		b.Put(key, e)
+	}
+	return e, nil
 }
 
 // Pending returns the thing's pending executions in the order of $next.
@@ -288,7 +297,9 @@ func (s *Service) apply(ctx context.Context, u Update) (Execution, error) {
 		}
 		b.Put(key, e)
 	case protocol.JobSucceeded, protocol.JobFailed, protocol.JobRejected:
-		e = s.endBatch(b, e, u.Status, u.Details)
+		if e, err = s.endBatch(ctx, b, e, u.Status, u.Details); err != nil {
+			return e, err
+		}
 	case protocol.JobQueued, protocol.JobTimedOut, protocol.JobRemoved, protocol.JobCanceled:
 		return e, &Refused{Code: protocol.CodeInvalidStateTransition, Text: fmt.Sprintf("a device cannot set status %s", u.Status), State: stateOf(e)}
 	default:
@@ -377,98 +388,15 @@ func (s *Service) Fail(ctx context.Context, thing, job, cause string) error {
 			return err
 		}
 		b := state.NewBatch(state.StepJobUpdate).If(key, p.Rev)
-		s.endBatch(b, p.Value, protocol.JobFailed, map[string]string{
+		_, err = s.endBatch(ctx, b, p.Value, protocol.JobFailed, map[string]string{
 			protocol.DetailStatus: "FAILED_NO_STATE_CHANGE", protocol.DetailFailureCause: cause,
 		})
+		if err != nil {
+			return err
+		}
 		if _, err = s.store.Commit(ctx, b); !errors.Is(err, fault.Conflict) {
 			return err
 		}
 	}
 	return fmt.Errorf("fail job %s on %s: %w", job, thing, fault.Conflict)
-}
-
-// Expire ends the executions whose time is over with TIMED_OUT and returns how
-// many. Call it every half minute.
-func (s *Service) Expire(ctx context.Context) (int, error) {
-	due := deadlineKey(s.now().Unix(), "", "")
-	n, after := 0, ""
-	for {
-		page, err := s.store.List(ctx, deadlineAll(), after, 1000)
-		if err != nil {
-			return n, fmt.Errorf("list deadlines: %w", err)
-		}
-		for _, d := range page.Entries {
-			if d.Key > due {
-				return n, nil
-			}
-			ended, err := s.expire(ctx, d.Key)
-			if err != nil {
-				return n, err
-			}
-			if ended {
-				n++
-			}
-			after = d.Key
-		}
-		if !page.More {
-			return n, nil
-		}
-	}
-}
-
-// expire removes one deadline and ends the execution that it is still of.
-func (s *Service) expire(ctx context.Context, deadline string) (ended bool, err error) {
-	part := strings.Split(strings.TrimPrefix(deadline, deadlineAll()), "/")
-	if len(part) != 3 {
-		return false, nil
-	}
-	thing, job := part[1], part[2]
-	p, err := state.ReadOr[Execution](ctx, s.store, pendingKey(thing, job))
-	if err != nil {
-		return false, fmt.Errorf("read execution of job %s on %s: %w", job, thing, err)
-	}
-	b := state.NewBatch(state.StepJobTimeout).If(pendingKey(thing, job), p.Rev).Delete(deadline)
-	if p.Rev != 0 && p.Value.TimeoutAt != 0 && deadlineKey(p.Value.TimeoutAt, thing, job) == deadline {
-		s.endBatch(b, p.Value, protocol.JobTimedOut, nil)
-		ended = true
-	}
-	switch _, err = s.store.Commit(ctx, b); {
-	case errors.Is(err, fault.Conflict): // the device was faster, or the next round does it
-		return false, nil
-	case err != nil:
-		return false, fmt.Errorf("time out job %s on %s: %w", job, thing, err)
-	}
-	return ended, nil
-}
-
-// Results calls handle for executions that ended after revision from, in order,
-// until ctx is done. It returns state.ErrCompacted when that history is gone:
-// read them All then.
-func (s *Service) Results(ctx context.Context, from state.Rev, handle func([]Execution, state.Rev) error) error {
-	return s.store.Watch(ctx, endedAll(), from, func(events []state.Event) error {
-		var out []Execution
-		var rev state.Rev
-		for _, e := range events {
-			rev = e.Rev
-			if e.Deleted {
-				continue
-			}
-			r, err := state.Decode[Execution](e.Entry)
-			if err != nil {
-				return err
-			}
-			out = append(out, r.Value)
-		}
-		return handle(out, rev)
-	})
-}
-
-// AllResults calls each for the last ended execution of every target of every
-// thing and returns the revision to continue from with Results.
-func (s *Service) AllResults(ctx context.Context, each func(Execution) error) (state.Rev, error) {
-	p, err := s.store.List(ctx, endedAll(), "", 1)
-	if err != nil {
-		return 0, err
-	}
-	return p.At, state.All(ctx, s.store, endedAll(), func(_ string, r state.Record[Execution]) error { return each(r.Value) })
 }

@@ -1,0 +1,100 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/ggfleet/ggfleet/controlplane/internal/state"
+	"github.com/ggfleet/ggfleet/shared/fault"
+	"github.com/ggfleet/ggfleet/shared/protocol"
+)
+
+// Expire ends the executions whose time is over with TIMED_OUT and returns how
+// many. Call it every half minute.
+func (s *Service) Expire(ctx context.Context) (int, error) {
+	due := deadlineKey(s.now().Unix(), "", "")
+	n, after := 0, ""
+	for {
+		page, err := s.store.List(ctx, deadlineAll(), after, 1000)
+		if err != nil {
+			return n, fmt.Errorf("list deadlines: %w", err)
+		}
+		for _, d := range page.Entries {
+			if d.Key > due {
+				return n, nil
+			}
+			ended, err := s.expire(ctx, d.Key)
+			if err != nil {
+				return n, err
+			}
+			if ended {
+				n++
+			}
+			after = d.Key
+		}
+		if !page.More {
+			return n, nil
+		}
+	}
+}
+
+// expire removes one deadline and ends the execution that it is still of.
+func (s *Service) expire(ctx context.Context, deadline string) (ended bool, err error) {
+	part := strings.Split(strings.TrimPrefix(deadline, deadlineAll()), "/")
+	if len(part) != 3 {
+		return false, nil
+	}
+	thing, job := part[1], part[2]
+	p, err := state.ReadOr[Execution](ctx, s.store, pendingKey(thing, job))
+	if err != nil {
+		return false, fmt.Errorf("read execution of job %s on %s: %w", job, thing, err)
+	}
+	b := state.NewBatch(state.StepJobTimeout).If(pendingKey(thing, job), p.Rev).Delete(deadline)
+	if p.Rev != 0 && p.Value.TimeoutAt != 0 && deadlineKey(p.Value.TimeoutAt, thing, job) == deadline {
+		if _, err := s.endBatch(ctx, b, p.Value, protocol.JobTimedOut, nil); err != nil {
+			return false, err
+		}
+		ended = true
+	}
+	switch _, err = s.store.Commit(ctx, b); {
+	case errors.Is(err, fault.Conflict): // the device was faster, or the next round does it
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("time out job %s on %s: %w", job, thing, err)
+	}
+	return ended, nil
+}
+
+// Results calls handle for executions that ended after revision from, in order,
+// until ctx is done. It returns state.ErrCompacted when that history is gone:
+// read them All then.
+func (s *Service) Results(ctx context.Context, from state.Rev, handle func([]Execution, state.Rev) error) error {
+	return s.store.Watch(ctx, endedAll(), from, func(events []state.Event) error {
+		var out []Execution
+		var rev state.Rev
+		for _, e := range events {
+			rev = e.Rev
+			if e.Deleted {
+				continue
+			}
+			r, err := state.Decode[Execution](e.Entry)
+			if err != nil {
+				return err
+			}
+			out = append(out, r.Value)
+		}
+		return handle(out, rev)
+	})
+}
+
+// AllResults calls each for the last ended execution of every target of every
+// thing and returns the revision to continue from with Results.
+func (s *Service) AllResults(ctx context.Context, each func(Execution) error) (state.Rev, error) {
+	p, err := s.store.List(ctx, endedAll(), "", 1)
+	if err != nil {
+		return 0, err
+	}
+	return p.At, state.All(ctx, s.store, endedAll(), func(_ string, r state.Record[Execution]) error { return each(r.Value) })
+}
