@@ -169,6 +169,7 @@ func (a *App) Run(ctx context.Context) error {
 	loops := []run.Loop{
 		{Name: "fleet", Run: a.fleet.Run},
 		{Name: "components", Run: a.components.Run},
+		{Name: "core devices", Run: a.greengrass.Run},
 		{Name: "tasks", Run: a.tasks.Run},
 		{Name: "announcer", Run: a.devices.Run},
 		{Name: "job timeouts", Run: a.expireJobs},

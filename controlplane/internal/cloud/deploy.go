@@ -74,6 +74,8 @@ type Execution struct {
 
 // CoreDevices tells what the cloud knows of running core devices.
 type CoreDevices interface {
+	// HasCore reports whether the device ever reported.
+	HasCore(ctx context.Context, name string) (bool, error)
 	// Core returns fault.NotFound if the device never reported.
 	Core(ctx context.Context, name string) (CoreDevice, error)
 }

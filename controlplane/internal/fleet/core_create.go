@@ -75,11 +75,11 @@ func (s *Service) createCore(ctx context.Context, w *task.Work) error {
 // installer configuration is made anew when one is asked for (D-19).
 func (s *Service) refreshCore(ctx context.Context, w *task.Work, n NewCore, spec coreTaskSpec, rec state.Record[Core]) error {
 	message := "Core device thing already provisioned"
-	switch _, err := s.cfg.Cloud.Core(ctx, n.Name); {
-	case err == nil:
-		message = "Core device already registered"
-	case !errors.Is(err, fault.NotFound):
+	switch known, err := s.cfg.Cloud.HasCore(ctx, n.Name); {
+	case err != nil:
 		return fmt.Errorf("look up core device %s: %w", n.Name, err)
+	case known:
+		message = "Core device already registered"
 	}
 	core := rec.Value
 	if rec.Rev == 0 {

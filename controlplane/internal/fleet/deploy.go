@@ -32,14 +32,15 @@ func (s *Service) expandTargets(ctx context.Context, t task.Task) ([]task.NewIte
 	if err := t.Decode(&spec); err != nil {
 		return nil, err
 	}
+	what := deploymentItem{Template: spec.Template}
 	items := make([]task.NewItem, 0, len(spec.ThingNames))
 	for _, n := range spec.ThingNames {
-		items = append(items, task.NewItem{Name: n})
+		items = append(items, task.NewItem{Name: n, Spec: what})
 	}
 	for _, g := range spec.ThingGroups {
 		err := s.cfg.Cloud.Members(ctx, g, func(thing string) error {
 			if _, _, ok := s.cores.Get(coreKey(thing)); ok {
-				items = append(items, task.NewItem{Name: thing})
+				items = append(items, task.NewItem{Name: thing, Spec: what})
 			}
 			return nil
 		})
@@ -57,8 +58,8 @@ func (s *Service) expandTargets(ctx context.Context, t task.Task) ([]task.NewIte
 // of the template version as one change, together with the core's record and the
 // item's result.
 func (s *Service) deployCore(ctx context.Context, w *task.Work) error {
-	var spec deploymentSpec
-	if err := w.Task.Decode(&spec); err != nil {
+	var spec deploymentItem
+	if err := w.Item.Decode(&spec); err != nil {
 		return err
 	}
 	name := w.Item.Name
@@ -69,11 +70,11 @@ func (s *Service) deployCore(ctx context.Context, w *task.Work) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.cfg.Cloud.Core(ctx, name); err != nil {
-		if errors.Is(err, fault.NotFound) {
-			return fault.New(fault.NotFound, notRegistered)
-		}
+	switch known, err := s.cfg.Cloud.HasCore(ctx, name); {
+	case err != nil:
 		return fmt.Errorf("look up core device %s: %w", name, err)
+	case !known:
+		return fault.New(fault.NotFound, notRegistered)
 	}
 	ref := spec.Template
 	if _, err := s.ensureDeployment(ctx, ref, w.Task.ID); err != nil {
@@ -103,8 +104,8 @@ func (s *Service) deployCore(ctx context.Context, w *task.Work) error {
 // recordFailure is what the core's record says of a deployment that could not be
 // started (cdf-services §3.8, step 4). A name that is no core has no record.
 func (s *Service) recordFailure(ctx context.Context, t task.Task, i task.Item, message string, b *state.Batch) error {
-	var spec deploymentSpec
-	if err := t.Decode(&spec); err != nil {
+	var spec deploymentItem
+	if err := i.Decode(&spec); err != nil {
 		return err
 	}
 	rec, err := s.record(ctx, i.Name)

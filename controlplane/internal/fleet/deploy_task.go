@@ -27,6 +27,12 @@ type deploymentSpec struct {
 	IoTJobConfig json.RawMessage `json:"iotJobConfig,omitempty"`
 }
 
+// deploymentItem is what each item carries: reading the task's own spec for each
+// core would read all targets as often as there are targets.
+type deploymentItem struct {
+	Template TemplateRef `json:"template"`
+}
+
 // CreateDeploymentTask checks the request, stores the task and returns its id.
 // Unknown template or version: fault.NotFound.
 func (s *Service) CreateDeploymentTask(ctx context.Context, n NewDeploymentTask, idempotencyKey string) (string, error) {

@@ -227,6 +227,11 @@ func execution(e jobs.Execution) cloud.Execution {
 	return x
 }
 
+// HasCore implements cloud.CoreDevices.
+func (c *Cloud) HasCore(ctx context.Context, name string) (bool, error) {
+	return c.Greengrass.HasCore(ctx, name)
+}
+
 // Core implements cloud.CoreDevices.
 func (c *Cloud) Core(ctx context.Context, name string) (cloud.CoreDevice, error) {
 	d, err := c.Greengrass.Core(ctx, name)

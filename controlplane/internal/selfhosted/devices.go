@@ -98,6 +98,7 @@ func (d *Devices) count(thing string, n int, at time.Time) {
 	p.sessions, p.at = max(p.sessions+n, 0), at
 	d.presence[thing] = p
 	d.mu.Unlock()
+	d.greengrass.Moved(thing)
 	if p.sessions == 0 {
 		d.announcer.Gone(thing)
 	}

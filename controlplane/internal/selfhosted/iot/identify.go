@@ -69,15 +69,19 @@ func (r *Registry) Identify(ctx context.Context, leaf *x509.Certificate) (Identi
 
 // document returns the compiled policy, parsing it only when it changed.
 func (r *Registry) document(ctx context.Context, name string) (*policy.Document, error) {
-	p, err := state.Read[Policy](ctx, r.store, policyKey(name))
+	e, err := r.store.Get(ctx, policyKey(name))
 	if err != nil {
 		return nil, err
 	}
 	r.mu.Lock()
 	c, ok := r.compiled[name]
 	r.mu.Unlock()
-	if ok && c.rev == p.Rev {
+	if ok && c.rev == e.Rev {
 		return c.doc, nil
+	}
+	p, err := state.Decode[Policy](e)
+	if err != nil {
+		return nil, err
 	}
 	doc, err := policy.Parse([]byte(p.Value.Document))
 	if err != nil {

@@ -84,7 +84,7 @@ func (r *Registry) policiesBatch(ctx context.Context, b *state.Batch, policies [
 	var out []string
 	for _, p := range policies {
 		out = addTo(out, p.Name)
-		_, err := state.Read[Policy](ctx, r.store, policyKey(p.Name))
+		_, err := r.store.Get(ctx, policyKey(p.Name))
 		switch {
 		case err == nil:
 			b.IfExists(policyKey(p.Name))
