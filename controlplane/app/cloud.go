@@ -41,7 +41,7 @@ func (a *App) openCloud(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for name, content := range map[string][]byte{"ca.pem": ca.Bundle(), "ca.id": []byte(ca.ID + "\n")} {
+	for name, content := range map[string][]byte{"ca.pem": ca.Bundle(), "ca.id": []byte(ca.ID), "api.url": []byte(a.apiURL())} {
 		if err := writeIfChanged(a.file(name), content); err != nil {
 			return err
 		}

@@ -33,6 +33,7 @@ func (a *app) connect(log io.Writer) (*client, error) {
 	default:
 		return nil, failure(ExitUsage, "--output %q: want table, json, yaml or env", a.format)
 	}
+	a.server = a.address()
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.ResponseHeaderTimeout = 2 * time.Minute
 	if strings.HasPrefix(a.server, "https://") {
@@ -60,6 +61,18 @@ func (a *app) connect(log io.Writer) (*client, error) {
 		return nil, failure(ExitUsage, "--server %q: %w", a.server, err)
 	}
 	return &client{c, log}, nil
+}
+
+// address finds the server: flag, environment, what a server wrote into the data
+// directory, the default port.
+func (a *app) address() string {
+	if a.server != "" {
+		return a.server
+	}
+	if b, err := os.ReadFile(filepath.Join(a.dataDir, "api.url")); err == nil {
+		return strings.TrimSpace(string(b))
+	}
+	return "http://127.0.0.1:8080"
 }
 
 // bearer finds the token: flag, environment, the server's data directory. Having

@@ -67,7 +67,7 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong command line, 3 not found,
 4 not allowed, 5 server not reachable, 6 a task ended in Failure.`,
 	}
 	f := root.PersistentFlags()
-	f.StringVar(&a.server, "server", env("GGFLEET_SERVER", "http://127.0.0.1:8080"), "address of the fleet API (GGFLEET_SERVER)")
+	f.StringVar(&a.server, "server", os.Getenv("GGFLEET_SERVER"), "address of the fleet API (GGFLEET_SERVER; default: that of the data directory's server, else http://127.0.0.1:8080)")
 	f.StringVar(&a.token, "token", "", "token (GGFLEET_TOKEN; default: admin.token of the data directory)")
 	f.StringVar(&a.dataDir, "data-dir", env("GGFLEET_DATA_DIR", ".ggfleet"), "data directory of the server, for token and CA (GGFLEET_DATA_DIR)")
 	f.StringVarP(&a.format, "output", "o", "table", "table, json, yaml, or env where it makes sense")
