@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ggfleet/ggfleet/shared/fault"
@@ -31,11 +32,13 @@ func MQTTConfig(ids Identities, cert Certificate) *tls.Config {
 // HTTPConfig makes the TLS configuration of the device HTTPS listener. A client
 // certificate is optional there: enrolment comes without one, and [AdmitHTTP]
 // looks at each request. A certificate that the registry refuses ends the
-// handshake.
+// handshake. To a client that offers only names of others, x-amzn-http-ca above
+// all, no name is answered, and it speaks HTTP/1.1: a net/http server closes a
+// connection whose negotiated name it has no handler for.
 func HTTPConfig(ids Identities, cert Certificate) *tls.Config {
 	c := baseConfig(cert)
 	c.ClientAuth = tls.RequestClientCert
-	c.NextProtos = []string{"h2", "http/1.1", "x-amzn-http-ca"}
+	c.NextProtos = []string{"h2", "http/1.1"}
 	c.VerifyConnection = func(cs tls.ConnectionState) error {
 		if len(cs.PeerCertificates) == 0 {
 			return nil
@@ -44,6 +47,14 @@ func HTTPConfig(ids Identities, cert Certificate) *tls.Config {
 			return err
 		}
 		return nil // the registry is away: each request asks again and says so
+	}
+	nameless := c.Clone()
+	nameless.NextProtos = nil
+	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if len(hello.SupportedProtos) == 0 || slices.ContainsFunc(hello.SupportedProtos, func(p string) bool { return slices.Contains(c.NextProtos, p) }) {
+			return nil, nil
+		}
+		return nameless, nil
 	}
 	return c
 }
