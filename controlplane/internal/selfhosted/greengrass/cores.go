@@ -62,9 +62,8 @@ func (s *Service) Report(ctx context.Context, thing string, payload []byte) erro
 		return fault.Field("components", "has %d entries, over the limit of %d", len(m.Components), maxComponents)
 	}
 	now := s.now().UTC()
-	if c := s.current(thing); c != nil && same(*c, merge(*c, m, now)) {
-		s.heard(thing, now)
-		return nil
+	if known, err := s.reportKnown(ctx, thing, m, now); known || err != nil {
+		return err
 	}
 	_, err = state.Update(ctx, s.store, state.StepFleetStatus, coreKey(thing), func(c *CoreDevice, exists bool, _ *state.Batch) error {
 		next := merge(*c, m, now)
@@ -84,22 +83,42 @@ func (s *Service) Report(ctx context.Context, thing string, payload []byte) erro
 	return nil
 }
 
-// current returns the record of a core from memory, or nil where only the store
-// knows it for sure. It is read-only.
-func (s *Service) current(thing string) *CoreDevice {
+// reportKnown is Report for a core whose record is in memory: no read of the
+// store. known is false where only the store knows the record for sure.
+func (s *Service) reportKnown(ctx context.Context, thing string, m protocol.FleetStatus, now time.Time) (known bool, err error) {
+	c, rev := s.current(thing)
+	if c == nil {
+		return false, nil
+	}
+	next := merge(*c, m, now)
+	if !same(*c, next) {
+		_, err := s.store.Commit(ctx, state.NewBatch(state.StepFleetStatus).If(coreKey(thing), rev).Put(coreKey(thing), next))
+		if errors.Is(err, fault.Conflict) {
+			return false, nil
+		}
+		if err != nil {
+			return false, fmt.Errorf("store fleet status of %s: %w", thing, err)
+		}
+	}
+	s.heard(thing, now)
+	return true, nil
+}
+
+// current returns the record of a core from memory, read-only, or nil.
+func (s *Service) current(thing string) (*CoreDevice, state.Rev) {
 	select {
 	case <-s.cores.Ready():
 	default:
-		return nil
+		return nil, 0
 	}
 	s.mu.Lock()
 	_, ok := s.read[thing]
 	s.mu.Unlock()
 	if !ok {
-		return nil
+		return nil, 0
 	}
-	c, _, _ := s.cores.Get(coreKey(thing))
-	return c
+	c, rev, _ := s.cores.Get(coreKey(thing))
+	return c, rev
 }
 
 // heard notes a report whose record is known to be what the store has.
@@ -112,17 +131,17 @@ func (s *Service) heard(thing string, at time.Time) {
 
 // same reports whether two records differ in nothing but when they were made.
 func same(a, b CoreDevice) bool {
+	if !slices.EqualFunc(a.Components, b.Components, sameComponent) {
+		return false
+	}
 	a.LastStatusAt, b.LastStatusAt = time.Time{}, time.Time{}
-	a.Components, b.Components = timeless(a.Components), timeless(b.Components)
+	a.Components, b.Components = nil, nil
 	return reflect.DeepEqual(a, b)
 }
 
-func timeless(in []InstalledComponent) []InstalledComponent {
-	out := slices.Clone(in)
-	for i := range out {
-		out[i].LastReportedAt = time.Time{}
-	}
-	return out
+func sameComponent(a, b InstalledComponent) bool {
+	return a.Name == b.Name && a.Version == b.Version && a.State == b.State && a.Reason == b.Reason && a.IsRoot == b.IsRoot &&
+		slices.Equal(a.Codes, b.Codes) && slices.Equal(a.ARNs, b.ARNs)
 }
 
 // merge reads a message as nucleus-contract §2.4 says: COMPLETE replaces the
