@@ -73,6 +73,9 @@ func New(cfg Config) (*Service, error) {
 // works, but a report that changes nothing costs a read of the store.
 func (s *Service) Run(ctx context.Context) error { return s.cores.Run(ctx) }
 
+// Loaded is closed once Run has every record in memory.
+func (s *Service) Loaded() <-chan struct{} { return s.cores.Ready() }
+
 // Moved says that the thing opened or closed a session here: its reports may
 // have gone, or go from now on, to another replica.
 func (s *Service) Moved(thing string) {
