@@ -148,7 +148,7 @@ func TestDeviceHTTPSRefuses(t *testing.T) {
 	for name, conf := range map[string]*tls.Config{
 		"a certificate that copies a core's names": {MinVersion: tls.VersionTLS12, RootCAs: w.Roots, Certificates: []tls.Certificate{{Certificate: [][]byte{forged}, PrivateKey: stranger}}},
 		"a core's certificate without its key":     {MinVersion: tls.VersionTLS12, RootCAs: w.Roots, Certificates: []tls.Certificate{{Certificate: cores[0].Certificate.Certificate, PrivateKey: stranger}}},
-		"TLS 1.1":                                  {MinVersion: tls.VersionTLS11, MaxVersion: tls.VersionTLS11, RootCAs: w.Roots, Certificates: own.Certificates}, //nolint:gosec // must be refused
+		"TLS 1.1":                                  {MinVersion: tls.VersionTLS11, MaxVersion: tls.VersionTLS11, RootCAs: w.Roots, Certificates: own.Certificates},
 	} {
 		for _, addr := range []string{w.Device, w.MQTT} {
 			t.Run(name+" at "+addr, func(t *testing.T) {

@@ -11,7 +11,6 @@ import (
 	"sync"
 )
 
-//nolint:gochecknoglobals // one build for all tests of a binary
 var build = sync.OnceValues(func() (string, error) { return Build(context.Background(), "controlplane", "ggfleet") })
 
 // Binary is the ggfleet under test.
@@ -33,7 +32,7 @@ func Build(ctx context.Context, module, name string, tags ...string) (string, er
 	// The linker's output is renamed into place only within one file system, and
 	// only a rename is safe while others build or run the same.
 	dir := filepath.Join(root, "bin", "test")
-	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // binaries, no secrets
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", fmt.Errorf("making a place for test binaries: %w", err)
 	}
 	out := filepath.Join(dir, strings.Join(append([]string{name}, tags...), "-"))

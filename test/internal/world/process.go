@@ -13,7 +13,7 @@ import (
 // readyIn bounds how long a start may take; recovery of a large store is in it.
 const readyIn = 2 * time.Minute
 
-var errRuns = errors.New("ggfleet still runs") //nolint:gochecknoglobals // constant
+var errRuns = errors.New("ggfleet still runs")
 
 type process struct {
 	cmd   *exec.Cmd
@@ -23,7 +23,7 @@ type process struct {
 
 // start starts the process and waits for its "ready".
 func (w *World) start(env []string) error {
-	cmd := exec.Command(w.bin, w.args()...) //nolint:gosec,noctx // the binary under test; ends with the world
+	cmd := exec.Command(w.bin, w.args()...)
 	cmd.Env = append(environment(w.opts.Env), env...)
 	ready := w.log.expectReady()
 	cmd.Stdout, cmd.Stderr = w.log, w.log

@@ -113,8 +113,8 @@ func (w *World) choosePorts() {
 	var addrs [5]string
 	for i := range addrs {
 		for {
-			addrs[i] = net.JoinHostPort("127.0.0.1", strconv.Itoa(10000+rand.IntN(22000))) //nolint:gosec // no secret
-			l, err := net.Listen("tcp", addrs[i])                                          //nolint:noctx // at once
+			addrs[i] = net.JoinHostPort("127.0.0.1", strconv.Itoa(10000+rand.IntN(22000)))
+			l, err := net.Listen("tcp", addrs[i])
 			if err == nil {
 				_ = l.Close()
 				break
