@@ -169,7 +169,9 @@ func TestAnUnchangedMessageCommitsNothing(t *testing.T) {
 	before := k.commits.Load()
 	k.pass(time.Hour)
 	require.NoError(t, k.Report(t.Context(), "core", msg(2)))
-	require.NoError(t, k.Report(t.Context(), "core", health(func(m *protocol.FleetStatus) { m.MessageType, m.Trigger = protocol.StatusPartial, protocol.TriggerReconnect })))
+	require.NoError(t, k.Report(t.Context(), "core", health(func(m *protocol.FleetStatus) {
+		m.MessageType, m.Trigger = protocol.StatusPartial, protocol.TriggerReconnect
+	})))
 	assert.Equal(t, before, k.commits.Load())
 	c, err := k.Core(t.Context(), "core")
 	require.NoError(t, err)
