@@ -27,6 +27,7 @@ var domain = []string{
 	"controlplane/internal/seal",
 	"controlplane/internal/state",
 	"controlplane/internal/task",
+	"controlplane/internal/telemetry",
 	"controlplane/internal/selfhosted/artifact",
 	"controlplane/internal/selfhosted/component",
 	"controlplane/internal/selfhosted/greengrass",

@@ -1,0 +1,198 @@
+package telemetry
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/ggfleet/ggfleet/shared/fault"
+	"github.com/ggfleet/ggfleet/shared/protocol"
+)
+
+// Limits of what a report may hold, beside its size.
+const (
+	maxComponents = 1000
+	maxText       = 256  // bytes of names, versions and states
+	maxError      = 2048 // bytes kept of an error's text
+)
+
+// Report is what an agent said last. What it points to is never changed.
+type Report struct {
+	Connected      bool      // it has a session and no last will ended it
+	Version        string    // of the agent
+	LastReport     time.Time // when anything arrived last, by our clock
+	Nucleus        *Nucleus  // nil: not told yet, as are the next two
+	Host           *Host
+	Components     []protocol.LocalComponent
+	DroppedReports uint64 // given up on the device, over its life
+}
+
+// Nucleus is the nucleus as its agent sees it.
+type Nucleus struct {
+	State     protocol.NucleusState
+	Name      string
+	Version   string
+	Restarts  int    // since the agent's start
+	LastError string // one line
+}
+
+// Host is the condition of the machine. Nil is unknown.
+type Host struct {
+	UptimeSeconds   int64
+	Load1           *float64
+	MemoryUsedBytes *uint64
+	MemoryBytes     *uint64
+	DiskFreeBytes   *uint64 // of the file system of the agent's root, as is the next
+	DiskBytes       *uint64
+}
+
+// message is a parsed report: its header, and what it changes.
+type message struct {
+	protocol.ReportHeader
+	gone  bool // the last will
+	apply func(*Report)
+}
+
+// parse reads a report of the given kind. ok is false for kinds that this
+// version does not know. Errors are of kind fault.Invalid or fault.TooLarge.
+func parse(core, kind string, payload []byte) (m message, ok bool, err error) {
+	read, ok := readers[kind]
+	if !ok {
+		return m, false, nil
+	}
+	if len(payload) > protocol.MaxAgentMessage {
+		return m, true, fault.New(fault.TooLarge, "%d bytes; at most %d are read", len(payload), protocol.MaxAgentMessage)
+	}
+	if m, err = read(payload); err != nil {
+		return m, true, err
+	}
+	switch {
+	case m.V < 1:
+		err = fault.Field("v", "is %d, want 1 or more", m.V)
+	case m.Core != core:
+		err = fault.Field("core", "is not the core of the topic, %s", core)
+	case m.Time.IsZero():
+		err = fault.Field("time", "is missing")
+	case m.gone != (m.Sequence == 0):
+		err = fault.Field("sequence", "is %d; a last will has 0, and nothing else has", m.Sequence)
+	}
+	return m, true, err
+}
+
+//nolint:gochecknoglobals // a constant table
+var readers = map[string]func([]byte) (message, error){
+	protocol.ReportConnection: readConnection,
+	protocol.ReportHealth:     readHealth,
+	protocol.ReportNucleus:    readNucleus,
+	protocol.ReportComponents: readComponents,
+}
+
+func decode[T any](b []byte) (T, error) {
+	var v T
+	if err := json.Unmarshal(b, &v); err != nil {
+		return v, fault.New(fault.Invalid, "is not JSON of the known form: %v", err)
+	}
+	return v, nil
+}
+
+func readConnection(b []byte) (message, error) {
+	r, err := decode[protocol.ConnectionReport](b)
+	if err == nil {
+		err = texts("agentVersion", r.AgentVersion)
+	}
+	return message{ReportHeader: r.ReportHeader, gone: !r.Connected, apply: func(to *Report) { to.Version = r.AgentVersion }}, err
+}
+
+func readHealth(b []byte) (message, error) {
+	r, err := decode[protocol.HealthReport](b)
+	switch {
+	case err != nil:
+	case r.UptimeSeconds < 0:
+		err = fault.Field("uptimeSeconds", "is %d, want 0 or more", r.UptimeSeconds)
+	case r.Load1 != nil && *r.Load1 < 0:
+		err = fault.Field("load1", "is %g, want 0 or more", *r.Load1)
+	default:
+		err = texts("agentVersion", r.AgentVersion)
+	}
+	return message{ReportHeader: r.ReportHeader, apply: func(to *Report) {
+		to.Version, to.DroppedReports = r.AgentVersion, r.DroppedReports
+		to.Host = &Host{
+			UptimeSeconds: r.UptimeSeconds, Load1: r.Load1, MemoryUsedBytes: r.MemoryUsedBytes, MemoryBytes: r.MemoryBytes,
+			DiskFreeBytes: r.DiskFreeBytes, DiskBytes: r.DiskBytes,
+		}
+	}}, err
+}
+
+func readNucleus(b []byte) (message, error) {
+	r, err := decode[protocol.NucleusReport](b)
+	switch {
+	case err != nil:
+	case !slices.Contains(nucleusStates, r.State):
+		err = fault.Field("state", "is none of %v", nucleusStates)
+	case r.Restarts < 0:
+		err = fault.Field("restarts", "is %d, want 0 or more", r.Restarts)
+	default:
+		err = texts("name", r.Name, "version", r.Version)
+	}
+	return message{ReportHeader: r.ReportHeader, apply: func(to *Report) {
+		to.Nucleus = &Nucleus{State: r.State, Name: r.Name, Version: r.Version, Restarts: r.Restarts, LastError: oneLine(r.LastError)}
+	}}, err
+}
+
+//nolint:gochecknoglobals // a constant list
+var nucleusStates = []protocol.NucleusState{
+	protocol.NucleusAbsent, protocol.NucleusInstalling, protocol.NucleusStarting, protocol.NucleusRunning, protocol.NucleusFailed, protocol.NucleusStopped,
+}
+
+func readComponents(b []byte) (message, error) {
+	r, err := decode[protocol.ComponentsReport](b)
+	switch {
+	case err != nil:
+	case r.Components == nil:
+		err = fault.Field("components", "is missing")
+	case len(r.Components) > maxComponents:
+		err = fault.New(fault.TooLarge, "%d components; at most %d are read", len(r.Components), maxComponents)
+	}
+	for i := 0; err == nil && i < len(r.Components); i++ {
+		c := r.Components[i]
+		err = fault.Under(fmt.Sprintf("components[%d]", i), texts("name", c.Name, "version", c.Version, "state", c.State))
+	}
+	return message{ReportHeader: r.ReportHeader, apply: func(to *Report) { to.Components = slices.Clone(r.Components) }}, err
+}
+
+// texts refuses what would hurt whoever shows it. It takes names and texts in
+// turn.
+func texts(pairs ...string) error {
+	for pair := range slices.Chunk(pairs, 2) {
+		name, s := pair[0], pair[1]
+		if len(s) > maxText {
+			return fault.Field(name, "has %d bytes; at most %d are read", len(s), maxText)
+		}
+		if strings.ContainsFunc(s, unicode.IsControl) {
+			return fault.Field(name, "has control characters")
+		}
+	}
+	return nil
+}
+
+// oneLine makes an error's text, which may quote a program's output, fit to be
+// shown anywhere.
+func oneLine(s string) string {
+	if len(s) > maxError {
+		cut := maxError
+		for cut > 0 && !utf8.RuneStart(s[cut]) {
+			cut--
+		}
+		s = s[:cut] + "…"
+	}
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, s)
+}
