@@ -62,9 +62,11 @@ func TestTheWholeJobFromTheCommandLine(t *testing.T) {
 	recipe := filepath.Join(dir, "recipe.yaml")
 	require.NoError(t, os.WriteFile(recipe, []byte("ComponentName: com.example.Press\nComponentVersion: 1.0.0\n  - URI: greengrass:press.tar.gz\n"), 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "press.tar.gz"), []byte("bytes"), 0o600))
+	archive := filepath.Join(dir, "archive")
+	require.NoError(t, os.WriteFile(archive, []byte("PK\x03\x04"), 0o600))
 
 	for _, c := range []struct{ line, want string }{
-		{"component import " + recipe + " --artifacts " + dir, `
+		{"component create " + recipe + " --artifacts " + dir, `
 NAME                VERSION   STATE        STUB   MISSING
 com.example.Press   1.0.0     DEPLOYABLE`},
 		{"component list", `
@@ -82,7 +84,7 @@ TASK        CORE       STATUS    MESSAGE
 core-0001   press-07   Success
 core-0001   press-08   Success`},
 		{"activation create press-07", "ggf1.example"},
-		{"deploy create press-line:1 --core press-07", `
+		{"deploy create press-line:1 --core press-07 --watch", `
 TASK        TEMPLATE       CORE       STARTED   ON THE DEVICE   MESSAGE
 depl-0001   press-line:1   press-07   Success   Success`},
 		{"deploy create press-line --core press-08 --no-wait", "depl-0002"},
@@ -123,13 +125,14 @@ export AWS_ENDPOINT_URL='http://127.0.0.1:4566'`},
 		{"token create dash --role viewer", "text-of-dash"},
 		{"token delete dash", ""},
 		{"ca show -o env", "export GGFLEET_CA_ID='ca-1'"},
-		{"nucleus import aws.greengrass.NucleusLite 2.3.0 " + recipe + " --format zip --activate -o json", ""},
+		{"nucleus import aws.greengrass.NucleusLite 2.3.0 " + archive + " --activate -o json", ""},
 		{"version", "1.2.3"},
 	} {
 		got, err := o.run(t, c.line)
 		require.NoError(t, err, c.line)
 		if strings.HasPrefix(c.line, "nucleus") {
 			assert.Contains(t, got, `"current": true`)
+			assert.Contains(t, got, `"format": "zip"`)
 			continue
 		}
 		assert.Equal(t, strings.TrimSpace(c.want), got, c.line)
@@ -151,6 +154,7 @@ func TestExitCodesSayWhatWentWrong(t *testing.T) {
 		"template create a:b --component x=1":            cli.ExitFailed,
 		"template create x --component bad":              cli.ExitUsage,
 		"component create /does/not/exist":               cli.ExitUsage,
+		"nucleus import x 1.0.0 /dev/null":               cli.ExitUsage,
 	} {
 		_, err := o.run(t, line)
 		assert.Equal(t, code, cli.ExitCode(err), "%s: %v", line, err)

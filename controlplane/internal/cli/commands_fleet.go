@@ -149,7 +149,7 @@ func (a *app) waitCore(ctx context.Context, c *client, id string) (result, error
 		if finished(t.TaskStatus, t.BatchesComplete, t.BatchesTotal) {
 			c.progress("")
 			if t.TaskStatus == api.TaskStatusFailure {
-				return coreTask(t), failure(ExitTaskFailed, "core task %s ended in Failure %s", id, t.StatusMessage)
+				return coreTask(t), failure(ExitTaskFailed, "core task %s ended in Failure%s", id, because(t.StatusMessage))
 			}
 			return coreTask(t), nil
 		}
@@ -157,6 +157,14 @@ func (a *app) waitCore(ctx context.Context, c *client, id string) (result, error
 			return result{}, failure(ExitFailed, "waiting for core task %s: %w", id, err)
 		}
 	}
+}
+
+// because adds a message that may be empty; items have messages of their own.
+func because(message string) string {
+	if message == "" {
+		return ""
+	}
+	return ": " + message
 }
 
 func part(n, total *int) string {
@@ -181,7 +189,7 @@ func (c *client) progress(format string, args ...any) {
 func (a *app) deploy() *cobra.Command {
 	var things, groups []string
 	var key string
-	var noWait bool
+	var noWait, watch bool
 	create := a.command("create TEMPLATE[:VERSION]", "Deploy a template and wait for the task", cobra.ExactArgs(1), func(ctx context.Context, c *client, args []string) (result, error) {
 		name, version, _ := strings.Cut(args[0], ":")
 		template := map[string]any{"name": name}
@@ -200,13 +208,15 @@ func (a *app) deploy() *cobra.Command {
 		if noWait {
 			return result{value: map[string]string{"taskId": id}, line: id}, nil
 		}
-		return a.waitDeployment(ctx, c, id, false)
+		return a.waitDeployment(ctx, c, id, watch)
 	})
 	f := create.Flags()
 	f.StringSliceVar(&things, "core", nil, "core to deploy to; may be repeated")
 	f.StringSliceVar(&groups, "group", nil, "thing group to deploy to; may be repeated")
 	f.StringVar(&key, "idempotency-key", "", "send the request again safely")
 	f.BoolVar(&noWait, "no-wait", false, "print the task's id and do not wait")
+	f.BoolVar(&watch, "watch", false, "wait until every core has reported, too")
+	create.MarkFlagsMutuallyExclusive("no-wait", "watch")
 	return group("deploy", "Bring templates to cores", create,
 		a.command("get ID", "Show a deployment task", cobra.ExactArgs(1), func(ctx context.Context, c *client, args []string) (result, error) {
 			t, err := get[api.DeploymentTask](c.GetDeploymentTask(ctx, args[0]))
@@ -259,7 +269,7 @@ func (a *app) waitDeployment(ctx context.Context, c *client, id string, reported
 		if finished(t.TaskStatus, t.BatchesComplete, t.BatchesTotal) && (!reported || open == 0) {
 			c.progress("")
 			if failed {
-				return deploymentTask(t), failure(ExitTaskFailed, "deployment task %s ended in Failure %s", id, t.StatusMessage)
+				return deploymentTask(t), failure(ExitTaskFailed, "deployment task %s ended in Failure%s", id, because(t.StatusMessage))
 			}
 			return deploymentTask(t), nil
 		}

@@ -1,7 +1,10 @@
 package cli
 
 import (
+	"bufio"
+	"bytes"
 	"context"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -98,38 +101,38 @@ func templateBody(name, file string, components []string) (io.Reader, error) {
 }
 
 func (a *app) component() *cobra.Command {
-	create := func(ctx context.Context, c *client, recipe string) (api.ComponentVersion, error) {
+	// create sends a recipe and, if dir is given, the files that it names.
+	create := func(ctx context.Context, c *client, recipe, dir string) (result, error) {
 		f, err := input(recipe)
-		if err != nil {
-			return api.ComponentVersion{}, err
-		}
-		defer f.Close()
-		return get[api.ComponentVersion](c.CreateComponentWithBody(ctx, "application/yaml", f))
-	}
-	var dir string
-	importCmd := a.command("import RECIPE", "Create a component version and upload its artifacts", cobra.ExactArgs(1), func(ctx context.Context, c *client, args []string) (result, error) {
-		v, err := create(ctx, c, args[0])
 		if err != nil {
 			return result{}, err
 		}
-		for _, artifact := range v.MissingArtifacts {
-			c.progress("uploading %s", artifact)
-			if v, err = uploadArtifact(ctx, c, v, dir, artifact); err != nil {
-				return result{}, err
-			}
+		defer f.Close()
+		v, err := get[api.ComponentVersion](c.CreateComponentWithBody(ctx, "application/yaml", f))
+		if err != nil {
+			return result{}, err
 		}
-		c.progress("")
-		return componentVersions(v), nil
-	})
-	importCmd.Flags().StringVar(&dir, "artifacts", ".", "directory with the files that the recipe names")
-	return group("component", "Keep recipes and artifacts", importCmd,
-		a.command("create RECIPE", "Create a component version from a recipe, JSON or YAML", cobra.ExactArgs(1), func(ctx context.Context, c *client, args []string) (result, error) {
-			v, err := create(ctx, c, args[0])
-			if err != nil {
-				return result{}, err
+		if dir != "" {
+			for _, artifact := range v.MissingArtifacts {
+				c.progress("uploading %s", artifact)
+				if v, err = uploadArtifact(ctx, c, v, dir, artifact); err != nil {
+					return result{}, err
+				}
 			}
-			return componentVersions(v), nil
-		}),
+			c.progress("")
+		}
+		return componentVersions(v), nil
+	}
+	var createDir, importDir string
+	createCmd := a.command("create RECIPE", "Create a component version from a recipe, JSON or YAML", cobra.ExactArgs(1), func(ctx context.Context, c *client, args []string) (result, error) {
+		return create(ctx, c, args[0], createDir)
+	})
+	createCmd.Flags().StringVar(&createDir, "artifacts", "", "directory with the files that the recipe names; none: upload nothing")
+	importCmd := a.command("import RECIPE", "Create a component version with its artifacts, in the place of a stub if there is one", cobra.ExactArgs(1), func(ctx context.Context, c *client, args []string) (result, error) {
+		return create(ctx, c, args[0], importDir)
+	})
+	importCmd.Flags().StringVar(&importDir, "artifacts", ".", "directory with the files that the recipe names")
+	return group("component", "Keep recipes and artifacts", importCmd, createCmd,
 		a.command("list [NAME]", "List components, or the versions of one", cobra.MaximumNArgs(1), func(ctx context.Context, c *client, args []string) (result, error) {
 			var l api.ComponentList
 			var err error
@@ -189,18 +192,19 @@ func (a *app) nucleus() *cobra.Command {
 	var format string
 	var activate bool
 	importCmd := a.command("import NAME VERSION ARCHIVE", "Upload a nucleus archive", cobra.ExactArgs(3), func(ctx context.Context, c *client, args []string) (result, error) {
-		how := format
-		if how == "" && strings.HasSuffix(args[2], ".zip") {
-			how = "zip"
-		} else if how == "" {
-			how = "tar.gz"
-		}
 		f, err := input(args[2])
 		if err != nil {
 			return result{}, err
 		}
 		defer f.Close()
-		d, err := get[api.Distribution](c.PutDistributionWithBody(ctx, args[0], args[1], &api.PutDistributionParams{Format: api.PutDistributionParamsFormat(how)}, "application/octet-stream", f))
+		archive := bufio.NewReader(f)
+		how := format
+		if how == "" {
+			if how, err = archiveFormat(archive, args[2]); err != nil {
+				return result{}, err
+			}
+		}
+		d, err := get[api.Distribution](c.PutDistributionWithBody(ctx, args[0], args[1], &api.PutDistributionParams{Format: api.PutDistributionParamsFormat(how)}, "application/octet-stream", archive))
 		if err == nil && activate {
 			d, err = get[api.Distribution](c.ActivateDistribution(ctx, args[0], args[1]))
 		}
@@ -209,7 +213,7 @@ func (a *app) nucleus() *cobra.Command {
 		}
 		return distributions(d), nil
 	})
-	importCmd.Flags().StringVar(&format, "format", "", "tar.gz or zip (default: by the file's name)")
+	importCmd.Flags().StringVar(&format, "format", "", "tar.gz or zip (default: what the first bytes say)")
 	importCmd.Flags().BoolVar(&activate, "activate", false, "offer it to agents at once")
 	return group("nucleus", "Keep the nucleus archives that agents are offered", importCmd,
 		a.command("list", "List nucleus archives", cobra.NoArgs, func(ctx context.Context, c *client, _ []string) (result, error) {
@@ -229,6 +233,20 @@ func (a *app) nucleus() *cobra.Command {
 			return distributions(d), nil
 		}),
 	)
+}
+
+// archiveFormat tells the two formats apart by their first bytes and consumes none.
+func archiveFormat(r *bufio.Reader, path string) (string, error) {
+	magic, err := r.Peek(4)
+	switch {
+	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
+		return "tar.gz", nil
+	case bytes.Equal(magic, []byte("PK\x03\x04")):
+		return "zip", nil
+	case err != nil && !errors.Is(err, io.EOF):
+		return "", failure(ExitUsage, "reading %s: %w", path, err)
+	}
+	return "", failure(ExitUsage, "%s is neither a tar.gz nor a zip; give an archive with distribution.json at its top", path)
 }
 
 func distributions(ds ...api.Distribution) result {
