@@ -68,6 +68,12 @@ export async function jobsV2(client) {
   stream.open();
   const status = await opened.take("stream of notify-next");
   say("v2-stream", { type: status.type, error: status.error && String(status.error) });
+  const lists = queue();
+  const changes = client.createJobExecutionsChangedStream({ thingName });
+  changes.on("incomingPublish", (event) => lists.put(event.message));
+  changes.on("subscriptionStatus", (event) => opened.put(event));
+  changes.open();
+  await opened.take("stream of notify");
 
   const pending = await client.getPendingJobExecutions({ thingName });
   say("v2-pending", { queued: pending.queuedJobs.length, inProgress: pending.inProgressJobs.length, timestamp: pending.timestamp });
@@ -81,6 +87,9 @@ export async function jobsV2(client) {
 
   say("deploy");
   say("v2-next", documentOf(await nextJob(events, "notify-next of the first deployment")));
+  let queued;
+  do ({ jobs: { QUEUED: queued } } = await lists.take("notify of the first deployment")); while (!queued);
+  say("v2-list", { queued: queued.map((e) => e.jobId) });
   const described = await client.describeJobExecution({ thingName, jobId: "$next", includeJobDocument: true });
   say("v2-described", documentOf(described.execution));
   const { jobId } = described.execution;
@@ -103,6 +112,7 @@ export async function jobsV2(client) {
   await client.updateJobExecution({ thingName, jobId: next.execution.jobId, status: "SUCCEEDED" });
   say("v2-done", { jobId: next.execution.jobId });
   stream.close();
+  changes.close();
   client.close();
 }
 

@@ -23,7 +23,7 @@ function connection(clientId) {
   const interrupted = queue();
   const resumed = queue();
   conn.on("interrupt", (error) => interrupted.put(error));
-  conn.on("resume", (code) => resumed.put(code));
+  conn.on("resume", (code, sessionPresent) => resumed.put({ code, sessionPresent }));
   return { conn, interrupted, resumed };
 }
 
@@ -48,6 +48,14 @@ main(async () => {
   say("launched");
   await jobsV1(new iotjobs.IotJobsClient(conn), QoS.AtLeastOnce);
   await jobsV2(iotjobs.IotJobsClientv2.newFromMqtt311(conn, { maxRequestResponseSubscriptions: 8, maxStreamingSubscriptions: 2, operationTimeoutInSeconds: 20 }));
+
+  // The server is killed and starts again: the device comes back by itself.
+  say("restart");
+  await device.interrupted.take("the end of the connection");
+  const back = await device.resumed.take("the connection that comes back");
+  await conn.subscribe(`${env.thing}/in/#`, QoS.AtLeastOnce, (topic, payload) => messages.put({ topic, payload: text(payload) }));
+  await conn.publish(`${env.thing}/in/again`, "still here", QoS.AtLeastOnce);
+  say("back", { ...back, ...(await messages.take("a message after the restart")) });
 
   const second = connection(env.thing);
   await within(second.conn.connect(), "CONNACK of the second session");

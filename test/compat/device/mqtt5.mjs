@@ -5,13 +5,13 @@ import { env, jobsV1, jobsV2, launchMessage, main, queue, say, text, within } fr
 
 const { QoS } = mqtt5;
 
-async function connect(clientId) {
+async function connect(clientId, { session = mqtt5.ClientSessionBehavior.Clean, expiry = 0 } = {}) {
   const config = iot.AwsIotMqtt5ClientConfigBuilder.newDirectMqttBuilderWithMtlsFromPath(env.host, env.cert, env.key)
     .withCertificateAuthorityFromPath(undefined, env.ca)
     .withPort(env.port)
-    .withSessionBehavior(mqtt5.ClientSessionBehavior.Clean)
+    .withSessionBehavior(session)
     .withMinReconnectDelayMs(60000)
-    .withConnectProperties({ clientId, keepAliveIntervalSeconds: 30 })
+    .withConnectProperties({ clientId, keepAliveIntervalSeconds: 30, sessionExpiryIntervalSeconds: expiry })
     .build();
   const client = new mqtt5.Mqtt5Client(config);
   const events = { message: queue(), end: queue() };
@@ -51,9 +51,29 @@ async function topics({ client, connack, message }) {
   say("unsubscribed", { codes: unsuback.reasonCodes });
 }
 
+async function stop(client) {
+  const stopped = within(new Promise((done) => client.on("stopped", done)), "stop");
+  client.stop();
+  await stopped;
+}
+
+// away checks that messages wait for a session that outlives its connection.
+async function away(publisher) {
+  const id = `${env.thing}#1`;
+  const before = await connect(id, { expiry: 600 });
+  await before.client.subscribe({ subscriptions: [{ topicFilter: `${env.thing}/away`, qos: QoS.AtLeastOnce }] });
+  await stop(before.client);
+  await publisher.publish({ topicName: `${env.thing}/away`, qos: QoS.AtLeastOnce, payload: "while you were away" });
+  const after = await connect(id, { session: mqtt5.ClientSessionBehavior.RejoinAlways, expiry: 600 });
+  const got = await after.message.take("the message that waited");
+  say("away", { sessionPresent: after.connack.sessionPresent, payload: text(got.payload), qos: got.qos });
+  await stop(after.client);
+}
+
 main(async () => {
   const device = await connect(env.thing);
   await topics(device);
+  await away(device.client);
 
   await device.client.publish({ topicName: `$aws/things/${env.thing}/greengrassv2/health/json`, qos: QoS.AtLeastOnce, payload: launchMessage() });
   say("launched");
@@ -68,7 +88,5 @@ main(async () => {
   const end = await device.end.take("the end of the first session");
   say("taken-over", { reason: end.reason, second: second.connack.reasonCode });
   device.client.stop();
-  const stopped = within(new Promise((done) => second.client.on("stopped", done)), "stop");
-  second.client.stop();
-  await stopped;
+  await stop(second.client);
 });

@@ -74,6 +74,9 @@ func scenario(t *testing.T, w *world.World, script string, core world.Core, othe
 			})
 		case "deploy":
 			deploy(t, w, core.Name)
+		case "restart":
+			w.Kill9(t)
+			w.Restart(t)
 		}
 	}
 	require.NoError(t, cmd.Wait(), said.String())
@@ -114,6 +117,7 @@ func TestTheDeviceSDKIsServed(t *testing.T) {
 		assert.EqualValues(t, 0, one["connected"]["reason"])
 		assert.EqualValues(t, 135, one["denied"]["puback"])
 		assert.Equal(t, []any{0.0}, one["unsubscribed"]["codes"])
+		assert.Equal(t, step{"step": "away", "sessionPresent": true, "payload": "while you were away", "qos": 1.0}, one["away"])
 		assert.EqualValues(t, 135, one["stranger"]["reason"], "another thing's client id")
 		assert.EqualValues(t, 142, one["taken-over"]["reason"])
 		jobsWereServed(t, w, "press-5", steps)
@@ -127,6 +131,7 @@ func TestTheDeviceSDKIsServed(t *testing.T) {
 			assert.Equal(t, step{"step": "message", "topic": fmt.Sprintf("press-311/in/%d", qos), "payload": fmt.Sprintf("stroke %d", qos), "qos": float64(qos), "retain": false}, s)
 		}
 		assert.EqualValues(t, 128, one["denied-subscribe"]["qos"])
+		assert.Equal(t, step{"step": "back", "code": 0.0, "sessionPresent": false, "topic": "press-311/in/again", "payload": "still here"}, one["back"])
 		require.Contains(t, one, "taken-over")
 		require.Contains(t, one, "denied")
 		jobsWereServed(t, w, "press-311", steps)
@@ -144,6 +149,7 @@ func jobsWereServed(t *testing.T, w *world.World, core string, steps []step) {
 	assert.Equal(t, "QUEUED", one["v2-next"]["status"])
 	assert.NotEmpty(t, one["v2-next"]["deploymentId"])
 	assert.Equal(t, one["v2-next"]["jobId"], one["v2-described"]["jobId"])
+	assert.Equal(t, []any{one["v2-next"]["jobId"]}, one["v2-list"]["queued"])
 	assert.Equal(t, "IN_PROGRESS", one["v2-updated"]["status"])
 	assert.EqualValues(t, 2, one["v2-updated"]["version"])
 	assert.Equal(t, map[string]any{"step": "1 of 2"}, one["v2-updated"]["details"])
