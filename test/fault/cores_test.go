@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -68,13 +69,14 @@ type cores struct {
 
 	mu       sync.Mutex
 	finished map[string]map[string][]string // core → deployment id → how it ended, each time
+	events   map[string][]string            // core → all that happened on it, for who has to find out
 }
 
 // runCores runs simulated cores with what the artifact store holds for them.
 func runCores(t *testing.T, w *world.World, names []string) *cores {
 	t.Helper()
 	have := objects(t, w.Dir)
-	c := &cores{finished: map[string]map[string][]string{}}
+	c := &cores{finished: map[string]map[string][]string{}, events: map[string][]string{}}
 	configs := make([]simulator.Config, len(names))
 	for i, name := range names {
 		cert, err := keyPair(have[artifactKey(name, "certs.zip")])
@@ -105,16 +107,18 @@ func simConfig(t *testing.T, w *world.World, installer []byte, cert tls.Certific
 	cfg, _, err := simulator.ParseInstallerConfig(installer)
 	require.NoError(t, err)
 	cfg.Certificate, cfg.RootCAs, cfg.Version = cert, w.Roots, ""
-	cfg.RetryBase, cfg.ReconnectMin, cfg.ReconnectMax = 20*time.Millisecond, 20*time.Millisecond, 200*time.Millisecond
+	// The runtime gives up a download after some tries; a restart of ggfleet must fit between them.
+	cfg.RetryBase, cfg.ReconnectMin, cfg.ReconnectMax = 500*time.Millisecond, 20*time.Millisecond, 200*time.Millisecond
 	return cfg
 }
 
 func (c *cores) record(e simulator.Event) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.events[e.Thing] = append(c.events[e.Thing], fmt.Sprintf("%s %s %s %v", e.Kind, e.Job, e.Detail, e.Err))
 	if e.Kind != simulator.EventFinished {
 		return
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.finished[e.Thing] == nil {
 		c.finished[e.Thing] = map[string][]string{}
 	}
@@ -123,6 +127,13 @@ func (c *cores) record(e simulator.Event) {
 		how = fmt.Sprintf("%s: %v", e.Detail, e.Err)
 	}
 	c.finished[e.Thing][e.Deployment] = append(c.finished[e.Thing][e.Deployment], how)
+}
+
+// history tells what happened on a core.
+func (c *cores) history(name string) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return strings.Join(c.events[name], "\n")
 }
 
 // appliedOnce requires that each core carried out exactly these deployments, each

@@ -32,10 +32,14 @@ var unreached = map[string]string{
 	"put.distribution": "nucleus archives for agents, no part of a core task or a deployment",
 }
 
-// faultBinary is a ggfleet that can be told where to die.
+// faultBinary is a ggfleet that can be told where to die; GGFLEET_FAULT_BIN names
+// one that is built already.
 //
 //nolint:gochecknoglobals // one build for all tests
 var faultBinary = sync.OnceValues(func() (string, error) {
+	if bin := os.Getenv("GGFLEET_FAULT_BIN"); bin != "" {
+		return filepath.Abs(bin)
+	}
 	return world.Build(context.Background(), "controlplane", "ggfleet", "faults")
 })
 

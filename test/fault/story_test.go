@@ -226,16 +226,22 @@ func (s *story) deploy(template string, version int, names []string) {
 	s.until(func() string {
 		task = world.Task{}
 		s.get(path, &task)
-		done := 0
+		done, waits := 0, ""
 		for _, d := range task.Deployments {
 			if d.DeploymentStatus == "Success" {
 				done++
+			} else {
+				waits = d.CoreName
 			}
 		}
 		if done == len(names) && task.Status == "Success" {
 			return ""
 		}
-		return fmt.Sprintf("%s is %s, %d of %d cores are done", path, task.Status, done, len(names))
+		missing := fmt.Sprintf("%s is %s, %d of %d cores are done", path, task.Status, done, len(names))
+		if waits != "" {
+			missing += "; what happened on " + waits + ":\n" + s.fleet.history(waits)
+		}
+		return missing
 	})
 	require.Len(s.t, task.Deployments, len(names))
 	for _, d := range task.Deployments {

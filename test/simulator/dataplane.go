@@ -357,24 +357,30 @@ func (cl *cloud) fetchWhole(ctx context.Context, arn, uri string) ([]byte, error
 	return sum, err
 }
 
+// fetchRanges goes on after a broken connection with the bytes that are missing.
 func (cl *cloud) fetchRanges(ctx context.Context, arn, uri string) ([]byte, error) {
-	size, err := cl.artifactSize(ctx, arn, uri)
-	if err != nil {
-		return nil, err
-	}
+	var size, n int64
 	h := sha256.New()
-	for n := int64(0); n < size; {
-		address, err := cl.artifactURL(ctx, arn, uri)
-		if err != nil {
-			return nil, err
+	err := cl.c.retry(ctx, func(ctx context.Context) (err error) {
+		if size == 0 {
+			if size, err = cl.artifactSize(ctx, arn, uri); err != nil {
+				return err
+			}
 		}
-		got, err := cl.fetch(ctx, address, fmt.Sprintf("bytes=%d-%d", n, size-1), h)
-		if err != nil {
-			return nil, err
+		for n < size {
+			address, err := cl.artifactURL(ctx, arn, uri)
+			if err != nil {
+				return err
+			}
+			got, err := cl.fetch(ctx, address, fmt.Sprintf("bytes=%d-%d", n, size-1), h)
+			n += got
+			if err != nil {
+				return err
+			}
 		}
-		n += got
-	}
-	return h.Sum(nil), nil
+		return nil
+	})
+	return h.Sum(nil), err
 }
 
 func (cl *cloud) artifactSize(ctx context.Context, arn, uri string) (int64, error) {
