@@ -43,7 +43,9 @@ run: build ## the whole job with a small demo fleet, until Ctrl-C (DEMO_EXIT=1: 
 	bin/ggfleet demo --data-dir '$(DATA_DIR)' $(if $(DEMO_EXIT),--exit)
 
 test: ## every test of every module; needs Go, make and git only
-	go test -timeout 9m $(PKGS)
+	go test -timeout 9m $(filter-out ./test/%,$(PKGS))
+	@# These start programs and read files that the cache of test results does not know.
+	go test -timeout 9m -count=1 ./test/...
 
 test-race: ## the same under the race detector; needs a C compiler
 	CGO_ENABLED=1 go test -race -timeout 20m $(PKGS)
@@ -60,7 +62,7 @@ fuzz: ## every fuzz target for FUZZTIME, one after the other
 
 lint: $(LINT) ## golangci-lint, and who may import whom
 	$(LINT) run $(PKGS)
-	go test ./test/arch/...
+	go test -count=1 ./test/arch/...
 
 $(LINT):
 	GOBIN=$(TOOLS) GOFLAGS= go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
