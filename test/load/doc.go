@@ -5,5 +5,6 @@
 // `make bench` runs the sizes that docs/benchmarks.md speaks of; without
 // GGFLEET_BENCH each benchmark runs small, so that it cannot rot. Sizes can be
 // set: GGFLEET_BENCH_CORES, GGFLEET_BENCH_CONNECTED, GGFLEET_BENCH_SESSIONS.
-// GGFLEET_BENCH_PROFILES names a directory for CPU profiles of the control plane.
+// GGFLEET_BENCH_PROFILES names a directory for CPU profiles of the control plane,
+// GGFLEET_BENCH_FLAGS holds further flags of ggfleet serve.
 package load

@@ -61,7 +61,8 @@ func start(t *testing.T) (w *world.World, profiles string) {
 	require.NoError(t, err)
 	profiles = l.Addr().String()
 	require.NoError(t, l.Close())
-	return world.Start(t, world.Options{Flags: []string{"--pprof-addr", profiles}}), profiles
+	flags := append([]string{"--pprof-addr", profiles}, strings.Fields(os.Getenv("GGFLEET_BENCH_FLAGS"))...)
+	return world.Start(t, world.Options{Flags: flags}), profiles
 }
 
 // profile takes a CPU profile while work runs, if profiles are wanted.
@@ -101,7 +102,7 @@ func coreNames(n int) []string {
 // reads no items: an answer with ten thousand of them would be work to measure.
 func awaitTask(t *testing.T, w *world.World, list string) {
 	t.Helper()
-	tick := time.NewTicker(20 * time.Millisecond)
+	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		var page map[string]json.RawMessage
