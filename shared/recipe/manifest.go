@@ -123,7 +123,7 @@ func foldStep(v *value, p string) error {
 	case object:
 	case array:
 		return at(p, v.line, "is a list, want a text or an object with Script")
-	default:
+	case null, text, number, boolean:
 		v.kind = text
 		return nil
 	}

@@ -9,7 +9,9 @@ import (
 	"github.com/ggfleet/ggfleet/shared/recipe/semver"
 )
 
-// canonical spells the keys that runtimes know, by where they stand.
+// The spelling of the keys that runtimes know, by where they stand.
+//
+//nolint:gochecknoglobals // tables that never change
 var (
 	rootKeys = keySet("RecipeFormatVersion", "ComponentName", "ComponentVersion", "ComponentType", "ComponentDescription",
 		"ComponentPublisher", "ComponentSource", "ComponentConfiguration", "ComponentDependencies", "Manifests", "Lifecycle")

@@ -19,7 +19,7 @@ func TestAllStopsTheOthersWhenOneFails(t *testing.T) {
 		errDisk := errors.New("disk full")
 		stopped := false
 		err := run.All(t.Context(),
-			run.Loop{Name: "writer", Run: func(ctx context.Context) error { time.Sleep(time.Second); return errDisk }},
+			run.Loop{Name: "writer", Run: func(context.Context) error { time.Sleep(time.Second); return errDisk }},
 			run.Loop{Name: "server", Run: func(ctx context.Context) error { <-ctx.Done(); stopped = true; return ctx.Err() }},
 		)
 		require.ErrorIs(t, err, errDisk)

@@ -58,24 +58,24 @@ func (r Range) Contains(v Version) bool {
 // tilde, x-ranges, hyphen ranges; blanks join with "and", || with "or". An empty
 // text holds every release. Errors are fault.Invalid.
 func ParseRange(s string) (Range, error) {
-	bad := func(why string) (Range, error) {
+	bad := func(why string) error {
 		if len(s) > 80 {
 			s = s[:80] + "…"
 		}
-		return Range{}, fault.New(fault.Invalid, "%q is not a version range: %s", s, why)
+		return fault.New(fault.Invalid, "%q is not a version range: %s", s, why)
 	}
 	if len(s) > maxRange {
-		return bad("it is longer than 1024 characters")
+		return Range{}, bad("it is longer than 1024 characters")
 	}
 	var r Range
 	count := 0
 	for alt := range strings.SplitSeq(s, "||") {
 		all, wrong, ok := parseAlternative(strings.Fields(alt))
 		if !ok {
-			return bad("cannot read " + quoteShort(wrong) + "; want comparators such as >=1.2.0 <2.0.0, ^1.2, ~1.2.3, 1.x")
+			return Range{}, bad("cannot read " + quoteShort(wrong) + "; want comparators such as >=1.2.0 <2.0.0, ^1.2, ~1.2.3, 1.x")
 		}
 		if count += len(all); count > maxComparators {
-			return bad("it has more than 128 comparators")
+			return Range{}, bad("it has more than 128 comparators")
 		}
 		r.alternatives = append(r.alternatives, all)
 	}
