@@ -225,7 +225,7 @@ func TestDownloadsBeyondTheLimitAreAskedToComeBack(t *testing.T) {
 	_, link := serve(t, artifact.HandlerConfig{Objects: g, MaxDownloads: 1})
 	first := make(chan int, 1)
 	go func() {
-		res, err := http.Get(link) //nolint:noctx // ended by the gate
+		res, err := http.Get(link)
 		if err != nil {
 			first <- 0
 			return
@@ -259,7 +259,7 @@ func TestAClientThatStopsReadingLosesItsSlot(t *testing.T) {
 func TestTwoDownloadsOnOneConnection(t *testing.T) {
 	srv, link := serve(t, artifact.HandlerConfig{})
 	for range 2 {
-		res, err := srv.Client().Get(link) //nolint:noctx // the server is ours
+		res, err := srv.Client().Get(link)
 		require.NoError(t, err)
 		body, err := io.ReadAll(res.Body)
 		require.NoError(t, err)

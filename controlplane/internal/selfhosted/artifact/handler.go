@@ -110,7 +110,7 @@ func (h *Handler) serve(w *pacedWriter, r *http.Request, g grant) {
 		busy(w, "the artifact cannot be read now")
 		return
 	}
-	defer body.Close()
+	defer func() { _ = body.Close() }()
 	w.Header().Set("ETag", g.etag)
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("Cache-Control", "private, no-transform")

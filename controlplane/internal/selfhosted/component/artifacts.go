@@ -44,8 +44,8 @@ func (s *Service) PutArtifact(ctx context.Context, name, version, artifact strin
 		return Version{}, fmt.Errorf("take artifact %s of %s %s: %w", artifact, name, version, err)
 	}
 	defer func() {
-		file.Close()
-		os.Remove(file.Name()) // where it could not be unlinked while open
+		_ = file.Close()
+		_ = os.Remove(file.Name()) // where it could not be unlinked while open
 	}()
 	if err := got.accepts(v, *want); err != nil {
 		return Version{}, err
@@ -148,11 +148,11 @@ func (s *Service) spool(r io.Reader, size, room int64) (upload, *os.File, error)
 	if err != nil {
 		return upload{}, nil, fmt.Errorf("make a temporary file: %w", err)
 	}
-	os.Remove(f.Name()) // an open file lives on without a name, and a crash leaves nothing
+	_ = os.Remove(f.Name()) // an open file lives on without a name, and a crash leaves nothing
 	u, err := fill(f, r, size, room)
 	if err != nil {
-		f.Close()
-		os.Remove(f.Name())
+		_ = f.Close()
+		_ = os.Remove(f.Name())
 		return upload{}, nil, err
 	}
 	return u, f, nil

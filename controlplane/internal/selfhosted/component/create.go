@@ -179,7 +179,7 @@ func (s *Service) adopt(ctx context.Context, a recipe.Artifact) (art Artifact, w
 	if err != nil {
 		return art, "", fmt.Errorf("open artifact %s: %w", a.URI, err)
 	}
-	defer body.Close()
+	defer func() { _ = body.Close() }()
 	h := sha256.New()
 	n, err := io.Copy(h, io.LimitReader(body, MaxArtifactBytes+1))
 	if err != nil {

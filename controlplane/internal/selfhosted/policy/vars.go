@@ -131,45 +131,37 @@ func (v *Vars) value(name variable) (string, bool) {
 		return v.CertificateID, v.CertificateID != ""
 	case varAttached:
 		return strconv.FormatBool(v.Thing != nil), v.MQTT
-	case varThingName, varThingType, varThingAttribute:
-		return v.thingValue(name)
-	case varSubject, varIssuer, varAlternative, varSerial:
-		return v.certificateValue(name)
+	case varThingName:
+		if t := v.Thing; t != nil {
+			return t.Name, t.Name != ""
+		}
+	case varThingType:
+		if t := v.Thing; t != nil {
+			return t.Type, t.Type != ""
+		}
+	case varThingAttribute:
+		if t := v.Thing; t != nil {
+			return t.Attributes[name.arg], t.Attributes[name.arg] != ""
+		}
+	case varSubject:
+		if c := v.Certificate; c != nil {
+			return nameValue(c.Subject, name)
+		}
+	case varIssuer:
+		if c := v.Certificate; c != nil {
+			return nameValue(c.Issuer, name)
+		}
+	case varSerial:
+		if c := v.Certificate; c != nil && c.SerialNumber != nil {
+			return c.SerialNumber.Text(16), true
+		}
+	case varAlternative:
+		if c := v.Certificate; c != nil {
+			return pick(alternativeFields[name.arg](c), name.index)
+		}
 	case varUnknown:
 	}
 	return "", false
-}
-
-func (v *Vars) thingValue(name variable) (string, bool) {
-	if v.Thing == nil {
-		return "", false
-	}
-	switch name.kind {
-	case varThingName:
-		return v.Thing.Name, v.Thing.Name != ""
-	case varThingType:
-		return v.Thing.Type, v.Thing.Type != ""
-	default:
-		s, ok := v.Thing.Attributes[name.arg]
-		return s, ok && s != ""
-	}
-}
-
-func (v *Vars) certificateValue(name variable) (string, bool) {
-	c := v.Certificate
-	if c == nil {
-		return "", false
-	}
-	switch name.kind {
-	case varSubject:
-		return nameValue(c.Subject, name)
-	case varIssuer:
-		return nameValue(c.Issuer, name)
-	case varSerial:
-		return c.SerialNumber.Text(16), c.SerialNumber != nil
-	default:
-		return pick(alternativeFields[name.arg](c), name.index)
-	}
 }
 
 // nameFields maps the field names of iot-api §16 to the object identifiers of X.520.
