@@ -41,7 +41,7 @@ func (a *agents) enroll(ctx context.Context, core, enrollment string) error {
 	if err := os.MkdirAll(a.root(core), 0o700); err != nil {
 		return fmt.Errorf("make root of the agent of %s: %w", core, err)
 	}
-	c := exec.CommandContext(ctx, a.program, "enroll", "-", "--root", a.root(core)) //nolint:gosec // the program beside ours
+	c := exec.CommandContext(ctx, a.program, "enroll", "-", "--root", a.root(core))
 	c.Stdin = strings.NewReader(enrollment)
 	if out, err := c.CombinedOutput(); err != nil {
 		return fmt.Errorf("enrol the agent of %s: %w: %s", core, err, bytes.TrimSpace(out))
@@ -55,7 +55,7 @@ func (a *agents) start(ctx context.Context, core string) error {
 	if err != nil {
 		return fmt.Errorf("log of the agent of %s: %w", core, err)
 	}
-	c := exec.CommandContext(ctx, a.program, "run", "--root", a.root(core)) //nolint:gosec // the program beside ours
+	c := exec.CommandContext(ctx, a.program, "run", "--root", a.root(core))
 	c.Stdout, c.Stderr = log, log
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C comes to us alone; we stop it in order
 	c.Cancel = func() error { return c.Process.Signal(syscall.SIGTERM) }

@@ -18,7 +18,6 @@ import (
 // build with other content gets a version of its own.
 func (d *Demo) offerNucleus(ctx context.Context) (string, error) {
 	file := filepath.Join(d.cfg.Dir, "nucleus.tar.gz")
-	//nolint:gosec // the program beside ours
 	out, err := exec.CommandContext(ctx, d.cfg.Sim, "pack", "--out", file, "--version", coreVersion).Output()
 	if err != nil {
 		return "", fmt.Errorf("pack the simulated nucleus: %w", err)
@@ -28,7 +27,6 @@ func (d *Demo) offerNucleus(ctx context.Context) (string, error) {
 	}
 	digest := strings.TrimSpace(string(out))
 	version := coreVersion + "-b" + digest[:8] // tells builds of the simulator apart
-	//nolint:gosec // packed a moment ago
 	if _, err := exec.CommandContext(ctx, d.cfg.Sim, "pack", "--out", file, "--version", version).Output(); err != nil {
 		return "", fmt.Errorf("pack the simulated nucleus: %w", err)
 	}
@@ -120,13 +118,14 @@ func (d *Demo) createCores(ctx context.Context) (string, error) {
 		n := 0
 		for _, c := range task.Cores {
 			switch c.TaskStatus {
-			case "Success":
+			case api.TaskStatusSuccess:
 				n++
-			case "Failure":
+			case api.TaskStatusFailure:
 				return "", false, fmt.Errorf("core %s: %s", c.Name, c.StatusMessage)
+			case api.TaskStatusWaiting, api.TaskStatusInProgress:
 			}
 		}
-		return fmt.Sprintf("core task %s: %d of %d created", id, n, len(fresh)), task.TaskStatus == "Success", nil
+		return fmt.Sprintf("core task %s: %d of %d created", id, n, len(fresh)), task.TaskStatus == api.TaskStatusSuccess, nil
 	})
 }
 

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"math"
 	"strconv"
-	"time"
 	"unicode/utf8"
 
 	"github.com/ggfleet/ggfleet/shared/fault"
@@ -23,20 +22,7 @@ const (
 type CDFParameters struct {
 	CAID    string // empty: the server's own CA
 	Subject pkix.Name
-	Days    int  // validity of the certificate
-	hasInfo bool // certInfo was there and not empty
-}
-
-// NotAfter is the end of a certificate made at now.
-func (c CDFParameters) NotAfter(now time.Time) time.Time { return now.AddDate(0, 0, c.Days) }
-
-// ForCreate returns what is missing for a certificate made by the server: certInfo
-// is required there.
-func (c CDFParameters) ForCreate() error {
-	if !c.hasInfo {
-		return fault.Field("certInfo", `is missing; the template makes a certificate, which needs at least {"country": "US"}`)
-	}
-	return nil
+	Days    int // validity of the certificate, 1 to MaxDays
 }
 
 // infoField is a text of certInfo: its longest length (RFC 5280 upper bounds) and
@@ -46,7 +32,7 @@ type infoField struct {
 	set func(*pkix.Name, string)
 }
 
-var infoFields = map[string]infoField{
+var infoFields = map[string]infoField{ //nolint:gochecknoglobals // a table that never changes
 	"commonName":         {64, func(n *pkix.Name, s string) { n.CommonName = s }},
 	"organization":       {64, func(n *pkix.Name, s string) { n.Organization = []string{s} }},
 	"organizationalUnit": {64, func(n *pkix.Name, s string) { n.OrganizationalUnit = []string{s} }},
@@ -54,14 +40,6 @@ var infoFields = map[string]infoField{
 	"stateName":          {128, func(n *pkix.Name, s string) { n.Province = []string{s} }},
 	"country":            {2, func(n *pkix.Name, s string) { n.Country = []string{s} }},
 	"emailAddress":       {255, setEmail},
-}
-
-// otherMembers belong to options of the CDF section that Bind refuses; they are
-// accepted because they do no harm. The misspelt ones are the original's.
-var otherMembers = map[string]bool{
-	"certificatePem": true, "certificateStatus": true, "csr": true,
-	"acmpcaCaArn": true, "acmpcaCaAlias": true, "amcpcaCaArn": true, "amcpcaCaAlias": true,
-	"awsiotCaArn": true, "awsiotCaAlias": true,
 }
 
 // ParseCDFParameters reads cdfProvisioningParameters; nothing or null gives the
@@ -80,14 +58,17 @@ func ParseCDFParameters(raw []byte) (CDFParameters, error) {
 		return c, err
 	}
 	for _, m := range list {
-		switch {
-		case m.name == "certInfo":
+		switch m.name {
+		case "certInfo":
 			err = c.info(m.node)
-		case m.name == "caId":
+		case "caId":
 			if c.CAID, err = m.str(); err == nil && utf8.RuneCountInString(c.CAID) > 128 {
 				err = m.fail("has more than 128 characters")
 			}
-		case otherMembers[m.name]:
+		case "certificatePem", "certificateStatus", "csr", "acmpcaCaArn", "acmpcaCaAlias",
+			"amcpcaCaArn", "amcpcaCaAlias", "awsiotCaArn", "awsiotCaAlias":
+			// They belong to options that Bind refuses and do no harm. The
+			// misspelt ones are the original's.
 			_, err = m.str()
 		default:
 			err = m.fail("is not known")
@@ -126,7 +107,6 @@ func (c *CDFParameters) info(n node) error {
 			f.set(&c.Subject, s)
 		}
 	}
-	c.hasInfo = len(list) > 0
 	return nil
 }
 

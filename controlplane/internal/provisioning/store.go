@@ -75,7 +75,7 @@ func (t *Templates) Document(ctx context.Context, id string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open provisioning template %s: %w", id, err)
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }()
 	const most = 4 * MaxTemplate // a character has up to 4 bytes
 	raw, err := io.ReadAll(io.LimitReader(r, most+1))
 	if err != nil {

@@ -94,10 +94,10 @@ func (b *Batch) op(op Op) *Batch {
 // Len is the number of writes and conditions.
 func (b *Batch) Len() int { return len(b.ops) + len(b.conds) }
 
-// Ops, Conds return the content for a Store; they must not be changed.
+// Ops returns the writes for a Store; they must not be changed.
 func (b *Batch) Ops() []Op { return b.ops }
 
-// Conds returns the conditions.
+// Conds returns the conditions for a Store; they must not be changed.
 func (b *Batch) Conds() []Cond { return b.conds }
 
 // Check returns the error that building or its size made.

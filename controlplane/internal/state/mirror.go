@@ -23,7 +23,7 @@ import (
 type Mirror[T any] struct {
 	store    Store
 	prefix   string
-	onChange func(key string, old, new *T)
+	onChange func(key string, before, after *T)
 	ready    chan struct{}
 	once     sync.Once // closes ready
 
@@ -53,10 +53,10 @@ const listPage = 1000
 
 // NewMirror returns an empty mirror of the records under prefix; Run fills it.
 // onChange (nil: none) is called exactly once for each change that the mirror
-// takes over, in the order of each key; old is nil for a new record, new for a
-// removed one. It runs under the mirror's lock: it must be quick and must not
+// takes over, in the order of each key; before is nil for a new record, after
+// for a removed one. It runs under the mirror's lock: it must be quick and must not
 // call the mirror. If s is a Hub, the mirror is attached to it.
-func NewMirror[T any](s Store, prefix string, onChange func(key string, old, new *T)) *Mirror[T] {
+func NewMirror[T any](s Store, prefix string, onChange func(key string, before, after *T)) *Mirror[T] {
 	if onChange == nil {
 		onChange = func(string, *T, *T) {}
 	}

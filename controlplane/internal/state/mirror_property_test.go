@@ -168,19 +168,19 @@ func endsEqual(t *rapid.T) {
 	g := &gate{Store: memory.New(), at: make(chan string), pass: make(chan struct{}), page: 2}
 	hub := state.NewHub(g)
 	told, newest := map[string]rec{}, map[string]int{}
-	m := state.NewMirror(hub, under, func(key string, old, new *rec) {
+	m := state.NewMirror(hub, under, func(key string, before, after *rec) {
 		had, ok := told[key]
-		if ok != (old != nil) || ok && had != *old {
-			t.Errorf("%s: old is %v, told before was %v", key, old, had)
+		if ok != (before != nil) || ok && had != *before {
+			t.Errorf("%s: before is %v, told last was %v", key, before, had)
 		}
-		if new == nil {
+		if after == nil {
 			delete(told, key)
 			return
 		}
-		if new.N <= newest[key] {
-			t.Errorf("%s goes back from %d to %d", key, newest[key], new.N)
+		if after.N <= newest[key] {
+			t.Errorf("%s goes back from %d to %d", key, newest[key], after.N)
 		}
-		told[key], newest[key] = *new, new.N
+		told[key], newest[key] = *after, after.N
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

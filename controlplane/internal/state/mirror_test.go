@@ -37,7 +37,7 @@ func inBubble(t *testing.T, check func(t *testing.T, s *memory.Store, hub *state
 		hub := state.NewHub(s)
 		var mu sync.Mutex
 		var log []string
-		m := state.NewMirror(hub, under, func(key string, old, new *rec) {
+		m := state.NewMirror(hub, under, func(key string, before, after *rec) {
 			mu.Lock()
 			defer mu.Unlock()
 			show := func(r *rec) string {
@@ -46,7 +46,7 @@ func inBubble(t *testing.T, check func(t *testing.T, s *memory.Store, hub *state
 				}
 				return fmt.Sprint(r.N)
 			}
-			log = append(log, fmt.Sprintf("%s %s>%s", key, show(old), show(new)))
+			log = append(log, fmt.Sprintf("%s %s>%s", key, show(before), show(after)))
 		})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)

@@ -84,7 +84,7 @@ func (s *session) endUnit(ctx context.Context, c *claim, b *state.Batch, stateAt
 	_, err := s.store.Commit(ctx, b)
 	switch {
 	case err == nil && v.Ended:
-		s.log.Info("task ended", logx.Task, c.task.ID, "kind", c.task.Kind, "status", v.Status,
+		s.log.InfoContext(ctx, "task ended", logx.Task, c.task.ID, "kind", c.task.Kind, "status", v.Status,
 			"succeeded", v.Succeeded, "failed", v.Failed)
 	case errors.Is(err, fault.Conflict):
 		return s.whyNotEnded(ctx, c, err)

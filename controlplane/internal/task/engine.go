@@ -89,7 +89,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		e.log.Warn("task worker lost its lease or the store; starting over", logx.Err, err)
+		e.log.WarnContext(ctx, "task worker lost its lease or the store; starting over", logx.Err, err)
 		if time.Since(began) > time.Minute {
 			b.Reset()
 		}
@@ -132,7 +132,7 @@ func (e *Engine) insist(ctx context.Context, what string, step func() error) err
 			return ctx.Err()
 		}
 		if !errors.Is(err, fault.Conflict) {
-			e.log.Warn("store of record does not answer; trying again", "what", what, logx.Err, err)
+			e.log.WarnContext(ctx, "store of record does not answer; trying again", "what", what, logx.Err, err)
 		}
 		if run.Sleep(ctx, b.Next()) != nil {
 			return err

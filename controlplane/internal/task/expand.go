@@ -91,7 +91,7 @@ func (s *session) findItems(ctx context.Context, c *claim) ([]input, error) {
 		if ctx.Err() != nil || fault.Permanent(err) {
 			return nil, shown(err)
 		}
-		s.log.Warn("targets of a task not found; trying again", logx.Task, c.task.ID, logx.Err, err)
+		s.log.WarnContext(ctx, "targets of a task not found; trying again", logx.Task, c.task.ID, logx.Err, err)
 		tries := 0
 		if cerr := s.insist(ctx, "look at claim", func() error { tries++; return s.stillOurs(ctx, c) }); cerr != nil {
 			return nil, cerr
@@ -126,7 +126,7 @@ func (s *session) callExpand(ctx context.Context, c *claim) (items []NewItem, er
 	defer cancel()
 	defer func() {
 		if p := recover(); p != nil {
-			s.log.Error("expansion of a task panicked", logx.Task, c.task.ID, "panic", p, "stack", string(debug.Stack()))
+			s.log.ErrorContext(ctx, "expansion of a task panicked", logx.Task, c.task.ID, "panic", p, "stack", string(debug.Stack()))
 			err = fmt.Errorf("panic: %v", p)
 		}
 	}()

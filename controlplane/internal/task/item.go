@@ -2,7 +2,6 @@ package task
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"runtime/debug"
@@ -43,7 +42,7 @@ func (w *Work) Finish(ctx context.Context, b *state.Batch, r Result) error {
 	}
 	key := itemKey(w.Task.ID, w.Item.Seq)
 	w.c.guard(b)
-	b.If(key, 0).Put(key, itemRecord{Status: r.Status, Message: clip(r.Message), Data: json.RawMessage(data), EndedAt: now()})
+	b.If(key, 0).Put(key, itemRecord{Status: r.Status, Message: clip(r.Message), Data: data, EndedAt: now()})
 	if _, err := w.s.store.Commit(ctx, b); err != nil {
 		w.storeAway = !fault.Permanent(err) && !errors.Is(err, fault.Conflict)
 		return fmt.Errorf("finish item %s: %w", w.Item.Name, err)
@@ -117,7 +116,7 @@ func (s *session) runItem(ctx context.Context, c *claim, it Item) (Status, error
 		if !away {
 			spent += d
 		}
-		s.log.Debug("item failed; trying again", logx.Task, w.Task.ID, "item", it.Name, "after", d, logx.Err, err)
+		s.log.DebugContext(ctx, "item failed; trying again", logx.Task, w.Task.ID, "item", it.Name, "after", d, logx.Err, err)
 		if run.Sleep(ctx, d) != nil {
 			return "", context.Cause(ctx)
 		}
@@ -130,7 +129,7 @@ func (s *session) attempt(ctx context.Context, w *Work) (err error) {
 	defer cancel()
 	defer func() {
 		if p := recover(); p != nil {
-			s.log.Error("handler of an item panicked", logx.Task, w.Task.ID, "item", w.Item.Name, "panic", p, "stack", string(debug.Stack()))
+			s.log.ErrorContext(ctx, "handler of an item panicked", logx.Task, w.Task.ID, "item", w.Item.Name, "panic", p, "stack", string(debug.Stack()))
 			err = fmt.Errorf("panic: %v", p)
 		}
 	}()
@@ -172,14 +171,14 @@ func (s *session) failItem(ctx context.Context, w *Work, cause error, spent time
 	if !fault.Permanent(cause) {
 		message = fmt.Sprintf("gave up after %s: %s", spent.Round(time.Second), message)
 	}
-	s.log.Warn("item failed for good", logx.Task, w.Task.ID, "item", w.Item.Name, logx.Err, cause)
+	s.log.WarnContext(ctx, "item failed for good", logx.Task, w.Task.ID, "item", w.Item.Name, logx.Err, cause)
 
 	var status Status
 	err := s.insist(ctx, "end failed item", func() error {
 		b := state.NewBatch(state.StepTaskItem)
 		if hook := w.c.kind.Failed; hook != nil {
 			if err := hook(ctx, w.Task, w.Item, message, b); fault.Permanent(err) {
-				s.log.Error("failure of an item recorded on the item alone", logx.Task, w.Task.ID, "item", w.Item.Name, logx.Err, err)
+				s.log.ErrorContext(ctx, "failure of an item recorded on the item alone", logx.Task, w.Task.ID, "item", w.Item.Name, logx.Err, err)
 				b = state.NewBatch(state.StepTaskItem)
 			} else if err != nil {
 				return err

@@ -59,7 +59,7 @@ func (e *Engine) session(ctx context.Context) error {
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
 	if cerr := lease.Close(closing); cerr != nil && err == nil {
-		e.log.Warn("lease not closed; its claims end by themselves", logx.Err, cerr)
+		e.log.WarnContext(ctx, "lease not closed; its claims end by themselves", logx.Err, cerr)
 	}
 	return err
 }
@@ -75,7 +75,7 @@ func (s *session) guard(ctx context.Context) error {
 
 func (s *session) sweeps(ctx context.Context) error {
 	return run.Every(ctx, sweepAge, s.Sweep, func(err error) {
-		s.log.Warn("sweep failed; trying again later", logx.Err, err)
+		s.log.WarnContext(ctx, "sweep failed; trying again later", logx.Err, err)
 	})
 }
 
@@ -102,7 +102,7 @@ func (s *session) watch(ctx context.Context) error {
 		if errors.Is(err, state.ErrCompacted) || ctx.Err() != nil {
 			continue
 		}
-		s.log.Warn("watch of tasks broke; listing again", logx.Err, err)
+		s.log.WarnContext(ctx, "watch of tasks broke; listing again", logx.Err, err)
 		_ = run.Sleep(ctx, b.Next()) // ctx is looked at above
 	}
 	return nil
@@ -135,7 +135,7 @@ func (s *session) claims(ctx context.Context) error {
 		default:
 			s.queue.done(p, true)
 			if ctx.Err() == nil && !errors.Is(err, fault.Conflict) {
-				s.log.Warn("claim failed; trying again", logx.Task, p.task, logx.Err, err)
+				s.log.WarnContext(ctx, "claim failed; trying again", logx.Task, p.task, logx.Err, err)
 				_ = run.Sleep(ctx, b.Next()) // ctx is looked at above
 			}
 		}
@@ -155,7 +155,7 @@ func (s *session) start(ctx context.Context, p pick, c *claim) {
 			err = s.runBatch(ctx, c)
 		}
 		if err != nil && ctx.Err() == nil {
-			s.log.Warn("batch given back", logx.Task, p.task, "batch", p.n, logx.Err, err)
+			s.log.WarnContext(ctx, "batch given back", logx.Task, p.task, "batch", p.n, logx.Err, err)
 			// If the claim is lost, its end makes the watch offer the batch again.
 			// Else it is still ours: go on with it, but not in a tight loop.
 			again = !errors.Is(err, errClaimLost) && run.Sleep(ctx, time.Second) == nil

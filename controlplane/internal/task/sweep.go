@@ -54,7 +54,7 @@ func (e *Engine) discard(ctx context.Context, id string, m makingRecord) {
 		err = e.remove(ctx, id, r)
 	}
 	if err != nil {
-		e.log.Warn("failed create left records for the sweep", logx.Task, id, logx.Err, err, "since", m.Since)
+		e.log.WarnContext(ctx, "failed create left records for the sweep", logx.Task, id, logx.Err, err, "since", m.Since)
 	}
 }
 

@@ -117,7 +117,7 @@ func seeks(t *testing.T, s object.Store) {
 	put(t, s, "seek/k", "0123456789")
 	r, _, err := s.Open(t.Context(), "seek/k")
 	require.NoError(t, err)
-	defer r.Close() //nolint:errcheck // read only
+	defer r.Close()
 	read := func(n int) string {
 		b := make([]byte, n)
 		_, err := io.ReadFull(r, b)
@@ -162,7 +162,7 @@ func large(t *testing.T, s object.Store) {
 	require.NoError(t, s.Put(t.Context(), state.PutDistribution, "large/k", bytes.NewReader(data), size, "application/zip"))
 	r, info, err := s.Open(t.Context(), "large/k")
 	require.NoError(t, err)
-	defer r.Close() //nolint:errcheck // read only
+	defer r.Close()
 	assert.EqualValues(t, size, info.Size)
 	back, err := io.ReadAll(r)
 	require.NoError(t, err)

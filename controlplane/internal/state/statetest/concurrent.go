@@ -3,7 +3,6 @@ package statetest
 import (
 	"context"
 	"errors"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -217,7 +216,7 @@ func leaseEnded(t *testing.T, s state.Store) {
 	require.NoError(t, l.Close(t.Context()))
 	_, err = s.Commit(t.Context(), batch().Put(key("free"), 1).PutLeased(key("mine"), 1, l.ID()))
 	require.ErrorIs(t, err, fault.Conflict)
-	assert.True(t, strings.Contains(err.Error(), "lease"), "%v names the lease", err)
+	assert.Contains(t, err.Error(), "lease", "%v names the lease", err)
 	assert.Empty(t, list(t, s, key(""), "", 0).Entries)
 	commit(t, s, batch().PutLeased(key("mine"), 1, other.ID()))
 	require.NoError(t, other.Close(t.Context()))
