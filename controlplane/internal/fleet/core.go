@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
+	"github.com/ggfleet/ggfleet/controlplane/internal/telemetry"
 )
 
 // NoTemplate is the template name of a core that was never deployed to.
@@ -77,10 +78,14 @@ type (
 	EffectiveDeployment = cloud.EffectiveDeployment
 )
 
-// CoreView is a core with what the cloud knows of its device.
+// AgentReport is what a core's agent said last.
+type AgentReport = telemetry.Report
+
+// CoreView is a core with what the cloud and its agent know of its device.
 type CoreView struct {
 	Core
 	Device CoreDevice
+	Agent  *AgentReport // nil: no agent ever reported
 }
 
 // CoreFilter selects cores.

@@ -93,7 +93,7 @@ func (s *Service) refreshCore(ctx context.Context, w *task.Work, n NewCore, spec
 		if err := s.configure(ctx, &core, n, spec.CoreVersion); err != nil {
 			return err
 		}
-		core.UpdatedAt = s.stamp()
+		core.CoreVersion, core.UpdatedAt = spec.CoreVersion, s.stamp()
 		b.If(coreKey(n.Name), rec.Rev).Put(coreKey(n.Name), core)
 	}
 	return w.Finish(ctx, b, task.Result{Status: task.Success, Message: message})

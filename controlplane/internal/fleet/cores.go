@@ -14,7 +14,7 @@ import (
 // StatusUnknown is the device status of a core that never reported.
 const StatusUnknown = "UNKNOWN"
 
-// Core returns the core with what the cloud knows of its device, or
+// Core returns the core with what cloud and agent know of its device, or
 // fault.NotFound when this service does not know the core, even if the cloud
 // does (cdf-services §2.3 E13).
 func (s *Service) Core(ctx context.Context, name string) (CoreView, error) {
@@ -29,6 +29,11 @@ func (s *Service) Core(ctx context.Context, name string) (CoreView, error) {
 	}
 	if err != nil {
 		return CoreView{}, fmt.Errorf("read core device %s: %w", name, err)
+	}
+	if s.cfg.Agents != nil {
+		if r, ok := s.cfg.Agents.Agent(name); ok {
+			v.Agent = &r
+		}
 	}
 	return v, nil
 }

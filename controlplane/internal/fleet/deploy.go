@@ -80,7 +80,10 @@ func (s *Service) deployCore(ctx context.Context, w *task.Work) error {
 	if _, err := s.ensureDeployment(ctx, ref, w.Task.ID); err != nil {
 		return failed(err, "Failed to create deployment")
 	}
-	err = s.cfg.Cloud.Move(ctx, name, isTemplateGroup, groupOf(ref), false, func(b *state.Batch, e cloud.Execution) error {
+	// A core that failed at just this version gets it once more, it alone
+	// (cdf-services §3.8); one that has it or is at it keeps what it has.
+	again := rec.Value.Desired == ref && rec.Value.DeploymentStatus == DeploymentFailure
+	err = s.cfg.Cloud.Move(ctx, name, isTemplateGroup, groupOf(ref), again, func(b *state.Batch, e cloud.Execution) error {
 		if e.JobID == "" { // the deployment was canceled since: make it anew
 			s.forgetDeployment(ref)
 			return fmt.Errorf("thing group %s has no active deployment: %w", groupOf(ref), fault.Conflict)

@@ -98,7 +98,7 @@ func deploymentTask(t task.Task) (DeploymentTask, error) {
 // deploymentOf adds to the item what the device made of it: known as long as no
 // later task named the core.
 func (s *Service) deploymentOf(t task.Task, ref TemplateRef, i task.Item) Deployment {
-	d := Deployment{TaskItem: taskItem(i), TaskID: t.ID}
+	d := Deployment{TaskItem: taskItem(i), TaskID: t.ID, Template: ref}
 	if c, _, ok := s.cores.Get(coreKey(i.Name)); ok && c.DeploymentTask == t.ID && c.Desired == ref {
 		d.DeploymentStatus = c.DeploymentStatus
 	}

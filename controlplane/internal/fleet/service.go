@@ -11,6 +11,7 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/provisioning"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/controlplane/internal/task"
+	"github.com/ggfleet/ggfleet/controlplane/internal/telemetry"
 	"github.com/ggfleet/ggfleet/installer/config"
 	"github.com/ggfleet/ggfleet/shared/logx"
 	"github.com/ggfleet/ggfleet/shared/names"
@@ -24,7 +25,13 @@ type Cloud interface {
 	cloud.CoreDevices
 }
 
-// Config is what New needs. All but Log and Now are required.
+// Agents tells what the agents of cores report.
+type Agents interface {
+	// Agent returns false when none ever reported.
+	Agent(core string) (telemetry.Report, bool)
+}
+
+// Config is what New needs. All but Agents, Log and Now are required.
 type Config struct {
 	Store      state.Store
 	Objects    object.Store
@@ -34,6 +41,8 @@ type Config struct {
 	// ArtifactPrefix begins the keys of cores' artifacts and ends with a slash.
 	ArtifactPrefix string
 	Realm          names.Realm
+
+	Agents Agents // nil: no core has one
 
 	Log *slog.Logger     // nil: nothing is logged
 	Now func() time.Time // nil: time.Now

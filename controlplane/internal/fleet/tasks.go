@@ -97,6 +97,7 @@ type DeploymentTask struct {
 type Deployment struct {
 	TaskItem
 	TaskID           string
+	Template         TemplateRef
 	DeploymentStatus DeploymentStatus // what the device made of it, as far as known
 }
 

@@ -1,0 +1,199 @@
+package fleet_test
+
+import (
+	"archive/zip"
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ggfleet/ggfleet/controlplane/internal/fleet"
+	objects "github.com/ggfleet/ggfleet/controlplane/internal/object/memory"
+	"github.com/ggfleet/ggfleet/controlplane/internal/provisioning"
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/selfhostedtest"
+	"github.com/ggfleet/ggfleet/controlplane/internal/state"
+	"github.com/ggfleet/ggfleet/controlplane/internal/state/memory"
+	"github.com/ggfleet/ggfleet/controlplane/internal/task"
+	"github.com/ggfleet/ggfleet/installer/config"
+)
+
+// kit is a fleet on a self-hosted cloud, all in memory. Its engine and its view
+// run until stop; it lives in a bubble of virtual time.
+type kit struct {
+	*fleet.Service
+	t       selfhostedtest.TB
+	ctx     context.Context
+	stop    func()
+	store   state.Store
+	objects *objects.Store
+	cloud   *selfhostedtest.World
+	tpl     *provisioning.Templates
+}
+
+func newKit(t selfhostedtest.TB) *kit {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	k := &kit{t: t, ctx: ctx, store: state.NewHub(memory.New()), objects: objects.New("bucket")}
+	k.cloud = selfhostedtest.New(t, k.store)
+	require.NoError(t, k.cloud.Registry.EnsurePolicy(ctx, "myTokenExchangeRoleAliasPolicy", `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:AssumeRoleWithCertificate","Resource":"*"}]}`))
+	manual, err := config.NewManual(config.Settings{AWSRegion: "us-east-1", RoleAlias: "alias", DataEndpoint: "localhost", CredEndpoint: "localhost:8443", MQTTPort: 8883, DataPlanePort: 8443})
+	require.NoError(t, err)
+	k.tpl = provisioning.NewTemplates(k.objects)
+	require.NoError(t, k.tpl.Put(ctx, "default", provisioning.DefaultTemplate))
+	k.Service, err = fleet.New(fleet.Config{
+		Store: k.store, Objects: k.objects, Cloud: k.cloud, Templates: k.tpl, Realm: k.cloud.Realm, ArtifactPrefix: "greengrass2/artifacts/",
+		Generators: config.NewRegistry(map[string]config.Generator{config.ManualInstall: manual}),
+	})
+	require.NoError(t, err)
+	engine, err := task.New(task.Config{Store: k.store, Kinds: k.Kinds()})
+	require.NoError(t, err)
+	k.Use(engine)
+	done := make(chan error, 2)
+	go func() { done <- k.Run(ctx) }()
+	go func() { done <- engine.Run(ctx) }()
+	k.stop = func() {
+		cancel()
+		assert.NoError(t, <-done)
+		assert.NoError(t, <-done)
+	}
+	<-k.Ready()
+	return k
+}
+
+// bubble runs test with a kit.
+func bubble(t *testing.T, test func(t *testing.T, k *kit)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		k := newKit(t)
+		defer k.stop()
+		test(t, k)
+	})
+}
+
+// in is a subtest: a bubble has no room for those of package testing.
+func in(t *testing.T, name string, test func(t *testing.T)) {
+	t.Helper()
+	defer func() {
+		if t.Failed() {
+			t.Log("in the case:", name)
+		}
+	}()
+	test(t)
+}
+
+func newCore(name string) fleet.NewCore {
+	return fleet.NewCore{
+		Name: name, ProvisioningTemplate: "default", ProvisioningParameters: map[string]string{"ThingName": name},
+		CDFProvisioningParameters: json.RawMessage(`{"certInfo":{"country":"DE","organization":"ACME"}}`), ConfigFileGenerator: "MANUAL_INSTALL",
+	}
+}
+
+// create runs a core task to its end.
+func (k *kit) create(version string, cores ...fleet.NewCore) fleet.CoreTask {
+	k.t.Helper()
+	id, err := k.CreateCoreTask(k.ctx, fleet.NewCoreTask{Type: fleet.CoreTaskCreate, CoreVersion: version, Cores: cores}, "")
+	require.NoError(k.t, err)
+	for {
+		t, err := k.CoreTask(k.ctx, id)
+		require.NoError(k.t, err)
+		if t.BatchesComplete != nil && *t.BatchesComplete == *t.BatchesTotal {
+			return t
+		}
+		time.Sleep(100 * time.Millisecond) // virtual
+	}
+}
+
+// appear makes cores report for the first time.
+func (k *kit) appear(names ...string) {
+	k.t.Helper()
+	for _, n := range names {
+		require.NoError(k.t, k.cloud.Appear(k.ctx, n))
+	}
+}
+
+func (k *kit) template(name, version string) fleet.Template {
+	k.t.Helper()
+	n := fleet.NewTemplate{Name: name, Components: []fleet.TemplateComponent{{Key: "com.example.App", Version: version}}}
+	t, err := k.CreateTemplate(k.ctx, n)
+	if err != nil {
+		t, err = k.UpdateTemplate(k.ctx, name, n)
+	}
+	require.NoError(k.t, err)
+	return t
+}
+
+// deploy runs a deployment task to its end.
+func (k *kit) deploy(name string, version int, to fleet.Targets) fleet.DeploymentTask {
+	k.t.Helper()
+	to.Raw = json.RawMessage(`{}`)
+	id, err := k.CreateDeploymentTask(k.ctx, fleet.NewDeploymentTask{TemplateName: name, TemplateVersion: version, Targets: to}, "")
+	require.NoError(k.t, err)
+	for {
+		t, err := k.DeploymentTask(k.ctx, id)
+		require.NoError(k.t, err)
+		if t.Status == fleet.TaskFailure || t.Status == fleet.TaskSuccess {
+			if t.BatchesTotal == nil || *t.BatchesComplete == *t.BatchesTotal {
+				return t
+			}
+		}
+		time.Sleep(100 * time.Millisecond) // virtual
+	}
+}
+
+func to(names ...string) fleet.Targets { return fleet.Targets{ThingNames: names} }
+
+// next is the job that waits first on the core.
+func (k *kit) next(core string) string {
+	k.t.Helper()
+	list, err := k.cloud.Jobs.Pending(k.ctx, core)
+	require.NoError(k.t, err)
+	require.NotEmpty(k.t, list)
+	return list[0].JobID
+}
+
+// finish makes the core end its next job.
+func (k *kit) finish(core, status string) {
+	k.t.Helper()
+	require.NoError(k.t, k.cloud.Finish(k.ctx, core, k.next(core), status))
+	synctest.Wait()
+}
+
+func (k *kit) core(name string) fleet.Core {
+	k.t.Helper()
+	c, err := k.Core(k.ctx, name)
+	require.NoError(k.t, err)
+	return c.Core
+}
+
+func (k *kit) object(key string) []byte {
+	k.t.Helper()
+	r, info, err := k.objects.Open(k.ctx, key)
+	require.NoError(k.t, err)
+	assert.Equal(k.t, "text/plain", info.ContentType)
+	b, err := io.ReadAll(r)
+	require.NoError(k.t, err)
+	return b
+}
+
+// unzip returns the names of an archive in order, and its contents.
+func (k *kit) unzip(b []byte) (names []string, files map[string][]byte) {
+	k.t.Helper()
+	z, err := zip.NewReader(bytes.NewReader(b), int64(len(b)))
+	require.NoError(k.t, err)
+	files = map[string][]byte{}
+	for _, f := range z.File {
+		names = append(names, f.Name)
+		r, err := f.Open()
+		require.NoError(k.t, err)
+		files[f.Name], err = io.ReadAll(r)
+		require.NoError(k.t, err)
+	}
+	return names, files
+}
+
