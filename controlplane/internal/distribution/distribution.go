@@ -86,8 +86,11 @@ func (s *Store) Put(ctx context.Context, name, version, format string, r io.Read
 	if err != nil {
 		return Record{}, fmt.Errorf("spool archive: %w", err)
 	}
-	if n == 0 || n > MaxSize {
-		return Record{}, fault.New(fault.TooLarge, "the archive has %d bytes, want 1 to %d", n, MaxSize)
+	if n == 0 {
+		return Record{}, fault.New(fault.Invalid, "the archive is empty")
+	}
+	if n > MaxSize {
+		return Record{}, fault.New(fault.TooLarge, "the archive is over the limit of %d bytes", MaxSize)
 	}
 	rec := Record{
 		Distribution: protocol.Distribution{Name: name, Version: version, Digest: hex.EncodeToString(h.Sum(nil)), Size: n, Format: format},
@@ -109,18 +112,34 @@ func (s *Store) Put(ctx context.Context, name, version, format string, r io.Read
 	if err := s.objects.Put(ctx, state.PutDistribution, s.key(rec.Digest), f, n, "application/octet-stream"); err != nil {
 		return Record{}, fmt.Errorf("store archive: %w", err)
 	}
-	b := state.NewBatch(state.StepComponent).If(recordKey(name, version), 0).Put(recordKey(name, version), rec)
-	cur, err := state.ReadOr[current](ctx, s.records, currentKey)
+	for range 16 {
+		if err = s.record(ctx, rec); !errors.Is(err, fault.Conflict) {
+			break
+		}
+		// Another archive became the first one, or this one was put twice at once.
+		if old, err := state.ReadOr[Record](ctx, s.records, recordKey(name, version)); err != nil || old.Value.Digest == rec.Digest {
+			return old.Value, err
+		}
+	}
 	if err != nil {
-		return Record{}, err
-	}
-	if cur.Rev == 0 {
-		b.If(currentKey, 0).Put(currentKey, current{name, version})
-	}
-	if _, err := s.records.Commit(ctx, b); err != nil {
 		return Record{}, fmt.Errorf("store distribution %s %s: %w", name, version, err)
 	}
 	return rec, nil
+}
+
+// record commits rec, as the current one if there is none.
+func (s *Store) record(ctx context.Context, rec Record) error {
+	cur, err := state.ReadOr[current](ctx, s.records, currentKey)
+	if err != nil {
+		return err
+	}
+	key := recordKey(rec.Name, rec.Version)
+	b := state.NewBatch(state.StepComponent).If(key, 0).Put(key, rec)
+	if cur.Rev == 0 {
+		b.If(currentKey, 0).Put(currentKey, current{rec.Name, rec.Version})
+	}
+	_, err = s.records.Commit(ctx, b)
+	return err
 }
 
 func (s *Store) key(digest string) string { return s.prefix + digest }

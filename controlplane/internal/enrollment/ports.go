@@ -31,4 +31,3 @@ type Distributions interface {
 	// Open returns the archive with this digest, or fault.NotFound.
 	Open(ctx context.Context, digest string) (object.Reader, object.Info, error)
 }
-
