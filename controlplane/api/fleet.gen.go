@@ -20,6 +20,36 @@ import (
 	"github.com/oapi-codegen/runtime"
 )
 
+// Defines values for AgentNucleusState.
+const (
+	Absent     AgentNucleusState = "absent"
+	Failed     AgentNucleusState = "failed"
+	Installing AgentNucleusState = "installing"
+	Running    AgentNucleusState = "running"
+	Starting   AgentNucleusState = "starting"
+	Stopped    AgentNucleusState = "stopped"
+)
+
+// Valid indicates whether the value is a known member of the AgentNucleusState enum.
+func (e AgentNucleusState) Valid() bool {
+	switch e {
+	case Absent:
+		return true
+	case Failed:
+		return true
+	case Installing:
+		return true
+	case Running:
+		return true
+	case Starting:
+		return true
+	case Stopped:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for CoreDeviceStatus.
 const (
 	HEALTHY   CoreDeviceStatus = "HEALTHY"
@@ -204,6 +234,41 @@ type Activation struct {
 	UpdatedAt     Timestamp `json:"updatedAt"`
 }
 
+// AgentComponent defines model for AgentComponent.
+type AgentComponent struct {
+	Name string `json:"name"`
+
+	// State Absent when the runtime does not tell.
+	State   string `json:"state,omitempty,omitzero"`
+	Version string `json:"version"`
+}
+
+// AgentHost The condition of the machine. What cannot be read there is absent.
+type AgentHost struct {
+	DiskBytes *uint64 `json:"diskBytes,omitempty"`
+
+	// DiskFreeBytes Of the file system of the agent's folder.
+	DiskFreeBytes   *uint64  `json:"diskFreeBytes,omitempty"`
+	Load1           *float64 `json:"load1,omitempty"`
+	MemoryBytes     *uint64  `json:"memoryBytes,omitempty"`
+	MemoryUsedBytes *uint64  `json:"memoryUsedBytes,omitempty"`
+	UptimeSeconds   int64    `json:"uptimeSeconds"`
+}
+
+// AgentNucleus The nucleus process as the agent sees it.
+type AgentNucleus struct {
+	LastError string `json:"lastError,omitempty,omitzero"`
+	Name      string `json:"name,omitempty,omitzero"`
+
+	// Restarts Since the agent started.
+	Restarts int               `json:"restarts"`
+	State    AgentNucleusState `json:"state"`
+	Version  string            `json:"version,omitempty,omitzero"`
+}
+
+// AgentNucleusState defines model for AgentNucleus.State.
+type AgentNucleusState string
+
 // Artifact defines model for Artifact.
 type Artifact struct {
 	Bucket    string    `json:"bucket"`
@@ -259,6 +324,9 @@ type ConfigurationUpdate struct {
 
 // Core defines model for Core.
 type Core struct {
+	// Agent What the core's agent reported last; absent when no agent did since the server started. It is kept in memory, and
+	// an agent says everything again when it connects. Members are absent, components empty, until they are told.
+	Agent     CoreAgent           `json:"agent,omitempty,omitzero"`
 	Artifacts map[string]Artifact `json:"artifacts"`
 
 	// CertificatePending The device has yet to send its certificate request.
@@ -276,6 +344,29 @@ type Core struct {
 	ProvisioningTemplate string        `json:"provisioningTemplate,omitempty,omitzero"`
 	Template             CoreTemplates `json:"template"`
 	UpdatedAt            Timestamp     `json:"updatedAt"`
+}
+
+// CoreAgent What the core's agent reported last; absent when no agent did since the server started. It is kept in memory, and
+// an agent says everything again when it connects. Members are absent, components empty, until they are told.
+type CoreAgent struct {
+	// Components What the nucleus on the device says that it runs.
+	Components []AgentComponent `json:"components"`
+
+	// Connected The agent has a session; the nucleus has one of its own.
+	Connected bool `json:"connected"`
+
+	// DroppedReports Reports given up on the device for want of room.
+	DroppedReports uint64 `json:"droppedReports"`
+
+	// Host The condition of the machine. What cannot be read there is absent.
+	Host AgentHost `json:"host,omitempty,omitzero"`
+
+	// LastReport When its last report arrived, by the server's clock.
+	LastReport Timestamp `json:"lastReport"`
+
+	// Nucleus The nucleus process as the agent sees it.
+	Nucleus AgentNucleus `json:"nucleus,omitempty,omitzero"`
+	Version string       `json:"version,omitempty,omitzero"`
 }
 
 // CoreDevice What is known of the running device. `status` is its last report; `connected` and `lastSeen` say how fresh that is.
@@ -348,6 +439,7 @@ type Deployment struct {
 	StatusMessage    string           `json:"statusMessage,omitempty,omitzero"`
 	TaskID           string           `json:"taskId,omitempty,omitzero"`
 	TaskStatus       TaskStatus       `json:"taskStatus"`
+	Template         TemplateRef      `json:"template,omitempty,omitzero"`
 	UpdatedAt        Timestamp        `json:"updatedAt"`
 }
 
@@ -9743,178 +9835,190 @@ func ParseDeleteTokenResponse(rsp *http.Response) (*DeleteTokenResponse, error) 
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"3L37cttG9iD8Kv3hm6rM5EdSIEXdqNqqZWwn1kRWNJIc10TWmk3gkEQEApzupijao619mn2wfZKtvgEN",
-	"oAGCFKRMNv9EJoC+nD73c/qcb44XzxdxBBGjzuCbs8AEz4EBEf96o59d4DnwH+ARzxchOAP+WUf9q3NJ",
-	"gFKn5QSRM3AWmM2clhOJL+T/Wg6Bfy0DAr4zYGQJLYd6M5hjPuIcP55DNGUzZ9DtHbeceRAl/245bL3g",
-	"o1BGgmjqPD21nDcxAb0aH6hHggULYj7xzQwQmwXRFPFJUTxBbAbIiwl0nJax8gVfbds9erUFLyNWXO11",
-	"8DVZ4wJPoYW6iMWo23Jd9xRhFGIyBYKi5XwMBAUUMXwPEcJUvpLZUu9AbeVfSyDrdC+emDq3+GC+nDuD",
-	"Xrd/1D/eP+wfiR3IH9P1BxGDKRCn5Ty2p3Gb/9qm98GiHYv147C9iPk7xBlMcEiBb/RtwHc9XvIXiviC",
-	"V7QzJQDRlGBKOxdLL4QlPQ8Y7HgOC8wYEP7h/7jF7a/D9m9u++RLp333rdvq9o6f/uLYTuPMh/kiZhB5",
-	"659hXTyWIaLgxZGP+MRAGVoFbCYOiXKkuoc1whFdAaHpE4bpvT7KSUAoQzjyEWWYMIqiWOBkFgWD+SIm",
-	"rN1ze4dtd7/t9jQMZoB9AXYFBWO5bb7eMgD8f+3/Wb7vbQ7xGuY4YoH3KxAqIGKeYbfjdlz7cT2o92tS",
-	"zmF/M+FccwDaSf08oExQOUV4woBwuqcojgSl2ygBHr1wSYMHSAfdlaa3giaf7QbT+5ItrGaYIS/O7YPj",
-	"U72N8KHP/FfcCkflkr1wRrvbcYhRX+1MFMwyiP3buN/94rWP/2FHbqbB3JxUuIH5IsQMioxSiqcwiOBV",
-	"BNSTHAoo+yH2AxBi/4c1A/pD7Av+6MURAynB8GIRBh7moN2LPQasTRkBPOfP0vknMZlj5gyccRBhceol",
-	"c6bLNwCyYdqHyO/gFW17/qT90O24//U7zXGprEZzK0aaBNMlEQN8XPiYibfmQKZ8Vd8+84XF90AvgXwI",
-	"oiWDz86g7z4JIFNgzuDW2WMEe+DcPbWcey42rOoPWUafAg7mb84ipsHjR8oRz5lOvS9LCmTA/5iSeLlw",
-	"nloJw9Rc9emu5fiwCOP1HCJ2GYeBp05jgoNwSeA9jvwwiKbiEV/C1S/n5z8M3/zMR1O4YeDOk4kSfyEw",
-	"cQbO/7+XgmZPPqV7F7DSsLcejfiFLuKIQlYnpD/Gy8hv9qywkGeYRAO8ooNUXxgsaRswZe2ueJB+Ncjp",
-	"FW/CYKBASwe9zoGQVx4BzMAfcqRMZe6Nezxw3YHrdlzX/c3hhEJpEE2HhAUT7IkV3SWgLc7DuRUTyOS8",
-	"fXd5/ss/hz+cvxM/LseaKtNTlmt5uqt9LgmcOXeVJ5PluskLSG+44ygFmfO4Jk5njJk3A8pnCoHvtNvS",
-	"v93EDIfiB874fzX22e1JoHN5IAmwHvgzOCzUc853rxlmS8oV5qXnSTpbChouG6/bOeDjcXqqOXHgOwPn",
-	"fv/v7ccvJy4un1exsTdi1NrrqH/e8txsR32jtExxwG8TLsFffyPB/EwiTI4qsa7Mc7DC8eSmezToHxhw",
-	"TNmXDXhbnGUydC89ywWeBhGW8Pj2VBuqRWCVkxPXX5QaL1T6IFKWJPGBCNC/Bxyy2XPlE9VgiO/ro4ec",
-	"2rbwM4b8GCTxX8FkSeG5ZA+ExFxynUUPOAwSW8hpOZMAQl+IPwL0dv+uo7SROVCKp5B/MkCfEzz67HAr",
-	"FocEsL8WgPXReC3Vxlv3rj4k3onVWQDxiWvTK84QVySOpgM0EhsZiXnRJHgEH9FZTBhi8MhaaKRWPUIU",
-	"rykKGD9xHxgOwhYaia2OlJXBcWIO3BQXYOa4NPQ8WDAJazu18nkpiwn4wiBcBWGIxoA8TEgAPoqXjOvH",
-	"0uQTJHweexrDc0NeYjYzcbNTqQEW1c3HNv8qsCz2zN99XFORfQFloFzTsilPu0gZpWUbTChahqExfrc2",
-	"VmZ1KAtCqOcSf9Q/PpGAMbCc97VAm93QI5loWxSJrLb2heFM233sh9SfkBteOrjUBOo1xAQpY4pWEkLb",
-	"4mVybAJwQyFtlL9nQeIFEKaUa6wfSZMwN1IGqwzLhqNLmwWC9ZVaovzggzlQhudC48/s2waldIO3mXWZ",
-	"q7hLJozHv4PH+MDJ9oRoK9+i+FfAYE43IXMKsKdkPkwIXpevk5YsjQUPCdLm16WfvQbsHwIPSuaBx0VA",
-	"gDYxD4FpQJk0Nc+DecCMCbVPNfcaLdLE+3iF4gmDiMskTgVcpneclmUkg3WVrJ1zNDzmDFaSTc29FM7Z",
-	"OCwDnuYpmasxoWoDSx4GVuRRhlgRdcZL7x7YSyPNvWQY1YSqliLf3kSpb4bFvXj4rESHCHy0jHwgaDUL",
-	"POlqfjPkSoUEHZAMUqQgCChdAvkxiKZAFiSwRh/eD9u9g8MkSMKXM+GiGiTrpcGUm5OWwUkcs22G5u9n",
-	"xg8iFMYrIG0PU0AzeOxYHfUmjAWIilPbdmqFesaSLh5AJgBWiz8mI2q7t8AmcwZL5WiX6ZuFnadrq9yZ",
-	"4a7PMVkS/bFyzeZWKQRd9COJfAJtwAsWoH38kS9DMFwrQiH27gVuJkdVmDJ/FlqzKby4WI7DgM6AWJ8q",
-	"905+uaPU3TNCceQBggcga4TVNkS0bgYy7mgZdDm20DtZwgDFUbhGWFqdfNM4UYgo4//mg54iGT1SYMKh",
-	"htUYJhw863iJpCWOAmasYBzHIeAo43vcqIWQSKvMLSPEI+GitmI54I1s0O6Rxb4fSLf9pYHDwnHfyqG1",
-	"ct4Wo3d/v/7lAsmZEKbC0LOzMenZzQ8gPlcxg61w7Mm6TQI2ijTowL7lDcqZFou2OQ1OewmRbw3XcNki",
-	"BTiaYYrWwBCLEYXIRwGjGWatLH87GknH+o9BCD9BBASz2E5GGQfhS/Mi091TJlhDTBlKX5XGumA90i0h",
-	"wlc6caCwXAm6Ou68t/LNSgZE4oeAQyaIpokJaUU34+FGN6J6l76mhqi4BDa4gIKUsfgydfGuhHzeJrC2",
-	"uHoCiu6jeBUlqsYy4mBUuN1BI+loE/4fjtji2Alw5nmKRl4cReAx8EeC1Y7402uASHiD0CxeoQkBOpN4",
-	"EQhmkCdkbxYw8NiSQAneqxmMpxnyqSYLmEyAa92Q+jDrayjvih/bBGMQUYbDEPw32ytBZ4VvbTNosD6f",
-	"tsVI4kSlyEgfPntojpx8BOs5kGUkxivTEJYCUhAt55wM3r8bnt+8/6fTcj5emH//fPHLpwsDzw3KxtNK",
-	"WVAmeTSl5OjQdqQlyJSs38TVMlIsU55V+KGm3izHOWMwf0GdmS+pahti+uJWmhNDpez+z8LFd2bYOtkl",
-	"Z6/n44jf0qQzd/eks3wwsqlRNyosWyG90ERKEL5BnAvszi25S5ORqAPLDnWFV1z3TXnaBx3RsWGxEcvb",
-	"vHf1ZrL7emHQG/7uKyJ+4Gtg6/PN7HMXOrBzzN14nFzMdpxWRpM3OHDlsFXbuFGnpiVcEv9+C4KYbTIt",
-	"y78KMPCByvnrxVSuYCJtNq66bf7sSr1nhGSye9bTG0PaAGCoTla5d1HG5V/EoKlHcG/z79cm6BLn+K60",
-	"/lp0mxzEzuSagsxOsP4O6ne11t2ImuNnFDljyOo9Xhc01otYBEHPoksST1WANU3Q+FFmn1mpPJtc8ecX",
-	"+y9Btk3hTIl4D2L293gsHWoNy3gyBbaN3rCzVlBTJ85Jg9dVDFJ9WAOmlaPAZ3OfTILSMw2tV+A/Wkmq",
-	"zXnKVaKs126XXdpVncY5rVzeNns2cHsL97a2H7dK5c749bPuMoxWszgEfZsonqAuigmaxwRa/I/kfoty",
-	"mZ8iPKYQsYF4IpQ4hkRkJqBoHgu8ajlxBL9MRKZOcq3oRP9XeavoqZW9vdJtn9zduu2Tu29uy3px5y5H",
-	"rAqqSfTNZsRaD8a4omQhsSUhYAtp/jKZAAEfsRjhKccauz/cD6ZAN0dEhd/woV4gtJVwtlReM0w6069O",
-	"y/kaLKxiudT7QIOvFl+qyPbncydMNIjYYd+ablA7clSIGSngqEUkk7USqG86rxLWYbyxBeMw8WCThZSd",
-	"wrZMm7PVysClO/vdI3hitFRa7mBC7CjdTLFVovKnL5RaOJtivlItGZKqpyWzE8C0ZFQpestGfS2FIAM/",
-	"c1GtijPeRiWQCa4FBAL9c5Z8f8zltaKJZuhiZjtTkWm8VWmEMttVRz9kRm0L0aU340JilEnzHVknmafa",
-	"pT14I8YUwZdZvOLMdRqjONqcDiIBkU5gg+GPIQC7Xs7nmFiy/pjpmtglBqslkJ5ho1c+ndG2WpXcXVhn",
-	"MbwQ31tYfm4u9ZVtIkvMpjBpQK/imNljVmEwAW/thXDNygKV2Veuyqm5VEztKmSsG6Z0Cf4zEkAh8oWh",
-	"+JGE9mDy8NM10i+l+Sv3sOYoPolJSfrBtIx1UvAIsMyKt0kVzX+ezJXdShWs6qRsvol9++FtzOpMX7gq",
-	"BwJEJA7DuVUbe/cAZC0v+ifgFmoZigB8yhmJ+PwUYSShsZml5NIbc/u0LDqzxHJg3sT3YIFjKeqTONxo",
-	"B1/xdzjD0WPntM2ZCIlH4RqV5CDZqUhMrUe17egcU/buAYdLbL318InPJg4j4lJogaeAxjANIqqtCSQS",
-	"u1X6BX9ejKl7loS2+oyjyo2Z3DGux3ESndeWZHMBqwx9bmHZ5RQnw8DrHRzaTso+uUmiW82epkHnrnAD",
-	"N8doC1FYYJHKI9Pu/GAaMHEtCkdrJL8QD76gDhqgPfTf0H+hNvrv/Cjzm9lgraoE4bPoWlRcUAuc4GXI",
-	"nMHxYd91W5a86JDrDAFDHo7QGJLM6LSwxcFJz+WfJvbnodvakIKdZGon03dbVSnZZXN3sxNbDN+CKqnO",
-	"485+0DqDbIsj9vzJpZFTdJmp55LLY/Twmc5+8YCws2gSj8RRFxOChUIJ5AEImuN7MNXKTX7BkjSx7FqS",
-	"R1r/1GkMBGXubxsq6Ifhxcfh+Zezi+ub4fn5KPVZRHEEXPjOsQ85vKzjRYl2qC5jLUYy+FJVjCSb+5U9",
-	"p9qpINk1/orDJdDEANA653cUpWV9igdXkYWWu6oD4EsviLRltoZtXTeNwnwdVNgG+7OR+/xVI1FzJsmp",
-	"1XAqQbVToU9UbHhjEZNtMwU0xYuk6ehMftItejWNmH52hz+D4s6UKwGnaA44oojGc5CoK7QCFiOMZOx2",
-	"CyrePnaft4DM2HrJqRcDSlucfT4UkvPhPQAhga/uchqk8bv+pqVt3vE6uetZHzxpuCSvFsVzDnKVks3i",
-	"DvogBlfJ7pgAimKGwoAykBne4rd7WLCWPEeEpziIxLnGbAZkFVBAwTTSVwTnQWQCp5sHjDj7n0i8XHAF",
-	"KIuOOzGuPD6mE2h3PgFPaonS0ZI7itAHgugCwlAg5QTlVphJvG5uhS+y+6f6KFIzzmWJHpR5E4xwVAlF",
-	"7RiA2OFOjJ4pkw06x4+ajWndqJytZXyeOekri59Fvon3WXdexnH5/BHMCixFVVAqbhThxSJco4CdogWm",
-	"VKSOk3g5nW3BOSDiK/B3XfHv5SyPL5SJXH+9KcnuxBWyOAzlHfRnLL3kwnBOap5yuw9HSDo9uf48X1KG",
-	"4F9LHKryd2yGYsJV6hAmTF+Mtxd4E7R5fGgnzYwLeBdolkbQCp+3EI0VB0+kSXptmQD2tZkgTN8x9u4t",
-	"M2533YvTszb6d4gm2gQTN8fjKaIzHIZCsz0V0iiIuHWD1tJ3sqUCXd+JUeGJsO3/MhPNzXMsa5nFG1Ve",
-	"EdHgq3E+3HRL3BKrGUTSaOCPML0HP+e4M+zGMO8Fqdpl1mViNecvLao3N8Qsfln/hYJ6r5pJocJ/1REQ",
-	"G1BKsiktb9aXWaXA3xQTtE9r20ohGbEi+2H3FL/8GFWZPXX87hUJVZsjvfn1WcGieISOazwEsBLZWhwy",
-	"wkXQcrA/DyJrhPsqrbS2BR80irIVXCFLCmTEhdBIlmrjuujI7jst7OV6Ta0XCrCXMKWiF9z3CVAKzzH3",
-	"pccVsDeT1kMkC8US/kvmani61KqL8/E8W6+gVrSidqzGLBCqPOgaPq30En0KFhvSJJn0f8jdjZfLi3/t",
-	"yx27ZardZHanCfcTDphcww4JpOVMsSkD5AUvXGStjTory2bl2W2Nmqr37zskfZZi9ovhn12mdLeXKVtg",
-	"aQELtrV8rXfTq91exU/S8iFlRRv5HsvNnE61D8IoNVqpZavXcgexXR1m82BkkZOqgLsF1+tqsr+X5gRl",
-	"/UObhY3M2c1+pMevWnTDN3a21kdTh8+mWzuVOqeZKV0/9tyI+le1nNJ0HJlg+mu9+ZO5dk7eURPVzt3J",
-	"Ls+Y37pZe8T/NRSURuzuTbU7xP7sdCJSB7ZAdgGpjZguB7UtJXeOZbfMzqKPFDZjFTfsU6bFtRZp32/z",
-	"laECbfml1pc2fqZvrNXalf3em/w0P1TZikogU7H1OxtBUfCWJGDra3766noQYGIzxoZIHLoKDFAVd+7o",
-	"6vAiJU1+mkw0Y2whKy8GyneSy2zU9jpFPyVFnNGvPRHA1d7clvKUJhFC8BPXnkiBSJEYsRixGcxbSbSN",
-	"ymL+ZBnxv4BA53P0Ofr+ey7wMQvGQRiwdef771HiLmjJycUFTPl3soKkKgltya4SIQBDVCK6rAyUpIBQ",
-	"dA+wSByptPU5ktEr2kKqeKTuR8GWNC1x+0bf+EcyYxX9SPAcVjG5/y4PJNPbIU5DlNdI87A+RxBSEXKf",
-	"TsVSv6MoXkUKAh/ADzDiB8W3L6vMixAX10s76BoiH402lgqVxrn5mvj1FGF6LyK5ELAZkBb/+3M0+n7v",
-	"+5G42sAf6R4c6GYGqn3Hd1SsSJVqQg8Q+TGRPy2jECgVdZSwqPFqmVZEUtX+Ps1iNMfibOVehks2i0nw",
-	"Vbw/QD8IXEWfl6677wnMFn/CqIOGaCQdHyPhMaYcndBIu0BGCIc0Rt4MR1NQz4RPRD74HM1xhKdAJblQ",
-	"hRecaNE9rKncrmxIIgkqoCiI0Ojt2dWeGKcjfh5pjJB09h1FPmYY+QEBj8VEb5PzfMo3ORJW+4gDXuYa",
-	"YOlhFbdKdAsb9Nc5R+5C35q/ddCnGUSyPpZI0hB3UJhxMJ+jUapxdTL+1hGaxaGvjgyHS0hi+KNsS4n/",
-	"87/+9yhNetAbFIlpuqSR3NXHSJaQUSTz/fcy/0V3fxnH/lrgKpGFlWXTF0lKqO+6SWky+b3ItGCzFhqD",
-	"h5dUpMPJ7+cxZZ8jmUEkiIGTkkhk7iCVtpGEg7PxGPTXkYrxjVpolNh9/B9FC5L/asbBR63P0UilC/Bn",
-	"pdlBo7+JqeER5gsOG87fAw8iKWNU0dzhAnszaMv67ksSKsZLB3t7q9Wqg8XjTkyme+pbund+9ubdxfU7",
-	"8Q0X9QETTS4Un1CMbXh5li/qK9McIMKLwBk4+x23sy9tpZkQHXvZoqZT6dOShKNST0VXkmH6Wq6NQc91",
-	"n1mt2FzCbS6R2Bn+fDb8x8Gn/XdHV92bk3+6H3tn/fqdCLLCa7wMQl9R5zYdBLJ1YS11iYcGs5AeCZX+",
-	"Zh83gd+eLjMuBLtWv2QbGIMBtQS1xEum0nDlLckpTZOWRUONRUwtpyerDGTzmHWbkucWYK8C7xZtM4wq",
-	"udaWJjl86zaFb1UIlklXF9Q52Nvr9o46bsftdAf9g8PD1AU7cJK2GpbM8YGevM2FXTuKWRu35Uttt9vb",
-	"7x8cHh2f4LHn14daPh2/pFj2PaxPRckuOZ0opJ5Pa34+vkoU42I1RdpEoJhp/Ta8fWqZTGjvm3E6TxLH",
-	"9JX3LF7LxKssXmfQpF/EUPmN38Se5VDZPZeQpZGReGs2KCrBPEurouzNhKY6Ft1J0Cf6rwrtWIK/V7AI",
-	"sUjTiAyFOU1oVUUQdU+CGVY6kxf7YOKcB0qDFrX8ZZFOijD/YNb5HI3SqwCy10AYyjlGSsy15fUE+dpI",
-	"XlNocVUsjgDJfUmRa2eBSbJ3szxQp4KbnT6KOdn7h667HVNMlluLKz5fCmevpDg//+voU9T77fHgih3/",
-	"c7z/YXL4PnulQ+x5f9zrd7tutw298bjd7x0ctI89PGn3u/uH3sHhIT457NnufWRZpnlNhes03Q6s/949",
-	"+z0O8Psr13v/4fB8fRLCTz8y76fH8Cxyt+eUWWgWWaWB10I3FRU8Y78RBnkODGFNJWKvBqswjcKEHyZE",
-	"yRliCvAcR7SWuhZJQWNA2LwV/fHj2dsOGkZoqfR0ldodxVp5Hur1CYqTBwLC2l3T5J+dAm1pNpyhrU18",
-	"+FPAZj7Bq6gJ4OrBssypHMAtu5b7ExfZ5btojry2IZvaam4FDyp8fJL92HKBo1uorO8WmntsoT3XJ70m",
-	"8OEnTmwmKqTqs6bpKuQoFdc1j8wqvjOX4hqV3x4utdt+AvZm2Dwmyzr7zsmk5/Xx2D3y96Hb9XveMe6O",
-	"3UkfDv0Db/+kd4SPx4fegd+H/UmPP/JO/GM4mhzig3Hf2/etVecHzqbPNk1rKW8/cLYfJruMLZqPDcuQ",
-	"/M3wGcitfL6ykV4W1Znk+lyvmqSbTr2TQwPZqUywkULGw52FTAEpx54flpEfwnY49NhewLw9CVSPru3a",
-	"WeaCvOntKco1xct3H1qyEYLwxr0cQN8M0VhsXUrDJEs58pEXBtJxTZaUlcI2k3VR6lXJVJbNMR7bZtJX",
-	"9mQ37KfWxhfTRr1Pd/ZzrAZbvk1lQ+4Nox6OvkYUT2QOVjKUAV0zoddwdRTJTDgalTNa1fMPGIVw0kE7",
-	"dEcQvjx1oySIDO/q6edouQhjLL6YC4coV6HUeNKZm+nBJFqnUbYcCz8uVRMtx99RJGyrcrvljQGOembL",
-	"Gs/DZ9PeTQKejmwGEFD0z+GHc8TiWORsj2M2Q/MkJiE4jngRi2DMPUTqEg5FKwhDFeGJxeMRg0cm1ikc",
-	"q+Jfj23xb3mNMstQxAMJoRd3Dm1unOoa/5kdVAsN1tIGqrrh9+4NVKVi11E1i+6M1vTFrm5GMw7nnXyG",
-	"PsXknhqdVs8uzm7Ohjfv3iaNVlUWT6El3NZ9VtNqUkWGLve/Uz82L9+mdfseew35uYpLQRMSz0W4gxNM",
-	"Gd/KSoa9b/wIn/bMLIzNkuJX/fbuAqNI53oXsul42iXJqD3Qklsc5cJI6mzUixN1i7ek031l8/I0LWSn",
-	"Rvf1O5f/p0lBff7qwngN4bfluatflQ5QjYR739RfNXyvBYL/g1ywFnJMPDhmF40ScJZqvxu35768rPlz",
-	"N+luUnTc2EVAQ/6C4tAvRH81FHaY44gFXgKL2iS7l2D73jf955NMvHzdFVuFTNLVC9Oi7h2wU0RDTGdA",
-	"0RyvVZsu+aYI/GfFSkYZsvtcdHOnmv6Wg25vo7+Fa1ZlZseaqWQc3ag4WToJHqCDhtEaKVaRJsxwJbno",
-	"Ur1csmF29YbKb8dw/UoAdE/cWBOvNxQkaI6GZTfeU7s6x0EWMOmUXjVB2B+lgYYjZCBDhWImay5s0sP0",
-	"Wy9rsMs6vHeNixzV/OA2V+HD6XW6MhtFt7Bvqut/eq2louu/8Cffbd3hv6oDvcz6aywbw8ww1N5kNoOA",
-	"oLTHhUYsUZej1EkxFP4D4c6iscR6VuhzLsOnBOgyZIZfRGZ6KUeEaDOOBDiDaCpEGNHRm8eAMooC+jmi",
-	"eAIDmVIZUKSEvi7q00oeJGlk96DTluy+CFVNZlvsP/NhvogZRN5apCvcNRmC3YDKG2o5NefP1rWfkmvU",
-	"Uk3lalJMpjhSmYwFq/yprLiTky3NlO+6LqI85cWPbtJSbekHpUWKEjJ5usvT6jZh67RfSp2gdW8zUfLB",
-	"hiJ9FPzmclXKqDYjCfa+yUJ4T5VO8pQkdjEr5cdNGZVal1XMStpBzM5K7DxrK6pWvSG1hqpKNFUKzxcX",
-	"nDN5iaNQtigK1/LU0WoWU0Aqhz+tOSG4YEBRHMEpGl3EEYxUEhN/PYIHICqrXBTlsCik7TAQHUBszg49",
-	"jbpCtVvMr76Tw75/sT/D3W5WcDpVVT9H5kpHmV3uV2+txIOjygl2+0f94/3D/lGrkS4jxR2OOIsZIVHg",
-	"aY08THUfYPPU8x1LJ+ISRvYs+Tglpyhf57DM7NK4evjX2xt2d3tF7m4/Lu9u38Hdv29/nNzdDvHd7Xl4",
-	"d3tNxY9/+4vTuAPrmQJUScp6Ol9RDLFstTvdlSrzoiKPxE2wn+tFVSzgkL0LXTlY7yl7ATdd/slN92jQ",
-	"Pxh0e53egfubEHDZq4iqvEDXUpWEWYXo01a6apWeKtQ5WQmR+EBS7VLn1HEzWJv1jaqzVeJPOxk2Cb6X",
-	"8IkZXZ25QiVvOKlyCzrffaObq9vp9g44porLw07qy+oZThJ9nukfYsLO12CR1tvccXqBadtOnxRQlJcO",
-	"Out5KJXDbdKAii11HTz3Rckao5GudIWUaM72jrm3lb0XnDe/fLg8fycjStYFazp0e+mCzQ4KziF24QRc",
-	"r304ORi3+35/v32C90/avYmL+353sj/udp1iWwWDISTCTWTiJN0RHNfr+vvesdved+Gg3R/vQ/t44kJ7",
-	"f3KID73D8SE+Osq0IEjdskHMymJ/gjeICid7nj/5Mp0+9L6ki/sxJlq7/pKu8EvP2cymBHg4m7K2Fb5N",
-	"S8vLU8wXk3euPl5cnF385FRGCQuBvjuzyXB+XYcGnlU0EC7fjtkc2AmDaPmYts0dJN1+n5qSLb3NsiW9",
-	"mNmUYNlGKJT7uJtJyjdMgSQaIhnEdxRJV/7zDYA3ummgYQJo/3SlGVXct26bNPrp3Q2yfDw6RX23L2uM",
-	"6YrB0lnI0AITluizmN4XfaqGofbLpEJy/bHmWtI6n6at8xs9pdYOJp0+z1wrvkor722up+Kfz1HqWyTf",
-	"RYEzVcs5tyjnLMxHF9t3fhv3u1+89vE/8j7U9N1KNuT2OgeuTb+tr63mWnhaWJRxsqeiGKXKJxdIPA0e",
-	"5CURmC/YWiROdZoMlRuHoqPlBFooghVQlRNokIt5hM9mbZbWeqUU8NbS5+7PTAE3SdCg0IjUzfcQ7e5A",
-	"FCreEBSJIG2dadQdvk0p8C5XLCxrL5p6w0ZloZq0uqlO9mzSqgpdvM2VLWiMfIr1EKrDGAXiqbhcmqs2",
-	"/h8TG5Cm41qXOhIX3WUQbBNetfSfxxLF6iPSk6hIwoCym1jUTMrMnC+t/ns8TgwpehWHYbxk6VPlPLsE",
-	"8iGIlnz6Q/fpqUgXZknyW2eGw7A9rrFusVa19CG9gUdWCSVdl3yLGTIpISoHr3YkId+U9D8zniBXadYu",
-	"TtJ+4w1EZRErtSIOBXJrmPEXmHy3KSbfvBqV5ffPUZpatsUd119crqqlDEIrJx63UeSFKtH+VNhjmcow",
-	"+cXrWo9baHw7SM88l7OvoEEpmsB6J5lZZjFLi68paywnKNMQmrCZyyJoz9M1M0ZXGUuoEWAr9sB+pXDb",
-	"Tjm1ttU2aCzIsI8wE3Jn+kecWw2HehEezotEel7OjN2d+W7NEKrcZ99R48Sb4gxxpHxOr4JRrWfapyn2",
-	"1XXbZLHvFR04/3EcpOiNrCbt0Qvxk3xH7vKjy7zZvCMgu5Bbo8G76kqk+rU7B36/23d7eOz1xz18dDg+",
-	"Oeqe+Cfdrts98g5OehgO3UnX6x35Y9wbT7qTnteH8bF3POlPTrA7NtssJMm99pR01YPsPBB+bNm74aDX",
-	"7x0fu9lE9H0R2qjPYfKd0m1GugkQNF7L+C2O/CbT0hM5Fqlua6rdva5vJvrn69YosWysX11VInOO2qub",
-	"ue+xHbaaYNg9uT1Jqi4kQWeayxdIyd6iRwEJBRQtsHdfSO3IZIznkzt0J/3yhHFdrD0Z52uwsPWRvms4",
-	"b7v7cnnb2Rb+ZTnbTeZj5zH6OVirS6XAH4i+Vs+YqnoBOSR+vXz8TefKpZwJ2xaK4hVSnL2J4/6F8yQZ",
-	"x9JUyWLNt8RlQj5hVaUWfvwi32KPpqWJy7TnTKP65vPmzRLkhvlbLLrdy9bV7hYLKLtlNZLdqjLIbmml",
-	"Y7dQzLj71HJ6xYn7O03cLZ14vzDx/tM2Tr7MkdnKKiISr2RNWm5y5+sE6DNppIQd11mVyTheF5x5Bo7K",
-	"BCCJnDPAIZt9rULL9+KVnaLN8tN140UurvEarWbAZiAr9C1ILCrYycoGtKymxRwYCTxatdkP6pWN5Ccu",
-	"/C9CHOQY2saqBGqGpow6tafkSgU8Mo5vc45jl0S0e4VlKURKe2aVauqX1i8a51YlC7uVHSMSwGm9udvv",
-	"9kos9XyS2RaadGnvMcuxmu8apcLHaxT4jSrTC+tE1SLICs29b0G1l962/eZPuvTGxzfnRtLSddrZ4wpo",
-	"vCSe0cxWDJGp9Z8ZQvS9MH7ig6hhh5+uB4Oz+GYwUAZ8lu3X6qRTopTE3lI4VuR9wBWmaLFkzTl4rSiw",
-	"U0WwlI4sF1CDRkt9lVtJpXjW1O2qPz2KbQoaWqoUNGf0qPtGMUFEFlHdHgM5DxKFVSsVjSvAfhBJp+t/",
-	"pq4BSZ8Do0q+unWiryCeogN3XzcSLS2vRZNGgWXQUK0EX6JWubwr4JiZwE6+D6Eotl4oGn3sHotX0xT3",
-	"pOx796TXcTu9Ttflb3X5WytaUXhap3pbB+j3952WM/8XE7XvjAfHx/tm80IznV01LXS6Xs/fh35ZbevU",
-	"s+Z2utuUeFAHUsLzdWeShni8PgvTJ1eqxbFampuprf1hldqeoxLWvfBiyxPJtODa8ZaQihbXSqTO3BGq",
-	"r3Fu0jKTM8zeuem8Qk07Db807coza/9pxDTakW3IuSoX9Zs9jfrbKmfjhiQaNcInEjAmm081VVsrMb1x",
-	"CsVuCYgy5GtEWMsqJMsLV8J/PsMPooW6vH4fkOJ9UNENKGCnuuuN6L6uMzpUL5myesjlCv8rlURKdiHS",
-	"F3AYivx/CyvMYlyZON1gwNRDliaz5u2khm3aVI6mtgvImbd2ZfIn82YWPZz//IIk2f8jSNKMg15+vCkH",
-	"aVlRnNUsDlVFzjF48VyVvRTdg9SpnaoKFAyFgB+AIlGmmaJpHEEHvcMkDICkJdIow+sOulAEGdDkQrat",
-	"ZIW6nPT/2KlcJWZEQuPjNcIogpXFW7mJW9arPniTveHdXPFBITaT05XlB/Ul/M5zygZWXDrvPuPS+d1L",
-	"BhZus92ab7+p26N1L+81o5VFyzA0xu82qH9p9BHq13IOJPCUBmZ2JkjQ+qVvk2QLL76s5KikvWwQfpMM",
-	"ri5H+PqiODau3b48JFvFJpd68mg5HwMRzQpHUjcYob+Kzn8jFdYc/S2bDlBSr99ssV/mv8uUfOi2T+5u",
-	"3fbJ3Te3dfz0bzn5v9WklloPqnZ/2ue1nPPKV5pnO2rqrY05H9PZOMbE131uB47svLhNaCDtfWuz0sTS",
-	"mqN0MVz+uguDx13aqMlWu016VzeDdYsrE6oT8Gs0Udu47pbEsVz3s2379hg7siR+84eyv5mI3L1sdzPV",
-	"+1OWBAqoarZo7Wcmcc5qkFqtxQSr/hBTUUJxNYtFiSPRnVPWYdS9OkWyBptBlM3WqNPjzMQPC6fVDbMb",
-	"64iSdUWnrZFv77iGJN2Mco1Le2M/4aMVJdDkLr/ZdRjwhT6S62bcKRZFohaRZVwNSbsOiFt50jchObLo",
-	"LNAxazgQ62g36YdjIisBlt5FMoYzM1WLg37K9WA2suSEx7j4xZUo50qzBWtUp4XE78bHyGwpUXdLlqCh",
-	"FAH4qsB42gtWbGlQEtNtma2dW4Usyo6pCRvhFgt8ZVNg3UR7eHmWbxCsSw+YrQ47+e59JVVxVRRE9ahI",
-	"P1Iu6qe7p/8bAAD//w==",
+	"3H3pcuNG0uCr1GK/CM/4IymAoi4qNmLpPmyN1bJGUrtjrNY2i0CShAUCdFVBFN2jjX2afbB9ko26gAJQ",
+	"4CVIPfP5j9UEUEdWZlbe+dXxk9k8iSFm1Ol/deaY4BkwIOJfb/SzCzwD/gM84tk8AqfPP+uof3UuCVDq",
+	"tJwwdvrOHLOp03Ji8YX8X8sh8EcaEgicPiMptBzqT2GG+Ygz/HgO8YRNnb7XPW45szDO/t1y2HLOR6GM",
+	"hPHEeXpqOW8SAno1AVCfhHMWJnzimykgNg3jCeKTomSM2BSQnxDoOC1j5XO+2rZ79GoLTmNWXe11+Ge2",
+	"xjmeQAt5iCXIa7mue4owijCZAEFxOhsBQSFFDN9DjDCVrxS21D1QW/kjBbLM9+KLqUuLD2fpzOl3vd5R",
+	"73j/sHckdiB/zNcfxgwmQJyW89ieJG3+a5veh/N2ItaPo/Y84e8Qpz/GEQW+0bch3/Uo5S9U8QUvaGdC",
+	"AOIJwZR2LlI/gpSehwx2PIc5ZgwI//B/3eL2n4P2b2775EunfffVa3nd46f/cGyncRbAbJ4wiP3lz7Cs",
+	"HssAUfCTOEB8YqAMLUI2FYdEOVLdwxLhmC6A0PwJw/ReH+U4JJQhHAeIMkwYRXEicLKIguFsnhDW7rrd",
+	"w7a733a7GgZTwIEAu4KCsdw2X28dAP5b+3/X73ubQ7yGGY5Z6P8KhAqImGfoddyOaz+uB/X+hpRz2FtP",
+	"ONccgHZSPw8pE1ROER4zIJzuKUpiQek2SoBHP0pp+AD5oLvS9FbQ5LPdYHpfs4XFFDPkJ6V9cHzabCN8",
+	"6LPgFbfCUblmL5zR7nYcYtRXOxMFswJi/zbqeV/89vHf7cjNNJibuxVuYDaPMIMqo5TXUxTG8CoX1JMc",
+	"Cij7IQlCENf+D0sG9IckEPzRT2IG8gbD83kU+piDdi/xGbA2ZQTwjD/L5x8nZIaZ03dGYYzFqdfMmS/f",
+	"AMiaaR/ioIMXtO0H4/aD13H/83da4lJFieZWjDQOJykRA3ycB5iJt2ZAJnxVXz/zhSX3QC+BfAjjlMFn",
+	"p99znwSQKTCnf+vsMYJ9cO6eWs49vzas4g9J408hB/NXZ57Q8PEj5YjnTCb+l5QC6fM/JiRJ585TK2OY",
+	"mqs+3bWcAOZRspxBzC6TKPTVaYxxGKUEfsJxEIXxRDziS7j65fz8h8Gbn/loCjcM3HkyUeI/CIydvvPf",
+	"93LQ7MmndO8CFhr21qMRv9B5ElMoyoT0fZLGQbNnhcV9hkncxwvaz+WFfkrbgClre+JB/lW/JFe8icK+",
+	"Ai3tdzsH4r7yCWAGwYAjZX7n3rjHfdftu27Hdd3fHE4olIbxZEBYOMa+WNFdBtrqPJxbMYFMztt3l+e/",
+	"/GPww/k78WM60lSZn7Jcy9PdxueSwZlzV3kyRa6bvYD0hjuOEpA5j2vidEaY+VOgfKYI+E69lv7tJmE4",
+	"Ej9wxv+rsU+vK4HO7wNJgJuBv4DDQjznfPeaYZZSLjCnvi/pLBU0XDee1zng43F62nDiMHD6zv3+39qP",
+	"X05cXD+vYmNvxKgbr2Pz85bnZjvqGyVligN+m3EJ/vobCeZnEmF2VJl2ZZ6DFY4nN95Rv3dgwDFnXzbg",
+	"bXGW2dDd/CzneBLGWMLj69PGUK0Cq56cuPyixHgh0oex0iRJAESA/ifAEZs+936iGgzJ/eboIae2LfyM",
+	"oSABSfxXME4pPJfsgZCE31xn8QOOwkwXclrOOIQoENcfAXq7f9dR0sgMKMUTKD/po88ZHn12uBaLIwI4",
+	"WArABmi0lGLjrXu3OSTeidVZAPGJS9MLzhAXJIknfTQUGxmKedE4fIQA0WlCGGLwyFpoqFY9RBQvKQoZ",
+	"P/EAGA6jFhqKrQ6VlsFxYgZcFRdg5rg08H2YMwlrO7XyeSlLCARCIVyEUYRGgHxMSAgBSlLG5WOp8gkS",
+	"Pk98jeGlIS8xm5q42VkpAVbFzcc2/yq0LPYs2H1cU5B9AWGgXtKyCU+73DJKyjaYUJxGkTG+tzFWFmUo",
+	"C0Ko5xJ/1D8+kZAxsJz3tUCb3dAjm2hbFImtuvaFYUzbfeyH3J5QGl4auNQE6jXEBCljihYSQtviZXZs",
+	"AnADcdsoe8+cJHMgTAnXWD+SKmFppAJWGZoNR5c2CwXrq9VE+cGHM6AMz4TEX9i3DUr5Bm8L6zJXcZdN",
+	"mIx+B5/xgbPtiautfoviXyGDGV2HzDnAnrL5MCF4Wb9OWrM0Fj5kSFtel372GrB/CH2omQce5yEB2sQ8",
+	"BCYhZVLVPA9nITMm1DbV0mu0ShM/JQuUjBnE/E7iVMDv9I7TsoxksK6atXOOhkecwUqy2XAvlXM2DsuA",
+	"p3lK5mpMqNrAUoaBFXkmELNMy6kikOZXlQNValnFtjuiQjiYQiyYDUljDiMhPaE44WJBFHWq9grjPlhH",
+	"tkoc0u/X7uqnhDK74OAncRDyf2uWOMP+NIyhg4R44+OYr3QEiMtR/AUCQr4Re+OLL8IoCOm9MOcU8COM",
+	"2WHPMSz/7irLv9N3Uv3Fhna2lpj4PQHIJi9u9RdtLo8A0SVlMNP7xRw+31E0TiIhdrdeddlRggOvSEtJ",
+	"yqnHOqv0zmwz/gxmCVl+kxORU3+kEHyT6dM5J7Zr4V3ZevIynRUHqyUz5WWyU1osH6I5SfgdhjDN8Q9R",
+	"AK4RVAkqwpRJDcTGeWpZEgHpD7I5AmMfzJn5e5LdrwKIweUg5u/cOpIHCKsxZTiKJH8X48k/SRrH8q8x",
+	"DiMQjgOWzOcQGCDcgevJlRibtB6IMqtV+fgo9e+BvbQIcC/Fv9U7UUuRb6+Tu94Mqnvx8VmNRhgGKI0D",
+	"IGgxDX3pOHwz4KxbXoRACld8DoKQ0hTI+zCeAJmT0OpL/mnQ7h4cZi5vvpwxV7xACtI0nMTUOjhJErbN",
+	"0Pz9wvhhjKJkAaTtYwpoCo8dq9vVhLEAUXVq206tUC/YRasHUAhn2EjazUbUVsyK0FsyP60c7TJ/s7Lz",
+	"fG0rd2Y4X0siM4m/rZZiM5JXxCz9SCKfQBvwwzloj20cSIc613FRhP17gZvZUVWmLJ9FLZOdp6MopFMg",
+	"20iFw9x4P0QJ58XwAGSJsNqGiL3gYpaVgKSxv0LvJIU+SuJoibC0IfJN40y9pYz/mw96imQsgAITjjSs",
+	"RjDm4FkmKZJ2VXUbqRWMkiQCHG/Fpjn2tMoiaivj3mIrlgNeywbt/jUcSDkWR5cGDgtpoHynKldcNRbj",
+	"b9e/XCA5k7ie4ZHZ2Zj005UHEJ8rQWQrHHuybpOAhSInSjVZZ9oX8ggfB5uUYwfSGuVcX6S2VRq8+RLi",
+	"wOqu57eRVODQFFO0BIZYgijEAQoZLbB3Zfm1I550rL4PI/gRYiCY1QhFBQfRS3Mv09xfdxVzGQ7lr0pj",
+	"rWBW0iwtwhd04FhluRJ0m5z5W/nmSpZFkoeQQyaMJ5kJ0YqgxsO1biT1Ln1NC4HiK9jgGwpSxuLrzAV3",
+	"NQQ30ORlsfTr6L7vqJKcCXBOCoE431OlEkt1P07UO0EYIJpJ3BTIA5BM5EZngtvfw1y4AqTC1OK8+3OM",
+	"Yy2f4yWVV4QMNsQTHMZylpBx9T0Gn9EO+iDcBRRhAmopLZSfF4LZnC1bKI1ZGPG1LMWLLImCzue4onUU",
+	"pZoaYGiFJpHmDUXiYr0CuUOGSBoXGeFKRlO0v1huYrXbOieIBBjnMRhRoBzNTwsr5Y+SWJiXOedJFrGd",
+	"0wREaClX4oAtIFAP0CR8gBil8xIIxglBCxwzPg9JklkjRoWnljNVVpy1QBTmnqeWUB7lWm3HKDCISu4k",
+	"cRlhQsIHCFpotDQQ9juK/Cjx7wv72IlfxrmCvHYTWpneRuTIEaSw+ZaJ0JXjrWMGbzPGayEATrdxssjM",
+	"ZkrXVSjQQUPpdRXOwBKUT9EwW+dQSGpD/vQaIBauQTRNFmhMgE4VHdGqWQATfxoy8FlKoOYSNEjFdpeu",
+	"viNhPAafhQ+QO7Q3V3DeVT+2UbMyG0DwZnsd6qzyrW0GDdbnX/RiJHGiUuLMHz57aH5T8RHsdhxpM65V",
+	"MCQtaYvMT+8G5zc//cNpOR8vzL9/vvjl04XV5sLwZKVgWCe4akop0Z/tSGuQKVu/iat1pFine6tYlA3V",
+	"bjnOGYPZC6rcfEmrtiGmr26lOZm0Vvb7dxHpdpbedORzydxXDir7uuHdu87CXIxMa2rUtdrLVkgv1JIa",
+	"hG8Q50K7p1Pu0mQk6sCKQ13hBVedc572QYf32LDYCOxav3f1Zrb7zWLibvi7r4j4YaCBrc+3sM9d6MDO",
+	"MXfjcXIx23FaGVq4xpsvh121jRt1avqGy4Ih34IgZtudVuRfFRgEQOX8mwXYXMFYmnyksrfusyv1nhGf",
+	"U9yznt4Y0gYAQ3Sy3nsXdVz+RawbmxHc2/L7GxN0TaTEzrS+4U1XOuPXIvfs/Ham8hzSdjoPdpDaVwvr",
+	"jUhHQUH+M4ZcvcfriqB7kYhAurP4kiQTFaSXB/m+lxkMVuZQDND995cWXoLam8KZGqkgTNjfkpE04zcs",
+	"GpAJsG3Ejf+iDEbKE7kYrQHTKlHgs7lPIcj9mfrZK/AfLVttzHnqJami5X+XXdolpMY5rVzeNns2cHsL",
+	"p5pWO7dKByyY9opWNowW0yQCnZGejJGHEoJmCYEW/yPLkVaOOm2A74snQvZjSFiqQ4pmyUyGqiQx/DIW",
+	"0d5ZavqJ/m9lZvpTq5gB7bVP7m7d9sndV7dlTf6+KxGrgmrm87fpvtaDMdLcLSSWEmJ1WfwyHgOBADHl",
+	"iaA1lu5wAnR9HIYwNz5sFn6R24jz+5ph0pn86bScP8O59Vquj60M/7SYYEVEmdWsXo1b2jWYMgOOWkQ2",
+	"WSuD+rrzqmEdxhtbMA4TD9YpVsUpbMu02WitDFxawd89gi9Gy2/LHTSPHW8389qq0RTyF2oVo3WRJlIs",
+	"GZBVT2tmJ4Bpzajy6q0b9bUEggL8zEW1VpzxNiJBFqJYRCDQPxfJ930pN0p4zGSMDp/ZzlRkKtiqVBSZ",
+	"MaWdJjIrq4Vo6k/5JTEspIoNrZPMcunS7vMRYwqfzTRZcOY6SVASrw9Ck4DIJ7DB8H0EwK7T2QwTS+YI",
+	"My0au8Rx6BtIz7DWmJ/PaFutShCsrLPqlUjuLSzfEtKZ2ieyuHoqk4b0KkmY3dUVhWPwl34E16wu2KH4",
+	"ylU9NddeU01G7J9RmkLwjCQiiAOhKH4kkd1RPvh0jfRLedTcPSw5io8TUhP0NKljnRR8Aqyw4m3Sjcqf",
+	"Z3MVt7IKVpuk/bxJAvvhrc0Myl+4qgcCxCSJoplVGnuXx29k4JbRCjFAQDkjEZ+fisgFDo31LKWUIlPa",
+	"p2XRhSXWA/MmuYd4i+wXkkRr9eAr/g5nOHrskrQ5FZ70OFqimshHOxWJqfWoth2dY8rePeAoxdagkU8i",
+	"nUVEiPBbaI4ngEYwCWOahfOoyA7hvufPO/WxMqu8NvVOuRXWz6xOzWYcx0xeqEDiAhYF+txCsysJToaC",
+	"1z04tJ2UfXKTRLeaPU+lK5UBAq6O0RaiMMciHFAG+wbhRET3jBGOl0h+IR58QR3UR3vof6D/RG30P0XK",
+	"Q2kza7RVlWR2Fht5JQGMcRoxp3982HPdliW3LuIyQyiSqdAIsuy6vDjawUnX5Z9m+uehNQPDmu2XTe+1",
+	"VqX11c3tFSf21qbCZOdxZz9oHbe6xRH7wfjSiEu8LNQELEVP+/hMB834QNhZPE6G4qiraQhGxN0M34Mp",
+	"Vq6zC9aEmhbXkj3S8qeOfiCoUAPIEEE/DC4+Ds6/nF1c3wzOz4e5zSJOYpFXN8MBlPByEytKvEOFQmtB",
+	"u/6XVQXtivGjxXPaOIKkuMZfcZQCzRQALXN+R1FeGrJ6cCsiWUvp3gCBtIJIXWZr2G5qplGYr50K22B/",
+	"0eFfTleXkYs6kl/DqQbVToU8sWLDawvhbRtgoClepGrEZ/ITr2rVNEIBijv8GRR3plwIOEUzwDFFNJmB",
+	"RF0hFbAEYSRdvltQ8fYu/7IGZLrka0696lDa4uzLrpCSDe8BCAkDVQ/EII3f9TctrfOOllm9kM3Bk7tL",
+	"ymJRMuMgV4kgLMmjiwVjxQRE/nIUUgYyr0T8dg9z1pLnqMKU+bkmbApkEVJA4STWZSZmYWwCxysDRpz9",
+	"jyRJ51wAKqLjToyrjI/5BNqcT8CXUqI0tJSOIgqAIDoHkeYoWWlhhYUo5+ZW+CK7f9ocRTb0c1m8B3XW",
+	"BMMdVUNROzogdsjE0zMVgkhn+FGzMS0b1bO1gs2zdPvKArpxYOJ90ZxXMFw+fwSzil9VFJSCG0V4Po+W",
+	"KGSnaI4pFeknJEkn0y04B8R8BcGuK/69nuXxhcpIer0pye5E4moSRbKO0TOWXlN0pnRrnnK9D8dIGj25",
+	"/DxLKUPwR4ojVUKZTVFCuEgdwZjp4kr2IsGCNo8P7aRZMAHvAs1aD1rl8xaiieLg2W2Sl74RBR6UmiBU",
+	"3xGWIf+lGbdLMuX0rJX+HbyJtouJq+PJBNEpjiIh2Z6K2yiMuXaDltJ2sqUAvbkRY4Ulwrb/y4I3t8yx",
+	"rKW6b1SJbkTDP43z4apbOcsoBvEI03sISoY7Q2+MylaQVbssmkys6vylRfTmipjFLhu8kFPvVSMplPtv",
+	"tQfEBpSaIEzLm5vfWbXAX+cTtE9r20olhnFF9MPukYHlMVZF9mxid9+inEfV01tenxUsikdov8ZDCAsR",
+	"rcUhI0wELQcHszC2eriv8mq9W/BBo7BvxRSSUiBDfgkNZblfLosO7bbTyl6uRQ0cq2tBM6WqFTwICFAK",
+	"z1H3pcUVsD+V2kMsmw0Q/kuhIEW+1FXlOpJZsebVRt6KjX01ZpF5ZUHX8GnlpTtysNiQJgvA/yYpHy8X",
+	"Tv/aOSG7RardFHanCfcTDlWFmh0CSOuZYlMKyAvmaRS1jU1WVozKs+saG4rev+8Q9FmL2S+Gf/Y7xdv+",
+	"TtkCSytYsK3ma62IsdrsVf0kL1pUV/ib77FezemstkEY5epXStnqtdJBbNfLwzwYWVpplcPdguubSrK/",
+	"18YEFe1D6y8bGbNb/EiPv2rRDSf6bC2P5gafdck+K2VOM1J6c99zI+LfquXUhuPIANNfN5s/m2vn4B01",
+	"0caxO8XlGfNbN2v3+L+GgNKI3r2uYpDYn51OROjAFsguILUW0+WgtqWUzrEuOe0s/khhPVZxxT5nWu9l",
+	"kb0tvzJEoC2/1PLS2s90ottGu7Kny8lPy0PVragGMiu2fmcjKAp+SkK2vOanr9KDABObMjZA4tCVY4Aq",
+	"v3NHdxgSIWny02yiKWNzWb07VLaTUmSj1tcp+jFrBIJ+7QoHrrbmtpSlNPMQQpCZ9kQIhFEChiWITWHW",
+	"yrxtVDaEImnM/wICnc/x5/j77/mFj1k4CqOQLTvff48yc0FLTi7yNuXf2Qqyyka0JUutRgAMUYnosh5Z",
+	"FgJC0T3APDOk0tbnWHqvaAupAuS6pxlLad4m4Y0uFIBkxCp6T/AMFgm5/64MJNPaIU5DVOXI47A+xxBR",
+	"4XKfTMRSv5P1YCQEPkAQYsQPim9fdioSLi4ul3bQNcQBGq4tNy+Vc/M18espwvReeHIhZFMgLf7353j4",
+	"/d73Q5HawB/pPm5IFLYRLeC+o2JFqkAceoA4SIj8KY0joFRUb8OiT4BlWuFJVfv7NE3QDIuzlXsZpGya",
+	"kPBP8X4f/SBwFX1OXXffF5gt/oRhBw3QUBo+hsJiTDk6oaE2gQwRjmiC/CmOJ6CeCZuIfPA5nuEYT4BK",
+	"cqEKL0Q91HtYUrld2dROElRIURij4duzqz0xTkf8PNQYkRWoCTDDKAgJ+Cwhepuc51O+yaHQ2occ8DLW",
+	"AEsLq8gq0W0Q0V9miaxuXOx9+NcO+qRqOMvHMgeFGQfzOR7mElenYG8domkSBerIcJRC5sMfFtuS/b//",
+	"83+HedCD3qAITNNl0eSuPsay8owime+/l/EvuoPgKAlkcScim3PIxoGSlFDPdbOCiPJ7EWnBpi00Ah+n",
+	"FPLiULOEss+xjCASxMBJSQQyd5AK28jcwUV/DPrLUPn4hi00zPQ+/o+qBsl/Nf3gw9bneKjCBfiz2uig",
+	"4V/F1PAIszmTVayi0IdY3jGq8cJgjv0ptGWPoJREivHS/t7eYrHoYPG4k5DJnvqW7p2fvXl3cf1OfMOv",
+	"+pCJRmmKTyjGNrg8KzeGkGEOEON56PSd/Y7b2Ze60lRcHXvFwvgTadOShKNCT0Vnu0H+WqkVVtd1n9nx",
+	"wlzCbSmQ2Bn8fDb4+8Gn/XdHV97NyT/cj92z3ubdrIqX1ygNo0BR5zZdqIq9BSy9LQYGs5AWCRX+Zh83",
+	"g9+eblUjLnYtfslWggYDaglqSVKmwnBlluSE5kHLoinbXFXiKp6eLE5QjGPWre6e28RnFXi3aL1mdFqw",
+	"tsUr4ZvXFL6tQrBCuLqgzv7entc96rgdt+P1eweHh7kJtu9krdkskeN9PXmbX3btOGFt3JYvtV2vu987",
+	"ODw6PsEjP9gcauVw/JqGK/ewPBWVvuR0ohlPOaz5+fgqUYxfqznSZheKGdZvw9unlsmE9r4ap/MkcUyn",
+	"vBfxWgZeFfG6gCa9KobKb4Im9iyHKu65hiyNiMRbs8llDeZZ2l0WMxOa6np5J0Gfyb/KtcOspQUjLMI0",
+	"YkNgzgNaVYlB3ddqipXM5CcBmDjng5KgRT8oWRqYIsw/mHY+x8M8FUD2q4oiOcdQXXNtmZ4gXxvKNIUW",
+	"F8WSGJDcl7xy7SwwC/ZulgfqUHCzW1w1Jnv/0HW3Y4rZcjfiis+/hYspKc7Pfxx9iru/PR5cseN/jPY/",
+	"jA9/KqZ0iD3vj7o9z3O9NnRHo3ave3DQPvbxuN3z9g/9g8NDfHLYteV9FFmmmabCZRqvA8u/eWe/JyH+",
+	"6cr1f/pweL48ieDH98z/8TE6i93tOWURmpY6nTleC9lUVAFOgkYY5DkwhDWViL0arMJUCjN+mBElZ4g5",
+	"wEsc0VpgXwQFjQBhMyv648eztx00iFGq5HQV2h0nWnge6PUJipMHAkLbXdLsn50KbWk2XKCtdXz4U8im",
+	"AcGLuAng6sGKzKkewC27lPsjv7Lrd9EceW1DNhuLuSt4UOXjk+LHlgQOr9Kdya00iNtCet6c9JrAhx85",
+	"sZmokIvPmqZXIUftdb3hkVmv70JSXKP3t49r9bYfgb0ZNI/JsruHczLu+j08co+CffC8oOsfY2/kjntw",
+	"GBz4+yfdI3w8OvQPgh7sj7v8kX8SHMPR+BAfjHr+fmDtddF31n22blpLU42+s/0wxWVs0cB2UIfkbwbP",
+	"QG5l85XNmIuoziTX53LVON90bp0cGMgum0ypS8bHnbkMAanHnh/SOIhgOxx6bM9h1h6Hqs/rdi3RS07e",
+	"PHtKtCa6fPehJduvCGvcywH0zQCNxNblbZhFKccB8qNQGq5JSlktbAtRF7VWlUJB2hLjsW0mf2XvjYj4",
+	"eWqtfVGY8YTj9unOfo6rwVZudd6QecOoh6PTiJKxjMHKhjKgawb0GqaOKpkJQ6MyRqsuIiGjEI07aIee",
+	"LMKWpzJKwtiwrp5+jtN5lMjuczNhEOUilBpPGnMLfTxF+13K0pGw41I1UTr6jiKhW9XrLW8McGymtizx",
+	"LHo27d1k4OnIFiQhRf8YfDhHLElEzPYoYVM0y3wSguOIF0UNf2Gslkk4FC0gipSHJxGPhwwemVinMKyK",
+	"fz22xb9lGmWRoYgHEkIvbhxa33zfNf4zu/BXmvTmTfhlh97nNOGXgl1H1SzKW/LbOgMbLYCcd/IZ+pSQ",
+	"e2p06z+7OLs5G9y8e5s161dRPJW2wlv36s+rSVUZutz/Tj19/XKr/+37NDdk56ouBY1JMhPuDk4wdXyr",
+	"eDPsfeVH+LRnRmGsvyl+1W/vfmFU6VzvAo9ZoTebUXugJbc4LLmR1NmoF8cqizcXmjXiC6n4jxQE71Go",
+	"W/Q05WEhVnl4XYDVxuUp/+VuQX3+KmF8g8tvy3NXvyoZYDUS7n1Vf21ge60Q/DcywVrIMbPgmJ14asBZ",
+	"K/2u3Z778ncNf2BcMXhBO/l7nTdRmN8x3c7BM++Y/FapzmNcHXmvuOzukMw3vzrkWhq9Om7sV0BD9oLq",
+	"0C9EfxsI7DDDMQv9DBYbk+xehu17X/WfTzLw8nVXbL1ksl6CmFZl75CdIhphOgWKZnipmgPKN4Xjv3it",
+	"FIQhu81FN4jb0N5y4HXX2lu4ZFWndiyZCsZRzo186SR8gA4axEukWEUeMMOF5KpJ9TJlg+LqDZHfjuH6",
+	"lRDonshYE6835CRojoavBWxO7eIcB1nIpFF60QRhf5QKGo6RgQwrBDNZc2GdHKbfelmFXdbhvWv8ylE9",
+	"E25LFT6cbseT0Siq0Aa/Cza8SEIOm/v9v7Ufv5y4uJgW0zfSWhQ5Zc0Syvbkuy2uC6OdhE3LyMIBG4vG",
+	"MCMMtTWZTSEkKG+NoRFL1OWoNVIMhP1AmLNoIrFeFNLA9F64SgWJSPcpAZpGzLCLyEgvZYjgX3SQAKdo",
+	"wafWKLw3jyFlFIX0c0zxGPoypDKkSF36uqhPK3uQhZHdgw5bstsiVDWZbbH/LIDZPGEQ+0sRrnDXpAt2",
+	"DSqvqeXUnD1b137K0qilmMrFpIRMcKwiGSta+VNdcSenWJopv90ML0998aObvFRb/kFtkaKMTJ7uyrS6",
+	"jds6b7OyidO6u54o+WADET4KQXOxKnVUW7gJ9r7KQnhPK43kOUnsolbKj5tSKrUsq5iV1IOYnZXYedZW",
+	"VK36y2oJVZVoWnl5vvjFOZVJHJWyRXG0lKeOFtOEAlIx/HnNCcEFQ9GL8xQNL5IYhiqIib8ewwMQFVUu",
+	"inJYBNJ2FIoOIDZjh55GpVDt5vPb3Mhh37/Yn2FuNys4naqqn0NzpcPCLvdXb63GgqPKCXq9o97x/mHv",
+	"qNVIl5HqDoecxQyRKPC0RD6muvu4eerlrsdjkYRRPEs+Ts0pytc5LAu7NFIP/3J7w+5ur8jd7cf07vYd",
+	"3P3z9v347naA727Po7vbayp+/Ot/OI0bsJ55gaqbcjOZr3oNsWK1O93MqvCiIo/MTLBfamFVLeBQzIVe",
+	"OVj3qZiAmy//5MY76vcO+l630z1wfxMXXDEVUZUX8CxVSZj1En3aSlZdJacKcU5WQiQBkFy61DF1XA3W",
+	"an2j4uyq608bGdZdfC9gE9PNrk0X6u3XVe4ObZe6+nhxcXbxo2PxYdwVes+qWmqlfspu3ss4COm9UKOd",
+	"/r7n7R8feN3jk8OW+P09AVDPMp527LYcrmt6Tt/tdA9ajuyarV9zDw667vHJoasffKQQqIc9r3t8dHjs",
+	"igAbFs4gCxg8Ptz3vG6pYXIVqw+OOweKKPM+xnYznm5eLA6NX5Zy1xp+qluwUzTkeSrjwISp+qnQxZ8L",
+	"vzIbTZXG0LkJa02SXsfrHvANiERvJ19w1zBoadrL/xATdv4M53lt1B2nF1xh2+mzYpcyQaSznEVSkN8m",
+	"ZKvaNdnBs0CUF6rga42WY2+KfLuyT4bz5pcPl+fvpPfPumCNXW43X7DZ7cI5xC6cgOu3D8cHo3Yv6O23",
+	"T/D+Sbs7dnEv8Mb7I89zqi0wDOadCSIiairrZOG4vhfs+8due9+Fg3ZvtA/t47EL7f3xIT70D0eH+Oio",
+	"0C4iN6GHCavz0wo+LqrR7PnB+Mtk8tD9ki/ufUK0JvQlX+GXrrP+ShHg4QzG2jn6Nm8DIE+xXPjf4For",
+	"WJyNoeV9pMvrOjTwbEWP6PrtmP2fnSiM08e8M3I/a+j81JQc0F0vB+RJtE0JAdtc4PX+iGYSKAy1LfNc",
+	"SQbxHUWSPT9fWXujGzwa6pr2JaxUeav71i2uhj++u0GWj4enqOf2ZD04Xd1ZGnYZmmPCMt0D0/uq/dtQ",
+	"qn8Zr5Ayvq1qLQxt0nkh1KqGVOr8lFo7qN/6PEttE1dq5G9L/S///YzageXmu6hwptX3nFu95yzMRzdG",
+	"cH4b9bwvfvv472V7t/GuwQnXsr+VPMvtShGvorhsroaUerNa+JmBBqeiyqhKFBAYPwkfZPYPzOZsKSLi",
+	"Ok3GQBgnqMMgCLRQDAugKtjToC3zvJ/NBy09E2vJ5a2lgeG/M7ncZN6gSodZt9wc1tuBgpQjKaxSTN4T",
+	"1SgofZuT612pClzRENAgaXm5APds0lrlk3pbqkfRGPlUC12s9k9ViGdF1nCpjPy/jNNH6plLXcNKVDCQ",
+	"3s11eNXSfx5LFNsckZ6EJs6AsptEFMMqzFyumf97Msq0LnqVRFGSsvypsopeAvkQximf/tB9eqrShVlr",
+	"/taZ4ihqjzZYt1irWvqA3sAjWwklXXB+ixkKJgIVXLmxi6jcbfZf01EkV2kWpc7iuZM1RGW5VjZyJVXI",
+	"rWHGX2HyXlNMvnmZq8jv7RLWZkJTy7a4480XVypXKqMLlHWWKzQyU070tRXKW6HkT3nxuojnFhLfDrdn",
+	"mcvZV/ACAupud2adei3Vw6ZUt9JFmftGhYJd5xp9nqxZ0NDqWMIGntNqc/NX8qPuFCxtW22DyoL05wk1",
+	"oXSm3+LcNvCUVOHhvIgL7+V03t2Z79YMYZWt7TtqnHhTnCGJlYHqVTCq9Uz9NMe+TW08Rex7RWvPvxwH",
+	"qZouV5P28IX4SbnVev3RFd5s3hBQXMit0blfuUhVI37nIOh5PbeLR35v1MVHh6OTI+8kOPE81zvyD066",
+	"GA7dsed3j4IR7o7G3rjr92B07B+Pe+MT7I7M/hlZ1PZKJ+V5KIzesinHQbfXPT52i47JfeEH2ZzDlFvg",
+	"25R0EyBotJSOeRwHTeYbZPeY8tci4QB8yArXTYQVTPW8ScZjLlmuLhdSOEdtAi4k8myHrSYYds9ayKLl",
+	"K9Ht5vhVJmTvvaSAhEKK5ti/r8TsFFIBylE7EvVWZQLoKvzZOH+Gc1uD8LuGA/K9lwvIL0C5Nhi/yUD7",
+	"MkY/B2t1DRz4huhrtYypciZQQuLXS7RYd678ljNh20JxskCKszdx3L9wniSdXpoqWaL5lsgS5ROuKsHD",
+	"j18EZ+zRvOZ0nfT8nr+oa1M3nxBh1pY31N9qNfVusWC6V62M7dYVv3ZX1bd2a0tYu5Uq1d5Ty+lWJ+7t",
+	"NLFXO/F+ZeL9p22MfIUjs9XLRCRZyGLDXOUuF4DQZ9JIbUIusyqVcbSsGPMMHJXRQhI5p4AjNv1zFVr+",
+	"JF7ZyTUtP102Xr3kGi/RYgpsCrL04pwkojShLFlB64qVzICR0KerNvtBvbKW/EQlh3mEwxJDW1tuQs3Q",
+	"lFKn9pTlysAj4/g24zh2SUQfXxkJZ4VIbTO0Wkn90vpF49yqZmG3shVIBjgtN3s9r1ujqZcj0raQpGub",
+	"ylmO1XzXqAE/WqIwaFSYnlsnWn0FWaG59zVcbaW3bb/5k65N5fnq3Ehaus5btlwBTVLiG12KxRCFJg6F",
+	"IURDE+MnPogadvDput8/S276faXAF9n+Ri2SaoSSxE+FYUUmei4wRfOUNWfgtaLATqXecjqyZBaHjdZw",
+	"q9eSavGsqbS5f3sUW+c0tJSfaE7pUYlkCUFEVsfdHgM5DxIVc1cKGleAgzCWRtd/TVkDsgYWRvsDlU6k",
+	"c0tP0YG7rzvE1tZNo1kHyDpoqB6RL1GEXiaBOGbYsFNuMCmq6FeqgR+7x+LVPB4+q+fvnXQ7bqfb8Vz+",
+	"lsffWtAVFcV1XLh1gF5v32k5sz+YKGpoPDg+3je7Upqx76obpeP53WAfenVFy3PLmtvxtqndoQ6khufr",
+	"ljMN8Xh9FqZNrlaKYxtJbqa09s1K8D1HJNw0k8kWJ1LorbZj+pfyFm8UdV1I/tpc4lwnZWZnWEym6rxC",
+	"sUINvzzsyjeLOmrENPrMrYm5qr/q11sa9berjI1rgmjUCJ9IyJjsKtZU0bRM9cY5FL0aEBXI1/Cw1pW+",
+	"lpl0wn4+xQ+iN76sqxCSaqKvaPMUslPdzki01dcRHapJUF2h63qB/5VqXWW7EOELOIpEsoCFFRYxru46",
+	"XaPAbIYsTYbY20kN26SpEk1t55Az07Fl8CfzpxY5nP/8giTZ+xYkafpBLz/e1IO0rtrRYppEqtTqCPxk",
+	"puqZirZQ6tROVWkRhiLAD0CRqL9N0SSJoYPeYRKFQPLad5ThZQddKIIMaZZpb6tFojKZ/oudylWmRmQ0",
+	"PloijGJYWKyV67jlZmUlb4qp+81VlRTXZna6sq6krq7QeU49yBXVBLxnVBO4e0nHwm0lm1mmmm6a6deM",
+	"VBanUWSM7zUof2n0EeJXOgMS+koCM1tOZGj90tkkxYqaL3tzrKS9ohN+3R28us7k61/FiZGj+/KQbFW7",
+	"l+rJ43Q2AiK6UA6lbDBEfxEtHYfKrTn8azEcoKYRw4MB4Tr7XaGWh9c+ubt12yd3X93W8dM/5eT/VJNa",
+	"iniopgx5A996zitfaZ7tqKm3VuYCTKejBJNANzDuO7Kl5jaugbypsU1LE0trjtLFcOV0FwaPu/THkz2U",
+	"m7SurgfrFikTqsXza3THW7vulsSxUlu7bRsyGTuyBH7zh7JxnfDcvWzbOtXUVdZ6CqnqomltVCdxzqqQ",
+	"WrXFDKu+iaooobiYJqJ2lWi7Kgts6iasIliDTSEuRmts0rzOxA8Lp9Wd0BtrdVM0Rec9r2/vuIQkzYxy",
+	"jam9Y6Ow0YradnKXX+0yDARCHim1qe5Uq11Ry5VlpIbk7SREVp60TUiOLFpGdMyCD8Q62k3+4YjIEo+1",
+	"uUjGcGakanXQT6Xm2kaUnLAYV7+4EnV6abESkWqhkdnd+BiFLWXibs0SNJRigEBVjs+b/Iot9Wt8ui2z",
+	"Z3erEkXZMSVhw91iga/s9qy7ow8uz8qdn3WdArOHZafclrGm3LHygqjmI/lHykT9dPf0/wMAAP//",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

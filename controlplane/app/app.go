@@ -29,6 +29,7 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/jobs"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/controlplane/internal/task"
+	"github.com/ggfleet/ggfleet/controlplane/internal/telemetry"
 	"github.com/ggfleet/ggfleet/shared/logx"
 	"github.com/ggfleet/ggfleet/shared/run"
 )
@@ -54,6 +55,7 @@ type App struct {
 	components *component.Service
 	greengrass *greengrass.Service
 	devices    *selfhosted.Devices
+	agents     *telemetry.View
 	gateway    *gateway.Gateway
 	templates  *provisioning.Templates
 	fleet      *fleet.Service
@@ -172,6 +174,7 @@ func (a *App) Run(ctx context.Context) error {
 		{Name: "core devices", Run: a.greengrass.Run},
 		{Name: "tasks", Run: a.tasks.Run},
 		{Name: "announcer", Run: a.devices.Run},
+		{Name: "agents", Run: a.agents.Run},
 		{Name: "job timeouts", Run: a.expireJobs},
 		{Name: "roll-outs", Run: a.resume},
 		{Name: "mqtt", Run: func(ctx context.Context) error { return a.gateway.Run(ctx, a.listeners.mqtt) }},

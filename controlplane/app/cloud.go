@@ -24,8 +24,10 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/jobs"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/controlplane/internal/task"
+	"github.com/ggfleet/ggfleet/controlplane/internal/telemetry"
 	"github.com/ggfleet/ggfleet/installer/config"
 	"github.com/ggfleet/ggfleet/shared/fault"
+	"github.com/ggfleet/ggfleet/shared/protocol"
 )
 
 // Prefixes of keys in the bucket, beside those of cores' artifacts and of
@@ -67,10 +69,11 @@ func (a *App) openCloud(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	a.agents = telemetry.New(telemetry.Config{Log: a.log})
 	a.devices = selfhosted.NewDevices(a.jobs, a.greengrass, a.log)
 	ids := selfhosted.Identities{Registry: a.registry}
 	a.gateway, err = gateway.New(gateway.Config{
-		Identities: ids, Reserved: a.devices, Changes: ids, Events: a.devices.Events(nil), Realm: a.cfg.realm(),
+		Identities: ids, Reserved: a.devices, Changes: ids, Events: a.events(), Realm: a.cfg.realm(),
 		TLS: gateway.MQTTConfig(ids, a.serverCertificate().get), Log: a.log,
 	})
 	if err != nil {
@@ -102,7 +105,7 @@ func (a *App) openFleet(context.Context) error {
 	cloud := &selfhosted.Cloud{Registry: a.registry, Jobs: a.jobs, Greengrass: a.greengrass, Components: a.components, Presence: a.devices}
 	a.fleet, err = fleet.New(fleet.Config{
 		Store: a.hub, Objects: a.objects, Cloud: cloud, Templates: a.templates, Realm: a.cfg.realm(), ArtifactPrefix: a.cfg.ArtifactPrefix,
-		Generators: config.NewRegistry(map[string]config.Generator{config.ManualInstall: manual}), Log: a.log,
+		Generators: config.NewRegistry(map[string]config.Generator{config.ManualInstall: manual}), Agents: a.agents, Log: a.log,
 	})
 	if err != nil {
 		return err
@@ -118,6 +121,33 @@ func (a *App) openFleet(context.Context) error {
 		CAPEM: string(a.registry.CA().Bundle()), MQTTAddress: a.hostPort(a.listeners.mqtt), Log: a.log,
 	})
 	return err
+}
+
+// events is what the gateway tells: to the cloud, and of agents to the view of
+// them.
+func (a *App) events() gateway.Events {
+	e := a.devices.Events(func(s gateway.Session, topic string, payload []byte) {
+		if core := coreOfAgent(s.Identity); core != "" {
+			a.agents.Observe(core, topic, payload)
+		}
+	})
+	gone := e.Disconnected
+	e.Disconnected = func(s gateway.Session, reason string, at time.Time) {
+		gone(s, reason, at)
+		if core := coreOfAgent(s.Identity); core != "" {
+			a.agents.Disconnected(core)
+		}
+	}
+	return e
+}
+
+// coreOfAgent returns the core whose agent id is, "" for everybody else.
+func coreOfAgent(id gateway.Identity) string {
+	core := id.Attributes[enrollment.AttributeCore]
+	if core == "" || id.Thing != protocol.AgentThing(core) {
+		return ""
+	}
+	return core
 }
 
 // coresOfFleet is the fleet service as the enrolment asks it.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -14,6 +15,9 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/cli"
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/fleetapi"
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/fleetapi/fleetapitest"
+	"github.com/ggfleet/ggfleet/controlplane/internal/fleet"
+	"github.com/ggfleet/ggfleet/controlplane/internal/telemetry"
+	"github.com/ggfleet/ggfleet/shared/protocol"
 )
 
 // operator has a server and its data directory.
@@ -162,4 +166,26 @@ func TestExitCodesSayWhatWentWrong(t *testing.T) {
 	_, err := o.run(t, "template create a:b --component x=1")
 	require.ErrorContains(t, err, "name: ", "the field is named")
 	assert.Equal(t, 0, cli.ExitCode(nil))
+}
+
+func TestACoreIsShownWithItsAgent(t *testing.T) {
+	o := newOperator(t)
+	_, err := o.run(t, "core create press-07 press-08")
+	require.NoError(t, err)
+	o.SetAgent("press-07", fleet.AgentReport{
+		Connected: true, LastReport: time.Date(2026, 3, 9, 17, 45, 58, 0, time.UTC),
+		Nucleus: &telemetry.Nucleus{State: protocol.NucleusRunning, Version: "2.12.0"},
+	})
+	for core, want := range map[string]string{
+		"press-07": `
+NAME       STATUS    CONNECTED   LAST SEEN   DESIRED   REPORTED   DEPLOYMENT   AGENT       NUCLEUS
+press-07   UNKNOWN   false                   None      None       None         connected   running 2.12.0`,
+		"press-08": `
+NAME       STATUS    CONNECTED   LAST SEEN   DESIRED   REPORTED   DEPLOYMENT   AGENT   NUCLEUS
+press-08   UNKNOWN   false                   None      None       None`,
+	} {
+		got, err := o.run(t, "core get "+core)
+		require.NoError(t, err)
+		assert.Equal(t, strings.TrimSpace(want), got)
+	}
 }

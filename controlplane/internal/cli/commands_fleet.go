@@ -92,8 +92,9 @@ func (a *app) core() *cobra.Command {
 			if err != nil {
 				return result{}, err
 			}
-			return result{value: v, header: []string{"NAME", "STATUS", "CONNECTED", "LAST SEEN", "DESIRED", "REPORTED", "DEPLOYMENT"}, rows: [][]any{{
+			return result{value: v, header: []string{"NAME", "STATUS", "CONNECTED", "LAST SEEN", "DESIRED", "REPORTED", "DEPLOYMENT", "AGENT", "NUCLEUS"}, rows: [][]any{{
 				v.Name, v.Device.Status, v.Device.Connected, v.Device.LastSeen.String(), ref(v.Template.Desired.Name, v.Template.Desired.Version), ref(v.Template.Reported.Name, v.Template.Reported.Version), v.Template.Reported.DeploymentStatus,
+				agentText(v.Agent), nucleusText(v.Agent.Nucleus),
 			}}}, nil
 		}),
 		a.command("task ID", "Show a core task", cobra.ExactArgs(1), func(ctx context.Context, c *client, args []string) (result, error) {
@@ -119,6 +120,21 @@ func ref(name string, version int) string {
 		return name
 	}
 	return name + ":" + strconv.Itoa(version)
+}
+
+// agentText is empty for a core without agent.
+func agentText(a api.CoreAgent) string {
+	switch {
+	case a.LastReport.IsZero():
+		return ""
+	case a.Connected:
+		return "connected"
+	}
+	return "last report " + a.LastReport.String()
+}
+
+func nucleusText(n api.AgentNucleus) string {
+	return strings.Join(strings.Fields(string(n.State)+" "+n.Version), " ")
 }
 
 func coreTask(t api.CoreTask) result {

@@ -12,6 +12,8 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/api"
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/fleetapi"
 	"github.com/ggfleet/ggfleet/controlplane/internal/fleet"
+	"github.com/ggfleet/ggfleet/controlplane/internal/telemetry"
+	"github.com/ggfleet/ggfleet/shared/protocol"
 )
 
 const date = `^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$`
@@ -118,6 +120,41 @@ func TestACoreShowsTemplateAndDevice(t *testing.T) {
 	assert.Len(t, list, 1)
 	assert.NotContains(t, list[0], "device")
 	assert.Equal(t, fleet.CoreFilter{TemplateName: "press-line", TemplateVersion: 1, FailedOnly: true}, h.LastFilter)
+}
+
+func TestACoreShowsWhatItsAgentReported(t *testing.T) {
+	h := populated(t)
+	assert.NotContains(t, h.call(t, "GET", "/cores/press-07", "").json(t), "agent", "none ever reported")
+
+	at := time.Date(2026, 3, 9, 17, 45, 58, 0, time.UTC)
+	h.SetAgent("press-07", fleet.AgentReport{Connected: true, Version: "1.2.0", LastReport: at})
+	agent := func() map[string]any {
+		return h.call(t, "GET", "/cores/press-07", "").json(t)["agent"].(map[string]any)
+	}
+	assert.Equal(t, map[string]any{
+		"connected": true, "version": "1.2.0", "lastReport": "2026-03-09T17:45:58.000Z", "components": []any{}, "droppedReports": 0.0,
+	}, agent(), "what was not told is absent")
+
+	load, used := 0.0, uint64(42)
+	h.SetAgent("press-07", fleet.AgentReport{
+		LastReport: at, DroppedReports: 3, Components: []protocol.LocalComponent{{Name: "com.example.Press", Version: "1.0.0", State: "RUNNING"}},
+		Nucleus: &telemetry.Nucleus{State: protocol.NucleusFailed, Name: "aws.greengrass.Nucleus", Version: "2.12.0", Restarts: 2, LastError: "exit status 1"},
+		Host:    &telemetry.Host{UptimeSeconds: 7, Load1: &load, MemoryUsedBytes: &used},
+	})
+	assert.Equal(t, map[string]any{
+		"connected": false, "lastReport": "2026-03-09T17:45:58.000Z", "droppedReports": 3.0,
+		"components": []any{map[string]any{"name": "com.example.Press", "version": "1.0.0", "state": "RUNNING"}},
+		"nucleus":    map[string]any{"state": "failed", "name": "aws.greengrass.Nucleus", "version": "2.12.0", "restarts": 2.0, "lastError": "exit status 1"},
+		"host":       map[string]any{"uptimeSeconds": 7.0, "load1": 0.0, "memoryUsedBytes": 42.0},
+	}, agent())
+	assert.NotContains(t, h.call(t, "GET", "/cores", "").json(t)["cores"].([]any)[0], "agent")
+}
+
+func TestACoresDeploymentsNameTheirTemplate(t *testing.T) {
+	h := populated(t)
+	list := h.call(t, "GET", "/cores/press-07/deployments", "").json(t)["deployments"].([]any)
+	require.Len(t, list, 1)
+	assert.Equal(t, map[string]any{"name": "press-line", "version": 1.0}, list[0].(map[string]any)["template"])
 }
 
 func TestADeploymentTaskTakesEverySpelling(t *testing.T) {

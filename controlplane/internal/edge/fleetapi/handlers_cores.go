@@ -10,6 +10,7 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/fleetapi/gen"
 	"github.com/ggfleet/ggfleet/controlplane/internal/fleet"
 	"github.com/ggfleet/ggfleet/shared/fault"
+	"github.com/ggfleet/ggfleet/shared/protocol"
 )
 
 func (s *server) CreateCoreTask(ctx context.Context, r gen.CreateCoreTaskRequestObject) (gen.CreateCoreTaskResponseObject, error) {
@@ -153,6 +154,9 @@ func coreView(v fleet.CoreView) api.Core {
 		CreatedAt:            api.At(v.CreatedAt),
 		UpdatedAt:            api.At(v.UpdatedAt),
 	}
+	if v.Agent != nil {
+		c.Agent = coreAgent(*v.Agent)
+	}
 	for kind, a := range v.Artifacts {
 		c.Artifacts[kind] = api.Artifact{Bucket: a.Bucket, Key: a.Key, CreatedAt: api.At(a.CreatedAt)}
 	}
@@ -183,6 +187,30 @@ func templateRef(r fleet.TemplateRef) api.TemplateRef {
 		return api.TemplateRef{Name: fleet.NoTemplate}
 	}
 	return api.TemplateRef{Name: r.Name, Version: r.Version}
+}
+
+func coreAgent(r fleet.AgentReport) api.CoreAgent {
+	a := api.CoreAgent{
+		Connected:  r.Connected,
+		Version:    r.Version,
+		LastReport: api.At(r.LastReport),
+		Components: each(r.Components, func(c protocol.LocalComponent) api.AgentComponent {
+			return api.AgentComponent{Name: c.Name, Version: c.Version, State: c.State}
+		}),
+		DroppedReports: r.DroppedReports,
+	}
+	if n := r.Nucleus; n != nil {
+		a.Nucleus = api.AgentNucleus{
+			State: api.AgentNucleusState(n.State), Name: n.Name, Version: n.Version, Restarts: n.Restarts, LastError: n.LastError,
+		}
+	}
+	if h := r.Host; h != nil {
+		a.Host = api.AgentHost{
+			UptimeSeconds: h.UptimeSeconds, Load1: h.Load1, MemoryUsedBytes: h.MemoryUsedBytes, MemoryBytes: h.MemoryBytes,
+			DiskFreeBytes: h.DiskFreeBytes, DiskBytes: h.DiskBytes,
+		}
+	}
+	return a
 }
 
 func coreDevice(d fleet.CoreDevice) api.CoreDevice {

@@ -134,8 +134,12 @@ func (s *server) ListCoreDeployments(ctx context.Context, r gen.ListCoreDeployme
 		return nil, fmt.Errorf("listing deployments of core %s: %w", r.Name, err)
 	}
 	return gen.ListCoreDeployments200ApplicationVndAwsCdfV10PlusJSONResponse{
-		Deployments: each(ds, deployment),
-		Pagination:  pagination(opt(p.Count), api.LastEvaluated{TaskID: next}),
+		Deployments: each(ds, func(d fleet.Deployment) api.Deployment {
+			out := deployment(d)
+			out.Template = templateRef(d.Template)
+			return out
+		}),
+		Pagination: pagination(opt(p.Count), api.LastEvaluated{TaskID: next}),
 	}, nil
 }
 

@@ -26,7 +26,7 @@ func (*hook) Provides(b byte) bool {
 	switch b {
 	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnSessionEstablished, mqtt.OnDisconnect,
 		mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnSubscribe, mqtt.OnSubscribed, mqtt.OnUnsubscribed,
-		mqtt.OnPublish, mqtt.OnPublished, mqtt.OnPublishDropped, mqtt.OnWill, mqtt.OnClientExpired:
+		mqtt.OnPublish, mqtt.OnPublished, mqtt.OnPublishDropped, mqtt.OnWill, mqtt.OnWillSent, mqtt.OnClientExpired:
 		return true
 	}
 	return false
@@ -174,6 +174,15 @@ func (h *hook) OnWill(cl *mqtt.Client, will mqtt.Will) (mqtt.Will, error) {
 		return mqtt.Will{}, nil
 	}
 	return will, nil
+}
+
+// OnWillSent tells of a last will that went out; one that was withheld has no
+// topic.
+func (h *hook) OnWillSent(cl *mqtt.Client, pk packets.Packet) {
+	a := of(cl).authority.Load()
+	if f := h.g.events.Published; f != nil && a != nil && pk.TopicName != "" {
+		f(a.session, pk.TopicName, pk.Payload)
+	}
 }
 
 // OnPublishDropped counts what a full queue lost.

@@ -80,7 +80,8 @@ type Events struct {
 	// the new session.
 	Connected    func(s Session, at time.Time)
 	Disconnected func(s Session, reason string, at time.Time)
-	// Published sees each plain publish that was let through, before its PUBACK.
+	// Published sees each plain publish that was let through, before its PUBACK,
+	// and each last will that was sent: before Disconnected unless it was delayed.
 	Published func(s Session, topic string, payload []byte)
 	// TooLarge tells that an answer or notice to a request of s was over the
 	// Maximum Packet Size of a client, in bytes, and can never arrive there.

@@ -123,6 +123,8 @@ func TestTheLastWillIsCheckedAtConnect(t *testing.T) {
 	_ = c.conn.Close()
 	_, payload := watcher.message()
 	assert.Equal(t, "gone", payload)
+	assert.Equal(t, "published press-07 plant/will gone", w.event())
+	assert.Equal(t, "disconnected press-07 CONNECTION_LOST", w.event())
 }
 
 func TestKeepAliveIsCapped(t *testing.T) {

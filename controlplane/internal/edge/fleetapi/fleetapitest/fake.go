@@ -303,6 +303,15 @@ func (f *Fake) SetDevice(core string, d fleet.CoreDevice) {
 
 // Core returns a core.
 func (f *Fake) Core(_ context.Context, name string) (fleet.CoreView, error) {
+// SetAgent makes a core's agent show r.
+func (f *Fake) SetAgent(core string, r fleet.AgentReport) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	c := f.cores[core]
+	c.Agent = &r
+	f.cores[core] = c
+}
+
 	done, err := f.lock()
 	defer done()
 	if err != nil {
@@ -359,7 +368,7 @@ func (f *Fake) CreateDeploymentTask(_ context.Context, t fleet.NewDeploymentTask
 	}
 	for _, n := range slices.Sorted(slices.Values(t.Targets.ThingNames)) {
 		task.Deployments = append(task.Deployments, fleet.Deployment{
-			TaskItem: fleet.TaskItem{Name: n, Status: fleet.TaskSuccess, CreatedAt: Now(), UpdatedAt: Now()}, TaskID: id, DeploymentStatus: fleet.DeploymentSuccess,
+			TaskItem: fleet.TaskItem{Name: n, Status: fleet.TaskSuccess, CreatedAt: Now(), UpdatedAt: Now()}, TaskID: id, Template: ref, DeploymentStatus: fleet.DeploymentSuccess,
 		})
 		c := f.cores[n]
 		c.Name, c.CreatedAt = n, Now()
