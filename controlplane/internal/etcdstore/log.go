@@ -34,9 +34,14 @@ func (z *zapBridge) With(f []zapcore.Field) zapcore.Core {
 	return &zapBridge{log: z.log, fields: slices.Concat(z.fields, f)}
 }
 
+// soonDone is what a new store says as an error right after it began: it notes
+// the version of its file format once the membership is in that file too, and
+// tries again every few seconds until then. Nothing needs that version before.
+const soonDone = "failed to update storage version"
+
 // Check implements zapcore.Core.
 func (z *zapBridge) Check(e zapcore.Entry, c *zapcore.CheckedEntry) *zapcore.CheckedEntry {
-	if z.Enabled(e.Level) {
+	if z.Enabled(e.Level) && e.Message != soonDone {
 		return c.AddCore(e, z)
 	}
 	return c

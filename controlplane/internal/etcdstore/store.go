@@ -132,7 +132,7 @@ func (s *Store) Backup(ctx context.Context, w io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("take snapshot: %w", classify(ctx, err))
 	}
-	defer r.Snapshot.Close() //nolint:errcheck // only read from
+	defer r.Snapshot.Close()
 	if _, err := io.Copy(w, r.Snapshot); err != nil {
 		return fmt.Errorf("copy snapshot: %w", classify(ctx, err))
 	}

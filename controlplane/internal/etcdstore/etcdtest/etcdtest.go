@@ -22,8 +22,6 @@ import (
 )
 
 // shared is the embedded etcd of this test binary while a test uses it.
-//
-//nolint:gochecknoglobals // test binaries have no composition root that could hold it
 var shared struct {
 	sync.Mutex
 	users  int
@@ -101,8 +99,9 @@ func startProcess(t testing.TB, bin, dir string) (string, error) {
 	if err := l.Close(); err != nil {
 		return "", err
 	}
-	url, peer := "http://"+endpoint, "http://127.0.0.1:0"                           // a single member never calls its peers
-	cmd := exec.Command(bin, "--name=test", "--data-dir="+dir, "--log-level=error", //nolint:noctx // ended by Cleanup, after t.Context
+	url, peer := "http://"+endpoint, "http://127.0.0.1:0" // a single member never calls its peers
+	// Ended by Cleanup, after t.Context.
+	cmd := exec.Command(bin, "--name=test", "--data-dir="+dir, "--log-level=error",
 		"--listen-client-urls="+url, "--advertise-client-urls="+url,
 		"--listen-peer-urls="+peer, "--initial-advertise-peer-urls="+peer, "--initial-cluster=test="+peer)
 	if _, err := cmd.StdinPipe(); err != nil { // closes with this process
