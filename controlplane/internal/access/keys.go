@@ -22,8 +22,8 @@ type Sealer interface {
 	Open(context string, sealed []byte) ([]byte, error)
 }
 
-// AccessKey is one key of the AWS endpoint.
-type AccessKey struct {
+// Key is one key of the AWS endpoint.
+type Key struct {
 	ID          string      // 20 characters: "GGFA" and 16 of A-Z, 2-7
 	Secret      logx.Secret // 40 characters; only Create and Root fill it
 	Description string
@@ -73,30 +73,30 @@ type keyRecord struct {
 
 // Create makes a key. The secret cannot be read again by an operator. A
 // description over 256 bytes is fault.Invalid, more than 1,000 keys Exhausted.
-func (k *Keys) Create(ctx context.Context, description string) (AccessKey, error) {
+func (k *Keys) Create(ctx context.Context, description string) (Key, error) {
 	if len(description) > maxDescription || strings.ContainsFunc(description, func(r rune) bool { return r < ' ' }) {
-		return AccessKey{}, fault.Field("description", "has %d bytes; use at most %d, without control characters", len(description), maxDescription)
+		return Key{}, fault.Field("description", "has %d bytes; use at most %d, without control characters", len(description), maxDescription)
 	}
 	all, err := k.List(ctx)
 	if err != nil {
-		return AccessKey{}, err
+		return Key{}, err
 	}
 	if len(all) >= maxKeys {
-		return AccessKey{}, fault.New(fault.Exhausted, "there are %d access keys, the limit; revoke one first", len(all))
+		return Key{}, fault.New(fault.Exhausted, "there are %d access keys, the limit; revoke one first", len(all))
 	}
 	key, rec, err := k.make(description)
 	if err != nil {
-		return AccessKey{}, err
+		return Key{}, err
 	}
 	at := keyPrefix + key.ID
 	if _, err := k.cfg.Store.Commit(ctx, state.NewBatch(state.StepAccess).If(at, 0).Put(at, rec)); err != nil {
-		return AccessKey{}, fmt.Errorf("store access key: %w", err)
+		return Key{}, fmt.Errorf("store access key: %w", err)
 	}
 	return key, nil
 }
 
-func (k *Keys) make(description string) (AccessKey, keyRecord, error) {
-	key := AccessKey{
+func (k *Keys) make(description string) (Key, keyRecord, error) {
+	key := Key{
 		ID:          idPrefix + rand.Text()[:idLength-len(idPrefix)],
 		Secret:      logx.NewSecret((rand.Text() + rand.Text())[:secretLength]),
 		Description: description,
@@ -104,7 +104,7 @@ func (k *Keys) make(description string) (AccessKey, keyRecord, error) {
 	}
 	sealed, err := k.cfg.Sealer.Seal(sealContext(key.ID), []byte(key.Secret.Reveal()))
 	if err != nil {
-		return AccessKey{}, keyRecord{}, fmt.Errorf("seal access key %s: %w", key.ID, err)
+		return Key{}, keyRecord{}, fmt.Errorf("seal access key %s: %w", key.ID, err)
 	}
 	return key, keyRecord{Sealed: sealed, Description: description, Created: key.Created}, nil
 }
@@ -132,16 +132,16 @@ func (k *Keys) Secret(ctx context.Context, id string) (logx.Secret, error) {
 }
 
 // List returns all keys without their secrets, oldest first.
-func (k *Keys) List(ctx context.Context) ([]AccessKey, error) {
-	var all []AccessKey
+func (k *Keys) List(ctx context.Context) ([]Key, error) {
+	var all []Key
 	err := state.All(ctx, k.cfg.Store, keyPrefix, func(at string, r state.Record[keyRecord]) error {
-		all = append(all, AccessKey{ID: strings.TrimPrefix(at, keyPrefix), Description: r.Value.Description, Created: r.Value.Created})
+		all = append(all, Key{ID: strings.TrimPrefix(at, keyPrefix), Description: r.Value.Description, Created: r.Value.Created})
 		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list access keys: %w", err)
 	}
-	slices.SortStableFunc(all, func(a, b AccessKey) int {
+	slices.SortStableFunc(all, func(a, b Key) int {
 		return cmp.Or(a.Created.Compare(b.Created), strings.Compare(a.ID, b.ID))
 	})
 	return all, nil
@@ -166,12 +166,12 @@ func (k *Keys) Revoke(ctx context.Context, id string) error {
 
 // Root returns the key that the control plane itself uses with the embedded
 // artifact store. The first call makes it; it is not listed and not revocable.
-func (k *Keys) Root(ctx context.Context) (AccessKey, error) {
+func (k *Keys) Root(ctx context.Context) (Key, error) {
 	rec, err := state.Read[keyRecord](ctx, k.cfg.Store, rootKey)
 	if errors.Is(err, fault.NotFound) {
 		key, fresh, err := k.make("")
 		if err != nil {
-			return AccessKey{}, err
+			return Key{}, err
 		}
 		fresh.ID = key.ID
 		_, err = k.cfg.Store.Commit(ctx, state.NewBatch(state.StepSetup).If(rootKey, 0).Put(rootKey, fresh))
@@ -179,20 +179,20 @@ func (k *Keys) Root(ctx context.Context) (AccessKey, error) {
 			return key, nil
 		}
 		if !errors.Is(err, fault.Conflict) {
-			return AccessKey{}, fmt.Errorf("store root key: %w", err)
+			return Key{}, fmt.Errorf("store root key: %w", err)
 		}
 		rec, err = state.Read[keyRecord](ctx, k.cfg.Store, rootKey)
 		if err != nil {
-			return AccessKey{}, fmt.Errorf("read root key: %w", err)
+			return Key{}, fmt.Errorf("read root key: %w", err)
 		}
 	} else if err != nil {
-		return AccessKey{}, fmt.Errorf("read root key: %w", err)
+		return Key{}, fmt.Errorf("read root key: %w", err)
 	}
 	plain, err := k.cfg.Sealer.Open(sealContext(rec.Value.ID), rec.Value.Sealed)
 	if err != nil {
-		return AccessKey{}, fmt.Errorf("open root key: %w", err)
+		return Key{}, fmt.Errorf("open root key: %w", err)
 	}
-	return AccessKey{ID: rec.Value.ID, Secret: logx.NewSecret(string(plain)), Created: rec.Value.Created}, nil
+	return Key{ID: rec.Value.ID, Secret: logx.NewSecret(string(plain)), Created: rec.Value.Created}, nil
 }
 
 func validID(id string) bool {

@@ -54,14 +54,14 @@ func New(cfg Config) http.Handler {
 			return
 		}
 		if err != nil {
-			cfg.Log.Debug("request without a usable signature", logx.Err, err, logx.Address, r.RemoteAddr)
+			cfg.Log.DebugContext(r.Context(), "request without a usable signature", logx.Err, err, logx.Address, r.RemoteAddr)
 			refuse(w, r, err)
 			return
 		}
 		h := services[scope.Service]
 		switch {
 		case h == nil:
-			cfg.Log.Debug("service is not served", "service", scope.Service, logx.Address, r.RemoteAddr)
+			cfg.Log.DebugContext(r.Context(), "service is not served", "service", scope.Service, logx.Address, r.RemoteAddr)
 			notServed(w, r, scope.Service)
 		case scope.Service == ServiceS3:
 			h.ServeHTTP(w, r)

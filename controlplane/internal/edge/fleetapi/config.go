@@ -53,9 +53,18 @@ func (c *Config) complete() error {
 		name  string
 		value any
 	}{
-		{"Templates", c.Templates}, {"Cores", c.Cores}, {"Deployments", c.Deployments}, {"Components", c.Components},
-		{"ProvisioningTemplates", c.ProvisioningTemplates}, {"Distributions", c.Distributions}, {"Activations", c.Activations},
-		{"Tokens", c.Tokens}, {"AccessKeys", c.AccessKeys}, {"System", c.System}, {"Auth", c.Auth}, {"Metrics", c.Metrics},
+		{"Templates", c.Templates},
+		{"Cores", c.Cores},
+		{"Deployments", c.Deployments},
+		{"Components", c.Components},
+		{"ProvisioningTemplates", c.ProvisioningTemplates},
+		{"Distributions", c.Distributions},
+		{"Activations", c.Activations},
+		{"Tokens", c.Tokens},
+		{"AccessKeys", c.AccessKeys},
+		{"System", c.System},
+		{"Auth", c.Auth},
+		{"Metrics", c.Metrics},
 	} {
 		if p.value == nil {
 			missing = append(missing, fmt.Errorf("%s is required", p.name))

@@ -32,7 +32,7 @@ func (s *server) ListAccessKeys(ctx context.Context, _ gen.ListAccessKeysRequest
 		return nil, fmt.Errorf("listing access keys: %w", err)
 	}
 	return gen.ListAccessKeys200ApplicationVndAwsCdfV10PlusJSONResponse{
-		AccessKeys: each(ks, func(k access.AccessKey) api.AccessKey {
+		AccessKeys: each(ks, func(k access.Key) api.AccessKey {
 			return api.AccessKey{AccessKeyID: k.ID, Description: k.Description, CreatedAt: api.At(k.Created)}
 		}),
 	}, nil

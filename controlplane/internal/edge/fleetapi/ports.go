@@ -176,8 +176,8 @@ type Tokens interface {
 // AccessKeys manages the access keys of the AWS endpoint.
 type AccessKeys interface {
 	// Create returns the key with its secret, which the edge shows once.
-	Create(ctx context.Context, description string) (access.AccessKey, error)
-	List(ctx context.Context) ([]access.AccessKey, error)
+	Create(ctx context.Context, description string) (access.Key, error)
+	List(ctx context.Context) ([]access.Key, error)
 	Revoke(ctx context.Context, id string) error
 }
 

@@ -11,7 +11,6 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/api"
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/fleetapi/gen"
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/problem"
-	"github.com/ggfleet/ggfleet/shared/fault"
 )
 
 // server implements the generated StrictServerInterface; its methods are in the
@@ -161,8 +160,4 @@ func clip(s string) string {
 		return s
 	}
 	return strings.ToValidUTF8(s[:most], "") + "…"
-}
-
-func notFound(what, name string) error {
-	return fault.New(fault.NotFound, "%s %q does not exist", what, clip(name))
 }

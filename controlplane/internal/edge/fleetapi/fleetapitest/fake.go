@@ -47,7 +47,7 @@ type Fake struct {
 	dists     []fleetapi.Distribution
 	acts      map[string]fleetapi.Activation
 	tokens    []access.Token
-	keysOf    []access.AccessKey
+	keysOf    []access.Key
 
 	// What the last calls were given.
 	LastNewCoreTask fleet.NewCoreTask
@@ -96,6 +96,8 @@ func missing(what, name string) error {
 }
 
 // pageOf cuts a page out of items that are in the order of their keys.
+//
+//nolint:unparam // methods that may fail return its results as their own
 func pageOf[T any](items []T, key func(T) string, p fleet.Page) ([]T, string, error) {
 	start := 0
 	if p.After != "" {
@@ -301,8 +303,6 @@ func (f *Fake) SetDevice(core string, d fleet.CoreDevice) {
 	f.cores[core] = c
 }
 
-// Core returns a core.
-func (f *Fake) Core(_ context.Context, name string) (fleet.CoreView, error) {
 // SetAgent makes a core's agent show r.
 func (f *Fake) SetAgent(core string, r fleet.AgentReport) {
 	f.mu.Lock()
@@ -312,6 +312,8 @@ func (f *Fake) SetAgent(core string, r fleet.AgentReport) {
 	f.cores[core] = c
 }
 
+// Core returns a core.
+func (f *Fake) Core(_ context.Context, name string) (fleet.CoreView, error) {
 	done, err := f.lock()
 	defer done()
 	if err != nil {

@@ -318,20 +318,20 @@ func (t Tokens) Revoke(_ context.Context, name string) error {
 type Keys struct{ f *Fake }
 
 // Create makes a key with a fixed secret.
-func (k Keys) Create(_ context.Context, description string) (access.AccessKey, error) {
+func (k Keys) Create(_ context.Context, description string) (access.Key, error) {
 	done, err := k.f.lock()
 	defer done()
 	if err != nil {
-		return access.AccessKey{}, err
+		return access.Key{}, err
 	}
-	key := access.AccessKey{ID: fmt.Sprintf("AKIAEXAMPLE%05d", len(k.f.keysOf)+1), Description: description, Created: Now()}
+	key := access.Key{ID: fmt.Sprintf("AKIAEXAMPLE%05d", len(k.f.keysOf)+1), Description: description, Created: Now()}
 	k.f.keysOf = append(k.f.keysOf, key)
 	key.Secret = logx.NewSecret("secret/example+key")
 	return key, nil
 }
 
 // List lists keys.
-func (k Keys) List(context.Context) ([]access.AccessKey, error) {
+func (k Keys) List(context.Context) ([]access.Key, error) {
 	done, err := k.f.lock()
 	defer done()
 	return slices.Clone(k.f.keysOf), err
@@ -345,7 +345,7 @@ func (k Keys) Revoke(_ context.Context, id string) error {
 		return err
 	}
 	n := len(k.f.keysOf)
-	k.f.keysOf = slices.DeleteFunc(k.f.keysOf, func(o access.AccessKey) bool { return o.ID == id })
+	k.f.keysOf = slices.DeleteFunc(k.f.keysOf, func(o access.Key) bool { return o.ID == id })
 	if len(k.f.keysOf) == n {
 		return missing("access key", id)
 	}
