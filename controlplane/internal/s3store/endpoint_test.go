@@ -105,7 +105,7 @@ func (e *endpoint) do(t *testing.T, method, target string, body io.Reader) (int,
 	require.NoError(t, err)
 	res, err := (&http.Client{Transport: e.transport, Timeout: time.Minute}).Do(req)
 	require.NoError(t, err)
-	defer res.Body.Close() //nolint:errcheck // read whole below
+	defer res.Body.Close()
 	raw, err := io.ReadAll(res.Body)
 	require.NoError(t, err)
 	return res.StatusCode, string(raw)
@@ -226,7 +226,7 @@ func parts(t *testing.T, e *endpoint) {
 	require.NoError(t, err)
 	r, info, err := e.store.Open(t.Context(), "parts/k")
 	require.NoError(t, err)
-	defer r.Close() //nolint:errcheck // read only
+	defer r.Close()
 	assert.EqualValues(t, size, info.Size)
 	h := sha256.New()
 	_, err = io.Copy(h, r)

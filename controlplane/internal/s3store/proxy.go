@@ -27,7 +27,7 @@ func (e *Embedded) Proxy() http.Handler {
 			if r.Context().Err() != nil {
 				return // the client is gone
 			}
-			e.log.Warn("embedded s3 did not answer", logx.Err, err)
+			e.log.WarnContext(r.Context(), "embedded s3 did not answer", logx.Err, err)
 			w.Header().Set("Content-Type", "application/xml")
 			w.Header().Set("Retry-After", "1")
 			w.WriteHeader(http.StatusServiceUnavailable)

@@ -2,6 +2,7 @@ package s3store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -35,10 +36,10 @@ func (r *reader) Read(p []byte) (int, error) {
 	n, err := r.body.Read(p)
 	r.at += int64(n)
 	r.bodyAt = r.at
-	if err == io.EOF && r.at < r.size {
+	if errors.Is(err, io.EOF) && r.at < r.size {
 		err = io.ErrUnexpectedEOF
 	}
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = fmt.Errorf("read object %s at %d: %w", r.key, r.at, classify(r.ctx, err, r.key))
 	}
 	return n, err

@@ -52,8 +52,11 @@ type Store struct {
 // New checks cfg and returns a store. It sends nothing: see EnsureBucket.
 func New(cfg Config) (*Store, error) {
 	for _, f := range []struct{ name, value string }{
-		{"endpoint", cfg.Endpoint}, {"bucket", cfg.Bucket}, {"region", cfg.Region},
-		{"access key", cfg.AccessKey}, {"secret key", cfg.SecretKey.Reveal()},
+		{"endpoint", cfg.Endpoint},
+		{"bucket", cfg.Bucket},
+		{"region", cfg.Region},
+		{"access key", cfg.AccessKey},
+		{"secret key", cfg.SecretKey.Reveal()},
 	} {
 		if f.value == "" {
 			return nil, fmt.Errorf("s3 store: the %s is empty", f.name)

@@ -78,7 +78,7 @@ func TestAReplacedObjectIsNotMixed(t *testing.T) {
 	put("first version")
 	r, _, err := s.Open(t.Context(), "k")
 	require.NoError(t, err)
-	defer r.Close() //nolint:errcheck // read only
+	defer r.Close()
 	put("other version")
 	_, err = r.Seek(3, io.SeekStart)
 	require.NoError(t, err)
