@@ -19,7 +19,7 @@ import (
 	"github.com/ggfleet/ggfleet/shared/fault"
 )
 
-var errRevoked = fault.New(fault.Denied, "certificate is REVOKED") //nolint:gochecknoglobals // a constant in all but name
+var errRevoked = fault.New(fault.Denied, "certificate is REVOKED")
 
 // refused checks that the device gets no MQTT session: TLS 1.3 tells the client
 // of a refused certificate only at its first read.
@@ -151,7 +151,7 @@ func TestStopTellsSessionsAndIsNotHeldUpBySilentSockets(t *testing.T) {
 		var err error
 		silent[i], err = net.Dial("tcp", w.addr)
 		require.NoError(t, err)
-		defer silent[i].Close() //nolint:revive // kept open until the test ends
+		defer silent[i].Close()
 	}
 	require.Eventually(t, func() bool { return w.gw.Metrics().Connections == 101 }, patience, time.Millisecond)
 	w.stop()
@@ -222,7 +222,7 @@ func TestHTTPRequestsAreAdmittedOneByOne(t *testing.T) {
 	defer srv.Close()
 
 	get := func(c *http.Client) (int, string) {
-		resp, err := c.Get(srv.URL) //nolint:noctx // a test against a local server
+		resp, err := c.Get(srv.URL)
 		require.NoError(t, err)
 		defer resp.Body.Close()
 		b, err := io.ReadAll(resp.Body)
@@ -230,7 +230,7 @@ func TestHTTPRequestsAreAdmittedOneByOne(t *testing.T) {
 		return resp.StatusCode, string(b)
 	}
 	client := func(certs []tls.Certificate) *http.Client {
-		tr := &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true, Certificates: certs}} //nolint:gosec // the server's name is not the matter here
+		tr := &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true, Certificates: certs}}
 		t.Cleanup(tr.CloseIdleConnections)
 		return &http.Client{Transport: tr, Timeout: patience}
 	}
@@ -246,6 +246,6 @@ func TestHTTPRequestsAreAdmittedOneByOne(t *testing.T) {
 	w.registry.change(d.id, gateway.Identity{}, errRevoked)
 	status, _ = get(open)
 	assert.Equal(t, http.StatusForbidden, status, "on the connection that was open before")
-	_, err := client(d.tls.Certificates).Get(srv.URL) //nolint:noctx,bodyclose // it must fail
+	_, err := client(d.tls.Certificates).Get(srv.URL)
 	require.Error(t, err, "a new connection is refused in the handshake")
 }

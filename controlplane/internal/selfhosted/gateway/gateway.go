@@ -83,7 +83,7 @@ func (g *Gateway) Run(ctx context.Context, listeners ...net.Listener) error {
 	if g.server, err = newServer(g); err != nil {
 		return err
 	}
-	defer g.server.Close()
+	defer func() { _ = g.server.Close() }() // it has no listener that could fail to close
 
 	loops := []run.Loop{{Name: "check sessions", Run: g.checkSessions}}
 	if g.changes != nil {
@@ -103,12 +103,12 @@ func newServer(g *Gateway) (*mqtt.Server, error) {
 	l := g.limits
 	caps := mqtt.NewDefaultServerCapabilities()
 	caps.MaximumMessageExpiryInterval = 0
-	caps.MaximumClientWritesPending = int32(l.Outbox)                     //nolint:gosec // a small setting
-	caps.MaximumSessionExpiryInterval = uint32(l.SessionExpiry.Seconds()) //nolint:gosec // a small setting
-	caps.MaximumPacketSize = uint32(l.PacketBytes)                        //nolint:gosec // a small setting; 0 would be 256 MB before CONNECT (defect 6)
-	caps.ReceiveMaximum = uint16(min(l.ReceiveMaximum, math.MaxUint16))   //nolint:gosec // bounded
-	caps.MaximumInflight = uint16(min(l.Inflight, math.MaxUint16))        //nolint:gosec // bounded
-	caps.TopicAliasMaximum = 0                                            // the ACL would see an empty topic (defect 9)
+	caps.MaximumClientWritesPending = int32(l.Outbox) //nolint:gosec // a small setting
+	caps.MaximumSessionExpiryInterval = uint32(l.SessionExpiry.Seconds())
+	caps.MaximumPacketSize = uint32(l.PacketBytes)                      //nolint:gosec // a small setting; 0 would be 256 MB before CONNECT (defect 6)
+	caps.ReceiveMaximum = uint16(min(l.ReceiveMaximum, math.MaxUint16)) //nolint:gosec // bounded
+	caps.MaximumInflight = uint16(min(l.Inflight, math.MaxUint16))      //nolint:gosec // bounded
+	caps.TopicAliasMaximum = 0                                          // the ACL would see an empty topic (defect 9)
 	caps.MaximumQos = 1
 	caps.MinimumProtocolVersion = 4
 	caps.Compatibilities.NoInheritedPropertiesOnAck = true

@@ -41,8 +41,8 @@ func of(cl *mqtt.Client) *session {
 
 // OnConnect bends the client's wishes to what the library does right.
 func (h *hook) OnConnect(cl *mqtt.Client, _ packets.Packet) error {
-	cl.Properties.Props.TopicAliasMaximum = 0         // aliases outlive their connection in resends (defect 8)
-	longest := uint16(h.g.limits.KeepAlive.Seconds()) //nolint:gosec // checked by Config
+	cl.Properties.Props.TopicAliasMaximum = 0 // aliases outlive their connection in resends (defect 8)
+	longest := uint16(h.g.limits.KeepAlive.Seconds())
 	if cl.State.Keepalive == 0 || cl.State.Keepalive > longest {
 		cl.State.Keepalive, cl.State.ServerKeepalive = longest, true
 	}

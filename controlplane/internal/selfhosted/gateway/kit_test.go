@@ -35,7 +35,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // patience is how long a test waits for what must happen.
 const patience = 10 * time.Second
 
-var realm = names.Realm{Region: "us-east-1", Account: "123456789012"} //nolint:gochecknoglobals // a constant in all but name
+var realm = names.Realm{Region: "us-east-1", Account: "123456789012"}
 
 // thingPolicy is what a core usually has: itself, and its own topics.
 const thingPolicy = `{"Version":"2012-10-17","Statement":[
@@ -183,7 +183,7 @@ func newWorld(t testing.TB, change func(*gateway.Config)) *world {
 			Published: func(s gateway.Session, topic string, p []byte) {
 				w.events <- "published " + s.ClientID + " " + topic + " " + string(p)
 			},
-			TooLarge: func(s gateway.Session, m gateway.Message, limit int) {
+			TooLarge: func(s gateway.Session, m gateway.Message, _ int) {
 				w.events <- "too large " + s.ClientID + " " + m.Ref
 			},
 		},
@@ -416,7 +416,7 @@ func (c *client) ended(code byte) {
 	pk, err := c.next(patience)
 	if code != 0 {
 		require.NoError(c.t, err)
-		require.Equal(c.t, byte(packets.Disconnect), pk.FixedHeader.Type)
+		require.Equal(c.t, packets.Disconnect, pk.FixedHeader.Type)
 		require.Equal(c.t, code, pk.ReasonCode)
 		_, err = c.next(patience)
 	}

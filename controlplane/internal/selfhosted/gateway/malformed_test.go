@@ -14,7 +14,7 @@ import (
 )
 
 // sessionBytes are starts of real sessions that mutations begin with.
-var sessionBytes = []string{ //nolint:gochecknoglobals // a table that never changes
+var sessionBytes = []string{
 	connectV5 + "\x82\x09\x00\x01\x00\x00\x03a/b\x01",
 	connectV5 + "\x32\x09\x00\x03a/b\x00\x01\x00x\xc0\x00\xe0\x00",
 	connectV5 + "\xa2\x08\x00\x01\x00\x00\x03a/b",
@@ -48,7 +48,7 @@ func (d *device) throw(t testing.TB, b []byte) {
 
 func TestMutatedPacketsLeaveNothingBehind(t *testing.T) {
 	w, d := malformedWorld(t)
-	r := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // repeatable, not secret
+	r := rand.New(rand.NewPCG(1, 2))
 	mutate := func() []byte {
 		b := []byte(sessionBytes[r.IntN(len(sessionBytes))])
 		for range 1 + r.IntN(4) {

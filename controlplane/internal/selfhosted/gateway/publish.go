@@ -139,7 +139,7 @@ func (h *hook) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
 		}
 		return yes
 	}
-	why := ""
+	var why string
 	switch {
 	case !ownTopic(a.session.Identity.Thing, topic):
 		why = "reserved topic of another thing"

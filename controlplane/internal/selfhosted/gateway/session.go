@@ -72,7 +72,8 @@ type ending struct {
 	will   bool // the last will is published
 }
 
-var ( //nolint:gochecknoglobals // constants in all but name
+//nolint:gochecknoglobals // constants in all but name
+var (
 	endShutdown  = ending{packets.ErrServerShuttingDown, "SERVER_INITIATED_DISCONNECT", true}
 	endTakenOver = ending{packets.ErrSessionTakenOver, "DUPLICATE_CLIENTID", true}
 	endKicked    = ending{packets.ErrAdministrativeAction, "API_INITIATED_DISCONNECT", false}

@@ -154,7 +154,7 @@ func TestClientsWithAndWithoutALPNConnect(t *testing.T) {
 	}
 	d := w.device("press-07")
 	d.tls.MaxVersion = tls.VersionTLS11
-	d.tls.MinVersion = tls.VersionTLS10 //nolint:gosec // must be refused
+	d.tls.MinVersion = tls.VersionTLS10
 	_, err := d.dial()
 	require.Error(t, err)
 }
