@@ -151,7 +151,7 @@ func (f Files) Load(dir string, cfg *Config) error {
 // goes below root.
 func FromRoot(root string) (Config, error) {
 	for _, name := range []string{"config/config.yaml", "installerConfig.yml"} {
-		b, err := os.ReadFile(filepath.Join(root, name)) //nolint:gosec // the operator names the root
+		b, err := os.ReadFile(filepath.Join(root, name))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -173,7 +173,7 @@ func FromRoot(root string) (Config, error) {
 // paths in the configuration are those of another machine and are not used. rootCA
 // is the file to trust; empty: the file of the configured name in dir/certs.
 func FromIdentity(dir, rootCA string) (Config, error) {
-	b, err := os.ReadFile(filepath.Join(dir, "installerConfig.yml")) //nolint:gosec // the operator names the folder
+	b, err := os.ReadFile(filepath.Join(dir, "installerConfig.yml"))
 	if err != nil {
 		return Config{}, fmt.Errorf("reading the installer configuration: %w", err)
 	}

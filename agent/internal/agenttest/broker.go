@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"log/slog"
-	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -127,7 +126,7 @@ func (c *Cloud) Clients() []string {
 // DropConnections ends every MQTT connection without a word.
 func (c *Cloud) DropConnections() {
 	for _, cl := range c.broker.server.Clients.GetAll() {
-		if conn, ok := cl.Net.Conn.(net.Conn); ok {
+		if conn := cl.Net.Conn; conn != nil {
 			_ = conn.Close()
 		}
 	}

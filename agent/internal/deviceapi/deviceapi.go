@@ -125,7 +125,7 @@ func (c *Client) call(ctx context.Context, method, path string, body []byte) ([]
 	if err != nil {
 		return nil, fmt.Errorf("calling the control plane: %w", err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // read only
+	defer resp.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	switch {
 	case err != nil:
@@ -189,7 +189,7 @@ func (c *Client) Download(ctx context.Context, d protocol.Distribution, f *os.Fi
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close() //nolint:errcheck // read only
+	defer resp.Body.Close()
 	if at > 0 && !continues(resp, at) {
 		if at, err = 0, restart(f); err != nil {
 			return err

@@ -86,20 +86,22 @@ func (l *Link) Run(ctx context.Context) error {
 		ConnectTimeout:                ackTimeout,
 		ReconnectBackoff:              l.wait,
 		OnConnectionUp: func(*autopaho.ConnectionManager, *paho.Connack) {
-			l.cfg.Log.Info("connected", logx.Address, l.cfg.Address, logx.ClientID, l.cfg.ClientID)
+			l.cfg.Log.InfoContext(ctx, "connected", logx.Address, l.cfg.Address, logx.ClientID, l.cfg.ClientID)
 			l.cfg.OnUp()
 		},
 		OnConnectError: func(err error) {
 			if ctx.Err() == nil {
-				l.cfg.Log.Warn("cannot connect, will try again", logx.Address, l.cfg.Address, logx.Err, err)
+				l.cfg.Log.WarnContext(ctx, "cannot connect, will try again", logx.Address, l.cfg.Address, logx.Err, err)
 			}
 		},
 		ConnectPacketBuilder:    l.connect,
 		DisconnectPacketBuilder: func() *paho.Disconnect { return &paho.Disconnect{ReasonCode: 0x04} }, // with will
 		ClientConfig: paho.ClientConfig{
 			ClientID: l.cfg.ClientID, PacketTimeout: ackTimeout,
-			OnClientError:      func(err error) { l.cfg.Log.Warn("connection lost", logx.Err, err) },
-			OnServerDisconnect: func(d *paho.Disconnect) { l.cfg.Log.Warn("disconnected by the server", "reason", d.ReasonCode) },
+			OnClientError: func(err error) { l.cfg.Log.WarnContext(ctx, "connection lost", logx.Err, err) },
+			OnServerDisconnect: func(d *paho.Disconnect) {
+				l.cfg.Log.WarnContext(ctx, "disconnected by the server", "reason", d.ReasonCode)
+			},
 		},
 	})
 	if err != nil {

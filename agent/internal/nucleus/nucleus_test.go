@@ -61,7 +61,7 @@ func supervise(t *testing.T, cfg process.Config) (*process.Supervisor, *statuses
 func script(t *testing.T, root, version, body string) process.Spec {
 	t.Helper()
 	program := filepath.Join(root, "nucleus-"+version)
-	require.NoError(t, os.WriteFile(program, []byte("#!/bin/sh\n"+body), 0o755)) //nolint:gosec // a program
+	require.NoError(t, os.WriteFile(program, []byte("#!/bin/sh\n"+body), 0o755))
 	return process.Spec{Version: nucleus.Version{Name: "n", Version: version, Digest: version}, Program: program, Root: root}
 }
 

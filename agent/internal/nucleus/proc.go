@@ -13,7 +13,7 @@ import (
 )
 
 // tokenVar marks the nucleus's environment. Its children inherit it.
-const tokenVar = "GGFLEET_NUCLEUS_TOKEN"
+const tokenVar = "GGFLEET_NUCLEUS_TOKEN" //nolint:gosec // the name of a variable, and the token is no secret: it tells processes apart
 
 // record says which process is the nucleus.
 type record struct {

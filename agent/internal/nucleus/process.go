@@ -24,7 +24,7 @@ type process struct {
 // start runs the program of spec. Its output goes straight to the log file, so
 // that it does not depend on the agent.
 func start(spec Spec, token, logFile string) (*process, error) {
-	out, err := os.OpenFile(logFile, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
+	out, err := os.OpenFile(logFile, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +105,7 @@ func rotate(logFile string, size int64) error {
 		return err
 	}
 	defer src.Close() //nolint:errcheck // read only
-	dst, err := os.OpenFile(logFile+".1", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o640)
+	dst, err := os.OpenFile(logFile+".1", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}

@@ -62,8 +62,12 @@ func (c Config) withDefaults() (Config, error) {
 		at   *time.Duration
 		dflt time.Duration
 	}{
-		{&c.UpFor, 10 * time.Second}, {&c.Gate, 2 * time.Minute}, {&c.Stop, 15 * time.Second},
-		{&c.MinWait, time.Second}, {&c.MaxWait, 5 * time.Minute}, {&c.Look, 250 * time.Millisecond},
+		{&c.UpFor, 10 * time.Second},
+		{&c.Gate, 2 * time.Minute},
+		{&c.Stop, 15 * time.Second},
+		{&c.MinWait, time.Second},
+		{&c.MaxWait, 5 * time.Minute},
+		{&c.Look, 250 * time.Millisecond},
 	} {
 		if *d.at <= 0 {
 			*d.at = d.dflt

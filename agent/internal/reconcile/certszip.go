@@ -47,7 +47,7 @@ func readEntry(f *zip.File) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer r.Close() //nolint:errcheck // read only
+	defer r.Close()
 	b, err := io.ReadAll(io.LimitReader(r, maxPEM+1))
 	if err == nil && len(b) > maxPEM {
 		err = fault.New(fault.TooLarge, "more than %d bytes", maxPEM)

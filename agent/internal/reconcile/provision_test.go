@@ -56,6 +56,7 @@ func (s *supervisor) Use(_ context.Context, spec process.Spec, restart bool) err
 	s.used, s.again = append(s.used, spec), append(s.again, restart)
 	return s.fail[spec.Version.Version]
 }
+
 func (s *supervisor) Installing(_ context.Context, i process.Installation) {
 	s.told = append(s.told, i)
 }

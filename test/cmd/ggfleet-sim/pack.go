@@ -62,7 +62,7 @@ func pack(file, version, program string) (digest string, err error) {
 	if _, err := nucleus.ParseManifest(manifest); err != nil {
 		return "", err
 	}
-	bin, err := os.Open(program) //nolint:gosec // the operator names it
+	bin, err := os.Open(program)
 	if err != nil {
 		return "", fmt.Errorf("opening the program: %w", err)
 	}
