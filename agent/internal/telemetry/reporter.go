@@ -30,6 +30,12 @@ type Nucleus struct {
 	StateFile string // absolute; empty when the runtime does not tell what it runs
 }
 
+func (n Nucleus) report(h protocol.ReportHeader) any {
+	return protocol.NucleusReport{
+		ReportHeader: h, State: n.State, Name: n.Name, Version: n.Version, PID: n.PID, Restarts: n.Restarts, LastError: n.LastError,
+	}
+}
+
 // Publish sends one report and returns once it is acknowledged. An error of
 // kind fault.Invalid says that it can never be sent.
 type Publish func(ctx context.Context, topic string, payload []byte) error
@@ -135,7 +141,15 @@ func (r *Reporter) observe(ctx context.Context) error {
 		last       Nucleus
 		components []protocol.LocalComponent
 		known      bool // components were reported for this nucleus
+
+		saidNucleus, saidComponents, saidHealth uint64 // sequences; 0: never
 	)
+	sayNucleus := func() { saidNucleus = r.store(ctx, protocol.ReportNucleus, last.report) }
+	sayComponents := func() {
+		saidComponents = r.store(ctx, protocol.ReportComponents, func(h protocol.ReportHeader) any {
+			return protocol.ComponentsReport{ReportHeader: h, Components: components}
+		})
+	}
 	health := time.NewTimer(0)
 	defer health.Stop()
 	look := time.NewTicker(r.cfg.Components)
@@ -148,19 +162,26 @@ func (r *Reporter) observe(ctx context.Context) error {
 			r.store(ctx, protocol.ReportConnection, func(h protocol.ReportHeader) any {
 				return protocol.ConnectionReport{ReportHeader: h, Connected: true, AgentVersion: r.cfg.AgentVersion}
 			})
+			// Whoever listens may have forgotten all it was told. What still waits in
+			// the spool is said anyhow: a line that comes and goes does not fill it.
+			if saidNucleus > 0 && !r.cfg.Spool.Waiting(saidNucleus) {
+				sayNucleus()
+			}
+			if known && !r.cfg.Spool.Waiting(saidComponents) {
+				sayComponents()
+			}
+			if saidHealth > 0 && !r.cfg.Spool.Waiting(saidHealth) {
+				health.Reset(0)
+			}
 		case n := <-r.nucleus:
 			if n == last {
 				continue
 			}
 			known = known && n.StateFile == last.StateFile
 			last = n
-			r.store(ctx, protocol.ReportNucleus, func(h protocol.ReportHeader) any {
-				return protocol.NucleusReport{
-					ReportHeader: h, State: n.State, Name: n.Name, Version: n.Version, PID: n.PID, Restarts: n.Restarts, LastError: n.LastError,
-				}
-			})
+			sayNucleus()
 		case <-health.C:
-			r.store(ctx, protocol.ReportHealth, r.health)
+			saidHealth = r.store(ctx, protocol.ReportHealth, r.health)
 			tenth := r.cfg.Health / 10
 			health.Reset(r.cfg.Health - tenth/2 + rand.N(tenth+1))
 		case <-look.C:
@@ -169,9 +190,7 @@ func (r *Reporter) observe(ctx context.Context) error {
 				continue
 			}
 			components, known = now, true
-			r.store(ctx, protocol.ReportComponents, func(h protocol.ReportHeader) any {
-				return protocol.ComponentsReport{ReportHeader: h, Components: now}
-			})
+			sayComponents()
 		}
 	}
 }
@@ -219,16 +238,21 @@ func (r *Reporter) readComponents(ctx context.Context, file string) (list []prot
 	return s.Components, true
 }
 
-func (r *Reporter) store(ctx context.Context, kind string, report func(protocol.ReportHeader) any) {
-	err := r.cfg.Spool.Append(kind, func(sequence uint64) ([]byte, error) { return json.Marshal(report(r.header(sequence))) })
+// store appends a report to the spool and returns its sequence.
+func (r *Reporter) store(ctx context.Context, kind string, report func(protocol.ReportHeader) any) (sequence uint64) {
+	err := r.cfg.Spool.Append(kind, func(q uint64) ([]byte, error) {
+		sequence = q
+		return json.Marshal(report(r.header(q)))
+	})
 	if err != nil {
 		r.log.ErrorContext(ctx, "report is lost", "kind", kind, logx.Err, err)
-		return
+		return sequence
 	}
 	select {
 	case r.stored <- struct{}{}:
 	default:
 	}
+	return sequence
 }
 
 // send takes reports from the spool, oldest first, one at a time: the next one

@@ -299,6 +299,17 @@ func (s *Spool) Skip(sequence uint64) error {
 	return s.Ack(sequence)
 }
 
+// Waiting tells whether the report with the given sequence is stored and not
+// acknowledged.
+func (s *Spool) Waiting(sequence uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return sequence > s.acked && slices.ContainsFunc(s.segments, func(g *segment) bool {
+		_, found := slices.BinarySearch(g.seqs, sequence)
+		return found
+	})
+}
+
 // Dropped returns how many reports were given up over the life of the device,
 // except those since the last segment was begun before a kill.
 func (s *Spool) Dropped() uint64 {
