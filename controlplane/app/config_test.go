@@ -1,0 +1,68 @@
+package app_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestALaterSettingWins(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "c.yaml")
+	require.NoError(t, os.WriteFile(file, []byte("region: file\nhttp-addr: 127.0.0.1:1\nworkers: 3\nserver-names: [a, b]\ns3-fsync: false\n"), 0o600))
+	t.Setenv("GGFLEET_REGION", "env")
+	t.Setenv("GGFLEET_WORKERS", "4")
+	t.Setenv("GGFLEET_SERVER_NAMES", "c,d")
+	t.Setenv("GGFLEET_SOMETHING_ELSE", "x") // of another program
+	c, err := load([]string{"--config", file, "--region", "flag"})
+	require.NoError(t, err)
+	assert.Equal(t, "flag", c.Region)
+	assert.Equal(t, 4, c.Workers)
+	assert.Equal(t, "127.0.0.1:1", c.HTTPAddr)
+	assert.Equal(t, []string{"c", "d"}, c.ServerNames)
+	assert.False(t, c.S3Fsync)
+	assert.Equal(t, ":8883", c.MQTTAddr, "what nobody sets is the default")
+
+	t.Setenv("GGFLEET_CONFIG", file)
+	c, err = load(nil)
+	require.NoError(t, err)
+	assert.Equal(t, "env", c.Region)
+	assert.True(t, filepath.IsAbs(c.DataDir))
+	assert.Equal(t, filepath.Join(c.DataDir, "seal.key"), c.SealKeyFile)
+}
+
+func TestSettingsThatCannotBeNameTheWayOut(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "c.yaml")
+	require.NoError(t, os.WriteFile(file, []byte("no-such: 1\n"), 0o600))
+	for _, c := range []struct {
+		name string
+		args []string
+		says []string
+	}{
+		{"external etcd with the embedded S3", []string{"--etcd-endpoints", "x:1"}, []string{"s3-endpoint"}},
+		{"external S3 without a key", []string{"--s3-endpoint", "http://x"}, []string{"s3-access-key"}},
+		{"no authentication off loopback", []string{"--insecure-no-auth", "--http-addr", ":8080"}, []string{"insecure-no-auth", "loopback"}},
+		{"no authentication on a name", []string{"--insecure-no-auth", "--http-addr", "example.com:8080"}, []string{"loopback"}},
+		{"a prefix without slash", []string{"--artifact-prefix", "x"}, []string{"artifact-prefix", "slash"}},
+		{"an account of letters", []string{"--account", "abcdefghijkl"}, []string{"account"}},
+		{"a bad role alias", []string{"--role-alias", "a/b"}, []string{"role-alias"}},
+		{"a URL for a host", []string{"--public-host", "https://x"}, []string{"public-host"}},
+		{"a bad level", []string{"--log-level", "loud"}, []string{"log-level"}},
+		{"a bad format", []string{"--log-format", "xml"}, []string{"log-format"}},
+		{"an unknown setting in the file", []string{"--config", file}, []string{"no-such", "--help"}},
+		{"no file", []string{"--config", file + ".none"}, []string{file + ".none"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := load(c.args)
+			require.Error(t, err)
+			for _, s := range c.says {
+				assert.ErrorContains(t, err, s)
+			}
+		})
+	}
+	c, err := load([]string{"--insecure-no-auth", "--public-host", "::1"})
+	require.NoError(t, err)
+	assert.True(t, c.InsecureNoAuth)
+}
