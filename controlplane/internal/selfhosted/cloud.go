@@ -195,7 +195,11 @@ func (c *Cloud) Results(ctx context.Context, from string, handle func([]cloud.Ex
 	for {
 		if rev == 0 {
 			at, err := c.Jobs.AllResults(ctx, func(e jobs.Execution) error {
-				return handle([]cloud.Execution{execution(e)}, "")
+				x, err := c.result(ctx, e)
+				if err != nil {
+					return err
+				}
+				return handle([]cloud.Execution{x}, "")
 			})
 			if err != nil {
 				return err
@@ -205,7 +209,10 @@ func (c *Cloud) Results(ctx context.Context, from string, handle func([]cloud.Ex
 		err := c.Jobs.Results(ctx, rev, func(list []jobs.Execution, at state.Rev) error {
 			out := make([]cloud.Execution, len(list))
 			for i, e := range list {
-				out[i] = execution(e)
+				var err error
+				if out[i], err = c.result(ctx, e); err != nil {
+					return err
+				}
 			}
 			return handle(out, strconv.FormatInt(int64(at), 10))
 		})
@@ -214,6 +221,28 @@ func (c *Cloud) Results(ctx context.Context, from string, handle func([]cloud.Ex
 		}
 		rev = 0 // that history is gone: begin with what is known
 	}
+}
+
+// result is an execution that ended. Lite's job update says no more than FAILED;
+// its fleet status, which comes first, has the detail (nucleus-contract §2.4).
+func (c *Cloud) result(ctx context.Context, e jobs.Execution) (cloud.Execution, error) {
+	x := execution(e)
+	if e.Status != protocol.JobFailed || x.Detailed != "" {
+		return x, nil
+	}
+	core, err := c.Greengrass.Core(ctx, e.Thing)
+	if errors.Is(err, fault.NotFound) {
+		return x, nil
+	}
+	if err != nil {
+		return x, err
+	}
+	for _, r := range core.Results {
+		if r.DeploymentID == e.DeploymentID {
+			x.Detailed, x.Cause = r.Detailed, r.Cause
+		}
+	}
+	return x, nil
 }
 
 func execution(e jobs.Execution) cloud.Execution {
