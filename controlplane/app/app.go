@@ -2,6 +2,8 @@ package app
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -144,7 +146,7 @@ func (a *App) openSecrets(ctx context.Context) error {
 }
 
 // adminName is the name of this replica's own admin token: replicas of one
-// store have a file each.
+// store have a file each, also when they share a host.
 func (a *App) adminName() string {
 	if a.etcd != nil {
 		return "admin"
@@ -153,7 +155,8 @@ func (a *App) adminName() string {
 	if err != nil || host == "" {
 		host = "replica"
 	}
-	return "admin-" + host
+	dir := sha256.Sum256([]byte(a.cfg.DataDir))
+	return "admin-" + host + "-" + hex.EncodeToString(dir[:4])
 }
 
 func (a *App) file(name string) string { return filepath.Join(a.cfg.DataDir, name) }
