@@ -50,7 +50,7 @@ func (r Record) append(b []byte) []byte {
 	at := len(b)
 	b = append(b, 0, 0, 0, 0, 0, 0, 0, 0)
 	b = binary.BigEndian.AppendUint64(b, r.Sequence)
-	b = append(b, byte(len(r.Kind)))
+	b = append(b, byte(len(r.Kind))) //nolint:gosec // at most 255: the spool checks
 	b = append(b, r.Kind...)
 	b = append(b, r.Payload...)
 	body := b[at+recordHead:]

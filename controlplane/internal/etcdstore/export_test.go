@@ -1,4 +1,4 @@
 package etcdstore
 
 // Bridge is bridge.
-var Bridge = bridge //nolint:gochecknoglobals // for tests
+var Bridge = bridge
