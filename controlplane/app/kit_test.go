@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ggfleet/ggfleet/controlplane/app"
+	"github.com/ggfleet/ggfleet/controlplane/internal/s3store"
 	"github.com/ggfleet/ggfleet/controlplane/internal/s3store/s3test"
 )
 
@@ -63,6 +64,7 @@ type running struct {
 // serve starts a control plane and waits until it is ready.
 func serve(t *testing.T, cfg app.Config) *running {
 	t.Helper()
+	t.Chdir(".") // the embedded S3 server goes to its own directory; come back at the end
 	r := &running{t: t, cfg: cfg, logs: &records{ready: make(chan map[string]string, 1)}}
 	ctx, cancel := context.WithCancel(t.Context())
 	a, err := app.New(ctx, cfg, slog.New(slog.NewJSONHandler(r.logs, nil)))
@@ -247,4 +249,17 @@ func (d *device) await(topic string) []byte {
 			return body[2+n:]
 		}
 	}
+}
+
+// object reads one object of an S3 server.
+func object(t *testing.T, cfg s3store.Config, key string) []byte {
+	t.Helper()
+	s, err := s3store.New(cfg)
+	require.NoError(t, err)
+	f, _, err := s.Open(t.Context(), key)
+	require.NoError(t, err)
+	defer func() { _ = f.Close() }()
+	b, err := io.ReadAll(f)
+	require.NoError(t, err)
+	return b
 }
