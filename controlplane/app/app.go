@@ -156,7 +156,7 @@ func (a *App) adminName() string {
 		host = "replica"
 	}
 	dir := sha256.Sum256([]byte(a.cfg.DataDir))
-	return "admin-" + host + "-" + hex.EncodeToString(dir[:4])
+	return "admin-" + host[:min(len(host), 40)] + "-" + hex.EncodeToString(dir[:4])
 }
 
 func (a *App) file(name string) string { return filepath.Join(a.cfg.DataDir, name) }
