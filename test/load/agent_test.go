@@ -1,6 +1,7 @@
 package load_test
 
 import (
+	"bytes"
 	"net/http"
 	"os"
 	"os/exec"
@@ -26,8 +27,8 @@ func TestAgent(t *testing.T) {
 	output(t, sim, "pack", "--out", archive, "--version", version)
 	content, err := os.ReadFile(archive) //nolint:gosec // just written
 	require.NoError(t, err)
-	w.Call(t, http.MethodPut, "/distributions/bench/"+version+"?format=tar.gz", content, nil)
-	w.Call(t, http.MethodPost, "/distributions/bench/"+version+"/activate", nil, nil)
+	w.Call(t, http.MethodPut, "/distributions/ggfleet.SimulatedNucleus/"+version+"?format=tar.gz", content, nil)
+	w.Call(t, http.MethodPost, "/distributions/ggfleet.SimulatedNucleus/"+version+"/activate", nil, nil)
 	provision(t, w, []string{name})
 
 	var activation struct {
@@ -42,10 +43,15 @@ func TestAgent(t *testing.T) {
 
 	ctx, _ := background(t)
 	run := exec.CommandContext(ctx, agent, "run", "--root", root) //nolint:gosec // our own program
+	var said bytes.Buffer
+	run.Stdout, run.Stderr = &said, &said
 	require.NoError(t, run.Start())
 	t.Cleanup(func() {
 		_ = run.Process.Signal(os.Interrupt)
 		_ = run.Wait()
+		if t.Failed() {
+			t.Log(said.String())
+		}
 	})
 	world.Eventually(t, func() string {
 		if s := w.Core(t, name).Device.Status; s != "HEALTHY" {

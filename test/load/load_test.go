@@ -136,9 +136,8 @@ func provision(t *testing.T, w *world.World, names []string) time.Duration {
 
 // usage is what a process took so far.
 type usage struct {
-	cpu      time.Duration
-	rss      int64 // bytes now
-	rssWhole bool
+	cpu time.Duration
+	rss int64 // bytes
 }
 
 // used reads /proc; elsewhere there is nothing to report.
@@ -161,7 +160,7 @@ func used(t *testing.T, pid int) usage {
 	if _, after, ok := strings.Cut(string(status), "VmRSS:"); ok {
 		kb, err := strconv.ParseInt(strings.Fields(after)[0], 10, 64)
 		require.NoError(t, err)
-		u.rss, u.rssWhole = kb<<10, true
+		u.rss = kb << 10
 	}
 	return u
 }
@@ -180,15 +179,15 @@ func quantile(d []time.Duration, q float64) time.Duration {
 	return d[min(len(d)-1, int(q*float64(len(d))))]
 }
 
-// output runs a program and returns what it printed.
-func output(t *testing.T, bin string, args ...string) []byte {
+// output runs a program and returns what it printed and the CPU time it took.
+func output(t *testing.T, bin string, args ...string) ([]byte, time.Duration) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), bin, args...) //nolint:gosec // our own program
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	out, err := cmd.Output()
 	require.NoError(t, err, "%s %v: %s", bin, args, errs.String())
-	return out
+	return out, cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 }
 
 // background ties a child to the test.
