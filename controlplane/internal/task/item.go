@@ -97,14 +97,6 @@ func (s *session) runItem(ctx context.Context, c *claim, it Item) (Status, error
 		if cerr != nil || status != "" {
 			return status, cerr
 		}
-		var later laterError
-		if errors.As(err, &later) {
-			wait.Reset()
-			if run.Sleep(ctx, time.Duration(later)) != nil {
-				return "", context.Cause(ctx)
-			}
-			continue
-		}
 		away = away || w.storeAway
 		if !away {
 			spent += took
