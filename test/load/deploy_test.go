@@ -59,9 +59,9 @@ func TestDeployment(t *testing.T) {
 	before := used(t, w.PID())
 	var posted, moved, notified, reported, seen time.Duration
 	profile(t, profiles, "deploy", func() {
-		w.Deploy(t, "bench", template, names...)
+		task := w.Deploy(t, "bench", template, names...)
 		posted = time.Since(began)
-		awaitTask(t, w, "/deploymentTasks")
+		awaitTask(t, w, task)
 		moved = time.Since(began)
 		notified = fleet.await(t, "jobs", n).Sub(began)
 		reported = fleet.await(t, "succeeded", n).Sub(began)
