@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -283,4 +284,20 @@ func TestTheMainJobOverExternalStores(t *testing.T) {
 	assert.Contains(t, string(b), "cdf_ggv2_deploymentForTemplate_t_1")
 	r.stop()
 	assert.NotContains(t, fmt.Sprint(r.logs), `"level":"ERROR"`)
+}
+
+func TestSIGTERMStopsTheCommand(t *testing.T) {
+	t.Chdir(".") // see serve
+	cfg := config(t, t.TempDir())
+	logs := &records{ready: make(chan map[string]string, 1)}
+	done := make(chan error, 1)
+	go func() { done <- app.Serve(context.WithoutCancel(t.Context()), cfg, logs) }()
+	select {
+	case <-logs.ready:
+	case err := <-done:
+		require.FailNow(t, "it ended", "%v", err)
+	}
+	require.NoError(t, syscall.Kill(os.Getpid(), syscall.SIGTERM))
+	require.NoError(t, <-done)
+	assert.Contains(t, logs.String(), `"msg":"stopped"`)
 }

@@ -8,7 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"io"
-	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -68,7 +68,7 @@ func newKit(t *testing.T) *kit {
 	require.NoError(t, err)
 	cfg := gateway.HTTPConfig(ids, func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil })
 	cfg.Certificates = []tls.Certificate{cert} // or httptest presents its own
-	quiet := log.New(io.Discard, "", 0)
+	quiet := slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	k.server = &httptest.Server{Listener: l, Config: &http.Server{Handler: h, ReadHeaderTimeout: time.Minute, ErrorLog: quiet}, TLS: cfg}
 	k.server.StartTLS()
 	t.Cleanup(k.server.Close)
