@@ -30,7 +30,7 @@ func TestAStopUnderLoadIsOrderlyAndTheNextStartGoesOn(t *testing.T) {
 		return ""
 	})
 
-	more := make([]string, 3000)
+	more := make([]string, 1000)
 	for i := range more {
 		more[i] = fmt.Sprintf("later-%04d", i)
 	}

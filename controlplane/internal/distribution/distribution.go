@@ -7,6 +7,9 @@
 package distribution
 
 import (
+	"archive/tar"
+	"archive/zip"
+	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -92,6 +95,9 @@ func (s *Store) Put(ctx context.Context, name, version, format string, r io.Read
 	if n > MaxSize {
 		return Record{}, fault.New(fault.TooLarge, "the archive is over the limit of %d bytes", MaxSize)
 	}
+	if err := checkArchive(f, n, format); err != nil {
+		return Record{}, err
+	}
 	rec := Record{
 		Distribution: protocol.Distribution{Name: name, Version: version, Digest: hex.EncodeToString(h.Sum(nil)), Size: n, Format: format},
 		CreatedAt:    s.now().UTC(),
@@ -125,6 +131,24 @@ func (s *Store) Put(ctx context.Context, name, version, format string, r io.Read
 		return Record{}, fmt.Errorf("store distribution %s %s: %w", name, version, err)
 	}
 	return rec, nil
+}
+
+// checkArchive looks whether f begins as an archive of its format does, so that a
+// mistaken upload is refused here and not by every agent.
+func checkArchive(f *os.File, size int64, format string) error {
+	var err error
+	if format == "zip" {
+		_, err = zip.NewReader(f, size)
+	} else if _, err = f.Seek(0, io.SeekStart); err == nil {
+		var z *gzip.Reader
+		if z, err = gzip.NewReader(f); err == nil {
+			_, err = tar.NewReader(z).Next()
+		}
+	}
+	if err != nil {
+		return fault.New(fault.Invalid, "the archive is no %s: %v", format, err)
+	}
+	return nil
 }
 
 // record commits rec, as the current one if there is none.
