@@ -1,0 +1,106 @@
+package api_test
+
+import (
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/ggfleet/ggfleet/shared/protocol"
+)
+
+// asyncAPI is the document as far as this test reads it.
+type asyncAPI struct {
+	Channels map[string]struct {
+		Address  string `yaml:"address"`
+		Messages map[string]struct {
+			Ref string `yaml:"$ref"`
+		} `yaml:"messages"`
+	} `yaml:"channels"`
+	Components struct {
+		Messages map[string]struct {
+			Payload struct {
+				Ref string `yaml:"$ref"`
+			} `yaml:"payload"`
+			Examples []struct {
+				Payload any `yaml:"payload"`
+			} `yaml:"examples"`
+		} `yaml:"messages"`
+		Schemas map[string]any `yaml:"schemas"`
+	} `yaml:"components"`
+}
+
+// schemas reads those of the document with OpenAPI's validator: it uses only
+// what both have in common. Members that are not in them are refused here.
+func schemas(t *testing.T, doc asyncAPI) openapi3.Schemas {
+	t.Helper()
+	b, err := json.Marshal(map[string]any{
+		"openapi": "3.0.3", "info": map[string]string{"title": "t", "version": "1"}, "paths": map[string]any{},
+		"components": map[string]any{"schemas": doc.Components.Schemas},
+	})
+	require.NoError(t, err)
+	spec, err := openapi3.NewLoader().LoadFromData(b)
+	require.NoError(t, err)
+	require.NoError(t, spec.Validate(t.Context()))
+	for _, s := range spec.Components.Schemas {
+		no := false
+		s.Value.AdditionalProperties = openapi3.AdditionalProperties{Has: &no}
+	}
+	return spec.Components.Schemas
+}
+
+func TestAgentsReportsAreAsTheDocumentSays(t *testing.T) {
+	b, err := os.ReadFile("asyncapi.yaml")
+	require.NoError(t, err)
+	var doc asyncAPI
+	require.NoError(t, yaml.Unmarshal(b, &doc))
+	known := schemas(t, doc)
+
+	h := protocol.ReportHeader{V: protocol.AgentVersion, Core: "press-07", Sequence: 1, Time: time.Now().UTC()}
+	load, n := 0.5, uint64(1<<40)
+	reports := map[string][]any{
+		protocol.ReportConnection: {protocol.ConnectionReport{ReportHeader: h}, protocol.ConnectionReport{ReportHeader: h, Connected: true, AgentVersion: "1.2.0"}},
+		protocol.ReportHealth: {protocol.HealthReport{ReportHeader: h}, protocol.HealthReport{
+			ReportHeader: h, AgentVersion: "1.2.0", UptimeSeconds: 7, Load1: &load, MemoryUsedBytes: &n, MemoryBytes: &n, DiskFreeBytes: &n, DiskBytes: &n, DroppedReports: 3,
+		}},
+		protocol.ReportNucleus: {
+			protocol.NucleusReport{ReportHeader: h, State: protocol.NucleusAbsent},
+			protocol.NucleusReport{ReportHeader: h, State: protocol.NucleusInstalling},
+			protocol.NucleusReport{ReportHeader: h, State: protocol.NucleusStarting},
+			protocol.NucleusReport{ReportHeader: h, State: protocol.NucleusStopped},
+			protocol.NucleusReport{ReportHeader: h, State: protocol.NucleusRunning, Name: "n", Version: "2", PID: 7, Restarts: 1},
+			protocol.NucleusReport{ReportHeader: h, State: protocol.NucleusFailed, LastError: "exit status 1"},
+		},
+		protocol.ReportComponents: {
+			protocol.ComponentsReport{ReportHeader: h, Components: []protocol.LocalComponent{}},
+			protocol.ComponentsReport{ReportHeader: h, Components: []protocol.LocalComponent{{Name: "a", Version: "1"}, {Name: "b", Version: "1", State: "RUNNING"}}},
+		},
+	}
+	assert.Len(t, doc.Channels, len(reports))
+	for kind, list := range reports {
+		t.Run(kind, func(t *testing.T) {
+			c := doc.Channels[kind]
+			assert.Equal(t, protocol.AgentTopic("{core}", kind), c.Address)
+			m := doc.Components.Messages[strings.TrimPrefix(c.Messages["report"].Ref, "#/components/messages/")]
+			schema := known[strings.TrimPrefix(m.Payload.Ref, "#/components/schemas/")]
+			require.NotNil(t, schema)
+			for _, e := range m.Examples {
+				list = append(list, e.Payload)
+			}
+			require.NotEmpty(t, m.Examples)
+			for _, r := range list {
+				b, err := json.Marshal(r)
+				require.NoError(t, err)
+				var v any
+				require.NoError(t, json.Unmarshal(b, &v))
+				assert.NoError(t, schema.Value.VisitJSON(v), "%s", b)
+			}
+		})
+	}
+}
