@@ -2,6 +2,7 @@
 // the types and the client that are generated from it.
 //
 // fleet.openapi.yaml is the source; *.gen.go is made from it and never edited.
+// asyncapi.yaml describes what agents publish, as shared/protocol has it.
 // The package knows nothing of the server behind it: the server side is generated
 // into internal/edge/fleetapi, which alone imports gin.
 package api
