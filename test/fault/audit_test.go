@@ -249,7 +249,6 @@ func (s *story) summary() map[ref]counter {
 	return out
 }
 
-//nolint:gochecknoglobals // constant
 var (
 	longID = regexp.MustCompile(`^([0-9a-f]{64}|[0-9a-f-]{36}|[0-9a-f]{32}|[A-Za-z0-9_-]{9})$`)
 	passes = []string{"task/making/", "fleet/results-cursor", "access/"} // not the same in two runs that went well

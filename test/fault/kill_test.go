@@ -19,8 +19,6 @@ import (
 )
 
 // unreached are the steps of the table that no story here passes, and why.
-//
-//nolint:gochecknoglobals // constant
 var unreached = map[string]string{
 	"access":           "tokens and access keys of people, no part of a core task or a deployment",
 	"task.item":        "the result of an item that changes nothing else: a core that exists already, or one that failed; the engine's own tests lose its commit",
@@ -34,8 +32,6 @@ var unreached = map[string]string{
 
 // faultBinary is a ggfleet that can be told where to die; GGFLEET_FAULT_BIN names
 // one that is built already.
-//
-//nolint:gochecknoglobals // one build for all tests
 var faultBinary = sync.OnceValues(func() (string, error) {
 	if bin := os.Getenv("GGFLEET_FAULT_BIN"); bin != "" {
 		return filepath.Abs(bin)

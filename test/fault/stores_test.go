@@ -107,7 +107,6 @@ type etcd struct {
 	cmd      *exec.Cmd
 }
 
-//nolint:gochecknoglobals // one build for all tests
 var etcdBinary = sync.OnceValues(func() (string, error) {
 	at, err := world.Root()
 	if err != nil {
@@ -125,7 +124,7 @@ var etcdBinary = sync.OnceValues(func() (string, error) {
 
 func startEtcd(t *testing.T) *etcd {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // at once
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	e := &etcd{t: t, dir: t.TempDir(), endpoint: l.Addr().String()}
 	require.NoError(t, l.Close())
@@ -142,15 +141,15 @@ func (e *etcd) start() {
 	e.t.Helper()
 	bin, err := etcdBinary()
 	require.NoError(e.t, err)
-	url, peer := "http://"+e.endpoint, "http://127.0.0.1:0"                                    // a single member never calls its peers
-	e.cmd = exec.Command(bin, "--name=test", "--data-dir="+e.dir+"/data", "--log-level=error", //nolint:gosec,noctx // ended by the test
+	url, peer := "http://"+e.endpoint, "http://127.0.0.1:0" // a single member never calls its peers
+	e.cmd = exec.Command(bin, "--name=test", "--data-dir="+e.dir+"/data", "--log-level=error",
 		"--listen-client-urls="+url, "--advertise-client-urls="+url,
 		"--listen-peer-urls="+peer, "--initial-advertise-peer-urls="+peer, "--initial-cluster=test="+peer)
 	_, err = e.cmd.StdinPipe() // closes with this process, and the etcd with it
 	require.NoError(e.t, err)
 	require.NoError(e.t, e.cmd.Start())
 	world.Eventually(e.t, func() string {
-		res, err := http.Get(url + "/health") //nolint:noctx // at once
+		res, err := http.Get(url + "/health")
 		if err != nil {
 			return err.Error()
 		}

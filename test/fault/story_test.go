@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -278,9 +277,6 @@ func coreNames(n int) []string {
 	}
 	return names
 }
-
-// lastPart returns what follows the last slash.
-func lastPart(s string) string { return s[strings.LastIndexByte(s, '/')+1:] }
 
 // background is a context that ends when the test does, not before its cleanups.
 func background(t *testing.T) (context.Context, context.CancelFunc) {

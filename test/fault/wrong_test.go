@@ -82,7 +82,7 @@ func TestWhatIsWrongIsRefusedAndLeavesNothing(t *testing.T) {
 		{"a name that stands twice among ten thousand", "POST", "/coreTasks", world.NewCores(twice...), 400, "cores[9999].name"},
 		{"a name that cannot be", "POST", "/coreTasks", world.NewCores(bad...), 400, "cores[2].name"},
 		{"no core", "POST", "/coreTasks", world.NewCores(), 400, "cores"},
-		{"an unknown field", "POST", "/coreTasks", core(func(c map[string]any) { c["nmae"] = "x" }), 400, "cores[0].nmae"},
+		{"an unknown field", "POST", "/coreTasks", core(func(c map[string]any) { c["colour"] = "x" }), 400, "cores[0].colour"},
 		{"a wrong type", "POST", "/coreTasks", core(func(c map[string]any) { c["provisioningTemplate"] = 7 }), 400, "cores[0].provisioningTemplate"},
 		{"a parameter that is no text", "POST", "/coreTasks", core(func(c map[string]any) { c["provisioningParameters"] = map[string]any{"ThingName": []int{1}} }), 400, "cores[0].provisioningParameters.ThingName"},
 		{"an unknown generator", "POST", "/coreTasks", core(func(c map[string]any) { c["configFileGenerator"] = "NONE" }), 400, "cores[0].configFileGenerator"},

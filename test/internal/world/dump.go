@@ -22,7 +22,7 @@ type Record struct {
 // first.
 func (w *World) Dump(t testing.TB) []Record {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), w.bin, append([]string{"debug", "dump", "--data-dir", w.Dir}, w.opts.Flags...)...) //nolint:gosec // the binary under test
+	cmd := exec.CommandContext(t.Context(), w.bin, append([]string{"debug", "dump", "--data-dir", w.Dir}, w.opts.Flags...)...)
 	cmd.Env = environment(w.opts.Env)
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
