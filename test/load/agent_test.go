@@ -25,7 +25,7 @@ func TestAgent(t *testing.T) {
 	sim, agent := program(t, "test", "ggfleet-sim"), program(t, "agent", "ggfleet-agent")
 	archive := filepath.Join(t.TempDir(), "nucleus.tar.gz")
 	output(t, sim, "pack", "--out", archive, "--version", version)
-	content, err := os.ReadFile(archive) //nolint:gosec // just written
+	content, err := os.ReadFile(archive)
 	require.NoError(t, err)
 	w.Call(t, http.MethodPut, "/distributions/ggfleet.SimulatedNucleus/"+version+"?format=tar.gz", content, nil)
 	w.Call(t, http.MethodPost, "/distributions/ggfleet.SimulatedNucleus/"+version+"/activate", nil, nil)
@@ -36,13 +36,13 @@ func TestAgent(t *testing.T) {
 	}
 	w.Call(t, http.MethodPost, "/activations", map[string]string{"deviceId": name}, &activation)
 	root := filepath.Join(t.TempDir(), "core")
-	enroll := exec.CommandContext(t.Context(), agent, "enroll", "-", "--root", root) //nolint:gosec // our own program
+	enroll := exec.CommandContext(t.Context(), agent, "enroll", "-", "--root", root)
 	enroll.Stdin = strings.NewReader(activation.Enrollment)
 	text, err := enroll.CombinedOutput()
 	require.NoError(t, err, "%s", text)
 
 	ctx, _ := background(t)
-	run := exec.CommandContext(ctx, agent, "run", "--root", root) //nolint:gosec // our own program
+	run := exec.CommandContext(ctx, agent, "run", "--root", root)
 	var said bytes.Buffer
 	run.Stdout, run.Stderr = &said, &said
 	require.NoError(t, run.Start())

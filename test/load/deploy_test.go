@@ -141,7 +141,7 @@ func startFleet(t *testing.T, w *world.World, dir string) *simFleet {
 	t.Helper()
 	ctx, _ := background(t)
 	f := &simFleet{ended: make(chan struct{}), counts: map[string]int{}, at: map[string]time.Time{}}
-	f.cmd = exec.CommandContext(ctx, program(t, "test", "ggfleet-sim"), "fleet", "--dir", dir, "--ca", w.CAFile, "--rate", "400", //nolint:gosec // our own program
+	f.cmd = exec.CommandContext(ctx, program(t, "test", "ggfleet-sim"), "fleet", "--dir", dir, "--ca", w.CAFile, "--rate", "400",
 		"--progress", "50ms", "--pause-scale", "0", "--log-level", "error")
 	pipe, err := f.cmd.StderrPipe()
 	require.NoError(t, err)
@@ -216,7 +216,7 @@ func rawCalls(t *testing.T, w *world.World, cores []identity) time.Duration {
 			failed.Add(1)
 			return
 		}
-		res, err := client.Do(req) //nolint:gosec // our own process
+		res, err := client.Do(req)
 		if err != nil || res.StatusCode != http.StatusOK {
 			failed.Add(1)
 		}

@@ -57,7 +57,7 @@ func program(t *testing.T, module, name string) string {
 // start starts a ggfleet that logs warnings and serves profiles.
 func start(t *testing.T) (w *world.World, profiles string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // at once
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	profiles = l.Addr().String()
 	require.NoError(t, l.Close())
@@ -77,7 +77,7 @@ func profile(t *testing.T, addr, name string, work func()) {
 	go func() {
 		defer close(done)
 		req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+addr+"/debug/pprof/profile?seconds=10", nil)
-		res, err := http.DefaultClient.Do(req) //nolint:gosec // our own process
+		res, err := http.DefaultClient.Do(req)
 		if err != nil {
 			return
 		}
@@ -189,7 +189,7 @@ func quantile(d []time.Duration, q float64) time.Duration {
 // output runs a program and returns what it printed and the CPU time it took.
 func output(t *testing.T, bin string, args ...string) ([]byte, time.Duration) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), bin, args...) //nolint:gosec // our own program
+	cmd := exec.CommandContext(t.Context(), bin, args...)
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	out, err := cmd.Output()

@@ -65,8 +65,7 @@ func (f floorResult) perSecond() float64 { return float64(f.Cores) / f.Seconds }
 // floor does the work of provisioning without us: see controlplane/cmd/ggfleet-floor.
 func floor(t *testing.T, bin, like string, cores, workers int) floorResult {
 	t.Helper()
-	dir, err := os.MkdirTemp(t.TempDir(), "floor")
-	require.NoError(t, err)
+	dir := filepath.Join(t.TempDir(), "floor"+strconv.Itoa(workers))
 	var f floorResult
 	out, cpu := output(t, bin, "--like", like, "--dir", dir, "--cores", strconv.Itoa(cores), "--workers", strconv.Itoa(workers))
 	require.NoError(t, json.Unmarshal(out, &f), "%s", out)
@@ -87,7 +86,7 @@ func startTimes(t *testing.T, w *world.World, what string) {
 	require.NoError(t, err)
 	for range rounds {
 		began := time.Now()
-		require.NoError(t, exec.CommandContext(t.Context(), bin, "--help").Run()) //nolint:gosec // the binary under test
+		require.NoError(t, exec.CommandContext(t.Context(), bin, "--help").Run())
 		bare = append(bare, time.Since(began))
 		w.Stop(t)
 		began = time.Now()
@@ -149,7 +148,7 @@ func TestBinaries(t *testing.T) {
 		{"agent", "ggfleet-agent", "; aim 15 MB"}, {"controlplane", "ggfleet", ""}, {"test", "ggfleet-sim", ""},
 	} {
 		out := filepath.Join(dir, p.name)
-		cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-tags=nomsgpack", "-buildvcs=false", "-ldflags=-s -w", "-o", out, "./cmd/"+p.name) //nolint:gosec // our own programs
+		cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-tags=nomsgpack", "-buildvcs=false", "-ldflags=-s -w", "-o", out, "./cmd/"+p.name)
 		cmd.Dir = filepath.Join(root, p.module)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
 		text, err := cmd.CombinedOutput()

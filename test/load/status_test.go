@@ -123,7 +123,7 @@ const maxPacket = 128 << 10
 
 func connect(w *world.World, c identity, from netip.Addr) (*publisher, error) {
 	d := tls.Dialer{NetDialer: &net.Dialer{Timeout: time.Minute, LocalAddr: &net.TCPAddr{IP: from.AsSlice()}}, Config: c.tls}
-	conn, err := d.Dial("tcp", w.MQTT) //nolint:noctx // bounded by the dialer
+	conn, err := d.Dial("tcp", w.MQTT)
 	if err != nil {
 		return nil, fmt.Errorf("connect %s: %w", c.name, err)
 	}
@@ -159,7 +159,7 @@ func (p *publisher) publish(end time.Time, count *atomic.Int64, message func(*pu
 	for n := 0; time.Now().Before(end); n += window {
 		for i := range packets {
 			topic, payload := message(p, n+i)
-			packets[i] = mqttwire.Packet{Type: mqttwire.Publish, ID: uint16(i + 1), Topic: topic, Payload: payload, QoS: 1} //nolint:gosec // small
+			packets[i] = mqttwire.Packet{Type: mqttwire.Publish, ID: uint16(i + 1), Topic: topic, Payload: payload, QoS: 1}
 		}
 		if err := p.send(packets...); err != nil {
 			return fmt.Errorf("publish of %s: %w", p.name, err)
