@@ -72,6 +72,9 @@ func (s *Service) checkNewCore(c NewCore) error {
 	if err := names.CheckProvisioningTemplate(c.ProvisioningTemplate); err != nil {
 		return fault.Field("provisioningTemplate", "%s", fault.Message(err))
 	}
+	if _, err := cdfParameters(c.CDFProvisioningParameters); err != nil {
+		return err
+	}
 	if c.ConfigFileGenerator != "" {
 		if _, err := s.cfg.Generators.For(c.ConfigFileGenerator); err != nil {
 			return fault.Field("configFileGenerator", "%s", fault.Message(err))

@@ -134,7 +134,6 @@ func TestACoreThatCannotBeProvisionedSaysWhy(t *testing.T) {
 			{"another thing name", func(n *fleet.NewCore) { n.ProvisioningParameters = map[string]string{"ThingName": "other"} }, "provisioningParameters.ThingName"},
 			{"a policy that is not there", func(n *fleet.NewCore) { n.ProvisioningTemplate = "nopolicy" }, "NoSuchPolicy"},
 			{"a missing parameter", func(n *fleet.NewCore) { n.ProvisioningParameters = nil }, "ThingName"},
-			{"a bad country", func(n *fleet.NewCore) { n.CDFProvisioningParameters = json.RawMessage(`{"certInfo":{"country":"Germany"}}`) }, "cdfProvisioningParameters.certInfo.country"},
 		} {
 			in(t, c.name, func(t *testing.T) {
 				bad := newCore("bad")
@@ -173,6 +172,9 @@ func TestACoreTaskThatCannotBeIsRefused(t *testing.T) {
 			{"a bad name", func(n *fleet.NewCoreTask) { n.Cores[0].Name = "a b" }, fault.Invalid, "cores[0].name"},
 			{"a name twice", func(n *fleet.NewCoreTask) { n.Cores = append(n.Cores, newCore("b"), newCore("a")) }, fault.Invalid, "cores[2].name"},
 			{"a bad template id", func(n *fleet.NewCoreTask) { n.Cores[0].ProvisioningTemplate = "../x" }, fault.Invalid, "cores[0].provisioningTemplate"},
+			{"a bad country", func(n *fleet.NewCoreTask) {
+				n.Cores[0].CDFProvisioningParameters = json.RawMessage(`{"certInfo":{"country":"Germany"}}`)
+			}, fault.Invalid, "cores[0].cdfProvisioningParameters.certInfo.country"},
 			{"an unknown generator", func(n *fleet.NewCoreTask) { n.Cores[0].ConfigFileGenerator = "NONE" }, fault.Invalid, "cores[0].configFileGenerator"},
 		} {
 			in(t, c.name, func(t *testing.T) {
