@@ -32,6 +32,7 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/controlplane/internal/task"
 	"github.com/ggfleet/ggfleet/controlplane/internal/telemetry"
+	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/logx"
 	"github.com/ggfleet/ggfleet/shared/run"
 )
@@ -124,7 +125,7 @@ func (a *App) openState(ctx context.Context) error {
 	return err
 }
 
-func (a *App) openSecrets(ctx context.Context) error {
+func (a *App) openSecrets(context.Context) error {
 	var err error
 	if a.sealer, err = seal.OpenFile(a.cfg.SealKeyFile); err != nil {
 		return fmt.Errorf("open seal key: %w", err)
@@ -132,17 +133,8 @@ func (a *App) openSecrets(ctx context.Context) error {
 	if a.keys, err = access.NewKeys(access.KeysConfig{Store: a.hub, Sealer: a.sealer}); err != nil {
 		return err
 	}
-	if a.tokens, err = access.NewTokens(access.TokensConfig{Store: a.hub}); err != nil {
-		return err
-	}
-	created, err := a.tokens.EnsureAdmin(ctx, a.adminName(), a.file("admin.token"))
-	if err != nil {
-		return err
-	}
-	if created {
-		a.log.InfoContext(ctx, "admin token written", "file", a.file("admin.token"))
-	}
-	return nil
+	a.tokens, err = access.NewTokens(access.TokensConfig{Store: a.hub})
+	return err
 }
 
 // adminName is the name of this replica's own admin token: replicas of one
@@ -234,7 +226,7 @@ func (a *App) ready(ctx context.Context) error {
 		select {
 		case <-ready:
 		default:
-			return fmt.Errorf("%s is being read", name)
+			return fault.New(fault.Unavailable, "the %s is being read", name)
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
@@ -271,6 +263,13 @@ func (s server) run(ctx context.Context) error {
 	if err := s.http.Shutdown(stop); err != nil {
 		_ = s.http.Close() // whoever still reads is cut off
 	}
-	<-done
-	return nil
+	return serverEnd(<-done)
+}
+
+// serverEnd tells an orderly end from one that is none.
+func serverEnd(err error) error {
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
 }

@@ -61,7 +61,7 @@ func TestWhatKeepsItFromStartingNamesTheWayOut(t *testing.T) {
 			t.Skip("root may write everywhere")
 		}
 		dir := t.TempDir()
-		require.NoError(t, os.Chmod(dir, 0o500)) //nolint:gosec // a directory
+		require.NoError(t, os.Chmod(dir, 0o500))
 		err := refused(t, config(t, dir))
 		assert.ErrorContains(t, err, dir)
 		assert.ErrorContains(t, err, "--data-dir")
@@ -150,7 +150,7 @@ func TestItStopsInTimeWhateverIsOpen(t *testing.T) {
 	silent, err := net.Dial("tcp", r.addresses["mqtt"]) // never begins its handshake
 	require.NoError(t, err)
 	defer func() { _ = silent.Close() }()
-	device, err := tls.Dial("tcp", strings.TrimPrefix(r.addresses["device"], "https://"), &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // nothing is sent
+	device, err := tls.Dial("tcp", strings.TrimPrefix(r.addresses["device"], "https://"), &tls.Config{InsecureSkipVerify: true})
 	require.NoError(t, err)
 	defer func() { _ = device.Close() }()
 
@@ -173,7 +173,7 @@ func TestOffLoopbackItSpeaksTLS(t *testing.T) {
 	assert.True(t, strings.HasPrefix(r.addresses["aws"], "https://localhost:"))
 	status, _, _ := r.call(http.MethodGet, "/healthz", "")
 	assert.Equal(t, http.StatusOK, status)
-	res, err := http.Get(strings.Replace(r.addresses["api"], "https", "http", 1) + "/healthz") //nolint:noctx // a local server
+	res, err := http.Get(strings.Replace(r.addresses["api"], "https", "http", 1) + "/healthz")
 	if err == nil {
 		_ = res.Body.Close()
 		assert.Equal(t, http.StatusBadRequest, res.StatusCode, "plain HTTP is told to use TLS")

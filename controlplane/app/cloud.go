@@ -190,7 +190,7 @@ func ensureSecret(ctx context.Context, s state.Store, sealer seal.Sealer, name s
 // writeIfChanged keeps a file that others read up to date without a moment in
 // which it is not whole.
 func writeIfChanged(path string, content []byte) error {
-	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, content) { //nolint:gosec // a file of our own data directory
+	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, content) {
 		return nil
 	}
 	tmp := path + ".tmp"

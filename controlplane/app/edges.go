@@ -3,11 +3,10 @@ package app
 import (
 	"context"
 	"crypto/tls"
-	"net/http"
-	"time"
-
 	"log/slog"
 	"net"
+	"net/http"
+	"time"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/access"
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/awsapi"

@@ -1,7 +1,7 @@
 package app
 
 // Policies is policies.
-var Policies = policies //nolint:gochecknoglobals // for tests
+var Policies = policies
 
 // CorePolicy and TokenExchangePolicy name policies of the first start.
 const (

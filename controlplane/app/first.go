@@ -19,7 +19,7 @@ const DefaultRoleAlias = "GGFleetTokenExchangeRoleAlias"
 // those that the example of the provisioning template names.
 const (
 	corePolicy          = "CDFGreengrass2CorePolicy"
-	tokenExchangePolicy = "myTokenExchangeRoleAliasPolicy" //nolint:gosec // the name of a policy
+	tokenExchangePolicy = "myTokenExchangeRoleAliasPolicy"
 )
 
 // firstStart makes what a first start needs and leaves what is there alone, so
@@ -52,7 +52,14 @@ func (a *App) firstStart(ctx context.Context) error {
 			return fmt.Errorf("read provisioning template %s: %w", id, err)
 		}
 	}
-	return a.components.EnsureStubs(ctx)
+	if err := a.components.EnsureStubs(ctx); err != nil {
+		return err
+	}
+	created, err := a.tokens.EnsureAdmin(ctx, a.adminName(), a.file("admin.token"))
+	if created {
+		a.log.InfoContext(ctx, "admin token written", "file", a.file("admin.token"))
+	}
+	return err
 }
 
 // policies are the documents of the first start: what a core, its token exchange

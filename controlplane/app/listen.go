@@ -56,7 +56,12 @@ func listenError(flag, addr string, err error) error {
 	return fmt.Errorf("%s %s: %w; choose another with --%s", flag, addr, err, flag)
 }
 
-func port(l net.Listener) int { return l.Addr().(*net.TCPAddr).Port }
+func port(l net.Listener) int {
+	if a, ok := l.Addr().(*net.TCPAddr); ok {
+		return a.Port
+	}
+	return 0 // not ours: listen binds TCP only
+}
 
 // hostPort is how devices reach a listener.
 func (a *App) hostPort(l net.Listener) string {

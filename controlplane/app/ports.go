@@ -14,9 +14,19 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/component"
 	"github.com/ggfleet/ggfleet/shared/buildinfo"
 	"github.com/ggfleet/ggfleet/shared/fault"
+	"github.com/ggfleet/ggfleet/shared/logx"
 	"github.com/ggfleet/ggfleet/shared/pki"
 	"github.com/ggfleet/ggfleet/shared/protocol"
 )
+
+// unready is what anybody may read of why the server is not ready.
+func unready(err error) string {
+	if m := fault.Message(err); m != "" {
+		return m
+	}
+	what, _, _ := strings.Cut(err.Error(), ":")
+	return what + " does not answer"
+}
 
 // componentsPort is the component store in the words of the fleet API.
 type componentsPort struct{ s *component.Service }
@@ -197,8 +207,12 @@ func (p systemPort) CA(context.Context) (fleetapi.CA, error) {
 }
 
 func (p systemPort) Ready(ctx context.Context) error {
-	if err := p.a.ready(ctx); err != nil {
-		return fault.New(fault.Unavailable, "not ready: %v", err)
+	err := p.a.ready(ctx)
+	if err == nil {
+		return nil
 	}
-	return nil
+	if fault.Message(err) == "" { // names addresses: for the log only, the answer needs no token
+		p.a.log.WarnContext(ctx, "not ready", logx.Err, err)
+	}
+	return fault.New(fault.Unavailable, "not ready: %s", unready(err))
 }

@@ -25,9 +25,9 @@ func offerNucleus(t *testing.T, w *world.World) {
 	sim, err := world.Build(t.Context(), "test", "ggfleet-sim")
 	require.NoError(t, err)
 	archive := filepath.Join(t.TempDir(), "nucleus.tar.gz")
-	out, err := exec.CommandContext(t.Context(), sim, "pack", "--out", archive, "--version", nucleusVersion).CombinedOutput() //nolint:gosec // our own program
+	out, err := exec.CommandContext(t.Context(), sim, "pack", "--out", archive, "--version", nucleusVersion).CombinedOutput()
 	require.NoError(t, err, "%s", out)
-	content, err := os.ReadFile(archive) //nolint:gosec // just written
+	content, err := os.ReadFile(archive)
 	require.NoError(t, err)
 	const path = "/distributions/ggfleet.SimulatedNucleus/" + nucleusVersion
 	w.Call(t, http.MethodPut, path+"?format=tar.gz", content, nil)
@@ -52,7 +52,7 @@ func enrol(t *testing.T, w *world.World, core string) *agentProcess {
 		Enrollment string `json:"enrollment"`
 	}
 	w.Call(t, http.MethodPost, "/activations", map[string]string{"deviceId": core}, &activation)
-	enroll := exec.CommandContext(t.Context(), program, "enroll", "-", "--root", a.root) //nolint:gosec // our own program
+	enroll := exec.CommandContext(t.Context(), program, "enroll", "-", "--root", a.root)
 	enroll.Stdin = strings.NewReader(activation.Enrollment)
 	out, err := enroll.CombinedOutput()
 	require.NoError(t, err, "%s", out)
@@ -65,8 +65,8 @@ func (a *agentProcess) start(t *testing.T) {
 	t.Helper()
 	log, err := os.OpenFile(a.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	require.NoError(t, err)
-	defer func() { _ = log.Close() }()                       // the process has its own
-	a.cmd = exec.Command(a.program, "run", "--root", a.root) //nolint:gosec,noctx // our own program; ends in order with the test
+	defer func() { _ = log.Close() }() // the process has its own
+	a.cmd = exec.Command(a.program, "run", "--root", a.root)
 	a.cmd.Stdout, a.cmd.Stderr = log, log
 	require.NoError(t, a.cmd.Start())
 }
@@ -86,7 +86,7 @@ func (a *agentProcess) end(t *testing.T) {
 		_ = a.cmd.Process.Signal(syscall.SIGTERM)
 		assert.NoError(t, a.cmd.Wait(), "the agent stops in order")
 	}
-	out, err := exec.Command(a.program, "status", "--root", a.root).CombinedOutput() //nolint:gosec,noctx // our own program
+	out, err := exec.Command(a.program, "status", "--root", a.root).CombinedOutput()
 	assert.NoError(t, err, "%s", out)
 	if m := nucleusPID.FindSubmatch(out); m != nil { // of an agent that was killed and not started again
 		if pid, err := strconv.Atoi(string(m[1])); err == nil {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -34,8 +35,10 @@ func (a *app) connect(log io.Writer) (*client, error) {
 		return nil, failure(ExitUsage, "--output %q: want table, json, yaml or env", a.format)
 	}
 	a.server = a.address()
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.ResponseHeaderTimeout = 2 * time.Minute
+	transport := &http.Transport{
+		Proxy: http.ProxyFromEnvironment, TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: 2 * time.Minute,
+		DialContext: (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
+	}
 	if strings.HasPrefix(a.server, "https://") {
 		pool, err := x509.SystemCertPool()
 		if err != nil {

@@ -22,8 +22,11 @@ func (a *app) accessKey() *cobra.Command {
 		return result{
 			value: k, header: []string{"ACCESS KEY", "SECRET", "REGION", "ENDPOINT"}, rows: [][]any{{k.AccessKeyID, k.SecretAccessKey, k.Region, k.EndpointURL}},
 			vars: [][2]string{
-				{"AWS_ACCESS_KEY_ID", k.AccessKeyID}, {"AWS_SECRET_ACCESS_KEY", k.SecretAccessKey},
-				{"AWS_DEFAULT_REGION", k.Region}, {"AWS_REGION", k.Region}, {"AWS_ENDPOINT_URL", k.EndpointURL},
+				{"AWS_ACCESS_KEY_ID", k.AccessKeyID},
+				{"AWS_SECRET_ACCESS_KEY", k.SecretAccessKey},
+				{"AWS_DEFAULT_REGION", k.Region},
+				{"AWS_REGION", k.Region},
+				{"AWS_ENDPOINT_URL", k.EndpointURL},
 			},
 		}, nil
 	})

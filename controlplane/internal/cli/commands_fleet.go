@@ -151,6 +151,7 @@ func finished(s api.TaskStatus, complete, total *int) bool {
 	switch s {
 	case api.TaskStatusSuccess, api.TaskStatusFailure:
 		return complete == nil || total == nil || *complete >= *total
+	case api.TaskStatusWaiting, api.TaskStatusInProgress:
 	}
 	return false
 }

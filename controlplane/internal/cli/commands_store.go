@@ -164,12 +164,12 @@ func uploadArtifact(ctx context.Context, c *client, v api.ComponentVersion, dir,
 	if err != nil {
 		return v, failure(ExitUsage, "--artifacts: %w", err)
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }() // only read
 	f, err := root.Open(filepath.FromSlash(artifact))
 	if err != nil {
 		return v, failure(ExitUsage, "the recipe names artifact %s: %w; point --artifacts at its directory", artifact, err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // only read
 	return get[api.ComponentVersion](c.PutArtifactWithBody(ctx, v.Name, v.Version, artifact, "application/octet-stream", f))
 }
 

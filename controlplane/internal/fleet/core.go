@@ -71,12 +71,14 @@ type TemplateRef struct {
 	Version int    `json:"version"`
 }
 
-// What the cloud knows of a core's device, in the words of the ports.
-type (
-	CoreDevice          = cloud.CoreDevice
-	InstalledComponent  = cloud.InstalledComponent
-	EffectiveDeployment = cloud.EffectiveDeployment
-)
+// CoreDevice is what the cloud knows of a core's device, in the words of the ports.
+type CoreDevice = cloud.CoreDevice
+
+// InstalledComponent is a component that the device reported.
+type InstalledComponent = cloud.InstalledComponent
+
+// EffectiveDeployment is a deployment as it stands on one core.
+type EffectiveDeployment = cloud.EffectiveDeployment
 
 // AgentReport is what a core's agent said last.
 type AgentReport = telemetry.Report

@@ -196,4 +196,3 @@ func (k *kit) unzip(b []byte) (names []string, files map[string][]byte) {
 	}
 	return names, files
 }
-

@@ -361,7 +361,7 @@ func TestEnrolmentNeedsNoCertificateAndIsBounded(t *testing.T) {
 	statuses := make(chan int, more)
 	for range more {
 		go func() {
-			res, err := c.Post(k.server.URL+protocol.PathEnroll, "application/json", strings.NewReader(`{"code":"right"}`)) //nolint:noctx // the client has a timeout
+			res, err := c.Post(k.server.URL+protocol.PathEnroll, "application/json", strings.NewReader(`{"code":"right"}`))
 			if !assert.NoError(t, err) {
 				statuses <- 0
 				return

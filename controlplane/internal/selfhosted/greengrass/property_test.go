@@ -45,7 +45,7 @@ func TestMembersHaveTheCurrentDeploymentOfTheirGroup(t *testing.T) {
 			"move": func(t *rapid.T) {
 				k.move(thing(), rapid.SampledFrom(groups).Draw(t, "group"), rapid.Bool().Draw(t, "again"))
 			},
-			"leave": func(t *rapid.T) {
+			"leave": func(*rapid.T) {
 				k.leave(thing())
 			},
 			"report": func(t *rapid.T) {

@@ -117,7 +117,7 @@ func ensureRoot(dir string, now time.Time) (*pki.Authority, error) {
 		return nil, fmt.Errorf("make directory of the root CA: %w", err)
 	}
 	file := filepath.Join(dir, "root.pem") // key and certificate in one file: there whole or not at all
-	b, err := os.ReadFile(file)            //nolint:gosec // a path of our own data directory
+	b, err := os.ReadFile(file)
 	if err == nil {
 		return parseRoot(file, b)
 	}

@@ -84,8 +84,9 @@ func TestReplicasThatStartAtOnceHaveOneCA(t *testing.T) {
 	s := memory.New()
 	ids := make(chan string, 4)
 	for range cap(ids) {
+		seal, dir := sealer(t, 1), t.TempDir()
 		go func() {
-			ca, err := iot.EnsureCA(t.Context(), s, sealer(t, 1), t.TempDir(), time.Now())
+			ca, err := iot.EnsureCA(t.Context(), s, seal, dir, time.Now())
 			assert.NoError(t, err)
 			ids <- ca.ID
 		}()

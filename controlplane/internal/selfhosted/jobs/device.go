@@ -60,7 +60,7 @@ func (a *Announcer) Serve(ctx context.Context, thing, topic string, payload []by
 	case protocol.JobOpUpdate:
 		out, err = a.update(ctx, topic, t, req)
 	}
-	var no *Refused
+	var no *RefusedError
 	if errors.As(err, &no) {
 		a.jobs.log.InfoContext(ctx, "job request refused", logx.Thing, thing, logx.Job, t.Job, "code", no.Code, "reason", no.Text)
 		return reject(topic, req, no.Code, no.Text, a.jobs.now().Unix(), no.State), nil

@@ -54,7 +54,7 @@ func TestAnAnswerHasTheTokenIfAndOnlyIfTheRequestHad(t *testing.T) {
 		})
 	}
 	empty := read[map[string]any](t, k.ask("core", get, `{"clientToken":""}`)[0].Payload)
-	assert.Equal(t, "", empty["clientToken"], "an empty token is a token")
+	assert.Empty(t, empty["clientToken"], "an empty token is a token")
 }
 
 func TestAnExecutionOnTheWire(t *testing.T) {

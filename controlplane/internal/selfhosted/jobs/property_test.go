@@ -31,9 +31,7 @@ func drains(t *rapid.T) {
 	ctx, stop := context.WithCancel(context.Background())
 	f := &fleet{kit: newKit(t, ctx), t: t, revision: map[string]int{}, seen: map[string]jobs.Execution{}, newest: map[string]jobs.Execution{}}
 	f.devices.hear = f.hear
-	for _, d := range []*device{{name: "classic"}, {name: "lite", lite: true}, {name: "other"}} {
-		f.things = append(f.things, d)
-	}
+	f.things = append(f.things, []*device{{name: "classic"}, {name: "lite", lite: true}, {name: "other"}}...)
 	done := make(chan error, 1)
 	go func() { done <- f.announce.Run(ctx) }()
 
@@ -54,7 +52,7 @@ func drains(t *rapid.T) {
 			_, err := f.jobs.Expire(f.ctx)
 			require.NoError(t, err)
 		},
-		"": func(t *rapid.T) {
+		"": func(*rapid.T) {
 			synctest.Wait()
 			f.check()
 		},
@@ -72,7 +70,7 @@ func drains(t *rapid.T) {
 	synctest.Wait()
 }
 
-var results = []protocol.JobStatus{protocol.JobSucceeded, protocol.JobFailed, protocol.JobRejected} //nolint:gochecknoglobals // a constant list
+var results = []protocol.JobStatus{protocol.JobSucceeded, protocol.JobFailed, protocol.JobRejected}
 
 type fleet struct {
 	*kit

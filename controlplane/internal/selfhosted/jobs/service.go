@@ -248,18 +248,18 @@ type Update struct {
 	ExecutionNumber int64             // 0: the current one
 }
 
-// Refused says why an update cannot be: Code is one of protocol.Code…, State
+// RefusedError says why an update cannot be: Code is one of protocol.Code…, State
 // what the execution is now, if known.
-type Refused struct {
+type RefusedError struct {
 	Code  string
 	Text  string
 	State *protocol.JobExecutionState
 }
 
-func (r *Refused) Error() string { return r.Text }
+func (r *RefusedError) Error() string { return r.Text }
 
 // Apply commits a device's report and returns the execution as it is then. It
-// returns *Refused for a report that cannot be (iot-api §19).
+// returns *RefusedError for a report that cannot be (iot-api §19).
 func (s *Service) Apply(ctx context.Context, u Update) (Execution, error) {
 	for range 16 {
 		e, err := s.apply(ctx, u)
@@ -281,10 +281,10 @@ func (s *Service) apply(ctx context.Context, u Update) (Execution, error) {
 	}
 	e := p.Value
 	if u.ExecutionNumber != 0 && u.ExecutionNumber != e.Number {
-		return e, &Refused{Code: protocol.CodeResourceNotFound, Text: fmt.Sprintf("job %s has no execution %d on %s", u.JobID, u.ExecutionNumber, u.Thing)}
+		return e, &RefusedError{Code: protocol.CodeResourceNotFound, Text: fmt.Sprintf("job %s has no execution %d on %s", u.JobID, u.ExecutionNumber, u.Thing)}
 	}
 	if u.ExpectedVersion != 0 && u.ExpectedVersion != e.Version {
-		return e, &Refused{Code: protocol.CodeVersionMismatch, Text: fmt.Sprintf("expectedVersion %d is not the current version %d", u.ExpectedVersion, e.Version), State: stateOf(e)}
+		return e, &RefusedError{Code: protocol.CodeVersionMismatch, Text: fmt.Sprintf("expectedVersion %d is not the current version %d", u.ExpectedVersion, e.Version), State: stateOf(e)}
 	}
 	b := state.NewBatch(state.StepJobUpdate).If(key, p.Rev)
 	switch u.Status {
@@ -301,9 +301,9 @@ func (s *Service) apply(ctx context.Context, u Update) (Execution, error) {
 			return e, err
 		}
 	case protocol.JobQueued, protocol.JobTimedOut, protocol.JobRemoved, protocol.JobCanceled:
-		return e, &Refused{Code: protocol.CodeInvalidStateTransition, Text: fmt.Sprintf("a device cannot set status %s", u.Status), State: stateOf(e)}
+		return e, &RefusedError{Code: protocol.CodeInvalidStateTransition, Text: fmt.Sprintf("a device cannot set status %s", u.Status), State: stateOf(e)}
 	default:
-		return e, &Refused{Code: protocol.CodeInvalidRequest, Text: fmt.Sprintf("status %q is not a job execution status", u.Status)}
+		return e, &RefusedError{Code: protocol.CodeInvalidRequest, Text: fmt.Sprintf("status %q is not a job execution status", u.Status)}
 	}
 	_, err = s.store.Commit(ctx, b)
 	return e, err
@@ -335,7 +335,7 @@ func (s *Service) refuseEnded(ctx context.Context, u Update) error {
 	if found == nil {
 		return noExecution(u.Thing, u.JobID)
 	}
-	return &Refused{Code: protocol.CodeInvalidStateTransition, Text: fmt.Sprintf("the execution is already %s", found.Status), State: stateOf(*found)}
+	return &RefusedError{Code: protocol.CodeInvalidStateTransition, Text: fmt.Sprintf("the execution is already %s", found.Status), State: stateOf(*found)}
 }
 
 // refuseDescribe says why a job has no execution that a device could describe.
@@ -347,7 +347,7 @@ func (s *Service) refuseDescribe(ctx context.Context, thing, job string) error {
 	if found == nil {
 		return noExecution(thing, job)
 	}
-	return &Refused{Code: protocol.CodeTerminalStateReached, Text: fmt.Sprintf("the execution is already %s", found.Status), State: stateOf(*found)}
+	return &RefusedError{Code: protocol.CodeTerminalStateReached, Text: fmt.Sprintf("the execution is already %s", found.Status), State: stateOf(*found)}
 }
 
 // ended returns the last execution of job on thing that ended, as long as no
@@ -367,7 +367,7 @@ func (s *Service) ended(ctx context.Context, thing, job string) (*Execution, err
 }
 
 func noExecution(thing, job string) error {
-	return &Refused{Code: protocol.CodeResourceNotFound, Text: fmt.Sprintf("job %s has no pending execution on %s", job, thing)}
+	return &RefusedError{Code: protocol.CodeResourceNotFound, Text: fmt.Sprintf("job %s has no pending execution on %s", job, thing)}
 }
 
 func stateOf(e Execution) *protocol.JobExecutionState {
