@@ -89,7 +89,7 @@ func Flags(f *pflag.FlagSet) {
 	f.Bool("s3-fsync", true, "sync each object of the embedded S3 to disk before it is acknowledged")
 	f.String("artifact-prefix", "greengrass2/artifacts/", "prefix of the keys of cores' artifacts")
 	f.String("seal-key-file", "", "file of the key that seals secrets; replicas of one store share it (default DIR/seal.key)")
-	f.Int("workers", 16, "task items worked on at once")
+	f.Int("workers", 64, "task items worked on at once; each waits for the disk most of its time")
 	f.String("log-level", "info", "debug, info, warn or error")
 	f.String("log-format", "json", "json or text")
 	f.Bool("insecure-no-auth", false, "answer the fleet API without a token; only on loopback")
