@@ -65,3 +65,10 @@ func FuzzParseTarget(f *testing.F) {
 		require.True(t, strings.HasSuffix(s, "/"+name))
 	})
 }
+
+func TestUUIDsAreRandomAndOfVersionFour(t *testing.T) {
+	p := regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
+	a, b := names.NewUUID(), names.NewUUID()
+	assert.Regexp(t, p, a)
+	assert.NotEqual(t, a, b)
+}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/shared/fault"
+	"github.com/ggfleet/ggfleet/shared/names"
 )
 
 // Bounds of an activation.
@@ -76,7 +77,7 @@ func (s *Service) Activate(ctx context.Context, n NewActivation) (Activation, st
 	code := newCode()
 	now := s.now().UTC().Truncate(time.Millisecond)
 	a := Activation{
-		ID: newID(), DeviceID: n.DeviceID, CodeHash: hash(code), Limit: n.Limit, ExpiresAt: now.Add(n.Life), CreatedAt: now, UpdatedAt: now,
+		ID: names.NewUUID(), DeviceID: n.DeviceID, CodeHash: hash(code), Limit: n.Limit, ExpiresAt: now.Add(n.Life), CreatedAt: now, UpdatedAt: now,
 	}
 	_, err := state.Update(ctx, s.store, state.StepActivation, deviceKey(n.DeviceID), func(id *string, exists bool, b *state.Batch) error {
 		if exists {
@@ -159,14 +160,6 @@ func newCode() string {
 		}
 	}
 	return string(out)
-}
-
-func newID() string {
-	var u [16]byte
-	rand.Read(u[:])
-	u[6], u[8] = u[6]&0x0f|0x40, u[8]&0x3f|0x80
-	h := hex.EncodeToString(u[:])
-	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
 }
 
 func isID(s string) bool {

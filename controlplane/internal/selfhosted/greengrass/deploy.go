@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/iot"
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/jobs"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/shared/fault"
@@ -91,9 +90,9 @@ func (s *Service) create(ctx context.Context, n NewDeployment) (Deployment, erro
 			return d, err
 		}
 	}
-	id := iot.NewID()
+	id := names.NewUUID()
 	d := Deployment{
-		ID: id, Name: n.Name, Kind: n.Kind, Target: n.Target, Revision: t.Value.Revision + 1, JobID: iot.NewID(), Status: StatusActive,
+		ID: id, Name: n.Name, Kind: n.Kind, Target: n.Target, Revision: t.Value.Revision + 1, JobID: names.NewUUID(), Status: StatusActive,
 		Components: n.Components, Policies: n.Policies, JobConfig: n.JobConfig, Tags: n.Tags, Token: n.Token, CreatedAt: s.now().UTC(),
 	}
 	doc, err := s.document(d)

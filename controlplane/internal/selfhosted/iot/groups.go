@@ -2,8 +2,6 @@ package iot
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -35,7 +33,7 @@ func (r *Registry) EnsureGroup(ctx context.Context, name, description string, ta
 		if exists {
 			return state.ErrKeep
 		}
-		*g = Group{Name: name, ID: NewID(), Description: description, Tags: tags, CreatedAt: r.now().UTC()}
+		*g = Group{Name: name, ID: names.NewUUID(), Description: description, Tags: tags, CreatedAt: r.now().UTC()}
 		return nil
 	})
 	if err != nil {
@@ -104,14 +102,4 @@ func (r *Registry) MemberBatch(ctx context.Context, b *state.Batch, group, thing
 	}
 	b.If(memberKey(group, thing), m.Rev)
 	return true, nil
-}
-
-// NewID returns a random UUID (version 4).
-func NewID() string {
-	var u [16]byte
-	rand.Read(u[:])
-	u[6] = u[6]&0x0f | 0x40
-	u[8] = u[8]&0x3f | 0x80
-	s := hex.EncodeToString(u[:])
-	return s[:8] + "-" + s[8:12] + "-" + s[12:16] + "-" + s[16:20] + "-" + s[20:]
 }

@@ -107,7 +107,7 @@ func (r *Registry) policiesBatch(ctx context.Context, b *state.Batch, policies [
 func (r *Registry) thingOf(rec state.Record[Thing], reg cloud.Registration) (Thing, error) {
 	if rec.Rev == 0 {
 		return Thing{
-			Name: reg.Thing, ID: NewID(), Type: reg.Type, Attributes: reg.Attributes, Version: 1,
+			Name: reg.Thing, ID: names.NewUUID(), Type: reg.Type, Attributes: reg.Attributes, Version: 1,
 			Groups: slices.Clone(reg.Groups), CreatedAt: r.now().UTC(),
 		}, nil
 	}
