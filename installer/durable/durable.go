@@ -10,11 +10,21 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"strings"
 )
 
 // tempMark is part of the name of every temporary file; Sweep finds them by it.
 const tempMark = ".tmp-"
+
+// WriteFileAt is WriteFile for a file named by its path.
+func WriteFileAt(file string, data []byte, perm os.FileMode) error {
+	root, err := os.OpenRoot(filepath.Dir(file))
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", file, err)
+	}
+	return errors.Join(WriteFile(root, filepath.Base(file), data, perm), root.Close())
+}
 
 // WriteFile puts data at name with mode perm: written beside it, synced,
 // renamed over it, and the folder synced. The folder must exist.

@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
+	"github.com/ggfleet/ggfleet/installer/durable"
 	"github.com/ggfleet/ggfleet/shared/fault"
 )
 
@@ -45,7 +45,7 @@ func (t *Tokens) EnsureAdmin(ctx context.Context, name, path string) (created bo
 		return false, fmt.Errorf("store admin token: %w", err)
 	}
 	t.forget(rec.Value.Hash)
-	if err := writeToken(path, token); err != nil {
+	if err := durable.WriteFileAt(path, []byte(token), 0o600); err != nil {
 		return false, fmt.Errorf("write admin token to %s: %w", path, err)
 	}
 	return true, nil
@@ -84,26 +84,4 @@ func readToken(path string) string {
 		return ""
 	}
 	return strings.TrimSpace(string(raw))
-}
-
-// writeToken replaces the file at path as a whole and returns when it survives
-// a power cut.
-func writeToken(path, token string) error {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, ".admin-*") // 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(token)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -3,6 +3,7 @@ package iot
 import (
 	"context"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
+	"github.com/ggfleet/ggfleet/installer/durable"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/pki"
 )
@@ -132,7 +134,7 @@ func ensureRoot(dir string, now time.Time) (*pki.Authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := writeDurably(file, append(keyPEM, pki.EncodeCert(root.Cert.Raw)...)); err != nil {
+	if err := durable.WriteFileAt(file, append(keyPEM, pki.EncodeCert(root.Cert.Raw)...), 0o600); err != nil {
 		return nil, fmt.Errorf("write root CA: %w", err)
 	}
 	return root, nil
@@ -143,7 +145,7 @@ func parseRoot(file string, b []byte) (*pki.Authority, error) {
 	if err != nil {
 		return nil, fmt.Errorf("root CA %s: %w", file, err)
 	}
-	_, rest, _ := cutPEM(b)
+	_, rest := pem.Decode(b) // the key, which was read
 	certs, err := pki.ParseCerts(rest)
 	if err != nil {
 		return nil, fmt.Errorf("root CA %s: %w", file, err)
