@@ -15,6 +15,7 @@ const (
 	NotFound        Kind = "not_found"       // the named thing is not there
 	Exists          Kind = "exists"          // the name is taken
 	Conflict        Kind = "conflict"        // someone else changed it first: read again, retry
+	Stale           Kind = "stale"           // the caller named a version (If-Match) that is not the current one
 	Unauthenticated Kind = "unauthenticated" // the caller did not prove who it is
 	Denied          Kind = "denied"          // the caller may not
 	TooLarge        Kind = "too_large"       // more bytes or items than the limit named in the text
@@ -106,7 +107,7 @@ func FieldOf(err error) string {
 // within the caller's bound rather than given up at once.
 func Permanent(err error) bool {
 	switch KindOf(err) {
-	case Invalid, NotFound, Exists, Unauthenticated, Denied, TooLarge, Unsupported:
+	case Invalid, NotFound, Exists, Stale, Unauthenticated, Denied, TooLarge, Unsupported:
 		return true
 	case Conflict, Exhausted, Unavailable:
 		return false

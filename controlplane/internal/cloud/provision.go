@@ -19,6 +19,89 @@ type Things interface {
 	// Register makes r true and calls commit once with what belongs to the same
 	// commit. A policy that does not exist is fault.NotFound.
 	Register(ctx context.Context, r Registration, commit func(*state.Batch) error) error
+	// Import checks a certificate that was made elsewhere, to be registered: by a
+	// CA that the cloud knows, or without one. PEM that is no client certificate,
+	// or not of that CA: fault.Invalid; a CA the cloud does not know: fault.NotFound.
+	Import(ctx context.Context, r ImportRequest) (Issued, error)
+	// Describe returns all there is to know of a thing, or fault.NotFound.
+	Describe(ctx context.Context, name string) (ThingDetail, error)
+	// SetCertificates sets the status of every certificate of the thing; live
+	// sessions follow. An unknown thing is fault.NotFound.
+	SetCertificates(ctx context.Context, thing string, s CertificateStatus) error
+	// Deprovision removes the thing with its memberships, executions,
+	// associations and, as o says, certificates and policies, and calls commit
+	// once with what belongs to the last commit. From the first step on its
+	// certificates cannot connect unless another thing shares them. It can be
+	// repeated after any failure; of a thing that is gone only commit is called.
+	Deprovision(ctx context.Context, thing string, o Deprovision, commit func(*state.Batch) error) error
+}
+
+// Deprovision says what goes with a thing. What another thing shares is only
+// detached.
+type Deprovision struct {
+	Certificates bool // delete them; else they stay, detached and INACTIVE
+	Policies     bool // delete those that nothing else uses, built-in ones excepted
+}
+
+// ImportRequest names a certificate that was made elsewhere.
+type ImportRequest struct {
+	PEM   string // the certificate; a chain may follow
+	CAPEM string // of the CA that signed it
+	CAID  string // of the CA that signed it, instead of CAPEM
+	// WithoutCA registers it although no CA of the cloud signed it.
+	WithoutCA bool
+}
+
+// PrivateCA issues certificates from a certificate authority of the customer:
+// ACM PCA on AWS, an intermediate of our own CA when self-hosted.
+type PrivateCA interface {
+	// IssuePrivate signs the CSR's key. ca is an ARN; an unknown one is
+	// fault.NotFound. The certificate is not registered by it.
+	IssuePrivate(ctx context.Context, ca string, r PrivateRequest) (PrivateCertificate, error)
+}
+
+// PrivateRequest asks a private CA for a certificate.
+type PrivateRequest struct {
+	CSR      []byte // PEM
+	Subject  pkix.Name
+	Validity time.Duration
+}
+
+// PrivateCertificate is what a private CA issued.
+type PrivateCertificate struct {
+	PEM   string // the leaf
+	Chain string // its issuers, leaf's issuer first
+}
+
+// ThingDetail is a thing with what is attached to it.
+type ThingDetail struct {
+	Name         string
+	ARN          string
+	Type         string
+	Attributes   map[string]string
+	Version      int64
+	Certificates []CertificateDetail
+	Policies     []PolicyDetail // of all certificates, each once
+	Groups       []GroupDetail  // direct ones
+}
+
+// CertificateDetail is a certificate of a thing.
+type CertificateDetail struct {
+	ID, ARN string
+	Status  CertificateStatus
+	PEM     string
+}
+
+// PolicyDetail is a policy attached to a certificate.
+type PolicyDetail struct {
+	Name, ARN string
+	Document  string // JSON
+}
+
+// GroupDetail is a thing group.
+type GroupDetail struct {
+	Name, ARN  string
+	Attributes map[string]string
 }
 
 // Thing is what the fleet service needs to know of a thing.
@@ -76,9 +159,14 @@ type Registration struct {
 
 	OverrideType, OverrideAttributes, OverrideGroups Override
 
-	Certificate *Issued           // nil: none now
-	Status      CertificateStatus // of the certificate; empty: ACTIVE
-	Policies    []Policy          // attached to the certificate
+	Certificate *Issued // nil: none now
+	// CertificateID attaches one that is registered, instead of Certificate. An
+	// unknown one is fault.NotFound.
+	CertificateID string
+	// OverrideStatus says what happens to the status of that one.
+	OverrideStatus Override
+	Status         CertificateStatus // of the certificate; empty: ACTIVE
+	Policies       []Policy          // attached to the certificate
 }
 
 // Policy names a policy; with a document it is created if it does not exist.

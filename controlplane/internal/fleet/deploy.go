@@ -83,7 +83,8 @@ func (s *Service) deployCore(ctx context.Context, w *task.Work) error {
 	// A core that failed at just this version gets it once more, it alone
 	// (cdf-services §3.8); one that has it or is at it keeps what it has.
 	again := rec.Value.Desired == ref && rec.Value.DeploymentStatus == DeploymentFailure
-	err = s.cfg.Cloud.Move(ctx, name, isTemplateGroup, groupOf(ref), again, func(b *state.Batch, e cloud.Execution) error {
+	m := cloud.Move{Core: name, Leave: isTemplateGroup, Join: groupOf(ref), Again: again}
+	err = s.cfg.Cloud.Move(ctx, m, func(b *state.Batch, e cloud.Execution) error {
 		if e.JobID == "" { // the deployment was canceled since: make it anew
 			s.forgetDeployment(ref)
 			return fmt.Errorf("thing group %s has no active deployment: %w", groupOf(ref), fault.Conflict)

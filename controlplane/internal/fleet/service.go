@@ -23,6 +23,7 @@ type Cloud interface {
 	cloud.Components
 	cloud.Deployments
 	cloud.CoreDevices
+	cloud.Associations
 }
 
 // Agents tells what the agents of cores report.

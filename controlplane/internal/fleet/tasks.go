@@ -10,10 +10,16 @@ type NewCoreTask struct {
 	Type        string // CoreTaskCreate
 	CoreVersion string
 	Cores       []NewCore
-	Options     json.RawMessage
+	Options     json.RawMessage // of Delete: DeleteOptions
 }
 
-// Types of core task. Delete comes with the whole fleet service.
+// DeleteOptions of a task of type Delete (cdf-services §2.2, §2.4).
+type DeleteOptions struct {
+	DeprovisionCores         bool `json:"deprovisionCores"`
+	DeprovisionClientDevices bool `json:"deprovisionClientDevices"`
+}
+
+// Types of core and device task.
 const (
 	CoreTaskCreate = "Create"
 	CoreTaskDelete = "Delete"
@@ -74,6 +80,11 @@ type NewDeploymentTask struct {
 	TemplateVersion int // 0: the latest at this moment
 	Targets         Targets
 	IoTJobConfig    json.RawMessage
+	// Force delivers the deployment anew to cores that have it already.
+	Force bool
+	// PreStage lets cores wait in the group that never reported to the cloud; nil:
+	// as the service is set.
+	PreStage *bool
 }
 
 // Targets names what a deployment task is aimed at. Raw keeps the members as
@@ -81,6 +92,9 @@ type NewDeploymentTask struct {
 type Targets struct {
 	ThingNames      []string        `json:"thingNames,omitempty"`
 	ThingGroupNames []string        `json:"thingGroupNames,omitempty"`
+	DeviceIDs       []string        `json:"assetLibraryDeviceIds,omitempty"`
+	GroupPaths      []string        `json:"assetLibraryGroupPaths,omitempty"`
+	Query           json.RawMessage `json:"assetLibraryQuery,omitempty"`
 	Raw             json.RawMessage `json:"raw"`
 }
 
@@ -91,6 +105,24 @@ type DeploymentTask struct {
 	Targets      json.RawMessage // as submitted
 	IoTJobConfig json.RawMessage
 	Deployments  []Deployment
+	Force        bool
+	PreStage     bool
+	RetryOf      string        // the task whose failed cores this one does again
+	Rollout      *RolloutState // nil: no pace, no abort criteria, not stopped
+}
+
+// RolloutState is how far a deployment task with a pace is.
+type RolloutState struct {
+	RatePerMinute float64 // of joins now; 0: no limit
+	Notified      int     // cores that joined
+	TakenUp       int     // of those, executions that the core took up
+	Succeeded     int
+	Failed        int
+	Rejected      int
+	TimedOut      int
+	NextAt        time.Time // no join before; zero: at once
+	Stopped       string    // why no further core joins: "" while it goes on
+	StoppedAt     time.Time
 }
 
 // Deployment is one core of a deployment task.
@@ -99,6 +131,8 @@ type Deployment struct {
 	TaskID           string
 	Template         TemplateRef
 	DeploymentStatus DeploymentStatus // what the device made of it, as far as known
+	// Waiting says what an item or a core waits for, in words; empty: for nothing.
+	Waiting string
 }
 
 // Summary counts cores by template version (cdf-services §2.6, §3.10).
@@ -119,4 +153,29 @@ type Counter struct {
 	LastDeploymentSuccess    int `json:"lastDeploymentSuccess"`
 	LastDeploymentFailed     int `json:"lastDeploymentFailed"`
 	LastDeploymentInProgress int `json:"lastDeploymentInProgress"`
+}
+
+// NewDeviceTask is the input of CreateDeviceTask (cdf-services §2.4 E15).
+type NewDeviceTask struct {
+	Core    string
+	Type    string // CoreTaskCreate or CoreTaskDelete
+	Devices []NewDevice
+	Options json.RawMessage // of Delete: DeleteOptions
+}
+
+// NewDevice is one client device to create or delete.
+type NewDevice struct {
+	Name                      string            `json:"name"`
+	ProvisioningTemplate      string            `json:"provisioningTemplate,omitempty"`
+	ProvisioningParameters    map[string]string `json:"provisioningParameters,omitempty"`
+	CDFProvisioningParameters json.RawMessage   `json:"cdfProvisioningParameters,omitempty"`
+}
+
+// DeviceTask is a device task with its items.
+type DeviceTask struct {
+	TaskState
+	Core    string
+	Type    string
+	Options json.RawMessage
+	Devices []TaskItem
 }

@@ -52,4 +52,7 @@ type NewTemplate struct {
 	Components []TemplateComponent
 	JobConfig  json.RawMessage
 	Policies   json.RawMessage
+	// IfVersion, if set, makes UpdateTemplate fail with fault.Stale unless it is
+	// the latest version.
+	IfVersion int
 }

@@ -35,10 +35,12 @@ type Cloud struct {
 }
 
 var (
-	_ cloud.Things      = (*Cloud)(nil)
-	_ cloud.Components  = (*Cloud)(nil)
-	_ cloud.Deployments = (*Cloud)(nil)
-	_ cloud.CoreDevices = (*Cloud)(nil)
+	_ cloud.Things       = (*Cloud)(nil)
+	_ cloud.Components   = (*Cloud)(nil)
+	_ cloud.Deployments  = (*Cloud)(nil)
+	_ cloud.CoreDevices  = (*Cloud)(nil)
+	_ cloud.Associations = (*Cloud)(nil)
+	_ cloud.PrivateCA    = (*Cloud)(nil)
 )
 
 // Thing implements cloud.Things.
@@ -168,8 +170,8 @@ func timeout(raw json.RawMessage) (int, error) {
 }
 
 // Move implements cloud.Deployments.
-func (c *Cloud) Move(ctx context.Context, core string, leave func(string) bool, join string, again bool, commit func(*state.Batch, cloud.Execution) error) error {
-	return c.Greengrass.Move(ctx, core, leave, join, again, func(b *state.Batch, e jobs.Execution) error {
+func (c *Cloud) Move(ctx context.Context, m cloud.Move, commit func(*state.Batch, cloud.Execution) error) error {
+	return c.Greengrass.Move(ctx, m.Core, m.Leave, m.Join, m.Again, func(b *state.Batch, e jobs.Execution) error {
 		return commit(b, execution(e))
 	})
 }

@@ -21,6 +21,9 @@ const (
 	StepCoreComplete Step = "core.complete" // the certificate that a core was created without
 	StepCoreReport   Step = "core.report"   // reported state of a core record
 
+	StepCoreDelete     Step = "core.delete"     // the last commit of a core's deletion: thing, records, item result
+	StepDevice         Step = "device"          // a client device's record, association and item result
+	StepRollout        Step = "rollout"         // the pace of a deployment task: started, stopped, withdrawn
 	StepTemplate       Step = "template"        // a template version
 	StepTemplateDeploy Step = "template.deploy" // template version ↔ group and deployment
 
@@ -31,6 +34,16 @@ const (
 	StepJobUpdate   Step = "job.update"   // a device's report on an execution
 	StepJobTimeout  Step = "job.timeout"  // an execution that took too long
 	StepFleetStatus Step = "fleet.status" // a core device's own report
+
+	StepDeprovision Step = "deprovision" // what goes before the thing itself: certificates, executions, memberships
+	StepAssociate   Step = "associate"   // which core a client device belongs to
+
+	StepEvent    Step = "event"        // events get their place in the log, or leave it
+	StepDelivery Step = "event.cursor" // how far a subscriber is, its dead letters
+	StepWebhook  Step = "webhook"      // a subscriber made, changed, removed
+	StepHistory  Step = "history"      // what happened to a core
+	StepOnce     Step = "once"         // the answer that an Idempotency-Key repeats
+	StepPatch    Step = "patch"        // patch templates, patch tasks, patches
 
 	StepComponent  Step = "component"  // a component version
 	StepActivation Step = "activation" // an activation made, used or removed
@@ -46,16 +59,18 @@ const (
 	PutTemplate     Step = "put.template"     // a provisioning template
 	PutArtifact     Step = "put.artifact"     // a component artifact
 	PutDistribution Step = "put.distribution" // a nucleus archive
+	PutPlaybook     Step = "put.playbook"     // the playbook of a patch template
 )
 
 // Steps returns every step of the table, commits first.
 func Steps() []Step {
 	return []Step{
 		StepSetup, StepTaskItems, StepTaskCreate, StepTaskClaim, StepTaskItem, StepTaskBatch, StepTaskExpand,
-		StepTaskFinish, StepTaskSweep, StepCoreRegister, StepCoreComplete, StepCoreReport, StepTemplate,
-		StepTemplateDeploy, StepGroup, StepMove, StepDeployment, StepExecutions, StepJobUpdate, StepJobTimeout,
-		StepFleetStatus, StepComponent, StepActivation, StepEnroll, StepAccess, StepRegistry,
-		PutCerts, PutConfig, PutTemplate, PutArtifact, PutDistribution,
+		StepTaskFinish, StepTaskSweep, StepCoreRegister, StepCoreComplete, StepCoreReport, StepCoreDelete, StepDevice,
+		StepRollout, StepTemplate, StepTemplateDeploy, StepGroup, StepMove, StepDeployment, StepExecutions, StepJobUpdate, StepJobTimeout,
+		StepFleetStatus, StepDeprovision, StepAssociate,
+		StepEvent, StepDelivery, StepWebhook, StepHistory, StepOnce, StepPatch, StepComponent, StepActivation, StepEnroll, StepAccess, StepRegistry,
+		PutCerts, PutConfig, PutTemplate, PutArtifact, PutDistribution, PutPlaybook,
 	}
 }
 

@@ -27,6 +27,7 @@ type Ports interface {
 	cloud.Components
 	cloud.Deployments
 	cloud.CoreDevices
+	cloud.Associations
 }
 
 // Subject is a cloud under test. Nothing is in it but what is named here.
@@ -112,7 +113,7 @@ func (s subject) move(core, join string, again bool) cloud.Execution {
 	s.t.Helper()
 	var out cloud.Execution
 	calls := 0
-	require.NoError(s.t, s.Move(s.t.Context(), core, ours, join, again, func(b *state.Batch, e cloud.Execution) error {
+	require.NoError(s.t, s.Move(s.t.Context(), cloud.Move{Core: core, Leave: ours, Join: join, Again: again}, func(b *state.Batch, e cloud.Execution) error {
 		calls++
 		out = e
 		return s.Commit(s.t.Context(), b)
@@ -227,7 +228,7 @@ func move(t *testing.T, s subject) {
 	assert.Equal(t, []string{"core", "other"}, in)
 	stop := errors.New("stop")
 	require.ErrorIs(t, s.Members(t.Context(), prefix+"v1", func(string) error { return stop }), stop)
-	err := s.Move(t.Context(), "nobody", ours, prefix+"v1", false, func(*state.Batch, cloud.Execution) error { return nil })
+	err := s.Move(t.Context(), cloud.Move{Core: "nobody", Leave: ours, Join: prefix+"v1", Again: false}, func(*state.Batch, cloud.Execution) error { return nil })
 	require.ErrorIs(t, err, fault.NotFound)
 }
 
@@ -255,7 +256,7 @@ func moveNothing(t *testing.T, s subject) {
 	s.ensure(prefix+"v2", "2.0.0")
 	s.move("core", prefix+"v1", false)
 	lost := errors.New("lost")
-	err := s.Move(t.Context(), "core", ours, prefix+"v2", false, func(*state.Batch, cloud.Execution) error { return lost })
+	err := s.Move(t.Context(), cloud.Move{Core: "core", Leave: ours, Join: prefix+"v2", Again: false}, func(*state.Batch, cloud.Execution) error { return lost })
 	require.ErrorIs(t, err, lost)
 	assert.Equal(t, []string{prefix + "v1"}, s.groups("core"))
 }

@@ -63,6 +63,8 @@ func Status(k fault.Kind) int {
 		return http.StatusNotFound
 	case fault.Exists, fault.Conflict:
 		return http.StatusConflict
+	case fault.Stale:
+		return http.StatusPreconditionFailed
 	case fault.Unauthenticated:
 		return http.StatusUnauthorized
 	case fault.Denied:

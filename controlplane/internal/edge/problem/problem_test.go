@@ -20,7 +20,7 @@ import (
 
 func TestEachKindHasItsStatus(t *testing.T) {
 	for kind, want := range map[fault.Kind]int{
-		fault.Invalid: 400, fault.NotFound: 404, fault.Exists: 409, fault.Conflict: 409, fault.Unauthenticated: 401,
+		fault.Invalid: 400, fault.NotFound: 404, fault.Exists: 409, fault.Conflict: 409, fault.Stale: 412, fault.Unauthenticated: 401,
 		fault.Denied: 403, fault.TooLarge: 413, fault.Exhausted: 429, fault.Unavailable: 503, fault.Unsupported: 501,
 		"": 500, "something new": 500,
 	} {

@@ -1,0 +1,44 @@
+package selfhosted
+
+import (
+	"context"
+
+	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
+	"github.com/ggfleet/ggfleet/controlplane/internal/state"
+	"github.com/ggfleet/ggfleet/shared/fault"
+)
+
+var errNext = fault.New(fault.Unsupported, "not served yet")
+
+func (c *Cloud) Import(context.Context, cloud.ImportRequest) (cloud.Issued, error) {
+	return cloud.Issued{}, errNext
+}
+func (c *Cloud) Describe(context.Context, string) (cloud.ThingDetail, error) {
+	return cloud.ThingDetail{}, errNext
+}
+func (c *Cloud) SetCertificates(context.Context, string, cloud.CertificateStatus) error {
+	return errNext
+}
+func (c *Cloud) Deprovision(context.Context, string, cloud.Deprovision, func(*state.Batch) error) error {
+	return errNext
+}
+func (c *Cloud) IssuePrivate(context.Context, string, cloud.PrivateRequest) (cloud.PrivateCertificate, error) {
+	return cloud.PrivateCertificate{}, errNext
+}
+func (c *Cloud) Leave(context.Context, string, func(string) bool) error { return errNext }
+func (c *Cloud) Withdraw(context.Context, cloud.Execution, func(*state.Batch, bool) error) error {
+	return errNext
+}
+func (c *Cloud) Retire(context.Context, string) error     { return errNext }
+func (c *Cloud) ForgetCore(context.Context, string) error { return errNext }
+func (c *Cloud) Statuses(ctx context.Context, _ string, _ func([]cloud.StatusChange, string) error) error {
+	<-ctx.Done()
+	return nil
+}
+func (c *Cloud) Associate(context.Context, string, string, func(*state.Batch) error) error {
+	return errNext
+}
+func (c *Cloud) Disassociate(context.Context, string, string, func(*state.Batch) error) error {
+	return errNext
+}
+func (c *Cloud) Associated(context.Context, string, func(string) error) error { return errNext }
