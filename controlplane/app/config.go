@@ -55,6 +55,22 @@ type Config struct {
 	ArtifactPrefix string `koanf:"artifact-prefix"` // of cores' artifacts, ends with /
 	SealKeyFile    string `koanf:"seal-key-file"`   // empty: DIR/seal.key
 
+	DeleteCertificates bool `koanf:"delete-certificates"` // with the thing, unless another shares them
+	DeletePolicies     bool `koanf:"delete-policies"`     // with the thing, when nothing else uses them
+	PreStage           bool `koanf:"pre-stage"`           // deploy to cores that never connected
+	CertificateDays    int  `koanf:"certificate-days"`    // validity where a request names none
+
+	Generators   []string `koanf:"generators"`     // ALIAS=URL of installer config generators
+	CAAliases    []string `koanf:"ca-aliases"`     // ALIAS=ID or ARN of registered CAs
+	PCAAliases   []string `koanf:"pca-aliases"`    // ALIAS=ARN of private CAs
+	ClaimCertDir string   `koanf:"claim-cert-dir"` // on devices, for FLEET_PROVISIONING
+
+	AssetLibraryURL     string   `koanf:"asset-library-url"`     // empty: none
+	AssetLibraryHeaders []string `koanf:"asset-library-headers"` // NAME=VALUE of each request to it
+
+	BasePath   string `koanf:"base-path"`   // removed from the path of requests to the fleet API
+	CORSOrigin string `koanf:"cors-origin"` // empty: no page of another origin may call the fleet API
+
 	Workers        int    `koanf:"workers"` // task items at once
 	LogLevel       string `koanf:"log-level"`
 	LogFormat      string `koanf:"log-format"` // json or text
@@ -89,6 +105,18 @@ func Flags(f *pflag.FlagSet) {
 	f.Bool("s3-fsync", true, "sync each object of the embedded S3 to disk before it is acknowledged")
 	f.String("artifact-prefix", "greengrass2/artifacts/", "prefix of the keys of cores' artifacts")
 	f.String("seal-key-file", "", "file of the key that seals secrets; replicas of one store share it (default DIR/seal.key)")
+	f.Bool("delete-certificates", true, "delete a thing's certificates with it, unless another thing shares them; otherwise they stay, INACTIVE")
+	f.Bool("delete-policies", false, "delete a thing's policies with it, when no other certificate uses them")
+	f.Bool("pre-stage", false, "let deployment tasks name cores that never connected: they wait in the group (a request can say so too)")
+	f.Int("certificate-days", 365, "validity of device certificates where the request names none")
+	f.StringSlice("generators", nil, "further installer config generators, each ALIAS=URL (docs/generators.md)")
+	f.StringSlice("ca-aliases", nil, "names for registered CAs in awsiotCaAlias, each ALIAS=ID or ALIAS=ARN")
+	f.StringSlice("pca-aliases", nil, "names for private CAs in acmpcaCaAlias, each ALIAS=ARN")
+	f.String("claim-cert-dir", "/greengrass/v2/claim-certs", "directory of the claim certificate on devices, in FLEET_PROVISIONING configurations")
+	f.String("asset-library-url", "", "base URL of an Asset Library whose devices, groups and queries deployment tasks may name")
+	f.StringSlice("asset-library-headers", nil, "headers of each request to the Asset Library, each NAME=VALUE")
+	f.String("base-path", "", "path under which a proxy publishes the fleet API, removed from requests")
+	f.String("cors-origin", "", "origin whose web pages may call the fleet API, or * (default: none)")
 	f.Int("workers", 64, "task items worked on at once; each waits for the disk most of its time")
 	f.String("log-level", "info", "debug, info, warn or error")
 	f.String("log-format", "json", "json or text")

@@ -44,6 +44,13 @@ type Config struct {
 	Realm          names.Realm
 
 	Agents Agents // nil: no core has one
+	// Assets finds what the assetLibrary members of targets name; nil: none is
+	// connected, and such a member is fault.Invalid.
+	Assets AssetLibrary
+	// Deprovision says what goes with a thing that is deleted.
+	Deprovision cloud.Deprovision
+	// PreStage is the default of NewDeploymentTask.PreStage.
+	PreStage bool
 
 	Log *slog.Logger     // nil: nothing is logged
 	Now func() time.Time // nil: time.Now
