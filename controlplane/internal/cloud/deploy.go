@@ -84,14 +84,16 @@ type DeploymentRef struct {
 
 // Execution is a deployment on one core.
 type Execution struct {
-	Core     string
-	Group    string // empty: the deployment is aimed at the thing itself
-	JobID    string
-	Number   int64 // counts the executions of one job on one core
-	Status   string
-	Detailed string // detailed-deployment-status, as the device said
-	Cause    string
-	Ended    bool
+	Core  string
+	Group string // empty: the deployment is aimed at the thing itself
+	JobID string
+	// DeploymentID is the deployment that the job delivers.
+	DeploymentID string
+	Number       int64 // counts the executions of one job on one core
+	Status       string
+	Detailed     string // detailed-deployment-status, as the device said
+	Cause        string
+	Ended        bool
 }
 
 // CoreDevices tells what the cloud knows of running core devices.
@@ -100,6 +102,9 @@ type CoreDevices interface {
 	HasCore(ctx context.Context, name string) (bool, error)
 	// Core returns fault.NotFound if the device never reported.
 	Core(ctx context.Context, name string) (CoreDevice, error)
+	// Seen reports whether the device is connected now and when it was last heard
+	// of; the zero time means not since the cloud began to watch.
+	Seen(ctx context.Context, name string) (connected bool, last time.Time, err error)
 	// ForgetCore removes what the cloud knows of the running device; one that it
 	// does not know is no error. The device comes back with its next report.
 	ForgetCore(ctx context.Context, name string) error

@@ -93,8 +93,6 @@ func (s *Service) apply(ctx context.Context, e cloud.Execution) error {
 	return err
 }
 
-const statusSucceeded = "SUCCEEDED"
-
 // reportedLater reports whether e may decide the reported template: a success of
 // a template that the core has left since is old news once the desired one was
 // reported.

@@ -249,13 +249,19 @@ func (c *Cloud) result(ctx context.Context, e jobs.Execution) (cloud.Execution, 
 
 func execution(e jobs.Execution) cloud.Execution {
 	x := cloud.Execution{
-		Core: e.Thing, JobID: e.JobID, Number: e.Number, Status: string(e.Status), Ended: e.Status.Terminal(),
+		Core: e.Thing, JobID: e.JobID, DeploymentID: e.DeploymentID, Number: e.Number, Status: string(e.Status), Ended: e.Status.Terminal(),
 		Detailed: e.Details[protocol.DetailStatus], Cause: e.Details[protocol.DetailFailureCause],
 	}
 	if e.Kind == names.TargetThingGroup {
 		x.Group = e.Target
 	}
 	return x
+}
+
+// Seen implements cloud.CoreDevices.
+func (c *Cloud) Seen(_ context.Context, name string) (bool, time.Time, error) {
+	connected, last := c.Presence.Presence(name)
+	return connected, last, nil
 }
 
 // HasCore implements cloud.CoreDevices.
