@@ -97,6 +97,14 @@ func (s *session) runItem(ctx context.Context, c *claim, it Item) (Status, error
 		if cerr != nil || status != "" {
 			return status, cerr
 		}
+		if later, ok := errors.AsType[laterError](err); ok {
+			wait.Reset()
+			spent = 0
+			if run.Sleep(ctx, time.Duration(later)) != nil {
+				return "", context.Cause(ctx)
+			}
+			continue
+		}
 		away = away || w.storeAway
 		if !away {
 			spent += took

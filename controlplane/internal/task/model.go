@@ -98,10 +98,10 @@ type Kind struct {
 
 	// Do carries out one item and ends it by w.Finish. If it returns an error
 	// without having finished, a permanent one (fault.Permanent) ends the item as
-	// Failure with fault.Message, any other is retried with back-off. Returning nil
-	// without finishing ends the item as Success. Do runs again after a crash or a
-	// lost claim, so whatever it does outside the commit of Finish must be safe to
-	// repeat.
+	// Failure with fault.Message, any other is retried with back-off, and [Later]
+	// without counting. Returning nil without finishing ends the item as Success.
+	// Do runs again after a crash or a lost claim, so whatever it does outside the
+	// commit of Finish must be safe to repeat.
 	Do func(ctx context.Context, w *Work) error
 
 	// Expand finds the items of a task that was created without. It may run
@@ -115,12 +115,24 @@ type Kind struct {
 	Failed func(ctx context.Context, t Task, i Item, message string, b *state.Batch) error
 
 	// GiveUp is how long passing errors of an item are retried, default 10
-	// minutes. It starts over when another worker takes the batch.
+	// minutes. It starts over after [Later] and when another worker takes the batch.
 	GiveUp time.Duration
 
 	// Timeout bounds one call of Do or Expand, default 2 minutes.
 	Timeout time.Duration
 }
+
+// laterError asks for another attempt after a while.
+type laterError time.Duration
+
+func (l laterError) Error() string { return "not before " + time.Duration(l).String() }
+
+// Later is returned by Do when the item's turn has not come yet, for example
+// because the pace of a rollout is used up: Do is called again after wait, no slot
+// is held meanwhile, and it does not count towards [Kind.GiveUp]. Items of other
+// tasks go on; of the task itself no more batches are taken than hold a few times
+// the items that can be worked on at once.
+func Later(wait time.Duration) error { return laterError(max(wait, time.Millisecond)) }
 
 // now is the time as the API shows it: UTC, milliseconds.
 func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }

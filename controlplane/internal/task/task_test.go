@@ -261,6 +261,29 @@ func TestTheStoreBeingAwayCostsNoAttempt(t *testing.T) {
 	})
 }
 
+func TestLaterWaitsWithoutASlotAndWithoutCounting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		turn := time.Now().Add(2 * time.Hour)
+		s := memory.New()
+		e := engine(t, s, work(func(ctx context.Context, w *task.Work) error {
+			if w.Item.Name != "quick" && time.Now().Before(turn) {
+				return task.Later(10 * time.Minute)
+			}
+			return effect(ctx, s, w)
+		}))
+		slow, err := e.Create(t.Context(), task.NewTask{Kind: "work", Items: items(200)})
+		require.NoError(t, err)
+		start(t, e)
+		time.Sleep(time.Minute)
+		quick, err := e.Create(t.Context(), task.NewTask{Kind: "work", Items: []task.NewItem{{Name: "quick"}}})
+		require.NoError(t, err)
+		began := time.Now()
+		assert.Equal(t, task.Success, await(t, e, quick.ID).Status)
+		assert.Less(t, time.Since(began), time.Second, "a task that waits does not hold up another")
+		assert.Equal(t, task.Success, await(t, e, slow.ID).Status)
+	})
+}
+
 func TestALargeTaskDoesNotStarveASmallOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := memory.New()
