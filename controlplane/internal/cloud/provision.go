@@ -167,6 +167,9 @@ type Registration struct {
 	OverrideStatus Override
 	Status         CertificateStatus // of the certificate; empty: ACTIVE
 	Policies       []Policy          // attached to the certificate
+	// ClientOf is the core device that the thing becomes a client device of, in
+	// the same change; empty: none. A core that is no thing is fault.NotFound.
+	ClientOf string
 }
 
 // Policy names a policy; with a document it is created if it does not exist.
