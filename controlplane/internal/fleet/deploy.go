@@ -27,10 +27,10 @@ func (s *Service) deployment() task.Kind {
 
 // expandTargets turns the targets into things. Groups count as their members of
 // this moment that are cores of the fleet; a thing named twice counts once.
-func (s *Service) expandTargets(ctx context.Context, t task.Task) ([]task.NewItem, error) {
+func (s *Service) expandTargets(ctx context.Context, t task.Task) ([]task.NewItem, string, error) {
 	var spec deploymentSpec
 	if err := t.Decode(&spec); err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	what := deploymentItem{Template: spec.Template}
 	items := make([]task.NewItem, 0, len(spec.ThingNames))
@@ -45,13 +45,13 @@ func (s *Service) expandTargets(ctx context.Context, t task.Task) ([]task.NewIte
 			return nil
 		})
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
 	}
 	if len(items) == 0 {
-		return nil, fault.New(fault.Invalid, "the targets name no core: the thing groups have no members that are cores of this fleet")
+		return nil, "", fault.New(fault.Invalid, "the targets name no core: the thing groups have no members that are cores of this fleet")
 	}
-	return items, nil
+	return items, "", nil
 }
 
 // deployCore starts the deployment on one core: it moves the core into the group

@@ -17,7 +17,7 @@ import (
 // them known. What an expansion that died left behind is removed first, and every
 // write needs the claim, so that two expansions never mix.
 func (s *session) expand(ctx context.Context, c *claim) error {
-	in, err := s.findItems(ctx, c)
+	in, message, err := s.findItems(ctx, c)
 	if err != nil {
 		if ctx.Err() != nil || !fault.Permanent(err) {
 			return err
@@ -46,16 +46,16 @@ func (s *session) expand(ctx context.Context, c *claim) error {
 	}
 	at := now()
 	c.unit.EndedAt = &at
-	return s.insist(ctx, "end expansion", func() error { return s.endExpansion(ctx, c, len(in), size) })
+	return s.insist(ctx, "end expansion", func() error { return s.endExpansion(ctx, c, len(in), size, message) })
 }
 
-func (s *session) endExpansion(ctx context.Context, c *claim, items, size int) error {
+func (s *session) endExpansion(ctx context.Context, c *claim, items, size int, message string) error {
 	stateAt := stateKey(c.task.Kind, c.task.ID)
 	st, err := state.Read[stateRecord](ctx, s.store, stateAt)
 	if err != nil {
 		return fmt.Errorf("read state of task %s: %w", c.task.ID, err)
 	}
-	st.Value.BatchSize = size
+	st.Value.BatchSize, st.Value.StatusMessage = size, clip(message)
 	st.Value.known(items)
 	b := state.NewBatch(state.StepTaskExpand).If(stateAt, st.Rev).
 		Put(openKey(c.task.ID), openRecord{Kind: c.task.Kind, BatchSize: size, Batches: st.Value.BatchesTotal})
@@ -78,33 +78,34 @@ func (s *session) endUnexpanded(ctx context.Context, c *claim, cause error) erro
 
 // findItems calls the kind's Expand until it answers or is given up. A permanent
 // error is the task's failure.
-func (s *session) findItems(ctx context.Context, c *claim) ([]input, error) {
+func (s *session) findItems(ctx context.Context, c *claim) (in []input, message string, err error) {
 	var wait run.Backoff
 	var spent time.Duration // on attempts that failed while the store was there
 	for {
 		began := time.Now()
-		items, err := s.callExpand(ctx, c)
+		items, message, err := s.callExpand(ctx, c)
 		took := time.Since(began)
 		if err == nil {
-			return merge(items)
+			in, err = merge(items, message)
+			return in, message, err
 		}
 		if ctx.Err() != nil || fault.Permanent(err) {
-			return nil, shown(err)
+			return nil, "", shown(err)
 		}
 		s.log.WarnContext(ctx, "targets of a task not found; trying again", logx.Task, c.task.ID, logx.Err, err)
 		tries := 0
 		if cerr := s.insist(ctx, "look at claim", func() error { tries++; return s.stillOurs(ctx, c) }); cerr != nil {
-			return nil, cerr
+			return nil, "", cerr
 		}
 		d := wait.Next()
 		if tries == 1 {
 			spent += took + d
 		}
 		if spent >= c.kind.GiveUp {
-			return nil, fault.New(fault.Invalid, "gave up after %s: %s", spent.Round(time.Second), fault.Message(shown(err)))
+			return nil, "", fault.New(fault.Invalid, "gave up after %s: %s", spent.Round(time.Second), fault.Message(shown(err)))
 		}
 		if err := run.Sleep(ctx, d); err != nil {
-			return nil, err
+			return nil, "", err
 		}
 	}
 }
@@ -121,7 +122,7 @@ func shown(err error) error {
 	return errors.Join(fault.New(kind, "internal error; the log of the control plane has the details"), err)
 }
 
-func (s *session) callExpand(ctx context.Context, c *claim) (items []NewItem, err error) {
+func (s *session) callExpand(ctx context.Context, c *claim) (items []NewItem, message string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.kind.Timeout)
 	defer cancel()
 	defer func() {
@@ -131,13 +132,14 @@ func (s *session) callExpand(ctx context.Context, c *claim) (items []NewItem, er
 		}
 	}()
 	if c.kind.Expand == nil {
-		return nil, fault.New(fault.Unsupported, "this server cannot find the items of a task of kind %s", c.task.Kind)
+		return nil, "", fault.New(fault.Unsupported, "this server cannot find the items of a task of kind %s", c.task.Kind)
 	}
 	return c.kind.Expand(ctx, c.task)
 }
 
-// merge drops repeated names and checks the rest.
-func merge(items []NewItem) ([]input, error) {
+// merge drops repeated names and checks the rest. message says why there may be
+// none.
+func merge(items []NewItem, message string) ([]input, error) {
 	seen := make(map[string]bool, len(items))
 	var once []NewItem
 	for _, i := range items {
@@ -147,7 +149,10 @@ func merge(items []NewItem) ([]input, error) {
 		}
 	}
 	if len(once) == 0 {
-		return nil, fault.New(fault.Invalid, "there is nothing to do: the targets of the task name nothing")
+		if message == "" {
+			message = "the targets of the task name nothing"
+		}
+		return nil, fault.New(fault.Invalid, "there is nothing to do: %s", message)
 	}
 	in, _, err := inputs(once)
 	return in, err

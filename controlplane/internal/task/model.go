@@ -41,7 +41,7 @@ type Task struct {
 	Kind          string
 	Spec          json.RawMessage // as given to Create
 	Status        Status
-	StatusMessage string // why the task as a whole could not be carried out
+	StatusMessage string // why the task as a whole could not be carried out, or what Expand says of it
 	CreatedAt     time.Time
 	UpdatedAt     *time.Time // nil while Waiting
 
@@ -106,9 +106,10 @@ type Kind struct {
 
 	// Expand finds the items of a task that was created without. It may run
 	// several times; one result takes effect. Items of the same name are merged.
-	// No item, or a permanent error, ends the task as Failure. Nil: items are
-	// given to Create.
-	Expand func(ctx context.Context, t Task) ([]NewItem, error)
+	// No item, or a permanent error, ends the task as Failure. message, which may
+	// be empty, becomes the task's StatusMessage: "2 names skipped: ...". Nil: items
+	// are given to Create.
+	Expand func(ctx context.Context, t Task) (items []NewItem, message string, err error)
 
 	// Failed adds what else to record when the engine, not Do, ends an item as
 	// Failure: to b, in the same commit. Optional.

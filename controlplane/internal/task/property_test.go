@@ -90,7 +90,7 @@ func (sc scenario) play(t *testing.T) (problems []string) {
 	n := task.NewTask{Kind: "work", Items: list, BatchSize: sc.batchSize}
 	if sc.expands {
 		n.Items = nil
-		k.Expand = func(context.Context, task.Task) ([]task.NewItem, error) { return list, nil }
+		k.Expand = func(context.Context, task.Task) ([]task.NewItem, string, error) { return list, "", nil }
 	}
 
 	e := engine(t, s, k)

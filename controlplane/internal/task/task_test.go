@@ -156,11 +156,11 @@ func TestTargetsBecomeItemsOnce(t *testing.T) {
 		s := memory.New()
 		tries := 0
 		k := work(func(ctx context.Context, w *task.Work) error { return effect(ctx, s, w) })
-		k.Expand = func(context.Context, task.Task) ([]task.NewItem, error) {
+		k.Expand = func(context.Context, task.Task) ([]task.NewItem, string, error) {
 			if tries++; tries < 3 {
-				return nil, errors.New("the group cannot be listed now")
+				return nil, "", errors.New("the group cannot be listed now")
 			}
-			return append(items(30), items(30)...), nil
+			return append(items(30), items(30)...), "2 names skipped", nil
 		}
 		e := engine(t, s, k)
 		tk, err := e.Create(t.Context(), task.NewTask{Kind: "work", BatchSize: 7})
@@ -174,23 +174,24 @@ func TestTargetsBecomeItemsOnce(t *testing.T) {
 		tk = await(t, e, tk.ID)
 		assert.Equal(t, task.Success, tk.Status)
 		assert.Equal(t, 30, tk.Succeeded)
+		assert.Equal(t, "2 names skipped", tk.StatusMessage)
 		assert.Equal(t, 5, *tk.BatchesTotal)
 	})
 }
 
 func TestTargetsThatNameNothingFailTheTask(t *testing.T) {
 	for name, tc := range map[string]struct {
-		expand  func(context.Context, task.Task) ([]task.NewItem, error)
+		expand  func(context.Context, task.Task) ([]task.NewItem, string, error)
 		message string
 	}{
-		"nothing": {func(context.Context, task.Task) ([]task.NewItem, error) { return nil, nil }, "name nothing"},
-		"permanent": {func(context.Context, task.Task) ([]task.NewItem, error) {
-			return nil, fault.New(fault.NotFound, "no thing group x")
+		"nothing": {func(context.Context, task.Task) ([]task.NewItem, string, error) { return nil, "", nil }, "name nothing"},
+		"permanent": {func(context.Context, task.Task) ([]task.NewItem, string, error) {
+			return nil, "", fault.New(fault.NotFound, "no thing group x")
 		}, "no thing group x"},
-		"always passing": {func(context.Context, task.Task) ([]task.NewItem, error) {
-			return nil, fault.New(fault.Unavailable, "registry is away")
+		"always passing": {func(context.Context, task.Task) ([]task.NewItem, string, error) {
+			return nil, "", fault.New(fault.Unavailable, "registry is away")
 		}, "gave up after 10m"},
-		"panic": {func(context.Context, task.Task) ([]task.NewItem, error) { panic("index") }, "internal error"},
+		"panic": {func(context.Context, task.Task) ([]task.NewItem, string, error) { panic("index") }, "internal error"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
