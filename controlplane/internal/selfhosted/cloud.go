@@ -176,6 +176,11 @@ func (c *Cloud) Move(ctx context.Context, m cloud.Move, commit func(*state.Batch
 	})
 }
 
+// Leave implements cloud.Deployments.
+func (c *Cloud) Leave(ctx context.Context, core string, leave func(group string) bool) error {
+	return c.Greengrass.Leave(ctx, core, leave)
+}
+
 // Members implements cloud.Deployments.
 func (c *Cloud) Members(ctx context.Context, group string, each func(string) error) error {
 	if _, err := c.Registry.Group(ctx, group); err != nil {
@@ -262,39 +267,4 @@ func execution(e jobs.Execution) cloud.Execution {
 func (c *Cloud) Seen(_ context.Context, name string) (bool, time.Time, error) {
 	connected, last := c.Presence.Presence(name)
 	return connected, last, nil
-}
-
-// HasCore implements cloud.CoreDevices.
-func (c *Cloud) HasCore(ctx context.Context, name string) (bool, error) {
-	return c.Greengrass.HasCore(ctx, name)
-}
-
-// Core implements cloud.CoreDevices.
-func (c *Cloud) Core(ctx context.Context, name string) (cloud.CoreDevice, error) {
-	d, err := c.Greengrass.Core(ctx, name)
-	if err != nil {
-		return cloud.CoreDevice{}, err
-	}
-	out := cloud.CoreDevice{
-		Status: d.Status, CoreVersion: d.Version, Platform: d.Platform, Architecture: d.Architecture, Runtime: d.Runtime,
-		LastStatusUpdate: d.LastStatusAt,
-	}
-	out.Connected, out.LastSeen = c.Presence.Presence(name)
-	if d.LastStatusAt.After(out.LastSeen) {
-		out.LastSeen = d.LastStatusAt
-	}
-	for _, x := range d.Components {
-		out.Installed = append(out.Installed, cloud.InstalledComponent{Name: x.Name, Version: x.Version, State: x.State, Reason: x.Reason, IsRoot: x.IsRoot})
-	}
-	effective, err := c.Greengrass.EffectiveDeployments(ctx, name)
-	if err != nil {
-		return out, fmt.Errorf("effective deployments of %s: %w", name, err)
-	}
-	for _, e := range effective {
-		out.EffectiveDeployments = append(out.EffectiveDeployments, cloud.EffectiveDeployment{
-			DeploymentID: e.Deployment.ID, DeploymentName: e.Deployment.Name, JobID: e.Deployment.JobID, JobARN: e.JobARN,
-			TargetARN: e.TargetARN, Status: e.Status, Reason: e.Reason, CreatedAt: e.CreatedAt, UpdatedAt: e.UpdatedAt,
-		})
-	}
-	return out, nil
 }

@@ -25,20 +25,11 @@ func (c *Cloud) Deprovision(context.Context, string, cloud.Deprovision, func(*st
 func (c *Cloud) IssuePrivate(context.Context, string, cloud.PrivateRequest) (cloud.PrivateCertificate, error) {
 	return cloud.PrivateCertificate{}, errNext
 }
-func (c *Cloud) Leave(context.Context, string, func(string) bool) error { return errNext }
 func (c *Cloud) Withdraw(context.Context, cloud.Execution, func(*state.Batch, bool) error) error {
 	return errNext
 }
-func (c *Cloud) Retire(context.Context, string) error     { return errNext }
-func (c *Cloud) ForgetCore(context.Context, string) error { return errNext }
+func (c *Cloud) Retire(context.Context, string) error { return errNext }
 func (c *Cloud) Statuses(ctx context.Context, _ string, _ func([]cloud.StatusChange, string) error) error {
 	<-ctx.Done()
 	return nil
 }
-func (c *Cloud) Associate(context.Context, string, string, func(*state.Batch) error) error {
-	return errNext
-}
-func (c *Cloud) Disassociate(context.Context, string, string, func(*state.Batch) error) error {
-	return errNext
-}
-func (c *Cloud) Associated(context.Context, string, func(string) error) error { return errNext }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/x509/pkix"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -28,6 +29,7 @@ type Ports interface {
 	cloud.Deployments
 	cloud.CoreDevices
 	cloud.Associations
+	cloud.PrivateCA
 }
 
 // Subject is a cloud under test. Nothing is in it but what is named here.
@@ -47,7 +49,7 @@ type Subject struct {
 
 // Run runs the suite; open makes an empty cloud for each test.
 func Run(t *testing.T, open func(t *testing.T) Subject) {
-	for name, test := range map[string]func(*testing.T, subject){
+	all := map[string]func(*testing.T, subject){
 		"a certificate is issued by the cloud's own CA":      issue,
 		"a registration makes a thing with its certificate":  register,
 		"a registration that cannot be leaves nothing":       registerNothing,
@@ -60,7 +62,9 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 		"results come in order and go on from a cursor":      results,
 		"a core device is known from its first report on":    device,
 		"members of a group that does not exist are unknown": members,
-	} {
+	}
+	maps.Copy(all, deviceTests)
+	for name, test := range all {
 		t.Run(name, func(t *testing.T) { test(t, subject{open(t), t}) })
 	}
 }
@@ -228,7 +232,7 @@ func move(t *testing.T, s subject) {
 	assert.Equal(t, []string{"core", "other"}, in)
 	stop := errors.New("stop")
 	require.ErrorIs(t, s.Members(t.Context(), prefix+"v1", func(string) error { return stop }), stop)
-	err := s.Move(t.Context(), cloud.Move{Core: "nobody", Leave: ours, Join: prefix+"v1", Again: false}, func(*state.Batch, cloud.Execution) error { return nil })
+	err := s.Move(t.Context(), cloud.Move{Core: "nobody", Leave: ours, Join: prefix + "v1", Again: false}, func(*state.Batch, cloud.Execution) error { return nil })
 	require.ErrorIs(t, err, fault.NotFound)
 }
 
@@ -256,7 +260,7 @@ func moveNothing(t *testing.T, s subject) {
 	s.ensure(prefix+"v2", "2.0.0")
 	s.move("core", prefix+"v1", false)
 	lost := errors.New("lost")
-	err := s.Move(t.Context(), cloud.Move{Core: "core", Leave: ours, Join: prefix+"v2", Again: false}, func(*state.Batch, cloud.Execution) error { return lost })
+	err := s.Move(t.Context(), cloud.Move{Core: "core", Leave: ours, Join: prefix + "v2", Again: false}, func(*state.Batch, cloud.Execution) error { return lost })
 	require.ErrorIs(t, err, lost)
 	assert.Equal(t, []string{prefix + "v1"}, s.groups("core"))
 }

@@ -43,6 +43,35 @@ func (s *Service) HasCore(ctx context.Context, thing string) (bool, error) {
 	return err == nil, err
 }
 
+// ForgetCore removes what the thing reported. The core device comes back with
+// its next report. One that is not known is no error.
+func (s *Service) ForgetCore(ctx context.Context, thing string) error {
+	for range 16 {
+		c, err := state.ReadOr[CoreDevice](ctx, s.store, coreKey(thing))
+		if err != nil {
+			return fmt.Errorf("read core device %s: %w", thing, err)
+		}
+		if c.Rev == 0 {
+			return nil
+		}
+		b := state.NewBatch(state.StepFleetStatus).If(coreKey(thing), c.Rev)
+		s.forgetBatch(b, thing)
+		if _, err = s.store.Commit(ctx, b); !errors.Is(err, fault.Conflict) {
+			return err
+		}
+	}
+	return fmt.Errorf("forget core device %s: %w", thing, fault.Conflict)
+}
+
+func (s *Service) forgetBatch(b *state.Batch, thing string) {
+	b.Delete(coreKey(thing))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.read, thing)
+	delete(s.seen, thing)
+	delete(s.chunks, thing)
+}
+
 // Report takes one fleet status message of the thing. A message that changes
 // nothing touches memory only; what changes the record is committed when Report
 // returns. Errors of kind fault.Invalid mean that the message cannot be read.
@@ -65,9 +94,13 @@ func (s *Service) Report(ctx context.Context, thing string, payload []byte) erro
 	if known, err := s.reportKnown(ctx, thing, m, now); known || err != nil {
 		return err
 	}
-	_, err = state.Update(ctx, s.store, state.StepFleetStatus, coreKey(thing), func(c *CoreDevice, exists bool, _ *state.Batch) error {
+	_, err = state.Update(ctx, s.store, state.StepFleetStatus, coreKey(thing), func(c *CoreDevice, exists bool, b *state.Batch) error {
 		next := merge(*c, m, now)
 		if !exists {
+			// The last words of a thing that was just deleted make no core device.
+			if _, err := s.registry.ThingBatch(ctx, b, thing); err != nil {
+				return err
+			}
 			next.CreatedAt = now
 		} else if same(*c, next) {
 			return state.ErrKeep

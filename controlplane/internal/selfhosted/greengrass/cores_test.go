@@ -68,6 +68,7 @@ func TestEveryHealthMessageOfARealRuntimeIsUnderstood(t *testing.T) {
 			for line := range strings.Lines(string(b)) {
 				last, err = protocol.ParseFleetStatus([]byte(line))
 				require.NoError(t, err)
+				k.things(last.Thing)
 				require.NoError(t, k.Report(t.Context(), last.Thing, []byte(line)))
 			}
 			c, err := k.Core(t.Context(), last.Thing)
@@ -148,7 +149,7 @@ func TestHowMessagesAreMerged(t *testing.T) {
 		{"a name twice counts once", partial(protocol.TriggerComponentStatusChange, app("a", "1.0.0", "ERRORED", arn), app("a", "1.0.0", "RUNNING", arn)), all},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			k := newKit(t, t.Context())
+			k := newKit(t, t.Context(), "core")
 			require.NoError(t, k.Report(t.Context(), "core", start))
 			require.NoError(t, k.Report(t.Context(), "core", c.msg))
 			assert.Equal(t, c.want, k.installed("core"))
@@ -157,7 +158,7 @@ func TestHowMessagesAreMerged(t *testing.T) {
 }
 
 func TestAnUnchangedMessageCommitsNothing(t *testing.T) {
-	k := newKit(t, t.Context())
+	k := newKit(t, t.Context(), "core")
 	msg := func(sequence int64) []byte {
 		return health(func(m *protocol.FleetStatus) {
 			m.SequenceNumber, m.Timestamp = sequence, sequence
@@ -181,7 +182,7 @@ func TestAnUnchangedMessageCommitsNothing(t *testing.T) {
 }
 
 func TestChunksAreOneMessage(t *testing.T) {
-	k := newKit(t, t.Context())
+	k := newKit(t, t.Context(), "core")
 	chunk := func(sequence int64, id, total int, list ...protocol.ComponentStatus) error {
 		return k.Report(t.Context(), "core", health(func(m *protocol.FleetStatus) {
 			m.SequenceNumber, m.ChunkInfo, m.Components = sequence, &protocol.ChunkInfo{ChunkID: id, TotalChunks: total}, list
@@ -266,7 +267,7 @@ func TestEffectiveDeploymentsAreOnePerTarget(t *testing.T) {
 }
 
 func TestResultsAreBounded(t *testing.T) {
-	k := newKit(t, t.Context())
+	k := newKit(t, t.Context(), "core")
 	for i := range 25 {
 		require.NoError(t, k.Report(t.Context(), "core", health(func(m *protocol.FleetStatus) {
 			m.Deployment = &protocol.DeploymentInformation{

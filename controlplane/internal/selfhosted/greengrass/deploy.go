@@ -276,11 +276,11 @@ func (s *Service) Deployment(ctx context.Context, id string) (Deployment, error)
 // (the zero value if the group has none). A thing that is there already keeps
 // its execution unless again is set. Move returns what commit returns.
 func (s *Service) Move(ctx context.Context, thing string, leave func(group string) bool, join string, again bool, commit func(*state.Batch, jobs.Execution) error) error {
-	t, err := s.registry.Thing(ctx, thing)
+	b := state.NewBatch(state.StepMove)
+	t, err := s.registry.ThingBatch(ctx, b, thing)
 	if err != nil {
 		return err
 	}
-	b := state.NewBatch(state.StepMove)
 	var left []string
 	for _, g := range t.Value.Groups {
 		if g != join && leave(g) {
@@ -288,10 +288,10 @@ func (s *Service) Move(ctx context.Context, thing string, leave func(group strin
 		}
 	}
 	there := slices.Contains(t.Value.Groups, join)
-	if there && len(left) == 0 {
-		s.registry.UnchangedBatch(b, t)
-	} else if _, err := s.registry.MoveBatch(b, t, left, join); err != nil {
-		return err
+	if !there || len(left) > 0 {
+		if _, err := s.registry.MoveBatch(b, t, left, join); err != nil {
+			return err
+		}
 	}
 	for _, g := range left {
 		if err := s.jobs.ClearBatch(ctx, b, thing, names.TargetThingGroup, g, "", protocol.JobRemoved); err != nil {
@@ -303,6 +303,28 @@ func (s *Service) Move(ctx context.Context, thing string, leave func(group strin
 		return err
 	}
 	return commit(b, e)
+}
+
+// Leave takes the thing out of every group that leave names; what is queued for
+// those ends REMOVED. A thing that is not there is in no group.
+func (s *Service) Leave(ctx context.Context, thing string, leave func(group string) bool) error {
+	for range 16 {
+		t, err := s.registry.Thing(ctx, thing)
+		if errors.Is(err, fault.NotFound) || err == nil && !slices.ContainsFunc(t.Value.Groups, leave) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		err = s.Move(ctx, thing, leave, "", false, func(b *state.Batch, _ jobs.Execution) error {
+			_, err := s.store.Commit(ctx, b)
+			return err
+		})
+		if !errors.Is(err, fault.Conflict) {
+			return err
+		}
+	}
+	return fmt.Errorf("take %s out of its groups: %w", thing, fault.Conflict)
 }
 
 // joinBatch adds the execution of join's deployment on thing to b.

@@ -122,6 +122,8 @@ const (
 	maxReasonLength  = 1024
 	deploymentPrefix = prefix + "deployment/"
 	corePrefix       = prefix + "core/"
+	assocPrefix      = prefix + "assoc/"    // <core>/<device>
+	coresOfPrefix    = prefix + "assoc-of/" // <device>/<core>: the same facts by device
 )
 
 func deploymentKey(id string) string { return deploymentPrefix + id }

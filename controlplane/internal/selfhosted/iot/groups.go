@@ -88,11 +88,6 @@ func (r *Registry) MoveBatch(b *state.Batch, t state.Record[Thing], leave []stri
 	return next, nil
 }
 
-// UnchangedBatch makes b conditional on the thing being as read in t.
-func (r *Registry) UnchangedBatch(b *state.Batch, t state.Record[Thing]) {
-	b.If(thingKey(t.Value.Name), t.Rev)
-}
-
 // MemberBatch reports whether the thing is in the group, and makes b conditional
 // on it if so.
 func (r *Registry) MemberBatch(ctx context.Context, b *state.Batch, group, thing string) (bool, error) {

@@ -17,6 +17,9 @@ type Thing struct {
 	Principals []string          `json:"principals,omitempty"` // certificate ids
 	Groups     []string          `json:"groups,omitempty"`     // static groups, in the order joined
 	CreatedAt  time.Time         `json:"createdAt"`
+	// Deleting is set by the first step of a deletion: from then on nothing new
+	// may refer to the thing, so what is left of it only gets less.
+	Deleting bool `json:"deleting,omitempty"`
 }
 
 // Certificate is a registered principal.

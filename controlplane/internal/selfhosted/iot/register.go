@@ -58,6 +58,9 @@ func (r *Registry) RegisterBatch(ctx context.Context, b *state.Batch, reg cloud.
 	if err != nil {
 		return Thing{}, fmt.Errorf("read thing %s: %w", reg.Thing, err)
 	}
+	if rec.Value.Deleting {
+		return Thing{}, deleting(reg.Thing)
+	}
 	t, err := r.thingOf(rec, reg)
 	if err != nil {
 		return Thing{}, err

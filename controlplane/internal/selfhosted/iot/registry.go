@@ -69,6 +69,25 @@ func (r *Registry) Thing(ctx context.Context, name string) (state.Record[Thing],
 	return t, err
 }
 
+// ThingBatch is Thing for a change that makes something refer to the thing: b is
+// conditional on the thing being as it was read. A thing that is being deleted is
+// fault.Conflict.
+func (r *Registry) ThingBatch(ctx context.Context, b *state.Batch, name string) (state.Record[Thing], error) {
+	t, err := r.Thing(ctx, name)
+	if err != nil {
+		return t, err
+	}
+	if t.Value.Deleting {
+		return t, deleting(name)
+	}
+	b.If(thingKey(name), t.Rev)
+	return t, nil
+}
+
+func deleting(thing string) error {
+	return fault.New(fault.Conflict, "thing %s is being deleted; try again when it is gone", thing)
+}
+
 // Certificate returns the certificate, or fault.NotFound.
 func (r *Registry) Certificate(ctx context.Context, id string) (state.Record[Certificate], error) {
 	c, err := state.Read[Certificate](ctx, r.store, certKey(id))

@@ -1,0 +1,84 @@
+package selfhosted
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
+	"github.com/ggfleet/ggfleet/controlplane/internal/state"
+)
+
+// HasCore implements cloud.CoreDevices.
+func (c *Cloud) HasCore(ctx context.Context, name string) (bool, error) {
+	return c.Greengrass.HasCore(ctx, name)
+}
+
+// Core implements cloud.CoreDevices.
+func (c *Cloud) Core(ctx context.Context, name string) (cloud.CoreDevice, error) {
+	d, err := c.Greengrass.Core(ctx, name)
+	if err != nil {
+		return cloud.CoreDevice{}, err
+	}
+	out := cloud.CoreDevice{
+		Status: d.Status, CoreVersion: d.Version, Platform: d.Platform, Architecture: d.Architecture, Runtime: d.Runtime,
+		LastStatusUpdate: d.LastStatusAt,
+	}
+	out.Connected, out.LastSeen = c.Presence.Presence(name)
+	if d.LastStatusAt.After(out.LastSeen) {
+		out.LastSeen = d.LastStatusAt
+	}
+	for _, x := range d.Components {
+		out.Installed = append(out.Installed, cloud.InstalledComponent{Name: x.Name, Version: x.Version, State: x.State, Reason: x.Reason, IsRoot: x.IsRoot})
+	}
+	effective, err := c.Greengrass.EffectiveDeployments(ctx, name)
+	if err != nil {
+		return out, fmt.Errorf("effective deployments of %s: %w", name, err)
+	}
+	for _, e := range effective {
+		out.EffectiveDeployments = append(out.EffectiveDeployments, cloud.EffectiveDeployment{
+			DeploymentID: e.Deployment.ID, DeploymentName: e.Deployment.Name, JobID: e.Deployment.JobID, JobARN: e.JobARN,
+			TargetARN: e.TargetARN, Status: e.Status, Reason: e.Reason, CreatedAt: e.CreatedAt, UpdatedAt: e.UpdatedAt,
+		})
+	}
+	return out, nil
+}
+
+// ForgetCore implements cloud.CoreDevices.
+func (c *Cloud) ForgetCore(ctx context.Context, name string) error {
+	return c.Greengrass.ForgetCore(ctx, name)
+}
+
+// Associate implements cloud.Associations.
+func (c *Cloud) Associate(ctx context.Context, core, device string, commit func(*state.Batch) error) error {
+	b := state.NewBatch(state.StepAssociate)
+	if err := c.Greengrass.AssociateBatch(ctx, b, core, device); err != nil {
+		return err
+	}
+	return commit(b)
+}
+
+// Disassociate implements cloud.Associations.
+func (c *Cloud) Disassociate(_ context.Context, core, device string, commit func(*state.Batch) error) error {
+	b := state.NewBatch(state.StepAssociate)
+	c.Greengrass.DisassociateBatch(b, core, device)
+	return commit(b)
+}
+
+// Associated implements cloud.Associations.
+func (c *Cloud) Associated(ctx context.Context, core string, each func(device string) error) error {
+	for after := ""; ; {
+		page, more, err := c.Greengrass.Associations(ctx, core, after, 1000)
+		if err != nil {
+			return err
+		}
+		for _, a := range page {
+			if err := each(a.Device); err != nil {
+				return err
+			}
+			after = a.Device
+		}
+		if !more {
+			return nil
+		}
+	}
+}

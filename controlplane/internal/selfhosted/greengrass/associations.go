@@ -1,0 +1,79 @@
+package greengrass
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/ggfleet/ggfleet/controlplane/internal/state"
+	"github.com/ggfleet/ggfleet/shared/fault"
+	"github.com/ggfleet/ggfleet/shared/names"
+)
+
+// Association is a client device that may find a core (greengrassv2-api §12).
+// A device may belong to several cores.
+type Association struct {
+	Device string    `json:"device"`
+	At     time.Time `json:"at"` // of the first time, milliseconds
+}
+
+func assocKey(core, device string) string   { return assocPrefix + core + "/" + device }
+func coresOfKey(device, core string) string { return coresOfPrefix + device + "/" + core }
+
+// AssociateBatch makes device one of core's in b. Both must be things (else
+// fault.NotFound). Again changes nothing: the time stays that of the first.
+func (s *Service) AssociateBatch(ctx context.Context, b *state.Batch, core, device string) error {
+	if core == device {
+		return fault.New(fault.Invalid, "%s cannot be its own client device", core)
+	}
+	for _, thing := range []string{core, device} {
+		if err := names.CheckThing(thing); err != nil {
+			return err
+		}
+		if _, err := s.registry.ThingBatch(ctx, b, thing); err != nil {
+			return err
+		}
+	}
+	key := assocKey(core, device)
+	a, err := state.ReadOr[Association](ctx, s.store, key)
+	if err != nil {
+		return fmt.Errorf("read association of %s with %s: %w", device, core, err)
+	}
+	b.If(key, a.Rev)
+	if a.Rev == 0 {
+		b.Put(key, Association{Device: device, At: s.now().UTC().Truncate(time.Millisecond)})
+		b.Put(coresOfKey(device, core), struct{}{})
+	}
+	return nil
+}
+
+// DisassociateBatch ends an association in b; one that is not there is no error.
+func (s *Service) DisassociateBatch(b *state.Batch, core, device string) {
+	b.Delete(assocKey(core, device)).Delete(coresOfKey(device, core))
+}
+
+// Associations returns up to limit associations of the core with devices whose
+// name is greater than after, in name order, and whether there are more.
+func (s *Service) Associations(ctx context.Context, core, after string, limit int) ([]Association, bool, error) {
+	p := assocKey(core, "")
+	page, err := s.store.List(ctx, p, p+after, limit)
+	if err != nil {
+		return nil, false, fmt.Errorf("list client devices of %s: %w", core, err)
+	}
+	out := make([]Association, len(page.Entries))
+	for i, e := range page.Entries {
+		a, err := state.Decode[Association](e)
+		if err != nil {
+			return nil, false, err
+		}
+		out[i] = a.Value
+	}
+	return out, page.More, nil
+}
+
+// CoresOf calls each for every core that the device is associated with, in name
+// order.
+func (s *Service) CoresOf(ctx context.Context, device string, each func(core string) error) error {
+	p := coresOfKey(device, "")
+	return state.All(ctx, s.store, p, func(key string, _ state.Record[struct{}]) error { return each(key[len(p):]) })
+}
