@@ -1,0 +1,74 @@
+package state_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ggfleet/ggfleet/controlplane/internal/etcdstore/etcdtest"
+	"github.com/ggfleet/ggfleet/controlplane/internal/state"
+	"github.com/ggfleet/ggfleet/controlplane/internal/state/memory"
+)
+
+func TestOneLeadsAndTheNextFollows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := memory.New()
+		var leading, terms atomic.Int32
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		for range 3 {
+			wg.Go(func() {
+				e := state.Election{Store: s, Step: state.StepEvent, Key: "/leader", TTL: 10 * time.Second}
+				assert.NoError(t, e.Run(ctx, func(ctx context.Context) error {
+					assert.EqualValues(t, 1, leading.Add(1))
+					terms.Add(1)
+					<-ctx.Done()
+					leading.Add(-1)
+					return nil
+				}))
+			})
+		}
+		for n := int32(1); n <= 5; n++ {
+			synctest.Wait()
+			assert.EqualValues(t, 1, leading.Load())
+			assert.Equal(t, n, terms.Load())
+			for id := range int64(n + 3) { // whichever it is
+				s.Expire(id)
+			}
+		}
+		cancel()
+		wg.Wait()
+		_, err := s.Get(t.Context(), "/leader")
+		assert.Error(t, err, "a leader that stops leaves the office")
+	})
+}
+
+func TestAnElectionEndsWithTheErrorOfItsWork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, errWork := memory.New(), errors.New("broken")
+		e := state.Election{Store: s, Step: state.StepEvent, Key: "/leader", TTL: 10 * time.Second}
+		require.ErrorIs(t, e.Run(t.Context(), func(context.Context) error { return errWork }), errWork)
+		require.NoError(t, e.Run(t.Context(), func(context.Context) error { return nil }), "nobody is in the way")
+	})
+}
+
+func TestALeaderOfTheProcessBeforeIsDeposed(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Open(t)
+	lease, err := s.NewLease(t.Context(), time.Minute)
+	require.NoError(t, err)
+	e := state.Election{Store: s, Step: state.StepEvent, Key: "/leader", TTL: 10 * time.Second}
+	_, err = s.Commit(t.Context(), state.NewBatch(state.StepEvent).PutLeased("/leader", map[string]int64{"lease": lease.ID()}, lease.ID()))
+	require.NoError(t, err)
+	done := make(chan error, 1)
+	go func() { done <- e.Run(t.Context(), func(context.Context) error { return nil }) }()
+	require.NoError(t, e.Depose(t.Context()))
+	require.NoError(t, <-done)
+}
