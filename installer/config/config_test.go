@@ -46,7 +46,7 @@ func generate(t *testing.T, s config.Settings, in config.Input) string {
 	t.Helper()
 	g, err := config.NewManual(s)
 	require.NoError(t, err)
-	b, err := g.Generate(in)
+	b, err := g.Generate(t.Context(), in)
 	require.NoError(t, err)
 	return string(b)
 }
@@ -88,10 +88,10 @@ func TestTextThatYAMLWouldReadAsSomethingElseIsQuoted(t *testing.T) {
 func TestMissingInputNamesTheField(t *testing.T) {
 	g, err := config.NewManual(settings())
 	require.NoError(t, err)
-	_, err = g.Generate(config.Input{CoreDeviceName: "gw"})
+	_, err = g.Generate(t.Context(), config.Input{CoreDeviceName: "gw"})
 	require.ErrorIs(t, err, fault.Invalid)
 	assert.Equal(t, "version", fault.FieldOf(err))
-	_, err = g.Generate(config.Input{Version: "2.4.0"})
+	_, err = g.Generate(t.Context(), config.Input{Version: "2.4.0"})
 	assert.Equal(t, "coreDeviceName", fault.FieldOf(err))
 	_, err = config.NewManual(config.Settings{})
 	assert.Equal(t, "awsRegion", fault.FieldOf(err))
@@ -174,7 +174,7 @@ func FuzzGenerateIsWhatWasAsked(f *testing.F) {
 	f.Fuzz(func(t *testing.T, version, name string) {
 		g, err := config.NewManual(settings())
 		require.NoError(t, err)
-		b, err := g.Generate(config.Input{Version: version, CoreDeviceName: name})
+		b, err := g.Generate(t.Context(), config.Input{Version: version, CoreDeviceName: name})
 		if err != nil {
 			require.ErrorIs(t, err, fault.Invalid)
 			return

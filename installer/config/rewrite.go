@@ -28,8 +28,11 @@ type System struct {
 
 // systemPaths are the members of the system block that hold paths.
 func systemPaths() []string {
-	return []string{"certificateFilePath", "privateKeyPath", "rootCaPath", "rootpath"}
+	return append(rootKeys(), "certificateFilePath", "privateKeyPath", "rootCaPath")
 }
+
+// rootKeys are the names of the root folder: classic's, and lite's.
+func rootKeys() []string { return []string{"rootpath", "rootPath"} }
 
 // ReadSystem returns the system block of an installer configuration. A document
 // without one (provisioning by claim) gives an empty System. Errors are of kind
@@ -43,13 +46,13 @@ func ReadSystem(doc []byte) (System, error) {
 		CertificateFilePath: block["certificateFilePath"].text(),
 		PrivateKeyPath:      block["privateKeyPath"].text(),
 		RootCAPath:          block["rootCaPath"].text(),
-		RootPath:            block["rootpath"].text(),
+		RootPath:            rootPath(block),
 		ThingName:           block["thingName"].text(),
 	}, nil
 }
 
 // RewriteSystemPaths moves the paths of the system block below root, an
-// absolute path: rootpath becomes root, and the other paths keep their place
+// absolute path: rootpath (rootPath for lite) becomes root, and the other paths keep their place
 // below it (or their base name, where they were outside the old rootpath). All
 // other bytes stay as they are, comments and order included. A document without
 // a system block comes back unchanged. Errors are of kind fault.Invalid.
@@ -66,7 +69,7 @@ func RewriteSystemPaths(doc []byte, root string) ([]byte, error) {
 		text     string
 	}
 	var edits []edit
-	old := block["rootpath"].text()
+	old := rootPath(block)
 	for _, key := range systemPaths() {
 		m, ok := block[key]
 		if !ok {
@@ -77,7 +80,7 @@ func RewriteSystemPaths(doc []byte, root string) ([]byte, error) {
 			return nil, fault.Field("system."+key, "is written in a way that cannot be changed in place; write it as plain or quoted text on one line")
 		}
 		moved := path.Clean(root)
-		if key != "rootpath" {
+		if !slices.Contains(rootKeys(), key) {
 			name := below(old, m.node.Value)
 			if strings.Trim(name, "./") == "" || path.Clean(m.node.Value) == path.Clean(old) {
 				return nil, fault.Field("system."+key, "%q names no file", m.node.Value)
@@ -107,6 +110,15 @@ func RewriteSystemPaths(doc []byte, root string) ([]byte, error) {
 		return nil, fault.Field("system", "its paths are written in a way that cannot be changed in place; write each as plain or quoted text on one line")
 	}
 	return out.Bytes(), nil
+}
+
+func rootPath(block map[string]member) string {
+	for _, key := range rootKeys() {
+		if m, ok := block[key]; ok {
+			return m.text()
+		}
+	}
+	return ""
 }
 
 // below returns where p lies under old, or p's base name when it is not below.

@@ -208,8 +208,9 @@ func (s *Service) configure(ctx context.Context, core *Core, n NewCore, version 
 	if err != nil {
 		return fault.New(fault.Invalid, "Unrecognized generator alias: %s", n.ConfigFileGenerator)
 	}
-	b, err := g.Generate(config.Input{
+	b, err := g.Generate(ctx, config.Input{
 		Version: version, CoreDeviceName: n.Name, ProvisioningTemplate: n.ProvisioningTemplate, TemplateParameters: n.ProvisioningParameters,
+		CDFParameters: n.CDFProvisioningParameters,
 	})
 	if err != nil {
 		return failed(err, "Failed creating config")
