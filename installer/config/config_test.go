@@ -128,6 +128,10 @@ func TestRewriteChangesNothingButTheSystemPaths(t *testing.T) {
 			"é: ü\r\nsystem: {thingName: gw, rootpath: /a, rootCaPath: /a/ca.pem}\r\n",
 			"é: ü\r\nsystem: {thingName: gw, rootpath: /srv/gg agent, rootCaPath: /srv/gg agent/ca.pem}\r\n",
 		},
+		"lite": {
+			"system: {thingName: gw, rootPath: /var/lib/greengrass, rootCaPath: /var/lib/greengrass/ca.pem}\n",
+			"system: {thingName: gw, rootPath: /srv/gg agent, rootCaPath: /srv/gg agent/ca.pem}\n",
+		},
 		"no system block": {"services: {}\n", "services: {}\n"},
 	}
 	for name, tc := range tests {
