@@ -18,7 +18,11 @@ func (s *session) runBatch(ctx context.Context, c *claim) error {
 	defer stop(nil)
 	var succeeded, failed atomic.Int64
 	var wg sync.WaitGroup
-	for _, it := range c.items {
+	items := c.items
+	if cause := c.recall.cause(); cause != nil {
+		items = s.failTogether(ctx, c, cause)
+	}
+	for _, it := range items {
 		wg.Go(func() {
 			status, err := s.runItem(ctx, c, it)
 			switch {

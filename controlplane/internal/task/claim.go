@@ -16,10 +16,13 @@ type claim struct {
 	task  Task
 	kind  *Kind
 	n     int
+	open  state.Rev // of the task's open record
 	key   string
 	rev   state.Rev // of the claim and of the unit: both were written by one commit
 	unit  unitRecord
 	items []Item // of a batch, in order; those that ended before have their result
+
+	recall *recall
 }
 
 // guard makes a commit conditional on the claim still being ours: a worker whose
@@ -36,6 +39,14 @@ func (s *session) claim(ctx context.Context, p pick) (*claim, error) {
 	if u.Value.EndedAt != nil {
 		return nil, nil
 	}
+	o, err := state.Read[openRecord](ctx, s.store, openKey(p.task))
+	if errors.Is(err, fault.NotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read open task: %w", err)
+	}
+	p.recall.set(o.Value.Canceled)
 	t, st, err := s.read(ctx, p.task)
 	if errors.Is(err, fault.NotFound) {
 		return nil, nil
@@ -43,7 +54,7 @@ func (s *session) claim(ctx context.Context, p pick) (*claim, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &claim{task: t, kind: s.kinds[t.Kind], n: p.n, key: claimKey(p.task, p.n), unit: u.Value}
+	c := &claim{task: t, kind: s.kinds[t.Kind], n: p.n, open: o.Rev, key: claimKey(p.task, p.n), unit: u.Value, recall: p.recall}
 	if p.n != expandUnit {
 		if err := s.loadItems(ctx, c, u.Rev != 0); err != nil {
 			return nil, err
@@ -90,7 +101,7 @@ func (s *session) commitClaim(ctx context.Context, c *claim, unit state.Rev, st 
 	b := state.NewBatch(state.StepTaskClaim).
 		If(c.key, 0).PutLeased(c.key, claimRecord{Worker: s.cfg.Worker, Lease: s.lease.ID()}, s.lease.ID()).
 		If(unitKey(c.task.ID, c.n), unit).Put(unitKey(c.task.ID, c.n), c.unit).
-		IfExists(openKey(c.task.ID))
+		If(openKey(c.task.ID), c.open)
 	if c.n != expandUnit && st.Value.Status == Waiting {
 		st.Value.Status, st.Value.UpdatedAt = InProgress, &at
 		key := stateKey(c.task.Kind, c.task.ID)

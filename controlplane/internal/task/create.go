@@ -31,6 +31,8 @@ type NewTask struct {
 	// BatchSize is how many items a worker claims at once, 1 to MaxBatchSize,
 	// default 20. Large items make batches smaller.
 	BatchSize int
+	// Blob is kept beside Spec, at most MaxBlob bytes; see [Engine.Blob].
+	Blob []byte
 	// IdempotencyKey makes a repeated Create answer the first one's task. Empty:
 	// each call makes a task. At most 256 bytes, per kind.
 	IdempotencyKey string
@@ -61,6 +63,9 @@ func (e *Engine) Create(ctx context.Context, n NewTask) (Task, error) {
 	if len(n.IdempotencyKey) > MaxName {
 		return Task{}, fault.Field("idempotencyKey", "is %d bytes long, more than %d", len(n.IdempotencyKey), MaxName)
 	}
+	if len(n.Blob) > MaxBlob {
+		return Task{}, fault.New(fault.TooLarge, "blob: has %d bytes, more than %d", len(n.Blob), MaxBlob)
+	}
 	in, largest, err := inputs(n.Items)
 	if err != nil {
 		return Task{}, err
@@ -70,9 +75,9 @@ func (e *Engine) Create(ctx context.Context, n NewTask) (Task, error) {
 		return Task{}, err
 	}
 
-	c := &creation{e: e, kind: n.Kind, spec: spec, in: in, size: size, at: now()}
+	c := &creation{e: e, kind: n.Kind, spec: spec, blob: n.Blob, in: in, size: size, at: now()}
 	if n.IdempotencyKey != "" {
-		c.idem, c.hash = idemKey(n.Kind, n.IdempotencyKey), hashOf(n.Kind, spec, in)
+		c.idem, c.hash = idemKey(n.Kind, n.IdempotencyKey), hashOf(n.Kind, spec, n.Blob, in)
 		if t, found, err := c.repeated(ctx); found || err != nil {
 			return t, err
 		}
@@ -96,6 +101,7 @@ type creation struct {
 	e          *Engine
 	kind       string
 	spec       json.RawMessage
+	blob       []byte
 	in         []input
 	size       int
 	at         time.Time
@@ -135,10 +141,13 @@ func (c *creation) store(ctx context.Context) (Task, error) {
 }
 
 func (c *creation) fill(ctx context.Context, id string, reserved state.Rev) (Task, error) {
-	if err := c.e.writeItems(ctx, id, c.kind, c.in, c.size, c.at, nil); err != nil {
+	rec := taskRecord{ID: id, Kind: c.kind, Spec: c.spec, CreatedAt: c.at, Blob: len(c.blob), Idem: c.idem}
+	if err := c.e.commitAll(ctx, blobCommits(id, c.blob)); err != nil {
 		return Task{}, err
 	}
-	rec := taskRecord{ID: id, Kind: c.kind, Spec: c.spec, CreatedAt: c.at}
+	if err := c.e.writeItems(ctx, taskOf(rec, stateRecord{}), c.in, c.size, c.at, nil); err != nil {
+		return Task{}, err
+	}
 	st := stateRecord{Status: Waiting, BatchSize: c.size}
 	if len(c.in) > 0 {
 		st.known(len(c.in))
@@ -172,7 +181,7 @@ func (s *stateRecord) known(n int) {
 // writeItems stores the inputs of all batches and the name index, each batch with
 // its names in one commit, in parallel. guard adds conditions to each commit (nil:
 // none).
-func (e *Engine) writeItems(ctx context.Context, id, kind string, in []input, size int, at time.Time, guard func(*state.Batch)) error {
+func (e *Engine) writeItems(ctx context.Context, t Task, in []input, size int, at time.Time, guard func(*state.Batch)) error {
 	var commits []*state.Batch
 	var cur *state.Batch
 	bytes := 0
@@ -187,9 +196,9 @@ func (e *Engine) writeItems(ctx context.Context, id, kind string, in []input, si
 			commits = append(commits, cur)
 		}
 		bytes += n
-		cur.Put(batchKey(id, first/size), batchRecord{First: first, CreatedAt: at, Items: part})
+		cur.Put(batchKey(t.ID, first/size), batchRecord{First: first, CreatedAt: at, Items: part})
 		for i, it := range part {
-			cur.Put(nameKey(kind, it.Name, id), first+i)
+			cur.Put(nameKey(t, it.Name), first+i)
 		}
 	}
 	if guard != nil {
@@ -281,8 +290,8 @@ func batchSize(want, largest int) (int, error) {
 	return max(1, min(want, maxBatchBytes/max(largest, 1))), nil
 }
 
-func hashOf(kind string, spec json.RawMessage, in []input) string {
+func hashOf(kind string, spec json.RawMessage, blob []byte, in []input) string {
 	h := sha256.New()
-	_ = json.NewEncoder(h).Encode([]any{kind, spec, in}) // a hash takes every write, and all of it was JSON before
+	_ = json.NewEncoder(h).Encode([]any{kind, spec, blob, in}) // a hash takes every write, and all of it was JSON before
 	return hex.EncodeToString(h.Sum(nil))
 }

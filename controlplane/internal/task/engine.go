@@ -36,6 +36,8 @@ type Engine struct {
 	store state.Store
 	kinds map[string]*Kind
 	log   *slog.Logger
+
+	deleted chan struct{} // a task was deleted here: sweep
 }
 
 // New checks cfg. It starts nothing: see Run.
@@ -59,7 +61,7 @@ func New(cfg Config) (*Engine, error) {
 	if cfg.Log == nil {
 		cfg.Log = logx.Discard()
 	}
-	e := &Engine{cfg: cfg, store: cfg.Store, kinds: map[string]*Kind{}, log: cfg.Log}
+	e := &Engine{cfg: cfg, store: cfg.Store, kinds: map[string]*Kind{}, log: cfg.Log, deleted: make(chan struct{}, 1)}
 	for _, k := range cfg.Kinds {
 		if k.Name == "" || k.Do == nil {
 			return nil, errors.New("task engine: a kind needs Name and Do")

@@ -36,10 +36,10 @@ func (s *session) expand(ctx context.Context, c *claim) error {
 		if err := s.stillOurs(ctx, c); err != nil {
 			return err
 		}
-		if err := s.removeBatches(ctx, c.task.ID, c.task.Kind, state.StepTaskItems, c.guard); err != nil {
+		if err := s.removeBatches(ctx, c.task, state.StepTaskItems, c.guard); err != nil {
 			return err
 		}
-		return s.writeItems(ctx, c.task.ID, c.task.Kind, in, size, now(), c.guard)
+		return s.writeItems(ctx, c.task, in, size, now(), c.guard)
 	})
 	if err != nil {
 		return err
@@ -104,7 +104,7 @@ func (s *session) findItems(ctx context.Context, c *claim) (in []input, message 
 		if spent >= c.kind.GiveUp {
 			return nil, "", fault.New(fault.Invalid, "gave up after %s: %s", spent.Round(time.Second), fault.Message(shown(err)))
 		}
-		if err := run.Sleep(ctx, d); err != nil {
+		if err := c.recall.sleep(ctx, d); err != nil {
 			return nil, "", err
 		}
 	}

@@ -22,13 +22,15 @@ type Work struct {
 	c         *claim
 	status    Status // set once finished
 	storeAway bool   // the last Finish did not reach the store
+	conflict  bool   // a condition of the last Finish did not hold
 }
 
 // Finish ends the item with r and commits b (nil: nothing else) in the same
-// transaction. b names its own step and may have up to state.MaxBatch less two
+// transaction. b names its own step and may have up to state.MaxBatch less three
 // writes and as many conditions. An error means that the handler does not know
 // whether it happened; return it, the engine finds out: of kind Conflict when a
-// condition of b did not hold, or the item is no longer ours to end.
+// condition of b did not hold, the item is no longer ours to end, or the task was
+// canceled and r is Success.
 func (w *Work) Finish(ctx context.Context, b *state.Batch, r Result) error {
 	if !r.Status.Final() {
 		return fmt.Errorf("finish item %s: status %q is not final", w.Item.Name, r.Status)
@@ -42,20 +44,27 @@ func (w *Work) Finish(ctx context.Context, b *state.Batch, r Result) error {
 	}
 	key := itemKey(w.Task.ID, w.Item.Seq)
 	w.c.guard(b)
+	if r.Status == Success {
+		b.If(openKey(w.Task.ID), w.c.open)
+	}
 	b.If(key, 0).Put(key, itemRecord{Status: r.Status, Message: clip(r.Message), Data: data, EndedAt: now()})
 	if _, err := w.s.store.Commit(ctx, b); err != nil {
-		w.storeAway = !fault.Permanent(err) && !errors.Is(err, fault.Conflict)
+		w.conflict = errors.Is(err, fault.Conflict)
+		w.storeAway = !fault.Permanent(err) && !w.conflict
 		return fmt.Errorf("finish item %s: %w", w.Item.Name, err)
 	}
 	w.status = r.Status
 	return nil
 }
 
-// slot waits for the right to work and returns how to give it back.
-func (s *session) slot(ctx context.Context) (func(), error) {
+// slot waits for the right to work and returns how to give it back, nil if the
+// task was canceled meanwhile.
+func (s *session) slot(ctx context.Context, r *recall) (func(), error) {
 	select {
 	case s.slots <- struct{}{}:
 		return func() { <-s.slots }, nil
+	case <-r.done:
+		return nil, nil
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
@@ -81,11 +90,17 @@ func (s *session) runItem(ctx context.Context, c *claim, it Item) (Status, error
 	var spent time.Duration // on attempts that failed while the store was there
 	for {
 		w := &Work{Task: c.task, Item: it, s: s, c: c}
-		free, err := s.slot(ctx)
+		if cause := c.recall.cause(); cause != nil {
+			return s.failItem(ctx, w, cause, 0)
+		}
+		free, err := s.slot(ctx, c.recall)
 		if err != nil {
 			return "", err
 		}
 		begin()
+		if free == nil {
+			continue
+		}
 		at := time.Now()
 		err = s.attempt(ctx, w)
 		free()
@@ -100,8 +115,8 @@ func (s *session) runItem(ctx context.Context, c *claim, it Item) (Status, error
 		if later, ok := errors.AsType[laterError](err); ok {
 			wait.Reset()
 			spent = 0
-			if run.Sleep(ctx, time.Duration(later)) != nil {
-				return "", context.Cause(ctx)
+			if err := c.recall.sleep(ctx, time.Duration(later)); err != nil {
+				return "", err
 			}
 			continue
 		}
@@ -117,8 +132,8 @@ func (s *session) runItem(ctx context.Context, c *claim, it Item) (Status, error
 			spent += d
 		}
 		s.log.DebugContext(ctx, "item failed; trying again", logx.Task, w.Task.ID, "item", it.Name, "after", d, logx.Err, err)
-		if run.Sleep(ctx, d) != nil {
-			return "", context.Cause(ctx)
+		if err := c.recall.sleep(ctx, d); err != nil {
+			return "", err
 		}
 	}
 }
@@ -154,7 +169,13 @@ func (s *session) lookAgain(ctx context.Context, w *Work) (status Status, away b
 		if status = r.Value.Status; status != "" {
 			return nil
 		}
-		return s.stillOurs(ctx, w.c)
+		if err := s.stillOurs(ctx, w.c); err != nil || !w.conflict {
+			return err
+		}
+		// Perhaps the task was canceled, and the watch did not tell yet.
+		o, err := state.ReadOr[openRecord](ctx, s.store, openKey(w.Task.ID))
+		w.c.recall.set(o.Value.Canceled)
+		return err
 	})
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)

@@ -29,6 +29,7 @@ func (s Status) Final() bool { return s == Success || s == Failure }
 const (
 	MaxItems     = 100_000 // items
 	MaxBatchSize = 100     // items of a batch
+	MaxBlob      = 1 << 24 // bytes of a task's blob
 	MaxSpec      = 1 << 20 // bytes of the task's own specification
 	MaxItemSpec  = 1 << 18 // bytes of one item's specification
 	MaxName      = 256     // bytes of an item's name

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
@@ -21,14 +22,14 @@ import (
 type scenario struct {
 	expands   bool
 	batchSize int
-	items     []string // behaviour of each: ok, slow, twice, denied, never
+	items     []string // behaviour of each: ok, slow, twice, later, denied, never
 	fates     []byte   // of the first commits of the workers
 	events    []event
 }
 
 type event struct {
 	after  time.Duration
-	what   string // expire, kill, away
+	what   string // expire, kill, away, cancel
 	worker int
 }
 
@@ -36,12 +37,12 @@ func draw(t *rapid.T) scenario {
 	return scenario{
 		expands:   rapid.Bool().Draw(t, "expands"),
 		batchSize: rapid.IntRange(1, 9).Draw(t, "batch size"),
-		items:     rapid.SliceOfN(rapid.SampledFrom([]string{"ok", "ok", "ok", "slow", "twice", "denied", "never"}), 1, 40).Draw(t, "items"),
+		items:     rapid.SliceOfN(rapid.SampledFrom([]string{"ok", "ok", "ok", "slow", "twice", "later", "denied", "never"}), 1, 40).Draw(t, "items"),
 		fates:     rapid.SliceOfN(rapid.SampledFrom([]byte("    la")), 0, 200).Draw(t, "fates"),
 		events: rapid.SliceOfN(rapid.Custom(func(t *rapid.T) event {
 			return event{
 				after:  time.Duration(rapid.IntRange(0, 8000).Draw(t, "after")) * time.Millisecond,
-				what:   rapid.SampledFrom([]string{"expire", "kill", "away"}).Draw(t, "what"),
+				what:   rapid.SampledFrom([]string{"expire", "kill", "away", "cancel"}).Draw(t, "what"),
 				worker: rapid.IntRange(0, 1).Draw(t, "worker"),
 			}
 		}), 0, 12).Draw(t, "events"),
@@ -76,6 +77,10 @@ func (sc scenario) play(t *testing.T) (problems []string) {
 			if n <= 2 {
 				return fault.New(fault.Exhausted, "too fast")
 			}
+		case "later":
+			if n <= 3 {
+				return task.Later(20 * time.Second)
+			}
 		case "denied":
 			return fault.New(fault.Denied, "no")
 		case "never":
@@ -83,6 +88,12 @@ func (sc scenario) play(t *testing.T) (problems []string) {
 		}
 		return effect(ctx, s, w)
 	})
+	k.Failed = func(ctx context.Context, t task.Task, i task.Item, _ string, b *state.Batch) error {
+		key := failureKey(t.ID + "/" + i.Name)
+		r, err := state.ReadOr[int](ctx, s, key)
+		b.If(key, r.Rev).Put(key, r.Value+1)
+		return err
+	}
 	var list []task.NewItem
 	for i, b := range sc.items {
 		list = append(list, task.NewItem{Name: fmt.Sprintf("%s-%d", b, i)})
@@ -100,6 +111,7 @@ func (sc scenario) play(t *testing.T) (problems []string) {
 	}
 	s.fates, s.slow = sc.fates, true
 	workers := [2]*worker{begin(t, e), begin(t, e)}
+	canceled := map[string]bool(nil) // the items that had succeeded when the task was canceled
 	for _, ev := range sc.events {
 		time.Sleep(ev.after)
 		switch ev.what {
@@ -112,6 +124,13 @@ func (sc scenario) play(t *testing.T) (problems []string) {
 			s.away.Store(true)
 			time.Sleep(15 * time.Second)
 			s.away.Store(false)
+		case "cancel":
+			for err = errAway; errors.Is(err, errAway); {
+				err = e.Cancel(t.Context(), tk.ID, "enough")
+			}
+			if canceled == nil && err == nil {
+				canceled = succeeded(t, e, tk.ID)
+			}
 		}
 	}
 	// A dead item is given up after ten minutes; leases that end start it over.
@@ -128,8 +147,44 @@ func (sc scenario) play(t *testing.T) (problems []string) {
 	for _, w := range workers {
 		w.kill()
 	}
-	return sc.judge(t.Context(), s, e, tk)
+	problems = sc.judge(t.Context(), s, e, tk, canceled)
+	return append(problems, gone(t, s, e, tk.ID)...)
 }
+
+// succeeded returns the items that ended as Success.
+func succeeded(t *testing.T, e *task.Engine, id string) map[string]bool {
+	names := map[string]bool{}
+	list, _, err := e.Items(t.Context(), id, "", 0)
+	require.NoError(t, err)
+	for _, it := range list {
+		if it.Status == task.Success {
+			names[it.Name] = true
+		}
+	}
+	return names
+}
+
+// gone deletes the task and returns what is left of it.
+func gone(t *testing.T, s *flaky, e *task.Engine, id string) (problems []string) {
+	s.fates = nil
+	also := func(b *state.Batch) error { b.Put(effectKey("deleted/"+id), true); return nil }
+	if err := e.Delete(t.Context(), id, also); err != nil {
+		return []string{err.Error()}
+	}
+	w := begin(t, e)
+	time.Sleep(time.Second)
+	w.kill()
+	left, err := s.List(t.Context(), state.Root+"task/", "", 0)
+	for _, entry := range left.Entries {
+		problems = append(problems, "left: "+entry.Key)
+	}
+	if _, gerr := s.Get(t.Context(), effectKey("deleted/"+id)); err != nil || gerr != nil {
+		problems = append(problems, fmt.Sprintf("delete: %v, %v", err, gerr))
+	}
+	return problems
+}
+
+func failureKey(name string) string { return state.Root + "failure/" + name }
 
 type worker struct {
 	cancel context.CancelFunc
@@ -148,10 +203,16 @@ func (w *worker) kill() {
 	<-w.ended
 }
 
-func (sc scenario) judge(ctx context.Context, s state.Store, e *task.Engine, tk task.Task) (problems []string) {
+func (sc scenario) judge(ctx context.Context, s state.Store, e *task.Engine, tk task.Task, canceled map[string]bool) (problems []string) {
 	wrong := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
 	if !tk.Ended() {
 		wrong("the task did not end: %+v", tk)
+	}
+	if sc.expands && tk.BatchesTotal == nil {
+		if canceled == nil || tk.Status != task.Failure || tk.StatusMessage != "enough" {
+			wrong("the task ended without items: %+v", tk)
+		}
+		return problems
 	}
 	got, _, err := e.Items(ctx, tk.ID, "", 0)
 	if err != nil || len(got) != len(sc.items) {
@@ -160,23 +221,27 @@ func (sc scenario) judge(ctx context.Context, s state.Store, e *task.Engine, tk 
 	succeeded := 0
 	for _, it := range got {
 		behaviour, _, _ := strings.Cut(it.Name, "-")
-		want, effects := task.Success, 1
-		if behaviour == "denied" || behaviour == "never" {
-			want, effects = task.Failure, 0
+		want, effects, failures := task.Success, 1, 0
+		if behaviour == "denied" || behaviour == "never" || canceled != nil && !canceled[it.Name] {
+			want, effects, failures = task.Failure, 0, 1
 		}
 		if want == task.Success {
 			succeeded++
 		}
 		r, err := state.ReadOr[int](ctx, s, effectKey(tk.ID+"/"+it.Name))
-		if it.Status != want || r.Value != effects || err != nil {
-			wrong("item %s: %s %q with %d effects, %v", it.Name, it.Status, it.Message, r.Value, err)
+		f, ferr := state.ReadOr[int](ctx, s, failureKey(tk.ID+"/"+it.Name))
+		if it.Status != want || r.Value != effects || f.Value != failures || err != nil || ferr != nil {
+			wrong("item %s: %s %q with %d effects and %d failures, %v, %v", it.Name, it.Status, it.Message, r.Value, f.Value, err, ferr)
+		}
+		if canceled != nil && want == task.Failure && behaviour != "denied" && behaviour != "never" && it.Message != "enough" {
+			wrong("item %s was canceled, but says %q", it.Name, it.Message)
 		}
 	}
 	if tk.Succeeded != succeeded || tk.Failed != len(sc.items)-succeeded || tk.BatchesComplete != *tk.BatchesTotal {
 		wrong("counts do not match: %+v", tk)
 	}
 	want := task.Success
-	if succeeded < len(sc.items) {
+	if succeeded < len(sc.items) || canceled != nil {
 		want = task.Failure
 	}
 	if tk.Status != want {

@@ -27,6 +27,7 @@ type lane struct {
 	queued  map[int]bool
 	claimed map[int]int64 // lease of the claim
 	hand    map[int]bool  // units in hand here; true: offered again meanwhile
+	recall  *recall       // of those in hand
 }
 
 func newQueue(kinds map[string]*Kind, concurrency int, lease int64, wake func()) *queue {
@@ -47,7 +48,8 @@ func (q *queue) reset(entries []state.Entry) {
 	}
 	for id, l := range q.lanes {
 		if o := old[id]; o != nil {
-			l.hand = o.hand
+			l.hand, l.recall = o.hand, o.recall
+			l.recall.set(l.open.Canceled)
 		}
 	}
 	q.mu.Unlock()
@@ -87,12 +89,13 @@ func (q *queue) openLocked(e state.Entry) {
 	}
 	l := q.lanes[id]
 	if l == nil {
-		l = &lane{queued: map[int]bool{}, claimed: map[int]int64{}, hand: map[int]bool{}}
+		l = &lane{queued: map[int]bool{}, claimed: map[int]int64{}, hand: map[int]bool{}, recall: newRecall()}
 		q.lanes[id] = l
 		q.turn = append(q.turn, id)
 	}
 	had := l.open
 	l.open = o
+	l.recall.set(o.Canceled)
 	switch {
 	case o.Batches == nil:
 		l.offer(expandUnit)
@@ -129,9 +132,9 @@ func (l *lane) offer(n int) {
 
 // pick is one unit to try to claim.
 type pick struct {
-	task string
-	n    int
-	open openRecord
+	task   string
+	n      int
+	recall *recall
 }
 
 // next returns a unit that seems free, tasks taking turns. Whoever gets it calls
@@ -154,7 +157,7 @@ func (q *queue) next() (pick, bool) {
 		}
 		if n, ok := l.pop(q.lease); ok {
 			l.hand[n] = false
-			return pick{task: id, n: n, open: l.open}, true
+			return pick{task: id, n: n, recall: l.recall}, true
 		}
 	}
 	return pick{}, false

@@ -21,18 +21,26 @@ func (e *Engine) Get(ctx context.Context, id string) (Task, error) {
 
 func (e *Engine) read(ctx context.Context, id string) (Task, state.Record[stateRecord], error) {
 	var st state.Record[stateRecord]
-	rec, err := state.Read[taskRecord](ctx, e.store, recKey(id))
-	if errors.Is(err, fault.NotFound) {
-		return Task{}, st, fault.New(fault.NotFound, "there is no task %q", id)
-	}
+	rec, err := e.record(ctx, id)
 	if err != nil {
-		return Task{}, st, fmt.Errorf("read task %s: %w", id, err)
+		return Task{}, st, err
 	}
 	st, err = state.Read[stateRecord](ctx, e.store, stateKey(rec.Value.Kind, id))
 	if err != nil {
 		return Task{}, st, fmt.Errorf("read state of task %s: %w", id, err)
 	}
 	return taskOf(rec.Value, st.Value), st, nil
+}
+
+func (e *Engine) record(ctx context.Context, id string) (state.Record[taskRecord], error) {
+	rec, err := state.Read[taskRecord](ctx, e.store, recKey(id))
+	if errors.Is(err, fault.NotFound) {
+		return rec, fault.New(fault.NotFound, "there is no task %q", id)
+	}
+	if err != nil {
+		return rec, fmt.Errorf("read task %s: %w", id, err)
+	}
+	return rec, nil
 }
 
 // List returns the tasks of a kind in the order of their ids, those after the id
@@ -50,7 +58,10 @@ func (e *Engine) List(ctx context.Context, kind, after string, limit int) (tasks
 		if err != nil {
 			return nil, false, err
 		}
-		rec, err := state.Read[taskRecord](ctx, e.store, recKey(lastPart(entry.Key)))
+		rec, err := e.record(ctx, lastPart(entry.Key))
+		if errors.Is(err, fault.NotFound) {
+			continue // deleted since
+		}
 		if err != nil {
 			return nil, false, fmt.Errorf("list tasks: %w", err)
 		}
@@ -109,14 +120,22 @@ type Named struct {
 	Item Item
 }
 
-// ListByName returns the items called name of all tasks of a kind, in the order of
-// the task ids, those after the task after, at most limit (0 or more than MaxPage:
-// MaxPage), and whether more follow.
+// ListByName returns the items called name of all tasks of a kind, those of the
+// newest task first, those after the task after, at most limit (0 or more than
+// MaxPage: MaxPage), and whether more follow. A task to go on after that is not
+// there is fault.Invalid.
 func (e *Engine) ListByName(ctx context.Context, kind, name, after string, limit int) (found []Named, more bool, err error) {
 	limit = page(limit)
 	prefix := nameRoot(kind, name)
 	if after != "" {
-		after = prefix + after
+		rec, err := e.record(ctx, after)
+		if errors.Is(err, fault.NotFound) {
+			return nil, false, fault.New(fault.Invalid, "there is no task %q to go on after", after)
+		}
+		if err != nil {
+			return nil, false, err
+		}
+		after = nameKey(taskOf(rec.Value, stateRecord{}), name)
 	}
 	for {
 		p, err := e.store.List(ctx, prefix, after, limit)
@@ -165,7 +184,7 @@ func (e *Engine) seqOf(ctx context.Context, t Task, name string) (int, error) {
 	if t.BatchesTotal == nil {
 		return 0, missing
 	}
-	entry, err := e.store.Get(ctx, nameKey(t.Kind, name, t.ID))
+	entry, err := e.store.Get(ctx, nameKey(t, name))
 	if errors.Is(err, fault.NotFound) {
 		return 0, missing
 	}

@@ -3,6 +3,7 @@ package task
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"net/url"
 	"strconv"
 	"strings"
@@ -42,7 +43,11 @@ func claimKey(id string, n int) string  { return claimRoot + id + "/" + unitName
 func nameRoot(kind, name string) string {
 	return root + "name/" + kind + "/" + url.PathEscape(name) + "/"
 }
-func nameKey(kind, name, id string) string { return nameRoot(kind, name) + id }
+
+// nameKey puts newer tasks first.
+func nameKey(t Task, name string) string {
+	return nameRoot(t.Kind, name) + fmt.Sprintf("%016x/", math.MaxInt64-t.CreatedAt.UnixMilli()) + t.ID
+}
 
 func unitName(n int) string {
 	if n == expandUnit {
@@ -72,6 +77,8 @@ type taskRecord struct {
 	Kind      string          `json:"kind"`
 	Spec      json.RawMessage `json:"spec,omitempty"`
 	CreatedAt time.Time       `json:"createdAt"`
+	Blob      int             `json:"blob,omitempty"` // bytes
+	Idem      string          `json:"idem,omitempty"` // key of the idempotency record
 }
 
 type stateRecord struct {
@@ -84,6 +91,7 @@ type stateRecord struct {
 	BatchSize       int        `json:"batchSize"`
 	BatchesTotal    *int       `json:"batchesTotal,omitempty"`
 	BatchesComplete int        `json:"batchesComplete"`
+	Canceled        string     `json:"canceled,omitempty"` // the reason
 	Ended           bool       `json:"ended,omitempty"`
 }
 
@@ -115,7 +123,8 @@ type itemRecord struct {
 type openRecord struct {
 	Kind      string `json:"kind"`
 	BatchSize int    `json:"batchSize"`
-	Batches   *int   `json:"batches,omitempty"` // absent until the items are known
+	Batches   *int   `json:"batches,omitempty"`  // absent until the items are known
+	Canceled  string `json:"canceled,omitempty"` // the reason
 }
 
 type claimRecord struct {
@@ -125,7 +134,7 @@ type claimRecord struct {
 
 type makingRecord struct {
 	Kind    string    `json:"kind"`
-	Since   time.Time `json:"since"`
+	Since   time.Time `json:"since"`             // createdAt of the task
 	Removed bool      `json:"removed,omitempty"` // a sweep is at work: the create must not go on
 }
 

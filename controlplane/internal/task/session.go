@@ -74,9 +74,19 @@ func (s *session) guard(ctx context.Context) error {
 }
 
 func (s *session) sweeps(ctx context.Context) error {
-	return run.Every(ctx, sweepAge, s.Sweep, func(err error) {
-		s.log.WarnContext(ctx, "sweep failed; trying again later", logx.Err, err)
-	})
+	for ctx.Err() == nil {
+		wait := time.Duration(sweepAge)
+		if err := s.Sweep(ctx); err != nil && ctx.Err() == nil {
+			s.log.WarnContext(ctx, "sweep failed; trying again later", logx.Err, err)
+			wait = time.Minute
+		}
+		select {
+		case <-time.After(wait):
+		case <-s.deleted:
+		case <-ctx.Done():
+		}
+	}
+	return nil
 }
 
 func (s *session) wake() {

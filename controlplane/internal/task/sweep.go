@@ -14,34 +14,40 @@ import (
 // sweepAge is how old a create must be before it counts as dead.
 const sweepAge = 10 * time.Minute
 
-// Sweep removes what creates left behind whose process died before the task
-// record was written. Run calls it now and then.
+// Sweep removes what deleted tasks left, and creates whose process died before the
+// task record was written. Run calls it now and then.
 func (e *Engine) Sweep(ctx context.Context) error {
 	return state.All(ctx, e.store, makingRoot, func(key string, r state.Record[makingRecord]) error {
-		if time.Since(r.Value.Since) < sweepAge {
+		if !r.Value.Removed && time.Since(r.Value.Since) < sweepAge {
 			return nil
 		}
 		return e.remove(ctx, lastPart(key), r)
 	})
 }
 
-// remove takes back a create. Writing its marker first makes the create's last
-// commit fail, should it still be alive.
+// remove takes back a create, or finishes a Delete. Writing its marker first makes
+// the create's last commit fail, should it still be alive.
 func (e *Engine) remove(ctx context.Context, id string, r state.Record[makingRecord]) error {
-	m := r.Value
-	m.Removed = true
-	rev, err := e.store.Commit(ctx, state.NewBatch(state.StepTaskSweep).If(makingKey(id), r.Rev).Put(makingKey(id), m))
-	if err != nil {
+	m, rev := r.Value, r.Rev
+	if !m.Removed {
+		m.Removed = true
+		var err error
+		rev, err = e.store.Commit(ctx, state.NewBatch(state.StepTaskSweep).If(makingKey(id), r.Rev).Put(makingKey(id), m))
 		if errors.Is(err, fault.Conflict) {
 			return nil // it came to an end by itself
 		}
+		if err != nil {
+			return fmt.Errorf("sweep task %s: %w", id, err)
+		}
+	}
+	err := e.removeRest(ctx, Task{ID: id, Kind: m.Kind, CreatedAt: m.Since})
+	if err == nil {
+		_, err = e.store.Commit(ctx, state.NewBatch(state.StepTaskSweep).If(makingKey(id), rev).Delete(makingKey(id)))
+	}
+	if err != nil && !errors.Is(err, fault.Conflict) { // another replica was faster
 		return fmt.Errorf("sweep task %s: %w", id, err)
 	}
-	if err := e.removeBatches(ctx, id, m.Kind, state.StepTaskSweep, nil); err != nil {
-		return fmt.Errorf("sweep task %s: %w", id, err)
-	}
-	_, err = e.store.Commit(ctx, state.NewBatch(state.StepTaskSweep).If(makingKey(id), rev).Delete(makingKey(id)))
-	return err
+	return nil
 }
 
 // discard takes back a create that failed. What it cannot remove now, the sweep
@@ -56,20 +62,4 @@ func (e *Engine) discard(ctx context.Context, id string, m makingRecord) {
 	if err != nil {
 		e.log.WarnContext(ctx, "failed create left records for the sweep", logx.Task, id, logx.Err, err, "since", m.Since)
 	}
-}
-
-// removeBatches removes the inputs of every batch of a task together with their
-// names in the index.
-func (e *Engine) removeBatches(ctx context.Context, id, kind string, step state.Step, guard func(*state.Batch)) error {
-	return state.All(ctx, e.store, batchRoot(id), func(key string, r state.Record[batchRecord]) error {
-		b := state.NewBatch(step).Delete(key)
-		for _, it := range r.Value.Items {
-			b.Delete(nameKey(kind, it.Name, id))
-		}
-		if guard != nil {
-			guard(b)
-		}
-		_, err := e.store.Commit(ctx, b)
-		return err
-	})
 }
