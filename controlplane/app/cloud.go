@@ -103,8 +103,12 @@ func (a *App) openFleet(context.Context) error {
 	}
 	a.templates = provisioning.NewTemplates(a.objects)
 	cloud := &selfhosted.Cloud{Registry: a.registry, Jobs: a.jobs, Greengrass: a.greengrass, Components: a.components, Presence: a.devices}
+	provisioner, err := a.openProvisioner(cloud)
+	if err != nil {
+		return err
+	}
 	a.fleet, err = fleet.New(fleet.Config{
-		Store: a.hub, Objects: a.objects, Cloud: cloud, Templates: a.templates, Realm: a.cfg.realm(), ArtifactPrefix: a.cfg.ArtifactPrefix,
+		Store: a.hub, Objects: a.objects, Cloud: cloud, Provisioner: provisioner, Realm: a.cfg.realm(), ArtifactPrefix: a.cfg.ArtifactPrefix,
 		Generators: config.NewRegistry(map[string]config.Generator{config.ManualInstall: manual}), Agents: a.agents, Log: a.log,
 	})
 	if err != nil {

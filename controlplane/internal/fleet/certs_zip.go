@@ -8,14 +8,9 @@ import (
 	"time"
 )
 
-type zipFile struct {
-	name string
-	data []byte
-}
-
 // certsZip makes the archive of cdf-services §3.11: the directory entry certs/,
-// then the files.
-func certsZip(files []zipFile, at time.Time) ([]byte, error) {
+// the certificate, and the key if there is one. Both are PEM.
+func certsZip(certificate, key string, at time.Time) ([]byte, error) {
 	var out bytes.Buffer
 	z := zip.NewWriter(&out)
 	add := func(name string, mode fs.FileMode, data []byte) error {
@@ -31,13 +26,15 @@ func certsZip(files []zipFile, at time.Time) ([]byte, error) {
 		_, err = w.Write(data)
 		return err
 	}
-	if err := add("certs/", fs.ModeDir|0o700, nil); err != nil {
-		return nil, fmt.Errorf("make certs.zip: %w", err)
+	err := add("certs/", fs.ModeDir|0o700, nil)
+	if err == nil {
+		err = add("certs/cert.pem", 0o600, []byte(certificate))
 	}
-	for _, f := range files {
-		if err := add(f.name, 0o600, f.data); err != nil {
-			return nil, fmt.Errorf("make certs.zip: %w", err)
-		}
+	if err == nil && key != "" {
+		err = add("certs/private.key", 0o600, []byte(key))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("make certs.zip: %w", err)
 	}
 	if err := z.Close(); err != nil {
 		return nil, fmt.Errorf("make certs.zip: %w", err)

@@ -2,11 +2,10 @@ package fleet
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 
-	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
+	"github.com/ggfleet/ggfleet/controlplane/internal/provisioning"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/pki"
@@ -14,11 +13,7 @@ import (
 
 // PendingCertificate is what the certificate of a core will be, once its key,
 // made on the device, comes as a CSR.
-type PendingCertificate struct {
-	Parameters json.RawMessage         `json:"parameters,omitempty"` // cdfProvisioningParameters of the request
-	Policies   []cloud.Policy          `json:"policies,omitempty"`
-	Status     cloud.CertificateStatus `json:"status,omitempty"`
-}
+type PendingCertificate = provisioning.Deferred
 
 // CompleteCore signs the CSR for a core that was created without certificate,
 // registers it and returns it. The same key again gives the same certificate, so
@@ -29,7 +24,7 @@ func (s *Service) CompleteCore(ctx context.Context, name, csrPEM string) (string
 		return "", fault.Field("csr", "%s", fault.Message(err))
 	}
 	for range 8 {
-		pem, err := s.complete(ctx, name, csr.RawSubjectPublicKeyInfo, csr.PublicKey)
+		pem, err := s.complete(ctx, name, csrPEM, pki.ID(csr.RawSubjectPublicKeyInfo))
 		if !errors.Is(err, fault.Conflict) || fault.Message(err) == refusedKey {
 			return pem, err
 		}
@@ -39,13 +34,13 @@ func (s *Service) CompleteCore(ctx context.Context, name, csrPEM string) (string
 
 const refusedKey = "the core has a certificate for another key already; delete the core and create it anew, or use the key it was completed with"
 
-func (s *Service) complete(ctx context.Context, name string, spki []byte, public any) (string, error) {
+func (s *Service) complete(ctx context.Context, name, csrPEM, key string) (string, error) {
 	rec, err := s.record(ctx, name)
 	if err != nil {
 		return "", err
 	}
 	if !rec.Value.CertificatePending {
-		if done := rec.Value.Completed; done != nil && done.Key == pki.ID(spki) {
+		if done := rec.Value.Completed; done != nil && done.Key == key {
 			return done.PEM, nil
 		}
 		return "", fault.New(fault.Conflict, refusedKey)
@@ -54,21 +49,14 @@ func (s *Service) complete(ctx context.Context, name string, spki []byte, public
 	if pending == nil {
 		return "", fmt.Errorf("core %s waits for a certificate but keeps no request for it", name)
 	}
-	params, err := cdfParameters(pending.Parameters)
-	if err != nil {
-		return "", err
-	}
-	request := issueRequest(name, params)
-	request.Public = public
-	issued, err := s.cfg.Cloud.Issue(ctx, request)
+	reg, err := s.cfg.Provisioner.Complete(ctx, name, *pending, csrPEM)
 	if err != nil {
 		return "", err
 	}
 	core := rec.Value
 	core.CertificatePending, core.Pending = false, nil
-	core.Completed = &CompletedCertificate{Key: pki.ID(spki), PEM: issued.PEM}
+	core.Completed = &CompletedCertificate{Key: key, PEM: reg.Certificate.PEM}
 	core.UpdatedAt = s.stamp()
-	reg := cloud.Registration{Thing: name, Certificate: &issued, Status: pending.Status, Policies: pending.Policies}
 	err = s.cfg.Cloud.Register(ctx, reg, func(b *state.Batch) error {
 		b.Step = state.StepCoreComplete
 		b.If(coreKey(name), rec.Rev).Put(coreKey(name), core)
@@ -78,7 +66,7 @@ func (s *Service) complete(ctx context.Context, name string, spki []byte, public
 	if err != nil {
 		return "", fmt.Errorf("register certificate of core %s: %w", name, err)
 	}
-	return issued.PEM, nil
+	return reg.Certificate.PEM, nil
 }
 
 // CompletedCertificate is the certificate that a core got for its own key.

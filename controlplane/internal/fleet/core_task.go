@@ -72,7 +72,7 @@ func (s *Service) checkNewCore(c NewCore) error {
 	if err := names.CheckProvisioningTemplate(c.ProvisioningTemplate); err != nil {
 		return fault.Field("provisioningTemplate", "%s", fault.Message(err))
 	}
-	if _, err := cdfParameters(c.CDFProvisioningParameters); err != nil {
+	if err := s.cfg.Provisioner.Check(c.CDFProvisioningParameters); err != nil {
 		return err
 	}
 	if c.ConfigFileGenerator != "" {

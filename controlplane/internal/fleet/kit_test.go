@@ -46,8 +46,10 @@ func newKit(t selfhostedtest.TB) *kit {
 	require.NoError(t, err)
 	k.tpl = provisioning.NewTemplates(k.objects)
 	require.NoError(t, k.tpl.Put(ctx, "default", provisioning.DefaultTemplate))
+	provisioner, err := provisioning.NewProvisioner(provisioning.Config{Cloud: k.cloud, Templates: k.tpl, Realm: k.cloud.Realm})
+	require.NoError(t, err)
 	k.Service, err = fleet.New(fleet.Config{
-		Store: k.store, Objects: k.objects, Cloud: k.cloud, Templates: k.tpl, Realm: k.cloud.Realm, ArtifactPrefix: "greengrass2/artifacts/",
+		Store: k.store, Objects: k.objects, Cloud: k.cloud, Provisioner: provisioner, Realm: k.cloud.Realm, ArtifactPrefix: "greengrass2/artifacts/",
 		Generators: config.NewRegistry(map[string]config.Generator{config.ManualInstall: manual}),
 	})
 	require.NoError(t, err)

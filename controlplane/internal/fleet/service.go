@@ -34,11 +34,11 @@ type Agents interface {
 
 // Config is what New needs. All but Agents, Log and Now are required.
 type Config struct {
-	Store      state.Store
-	Objects    object.Store
-	Cloud      Cloud
-	Templates  *provisioning.Templates // provisioning templates
-	Generators config.Registry
+	Store       state.Store
+	Objects     object.Store
+	Cloud       Cloud
+	Provisioner *provisioning.Provisioner
+	Generators  config.Registry
 	// ArtifactPrefix begins the keys of cores' artifacts and ends with a slash.
 	ArtifactPrefix string
 	Realm          names.Realm
@@ -67,18 +67,17 @@ type Service struct {
 
 	cursorAt time.Time // of the loop in follow alone
 
-	mu       sync.Mutex // guards deployed and plans
+	mu       sync.Mutex // guards deployed
 	deployed map[TemplateRef]TemplateDeployment
-	plans    map[string]cachedTemplate
 }
 
 // New checks cfg; it starts nothing. The task engine is made by the caller with
 // the service's Kinds and handed back by Use.
 func New(cfg Config) (*Service, error) {
-	if cfg.Store == nil || cfg.Objects == nil || cfg.Cloud == nil || cfg.Templates == nil {
-		return nil, errors.New("fleet: Store, Objects, Cloud, and Templates are required")
+	if cfg.Store == nil || cfg.Objects == nil || cfg.Cloud == nil || cfg.Provisioner == nil {
+		return nil, errors.New("fleet: Store, Objects, Cloud and Provisioner are required")
 	}
-	s := &Service{cfg: cfg, log: cfg.Log, now: cfg.Now, deployed: map[TemplateRef]TemplateDeployment{}, plans: map[string]cachedTemplate{}}
+	s := &Service{cfg: cfg, log: cfg.Log, now: cfg.Now, deployed: map[TemplateRef]TemplateDeployment{}}
 	if s.log == nil {
 		s.log = logx.Discard()
 	}

@@ -13,11 +13,16 @@ import (
 	"github.com/ggfleet/ggfleet/shared/pki"
 )
 
-// The parameters that createDeviceCertificate fills.
+// The parameters that options of the CDF section fill.
 const (
-	paramCertificate = "CertificatePem"
-	paramCA          = "CaCertificatePem"
+	paramCertificate = "CertificatePem"   // createDeviceCertificate
+	paramCA          = "CaCertificatePem" // createDeviceCertificate
+	paramID          = "CertificateId"    // the others
+	paramARN         = "CertificateArn"   // the others
 )
+
+// unknownID stands for the id of a certificate that is not made yet.
+const unknownID = "0000000000000000000000000000000000000000000000000000000000000000"
 
 // maxAttribute is the longest value of a thing attribute (iot-api §15).
 const maxAttribute = 800
@@ -28,11 +33,23 @@ type Source string
 // The sources.
 const (
 	SourceNone     Source = "None"     // the template has no certificate
-	SourceCreate   Source = "Create"   // the server makes the key and signs
+	SourceCreate   Source = "Create"   // createDeviceCertificate: the server makes the key and signs
+	SourceAWS      Source = "AWS"      // createDeviceAWSCertificate: the same, always by the cloud's own CA
+	SourceExternal Source = "External" // registerDeviceCertificateWithoutCA: comes with the request
+	SourcePrivate  Source = "Private"  // acmpca: from a private CA
 	SourceCSR      Source = "CSR"      // sign Plan.Certificate.CSR
 	SourceDeferred Source = "Deferred" // a CSR comes later, at enrolment: create without certificate
 	SourcePEM      Source = "PEM"      // register Plan.Certificate.PEM
 	SourceID       Source = "ID"       // Plan.Certificate.ID is registered already
+)
+
+// Mode says how a certificate of a private CA is registered.
+type Mode string
+
+// The modes of CDF.acmpca.
+const (
+	WithCA    Mode = "REGISTER_WITH_CA"
+	WithoutCA Mode = "REGISTER_WITHOUT_CA"
 )
 
 // Plan is what one device gets.
@@ -58,29 +75,37 @@ type Plan struct {
 type Certificate struct {
 	Source       Source
 	CSR          string           // PEM, for SourceCSR
+	Parameter    string           // for SourceDeferred: the one that the CSR would have come in
+	Mode         Mode             // for SourcePrivate
 	PEM          string           // for SourcePEM
 	CAPEM        string           // for SourcePEM, the issuer; may be empty
 	ID           string           // for SourceID
 	Status       Status           // to give it
 	Override     Override         // of the status, if it exists already
-	KeyAlgorithm pki.KeyAlgorithm // for SourceCreate
+	KeyAlgorithm pki.KeyAlgorithm // of the key that the server makes, if it does
 }
 
 // PolicyRef names a policy.
 type PolicyRef struct {
 	Name     string
 	Document string // JSON; create the policy with it if it does not exist. Empty: it must exist
+	Logical  string // its name in the Resources section; empty for those of the CDF section
 }
 
 // Bind fills in the parameters of one device. Values for parameters that the
-// template does not declare are dropped (cdf-services Q-03). Errors are of kind
-// Invalid, naming the parameter (parameters.Site) or the place in the template, or
-// Unsupported, naming the option of the CDF section.
+// template does not declare are dropped (cdf-services Q-03). Parameters that an
+// option of the CDF section fills have a stand-in. Errors are of kind Invalid,
+// naming the parameter (parameters.Site) or the place in the template.
 func Bind(t *Template, parameters map[string]string) (*Plan, error) {
-	if !t.cdf.createDeviceCertificate && len(t.cdf.unsupported) > 0 {
-		return nil, fault.New(fault.Unsupported, "the provisioning template uses %s, which this server does not carry out; use CDF.createDeviceCertificate, or a certificate resource with CertificateSigningRequest", t.cdf.unsupported[0])
-	}
+	return bind(t, parameters, map[string]string{paramID: unknownID, paramARN: unknownID})
+}
+
+// bind is Bind with what the option fills in.
+func bind(t *Template, parameters, filled map[string]string) (*Plan, error) {
 	b := binder{t: t, given: parameters}
+	if t.cdf.fillsID() {
+		b.filled = filled
+	}
 	for name, v := range parameters {
 		if t.Declares(name) && tooLong(v) {
 			return nil, fault.Field("parameters."+name, "has more than %d characters", MaxParameter)
@@ -98,14 +123,18 @@ func Bind(t *Template, parameters map[string]string) (*Plan, error) {
 func tooLong(s string) bool { return utf8.RuneCountInString(s) > MaxParameter }
 
 type binder struct {
-	t     *Template
-	given map[string]string
+	t      *Template
+	given  map[string]string
+	filled map[string]string // wins over given, as in the original
 }
 
 // value returns the text, and false if it refers to a parameter without value.
 func (b binder) value(t text) (string, bool) {
 	if t.ref == "" {
 		return t.literal, true
+	}
+	if v, ok := b.filled[t.ref]; ok {
+		return v, true
 	}
 	if v, ok := b.given[t.ref]; ok {
 		return v, true
@@ -198,21 +227,15 @@ func (b binder) certificate(p *Plan) (err error) {
 			return err
 		}
 	}
+	if out.Source = b.t.cdf.source; out.Source != "" {
+		out.Mode, out.KeyAlgorithm = b.t.cdf.mode, b.t.cdf.key()
+		return b.notGiven(out.Source)
+	}
 	switch {
-	case b.t.cdf.createDeviceCertificate:
-		for _, name := range []string{paramCertificate, paramCA} {
-			if b.given[name] != "" {
-				return fault.Field("parameters."+name, "must not be given: CDF.createDeviceCertificate fills it")
-			}
-		}
-		out.Source, out.KeyAlgorithm = SourceCreate, b.t.cdf.keyAlgorithm
-		if out.KeyAlgorithm == "" {
-			out.KeyAlgorithm = pki.P256
-		}
 	case c.csr.set():
-		out.Source = SourceDeferred
+		out.Source, out.Parameter = SourceDeferred, c.csr.ref
 		if csr, _ := b.value(c.csr); csr != "" {
-			out.Source, out.CSR = SourceCSR, csr
+			out.Source, out.CSR, out.Parameter = SourceCSR, csr, ""
 		}
 	case c.id.set():
 		out.Source = SourceID
@@ -224,6 +247,19 @@ func (b binder) certificate(p *Plan) (err error) {
 		}
 	}
 	return err
+}
+
+// notGiven refuses values for what createDeviceCertificate fills.
+func (b binder) notGiven(s Source) error {
+	if s != SourceCreate {
+		return nil
+	}
+	for _, name := range []string{paramCertificate, paramCA} {
+		if b.given[name] != "" {
+			return fault.Field("parameters."+name, "must not be given: CDF.createDeviceCertificate fills it")
+		}
+	}
+	return nil
 }
 
 // checkID accepts a certificate id: 64 hexadecimal digits.
@@ -274,6 +310,7 @@ func (b binder) policies(p *Plan) error {
 }
 
 func (b binder) policy(pol policy) (ref PolicyRef, err error) {
+	ref.Logical = pol.logical
 	if pol.document.set() {
 		if ref.Document, err = b.checked(pol.document, checkDocument); err != nil {
 			return ref, err

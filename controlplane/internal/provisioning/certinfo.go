@@ -8,22 +8,36 @@ import (
 	"strconv"
 	"unicode/utf8"
 
+	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
 	"github.com/ggfleet/ggfleet/shared/fault"
 )
 
-// Bounds of certInfo.daysExpiry.
+// MaxDays is the largest certInfo.daysExpiry.
+const MaxDays = 36500
+
 const (
-	DefaultDays = 365
-	MaxDays     = 36500
+	cdfMember = "cdfProvisioningParameters"
+	inCDF     = cdfMember + "."
 )
 
-// CDFParameters is what of cdfProvisioningParameters this server uses
-// (cdf-services §4.5).
+// CDFParameters are the cdfProvisioningParameters of a request (cdf-services
+// §4.5).
 type CDFParameters struct {
-	CAID    string // empty: the server's own CA
+	Given   bool   // the request has them, perhaps empty
+	CAID    string // empty: the cloud's own CA
+	HasInfo bool   // certInfo is there and not empty
 	Subject pkix.Name
-	Days    int // validity of the certificate, 1 to MaxDays
+	Days    int // validity of the certificate, 1 to MaxDays; 0: not said
+
+	CertificatePEM    string
+	CertificateStatus cloud.CertificateStatus // as given
+
+	PrivateCA, RegisteredCA CAName
+	CSR                     string // PEM
 }
+
+// CAName names a CA by alias or ARN; the alias wins.
+type CAName struct{ Alias, ARN string }
 
 // infoField is a text of certInfo: its longest length (RFC 5280 upper bounds) and
 // where it goes.
@@ -43,38 +57,49 @@ var infoFields = map[string]infoField{ //nolint:gochecknoglobals // a table that
 }
 
 // ParseCDFParameters reads cdfProvisioningParameters; nothing or null gives the
-// defaults. Errors name the member relative to it (certInfo.country).
+// zero value. Errors name the member (cdfProvisioningParameters.certInfo.country).
+// What an option needs is looked at when it is carried out.
 func ParseCDFParameters(raw []byte) (CDFParameters, error) {
-	c := CDFParameters{Days: DefaultDays}
+	var c CDFParameters
 	if len(raw) == 0 || string(raw) == "null" {
 		return c, nil
 	}
-	n, err := document("the value", raw)
+	n, err := document(cdfMember, "the value", raw)
 	if err != nil {
-		return c, fault.Field("cdfProvisioningParameters", "%s", err)
+		if fault.KindOf(err) == fault.Invalid {
+			err = fault.Field(cdfMember, "%s", fault.Message(err))
+		}
+		return c, err
 	}
 	list, err := n.members()
 	if err != nil {
 		return c, err
 	}
+	c.Given = true
+	texts := map[string]*string{
+		"caId": &c.CAID, "certificatePem": &c.CertificatePEM, "certificateStatus": (*string)(&c.CertificateStatus), "csr": &c.CSR,
+		"acmpcaCaArn": &c.PrivateCA.ARN, "acmpcaCaAlias": &c.PrivateCA.Alias, "awsiotCaArn": &c.RegisteredCA.ARN, "awsiotCaAlias": &c.RegisteredCA.Alias,
+		"amcpcaCaArn": &c.PrivateCA.ARN, "amcpcaCaAlias": &c.PrivateCA.Alias, // the original's own document spells them so
+	}
 	for _, m := range list {
-		switch m.name {
-		case "certInfo":
-			err = c.info(m.node)
-		case "caId":
-			if c.CAID, err = m.str(); err == nil && utf8.RuneCountInString(c.CAID) > 128 {
-				err = m.fail("has more than 128 characters")
+		if m.name == "certInfo" {
+			if err := c.info(m.node); err != nil {
+				return c, err
 			}
-		case "certificatePem", "certificateStatus", "csr", "acmpcaCaArn", "acmpcaCaAlias",
-			"amcpcaCaArn", "amcpcaCaAlias", "awsiotCaArn", "awsiotCaAlias":
-			// They belong to options that Bind refuses and do no harm. The
-			// misspelt ones are the original's.
-			_, err = m.str()
-		default:
-			err = m.fail("is not known")
+			continue
 		}
-		if err != nil {
+		to, ok := texts[m.name]
+		if !ok {
+			return c, m.fail("is not known")
+		}
+		s, err := m.str()
+		switch {
+		case err != nil:
 			return c, err
+		case m.name == "caId" && utf8.RuneCountInString(s) > 128:
+			return c, m.fail("has more than 128 characters")
+		case s != "": // a misspelt member that is empty does not undo the other
+			*to = s
 		}
 	}
 	return c, nil
@@ -85,6 +110,7 @@ func (c *CDFParameters) info(n node) error {
 	if err != nil {
 		return err
 	}
+	c.HasInfo = len(list) > 0
 	for _, m := range list {
 		if m.name == "daysExpiry" {
 			if c.Days, err = days(m.node); err != nil {

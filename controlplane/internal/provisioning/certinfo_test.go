@@ -29,26 +29,26 @@ func TestCertInfoMayBeAbsent(t *testing.T) {
 	for _, raw := range []string{"", "null", "{}", `{"certInfo":{}}`} {
 		c, err := provisioning.ParseCDFParameters([]byte(raw))
 		require.NoError(t, err)
-		assert.Equal(t, 365, c.Days)
+		assert.Zero(t, c.Days, "as the server is set")
 		assert.Empty(t, c.Subject)
 	}
 }
 
 func TestCertInfoNamesWhatIsWrong(t *testing.T) {
 	for name, tc := range map[string]struct{ raw, field string }{
-		"country of three letters": {`{"certInfo":{"country":"USA"}}`, "certInfo.country"},
-		"empty country":            {`{"certInfo":{"country":""}}`, "certInfo.country"},
-		"country in digits":        {`{"certInfo":{"country":"12"}}`, "certInfo.country"},
-		"no days":                  {`{"certInfo":{"daysExpiry":0}}`, "certInfo.daysExpiry"},
-		"too many days":            {`{"certInfo":{"daysExpiry":36501}}`, "certInfo.daysExpiry"},
-		"half a day":               {`{"certInfo":{"daysExpiry":1.5}}`, "certInfo.daysExpiry"},
-		"days as text":             {`{"certInfo":{"daysExpiry":"365"}}`, "certInfo.daysExpiry"},
-		"null days":                {`{"certInfo":{"daysExpiry":null}}`, "certInfo.daysExpiry"},
-		"long organization":        {`{"certInfo":{"organization":"` + strings.Repeat("x", 65) + `"}}`, "certInfo.organization"},
-		"line break":               {`{"certInfo":{"locality":"a\nb"}}`, "certInfo.locality"},
-		"unknown member":           {`{"certInfo":{"shoe":"9"}}`, "certInfo.shoe"},
-		"unknown top member":       {`{"caID":"x"}`, "caID"},
-		"caId as number":           {`{"caId":1}`, "caId"},
+		"country of three letters": {`{"certInfo":{"country":"USA"}}`, "cdfProvisioningParameters.certInfo.country"},
+		"empty country":            {`{"certInfo":{"country":""}}`, "cdfProvisioningParameters.certInfo.country"},
+		"country in digits":        {`{"certInfo":{"country":"12"}}`, "cdfProvisioningParameters.certInfo.country"},
+		"no days":                  {`{"certInfo":{"daysExpiry":0}}`, "cdfProvisioningParameters.certInfo.daysExpiry"},
+		"too many days":            {`{"certInfo":{"daysExpiry":36501}}`, "cdfProvisioningParameters.certInfo.daysExpiry"},
+		"half a day":               {`{"certInfo":{"daysExpiry":1.5}}`, "cdfProvisioningParameters.certInfo.daysExpiry"},
+		"days as text":             {`{"certInfo":{"daysExpiry":"365"}}`, "cdfProvisioningParameters.certInfo.daysExpiry"},
+		"null days":                {`{"certInfo":{"daysExpiry":null}}`, "cdfProvisioningParameters.certInfo.daysExpiry"},
+		"long organization":        {`{"certInfo":{"organization":"` + strings.Repeat("x", 65) + `"}}`, "cdfProvisioningParameters.certInfo.organization"},
+		"line break":               {`{"certInfo":{"locality":"a\nb"}}`, "cdfProvisioningParameters.certInfo.locality"},
+		"unknown member":           {`{"certInfo":{"shoe":"9"}}`, "cdfProvisioningParameters.certInfo.shoe"},
+		"unknown top member":       {`{"caID":"x"}`, "cdfProvisioningParameters.caID"},
+		"caId as number":           {`{"caId":1}`, "cdfProvisioningParameters.caId"},
 		"not JSON":                 {`{`, "cdfProvisioningParameters"},
 	} {
 		t.Run(name, func(t *testing.T) {

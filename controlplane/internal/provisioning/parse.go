@@ -12,10 +12,9 @@ func index(i int) string { return "[" + strconv.Itoa(i) + "]" }
 
 // Parse reads a template document. Errors are of kind Invalid (TooLarge over
 // MaxTemplate) and name the member at fault by its path, for example
-// Resources.thing.Properties.ThingName. Options of the CDF section that this
-// server does not carry out are accepted here and refused by Bind.
+// Resources.thing.Properties.ThingName.
 func Parse(b []byte) (*Template, error) {
-	doc, err := document("the template", b)
+	doc, err := document("", "the template", b)
 	if err != nil {
 		return nil, err
 	}
@@ -51,19 +50,28 @@ func Parse(b []byte) (*Template, error) {
 	if err := p.checkRefs(); err != nil {
 		return nil, err
 	}
-	if err := p.t.check(); err != nil {
+	if err := p.check(); err != nil {
 		return nil, err
 	}
 	return p.t, nil
 }
 
 // check looks at what the sections must agree on.
-func (t *Template) check() error {
-	if t.cdf.createDeviceCertificate && (t.cert == nil || t.cert.pem.ref != paramCertificate || t.cert.ca.set() && t.cert.ca.ref != paramCA) {
-		return node{path: "CDF.createDeviceCertificate"}.fail("needs a resource of type AWS::IoT::Certificate whose CertificatePem and CACertificatePem refer to the parameters %s and %s", paramCertificate, paramCA)
-	}
-	if t.cert == nil && (len(t.policies) > 0 || len(t.cdf.additional) > 0 || t.cdf.clientIDMustMatch) {
+func (p *parser) check() error {
+	t := p.t
+	option := node{path: t.cdf.option}
+	switch {
+	case t.cdf.source == SourceCreate && (t.cert == nil || t.cert.pem.ref != paramCertificate || t.cert.ca.set() && t.cert.ca.ref != paramCA):
+		return option.fail("needs a resource of type AWS::IoT::Certificate whose CertificatePem and CACertificatePem refer to the parameters %s and %s", paramCertificate, paramCA)
+	case t.cdf.fillsID() && (t.cert == nil || t.cert.id.ref != paramID):
+		return option.fail("needs a resource of type AWS::IoT::Certificate whose CertificateId refers to the parameter %s", paramID)
+	case t.cert == nil && (len(t.policies) > 0 || len(t.cdf.additional) > 0 || t.cdf.clientIDMustMatch):
 		return node{path: "Resources"}.fail("have no AWS::IoT::Certificate that the policies could be attached to")
+	}
+	if t.cdf.fillsID() {
+		t.late = slices.ContainsFunc(p.refs, func(r text) bool {
+			return (r.ref == paramID || r.ref == paramARN) && r.path != t.cert.id.path
+		})
 	}
 	return nil
 }
@@ -157,16 +165,14 @@ func (p *parser) cdf(n node) error {
 		return err
 	}
 	o := &p.t.cdf
-	var unsupported []string
 	for _, m := range list {
 		on := false
 		switch m.name {
-		case "createDeviceCertificate":
-			o.createDeviceCertificate, err = m.flag()
-		case "createDeviceAWSCertificate", "registerDeviceCertificateWithoutCA":
+		case "createDeviceCertificate", "createDeviceAWSCertificate", "registerDeviceCertificateWithoutCA":
 			on, err = m.flag()
 		case "acmpca", "useACMPCA":
-			on, err = true, acmpca(m)
+			on = true
+			o.mode, err = acmpca(m)
 		case "clientIdMustMatchThingName", "clientIdMustEqualThingName":
 			on, err = m.flag()
 			o.clientIDMustMatch = o.clientIDMustMatch || on
@@ -182,35 +188,51 @@ func (p *parser) cdf(n node) error {
 			return err
 		}
 		if on {
-			unsupported = append(unsupported, m.path)
+			o.choose(m)
 		}
 	}
-	precedence := []string{"CDF.createDeviceAWSCertificate", "CDF.registerDeviceCertificateWithoutCA", "CDF.acmpca", "CDF.useACMPCA"}
-	slices.SortFunc(unsupported, func(a, b string) int { return slices.Index(precedence, a) - slices.Index(precedence, b) })
-	o.unsupported = unsupported
 	return nil
 }
 
-func acmpca(m member) error {
+// choose takes the option unless one was taken that comes before it
+// (cdf-services §4.4).
+func (o *options) choose(m member) {
+	order := []Source{SourceCreate, SourceAWS, SourceExternal, SourcePrivate}
+	s := SourcePrivate
+	switch m.name {
+	case "createDeviceCertificate":
+		s = SourceCreate
+	case "createDeviceAWSCertificate":
+		s = SourceAWS
+	case "registerDeviceCertificateWithoutCA":
+		s = SourceExternal
+	}
+	if o.source == "" || slices.Index(order, s) < slices.Index(order, o.source) {
+		o.source, o.option = s, m.path
+	}
+}
+
+// acmpca reads {"mode": …}, and the synonym useACMPCA, which is the mode alone.
+func acmpca(m member) (Mode, error) {
 	n := m.node
 	if m.name == "acmpca" {
 		list, err := m.members()
 		if err != nil {
-			return err
+			return "", err
 		}
 		if len(list) != 1 || list[0].name != "mode" {
-			return m.fail("must have the one member mode")
+			return "", m.fail("must have the one member mode")
 		}
 		n = list[0].node
 	}
-	mode, err := n.str()
+	s, err := n.str()
 	if err != nil {
-		return err
+		return "", err
 	}
-	if mode != "REGISTER_WITH_CA" && mode != "REGISTER_WITHOUT_CA" {
-		return n.fail("%q is neither REGISTER_WITH_CA nor REGISTER_WITHOUT_CA", mode)
+	if mode := Mode(s); mode == WithCA || mode == WithoutCA {
+		return mode, nil
 	}
-	return nil
+	return "", n.fail("%q is neither %s nor %s", s, WithCA, WithoutCA)
 }
 
 func keyAlgorithm(n node) (pki.KeyAlgorithm, error) {

@@ -34,7 +34,7 @@ func TestTheDefaultTemplateMakesThingCertificateAndPolicies(t *testing.T) {
 		Certificate: provisioning.Certificate{
 			Source: provisioning.SourceCreate, Status: "ACTIVE", Override: "REPLACE", KeyAlgorithm: pki.P256,
 		},
-		Policies:           []provisioning.PolicyRef{{Name: "CDFGreengrass2CorePolicy"}},
+		Policies:           []provisioning.PolicyRef{{Name: "CDFGreengrass2CorePolicy", Logical: "policy"}},
 		AdditionalPolicies: []provisioning.PolicyRef{{Name: "myTokenExchangeRoleAliasPolicy"}},
 	}, p)
 }
@@ -154,7 +154,6 @@ func TestBindNamesWhatIsMissing(t *testing.T) {
 		"bad certificate id":      {with("RES", cert+`{"CertificateId":"a"}}`), map[string]string{"ThingName": "a"}, fault.Invalid, "Resources.c.Properties.CertificateId", "hexadecimal"},
 		"bad certificate":         {with("RES", cert+`{"CertificatePem":"a"}}`), map[string]string{"ThingName": "a"}, fault.Invalid, "Resources.c.Properties.CertificatePem", ""},
 		"filled by the server":    {string(provisioning.DefaultTemplate), map[string]string{"ThingName": "a", "CertificatePem": "x"}, fault.Invalid, "parameters.CertificatePem", "createDeviceCertificate"},
-		"option of another issue": {with("CDF}}", `"useACMPCA":"REGISTER_WITH_CA","createDeviceAWSCertificate":true}}`), map[string]string{"ThingName": "a"}, fault.Unsupported, "", "CDF.createDeviceAWSCertificate"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tpl, err := provisioning.Parse([]byte(tc.doc))

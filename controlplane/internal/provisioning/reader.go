@@ -17,8 +17,9 @@ type node struct {
 
 func (n node) fail(format string, args ...any) error { return fault.Field(n.path, format, args...) }
 
-// document checks that b is one JSON object of a bearable size.
-func document(what string, b []byte) (node, error) {
+// document checks that b is one JSON object of a bearable size. path is where it
+// stands itself.
+func document(path, what string, b []byte) (node, error) {
 	if n := utf8.RuneCount(b); n > MaxTemplate {
 		return node{}, fault.New(fault.TooLarge, "%s has %d characters, more than %d", what, n, MaxTemplate)
 	}
@@ -32,7 +33,7 @@ func document(what string, b []byte) (node, error) {
 		}
 		return node{}, fault.New(fault.Invalid, "%s is not valid JSON: %s", what, err)
 	}
-	n := node{raw: raw}
+	n := node{path: path, raw: raw}
 	if !n.is('{') {
 		return node{}, fault.New(fault.Invalid, "%s must be a JSON object", what)
 	}

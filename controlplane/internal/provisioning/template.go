@@ -60,6 +60,9 @@ type Template struct {
 	cert       *certificate
 	policies   []policy
 	cdf        options
+	// late: the thing or a policy refers to a parameter that is filled when the
+	// certificate is made.
+	late bool
 }
 
 type parameter struct {
@@ -114,11 +117,28 @@ type policy struct {
 
 // options is the CDF section.
 type options struct {
-	createDeviceCertificate bool
-	unsupported             []string // options of other sources of certificates, in order of precedence
-	clientIDMustMatch       bool
-	additional              []policy
-	keyAlgorithm            pki.KeyAlgorithm
+	source            Source // of the first option that makes a certificate; empty: none
+	option            string // its path
+	mode              Mode   // for SourcePrivate
+	clientIDMustMatch bool
+	additional        []policy
+	keyAlgorithm      pki.KeyAlgorithm // empty: as the option says
+}
+
+// fillsID reports whether the certificate's id is not known before it is made.
+func (o options) fillsID() bool {
+	return o.source == SourceAWS || o.source == SourceExternal || o.source == SourcePrivate
+}
+
+// key is the algorithm of keys that the server makes.
+func (o options) key() pki.KeyAlgorithm {
+	switch {
+	case o.keyAlgorithm != "":
+		return o.keyAlgorithm
+	case o.source == SourceAWS:
+		return pki.RSA2048 // as AWS IoT makes them
+	}
+	return pki.P256
 }
 
 // ThingLogicalName is the name of the thing resource in the template, by which
