@@ -69,6 +69,7 @@ type App struct {
 	signer     *artifact.Signer
 	servers    []server
 	started    time.Time
+	patchParts
 }
 
 // New opens, checks and binds everything. On an error nothing stays open.
@@ -83,7 +84,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 		}
 	}()
 	for _, step := range []func(context.Context) error{
-		a.openDataDir, a.listen, a.openState, a.openSecrets, a.openObjects, a.openCloud, a.openFleet, a.firstStart, a.openEdges, a.openPprof,
+		a.openDataDir, a.listen, a.openState, a.openSecrets, a.openObjects, a.openCloud, a.openFleet, a.openPatching, a.firstStart, a.openEdges, a.openPprof,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -170,6 +171,7 @@ func (a *App) Run(ctx context.Context) error {
 		{Name: "tasks", Run: a.tasks.Run},
 		{Name: "announcer", Run: a.devices.Run},
 		{Name: "agents", Run: a.agents.Run},
+		{Name: "patches", Run: a.patching.Run},
 		{Name: "job timeouts", Run: a.expireJobs},
 		{Name: "roll-outs", Run: a.resume},
 		{Name: "mqtt", Run: func(ctx context.Context) error { return a.gateway.Run(ctx, a.listeners.mqtt) }},

@@ -68,6 +68,9 @@ type Config struct {
 	AssetLibraryURL     string   `koanf:"asset-library-url"`     // empty: none
 	AssetLibraryHeaders []string `koanf:"asset-library-headers"` // NAME=VALUE of each request to it
 
+	PatchDays     int      `koanf:"patch-days"`     // until a patch fails that its device did not take
+	PatchPrefixes []string `koanf:"patch-prefixes"` // of keys that patches of every device may link to
+
 	BasePath   string `koanf:"base-path"`   // removed from the path of requests to the fleet API
 	CORSOrigin string `koanf:"cors-origin"` // empty: no page of another origin may call the fleet API
 
@@ -115,6 +118,8 @@ func Flags(f *pflag.FlagSet) {
 	f.String("claim-cert-dir", "/greengrass/v2/claim-certs", "directory of the claim certificate on devices, in FLEET_PROVISIONING configurations")
 	f.String("asset-library-url", "", "base URL of an Asset Library whose devices, groups and queries deployment tasks may name")
 	f.StringSlice("asset-library-headers", nil, "headers of each request to the Asset Library, each NAME=VALUE")
+	f.Int("patch-days", 7, "days that a patch waits for its device before it fails")
+	f.StringSlice("patch-prefixes", nil, "folders of the bucket, each with a slash at its end, that the extraVars of any device's patch may link to; its own artifacts it always may")
 	f.String("base-path", "", "path under which a proxy publishes the fleet API, removed from requests")
 	f.String("cors-origin", "", "origin whose web pages may call the fleet API, or * (default: none)")
 	f.Int("workers", 64, "task items worked on at once; each waits for the disk most of its time")

@@ -80,6 +80,8 @@ func policies(r names.Realm, roleAlias string) map[string]string {
 		enrollment.AgentPolicy: document(
 			allow(`"iot:Connect"`, r.Client(thing)),
 			allow(`"iot:Publish","iot:RetainPublish"`, r.Topic("ggfleet/v1/cores/"+core+"/agent/*")),
+			allow(`"iot:Receive"`, r.Topic("ggfleet/v1/cores/"+core+"/patches")),
+			allow(`"iot:Subscribe"`, r.TopicFilter("ggfleet/v1/cores/"+core+"/patches")),
 		),
 	}
 }

@@ -55,7 +55,7 @@ type Agents interface {
 	Distribution(ctx context.Context, digest string) (object.Reader, object.Info, error)
 }
 
-// Config is what New needs. All but Log and Now are required.
+// Config is what New needs. All up to AgentAttribute are required.
 type Config struct {
 	Identities  gateway.Identities
 	Components  Components
@@ -66,6 +66,11 @@ type Config struct {
 	Realm       names.Realm
 	// AgentAttribute is the attribute of an agent's thing that names its core.
 	AgentAttribute string
+
+	Patches Patches // nil: there are none
+	// Downloads serves links that carry their own permission, below /a/ and
+	// without certificate; nil: none.
+	Downloads http.Handler
 
 	Log *slog.Logger
 	Now func() time.Time
@@ -108,12 +113,18 @@ func New(cfg Config) (http.Handler, error) {
 	device.Handle("GET "+protocol.PathCoreCerts, a.agent(a.certs))
 	device.Handle("GET "+protocol.PathCoreConfig, a.agent(a.config))
 	device.Handle("GET "+protocol.PathDistributions+"{digest}", a.agent(a.distribution))
+	if cfg.Patches != nil {
+		a.patchRoutes(device)
+	}
 	device.Handle("/", a.greengrass(func(http.ResponseWriter, *http.Request, gateway.Identity) error {
 		return fault.New(fault.NotFound, "no operation of the device API has this method and path")
 	}))
 
 	all := http.NewServeMux()
 	all.Handle("POST "+protocol.PathEnroll, a.open(a.enroll))
+	if cfg.Downloads != nil {
+		all.Handle("/a/", cfg.Downloads)
+	}
 	all.Handle("/", gateway.AdmitHTTP(cfg.Identities, a.log)(device))
 	return http.MaxBytesHandler(all, maxBody), nil
 }
