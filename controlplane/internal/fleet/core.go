@@ -33,6 +33,9 @@ type Core struct {
 	DeploymentMessage string           `json:"deploymentStatusMessage,omitempty"`
 	DeploymentTask    string           `json:"deploymentTask,omitempty"` // the last task that named this core
 	Execution         ExecutionRef     `json:"execution"`                // what the last task started
+	// TakenUp is set once the core began with Execution; kept for paced tasks only.
+	TakenUp bool             `json:"takenUp,omitempty"`
+	Past    []PastDeployment `json:"past,omitempty"` // of earlier tasks, newest first
 
 	ProvisioningTemplate string `json:"provisioningTemplate,omitempty"`
 	ConfigGenerator      string `json:"configFileGenerator,omitempty"`
@@ -44,6 +47,26 @@ type Core struct {
 
 	CreatedAt time.Time `json:"createdAt"`
 	UpdatedAt time.Time `json:"updatedAt"` // zero until the first update
+}
+
+// PastDeployment is how far a core was with an earlier task when the next one
+// named it.
+type PastDeployment struct {
+	Task   string           `json:"task"`
+	Status DeploymentStatus `json:"status"`
+}
+
+// maxPast is how many earlier tasks a core's record keeps.
+const maxPast = 5
+
+// remember files the outcome of the task so far before the next one.
+func (c *Core) remember() {
+	if c.DeploymentTask == "" {
+		return
+	}
+	past := make([]PastDeployment, 0, maxPast)
+	past = append(past, PastDeployment{Task: c.DeploymentTask, Status: c.DeploymentStatus})
+	c.Past = append(past, c.Past[:min(len(c.Past), maxPast-1)]...)
 }
 
 // Kinds of artifact of a core.

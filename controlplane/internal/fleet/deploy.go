@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
+	"github.com/ggfleet/ggfleet/controlplane/internal/event"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/controlplane/internal/task"
 	"github.com/ggfleet/ggfleet/shared/fault"
@@ -17,6 +19,16 @@ const tagTask = "cdf-greengrass2-provisioning-deployment-task-id"
 
 // Reasons why a core cannot be deployed to, in the words of the original.
 const notRegistered = "Core device not registered with Greengrass V2"
+
+// deploymentItem is what each item carries: reading the task's own spec for each
+// core would read all targets as often as there are targets.
+type deploymentItem struct {
+	Template TemplateRef `json:"template"`
+	Paced    bool        `json:"paced,omitempty"`
+	Force    bool        `json:"force,omitempty"`
+	PreStage bool        `json:"preStage,omitempty"`
+	Timeout  int         `json:"timeoutMinutes,omitempty"`
+}
 
 // deployment is the kind of task that deploys a template version to cores. An
 // item's Success means that the deployment was started on the core, not that the
@@ -32,66 +44,124 @@ func (s *Service) expandTargets(ctx context.Context, t task.Task) ([]task.NewIte
 	if err := t.Decode(&spec); err != nil {
 		return nil, "", err
 	}
-	what := deploymentItem{Template: spec.Template}
-	items := make([]task.NewItem, 0, len(spec.ThingNames))
-	for _, n := range spec.ThingNames {
-		items = append(items, task.NewItem{Name: n, Spec: what})
+	raw, err := s.targetsOf(ctx, t, spec)
+	if err != nil {
+		return nil, "", err
 	}
-	for _, g := range spec.ThingGroups {
-		err := s.cfg.Cloud.Members(ctx, g, func(thing string) error {
-			if _, _, ok := s.cores.Get(coreKey(thing)); ok {
-				items = append(items, task.NewItem{Name: thing, Spec: what})
-			}
-			return nil
-		})
-		if err != nil {
-			return nil, "", err
-		}
+	targets, err := ParseTargets(raw)
+	if err != nil {
+		return nil, "", err
 	}
-	if len(items) == 0 {
-		return nil, "", fault.New(fault.Invalid, "the targets name no core: the thing groups have no members that are cores of this fleet")
+	x := expansion{s: s, item: deploymentItem{
+		Template: spec.Template, Paced: spec.Config.paced(), Force: spec.Force, PreStage: spec.PreStage, Timeout: spec.Config.TimeoutMinutes,
+	}}
+	if err := x.run(ctx, targets); err != nil {
+		return nil, "", err
 	}
-	return items, "", nil
+	if err := s.beginRollout(ctx, t.ID, spec.Config); err != nil {
+		return nil, "", fmt.Errorf("begin rollout of task %s: %w", t.ID, err)
+	}
+	return x.result()
 }
 
 // deployCore starts the deployment on one core: it moves the core into the group
-// of the template version as one change, together with the core's record and the
-// item's result.
+// of the template version as one change, together with the core's record, the
+// task's rollout and the item's result.
 func (s *Service) deployCore(ctx context.Context, w *task.Work) error {
 	var spec deploymentItem
 	if err := w.Item.Decode(&spec); err != nil {
 		return err
 	}
-	name := w.Item.Name
-	rec, err := s.record(ctx, name)
-	if errors.Is(err, fault.NotFound) {
-		return fault.New(fault.NotFound, notRegistered)
-	}
+	rec, err := s.deployable(ctx, w.Item.Name, spec)
 	if err != nil {
 		return err
 	}
-	switch known, err := s.cfg.Cloud.HasCore(ctx, name); {
-	case err != nil:
-		return fmt.Errorf("look up core device %s: %w", name, err)
-	case !known:
-		return fault.New(fault.NotFound, notRegistered)
-	}
-	ref := spec.Template
-	if _, err := s.ensureDeployment(ctx, ref, w.Task.ID); err != nil {
+	if _, err := s.ensureDeployment(ctx, spec.Template, w.Task.ID); err != nil {
 		return failed(err, "Failed to create deployment")
 	}
-	// A core that failed at just this version gets it once more, it alone
-	// (cdf-services §3.8); one that has it or is at it keeps what it has.
-	again := rec.Value.Desired == ref && rec.Value.DeploymentStatus == DeploymentFailure
-	m := cloud.Move{Core: name, Leave: isTemplateGroup, Join: groupOf(ref), Again: again}
-	err = s.cfg.Cloud.Move(ctx, m, func(b *state.Batch, e cloud.Execution) error {
+	if !spec.Paced {
+		if r, _, ok := s.rollouts.Get(rolloutKey(w.Task.ID)); ok && r.Stopped != "" {
+			return fault.New(fault.Invalid, "the task was stopped before this core: %s", r.Stopped)
+		}
+		return s.join(ctx, w, spec, rec, state.Record[rollout]{})
+	}
+	return s.joinInTurn(ctx, w, spec, rec)
+}
+
+// deployable returns the core's record, or why nothing can be deployed to it.
+func (s *Service) deployable(ctx context.Context, name string, spec deploymentItem) (state.Record[Core], error) {
+	rec, err := s.record(ctx, name)
+	if errors.Is(err, fault.NotFound) {
+		return rec, fault.New(fault.NotFound, notRegistered)
+	}
+	if err != nil || spec.PreStage {
+		return rec, err
+	}
+	switch known, err := s.cfg.Cloud.HasCore(ctx, name); {
+	case err != nil:
+		return rec, fmt.Errorf("look up core device %s: %w", name, err)
+	case !known:
+		return rec, fault.New(fault.NotFound, notRegistered)
+	}
+	return rec, nil
+}
+
+// joinInTurn waits, without a worker, until the rollout lets the core join.
+func (s *Service) joinInTurn(ctx context.Context, w *task.Work, spec deploymentItem, rec state.Record[Core]) error {
+	id := w.Task.ID
+	leave, err := s.pace.enter(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	r, err := state.Read[rollout](ctx, s.cfg.Store, rolloutKey(id))
+	if err != nil {
+		return fmt.Errorf("read rollout of task %s: %w", id, err)
+	}
+	if r.Value.Stopped != "" {
+		s.pace.done(id, w.Item.Seq)
+		return fault.New(fault.Invalid, "the task was stopped before this core: %s", r.Value.Stopped)
+	}
+	if spec.delivers(rec.Value) {
+		if wait := s.pace.turn(id, w.Item.Seq, s.now(), r.Value.NextAt, r.Value.interval()); wait > 0 {
+			return task.Later(wait)
+		}
+		r.Value.joined(s.now().UTC())
+	}
+	err = s.join(ctx, w, spec, rec, r)
+	if err == nil || fault.Permanent(err) {
+		s.pace.done(id, w.Item.Seq)
+	} else if errors.Is(err, fault.Conflict) {
+		return task.Later(10 * time.Millisecond) // a report was counted, or another replica's join
+	}
+	return err
+}
+
+// again reports whether the core gets the deployment anew although it is in the
+// group: it is forced to, or failed at just this version (cdf-services §3.8).
+func (d deploymentItem) again(c Core) bool {
+	return d.Force || c.Desired == d.Template && c.DeploymentStatus == DeploymentFailure
+}
+
+// delivers reports whether joining gives the core something to do.
+func (d deploymentItem) delivers(c Core) bool { return c.Desired != d.Template || d.again(c) }
+
+// join is the one change. r is the rollout as it will be; without a revision there
+// must be none.
+func (s *Service) join(ctx context.Context, w *task.Work, spec deploymentItem, rec state.Record[Core], r state.Record[rollout]) error {
+	ref, key := spec.Template, rolloutKey(w.Task.ID)
+	m := cloud.Move{
+		Core: w.Item.Name, Leave: isTemplateGroup, Join: groupOf(ref), Again: spec.again(rec.Value), TimeoutMinutes: spec.Timeout,
+	}
+	err := s.cfg.Cloud.Move(ctx, m, func(b *state.Batch, e cloud.Execution) error {
 		if e.JobID == "" { // the deployment was canceled since: make it anew
 			s.forgetDeployment(ref)
 			return fmt.Errorf("thing group %s has no active deployment: %w", groupOf(ref), fault.Conflict)
 		}
 		core := rec.Value
+		core.remember()
 		core.Desired, core.DeploymentTask, core.UpdatedAt = ref, w.Task.ID, s.stamp()
-		core.Execution = ExecutionRef{JobID: e.JobID, Number: e.Number}
+		core.Execution, core.TakenUp = ExecutionRef{JobID: e.JobID, Number: e.Number}, false
 		core.DeploymentStatus, core.DeploymentMessage = DeploymentInProgress, ""
 		if e.Ended { // it was there already, and is done
 			core.DeploymentStatus, core.DeploymentMessage = outcome(e)
@@ -99,18 +169,28 @@ func (s *Service) deployCore(ctx context.Context, w *task.Work) error {
 				core.Reported = ref
 			}
 		}
-		b.If(coreKey(name), rec.Rev).Put(coreKey(name), core)
-		return w.Finish(ctx, b, task.Result{Status: task.Success})
+		b.If(coreKey(core.Name), rec.Rev).Put(coreKey(core.Name), core).If(key, r.Rev)
+		if r.Rev != 0 {
+			b.Put(key, r.Value)
+		}
+		result := task.Result{Status: task.Success}
+		tell(b, event.DeploymentTaskCreated, w, result, core.UpdatedAt)
+		return w.Finish(ctx, b, result)
 	})
 	return failed(err, "Failed to add core device to deployment thing group target")
 }
 
 // recordFailure is what the core's record says of a deployment that could not be
-// started (cdf-services §3.8, step 4). A name that is no core has no record.
+// started (cdf-services §3.8, step 4). A name that is no core has no record, and
+// a task that was stopped before the core's turn changes nothing for it.
 func (s *Service) recordFailure(ctx context.Context, t task.Task, i task.Item, message string, b *state.Batch) error {
 	var spec deploymentItem
 	if err := i.Decode(&spec); err != nil {
 		return err
+	}
+	event.Add(b, event.DeploymentTaskCreated, i.Name, s.stamp(), coreDetail{CoreName: i.Name, TaskID: t.ID, Status: eventFailed, Message: message})
+	if r, _, ok := s.rollouts.Get(rolloutKey(t.ID)); ok && r.Stopped != "" {
+		return nil
 	}
 	rec, err := s.record(ctx, i.Name)
 	if errors.Is(err, fault.NotFound) {
@@ -120,8 +200,9 @@ func (s *Service) recordFailure(ctx context.Context, t task.Task, i task.Item, m
 		return err
 	}
 	core := rec.Value
+	core.remember()
 	core.Desired, core.DeploymentTask, core.UpdatedAt = spec.Template, t.ID, s.stamp()
-	core.Execution = ExecutionRef{}
+	core.Execution, core.TakenUp = ExecutionRef{}, false
 	core.DeploymentStatus, core.DeploymentMessage = DeploymentFailure, message
 	b.If(coreKey(i.Name), rec.Rev).Put(coreKey(i.Name), core)
 	return nil

@@ -6,69 +6,170 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/ggfleet/ggfleet/controlplane/internal/event"
+	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/controlplane/internal/task"
 	"github.com/ggfleet/ggfleet/shared/fault"
-	"github.com/ggfleet/ggfleet/shared/names"
 )
 
 // deploymentBatch is how many cores of a deployment task a worker claims at once
 // (cdf-services §3.1).
 const deploymentBatch = 50
 
-// maxTargets bounds the names in one request.
-const maxTargets = 100_000
-
 // deploymentSpec is what a deployment task keeps of its request.
 type deploymentSpec struct {
-	Template     TemplateRef     `json:"template"`
-	ThingNames   []string        `json:"thingNames,omitempty"`
-	ThingGroups  []string        `json:"thingGroups,omitempty"`
-	Targets      json.RawMessage `json:"targets"`
+	Template TemplateRef `json:"template"`
+	// Targets is as submitted; empty when it is large and kept beside the task.
+	Targets      json.RawMessage `json:"targets,omitempty"`
 	IoTJobConfig json.RawMessage `json:"iotJobConfig,omitempty"`
+	Config       JobConfig       `json:"config"` // of the request over the template
+	Force        bool            `json:"force,omitempty"`
+	PreStage     bool            `json:"preStage,omitempty"`
+	RetryOf      string          `json:"retryOf,omitempty"`
 }
 
-// deploymentItem is what each item carries: reading the task's own spec for each
-// core would read all targets as often as there are targets.
-type deploymentItem struct {
-	Template TemplateRef `json:"template"`
-}
+// largeTargets is how many bytes of targets the task's own record takes.
+const largeTargets = 32 << 10
 
 // CreateDeploymentTask checks the request, stores the task and returns its id.
 // Unknown template or version: fault.NotFound.
 func (s *Service) CreateDeploymentTask(ctx context.Context, n NewDeploymentTask, idempotencyKey string) (string, error) {
-	ref := TemplateRef{Name: n.TemplateName, Version: n.TemplateVersion}
-	if ref.Version == 0 {
-		h, err := s.head(ctx, ref.Name)
-		if err != nil {
-			return "", err
-		}
-		ref.Version = h.Latest
-	} else if _, err := s.TemplateVersion(ctx, ref.Name, ref.Version); err != nil {
+	var t Template
+	var err error
+	if n.TemplateVersion == 0 {
+		t, err = s.Template(ctx, n.TemplateName)
+	} else {
+		t, err = s.TemplateVersion(ctx, n.TemplateName, n.TemplateVersion)
+	}
+	if err != nil {
 		return "", err
 	}
-	if len(n.Targets.ThingNames)+len(n.Targets.ThingGroupNames) == 0 {
-		return "", fault.Field("targets", "names nothing; want thingNames or thingGroupNames with at least one entry")
+	if err := s.checkTargets(n.Targets); err != nil {
+		return "", err
 	}
-	if len(n.Targets.ThingNames) > maxTargets {
-		return "", fault.Field("targets.thingNames", "has %d entries, over the limit of %d", len(n.Targets.ThingNames), maxTargets)
+	spec := deploymentSpec{
+		Template: TemplateRef{Name: t.Name, Version: t.Version}, IoTJobConfig: n.IoTJobConfig, Force: n.Force, PreStage: s.cfg.PreStage,
 	}
-	for i, name := range n.Targets.ThingNames {
-		if err := names.CheckThing(name); err != nil {
-			return "", fault.Field(fmt.Sprintf("targets.thingNames[%d]", i), "%s", fault.Message(err))
-		}
+	if n.PreStage != nil {
+		spec.PreStage = *n.PreStage
 	}
-	for i, name := range n.Targets.ThingGroupNames {
-		if err := names.CheckThingGroup(name); err != nil {
-			return "", fault.Field(fmt.Sprintf("targets.thingGroupNames[%d]", i), "%s", fault.Message(err))
-		}
+	if spec.Config, err = over(t.JobConfig, n.IoTJobConfig); err != nil {
+		return "", err
 	}
-	t, err := s.tasks.Create(ctx, task.NewTask{
-		Kind: kindDeployment, BatchSize: deploymentBatch, IdempotencyKey: idempotencyKey,
-		Spec: deploymentSpec{
-			Template: ref, ThingNames: n.Targets.ThingNames, ThingGroups: n.Targets.ThingGroupNames, Targets: n.Targets.Raw, IoTJobConfig: n.IoTJobConfig,
-		},
-	})
+	return s.startDeployment(ctx, spec, n.Targets.Raw, idempotencyKey)
+}
+
+func (s *Service) startDeployment(ctx context.Context, spec deploymentSpec, targets json.RawMessage, idempotencyKey string) (string, error) {
+	n := task.NewTask{Kind: kindDeployment, BatchSize: deploymentBatch, IdempotencyKey: idempotencyKey}
+	if len(targets) > largeTargets {
+		n.Blob = targets
+	} else {
+		spec.Targets = targets
+	}
+	n.Spec = spec
+	t, err := s.tasks.Create(ctx, n)
 	return t.ID, err
+}
+
+// RetryDeploymentTask makes a task for the cores of an ended one that failed: that
+// could not be started, or whose device reported failure and that no later task
+// named. They alone get the deployment anew. When none failed: fault.Conflict.
+func (s *Service) RetryDeploymentTask(ctx context.Context, id, idempotencyKey string) (string, error) {
+	t, err := s.task(ctx, id, kindDeployment)
+	if err != nil {
+		return "", err
+	}
+	if !t.Ended() {
+		return "", fault.New(fault.Conflict, "task %s is still at work; wait for its end or cancel it", id)
+	}
+	var spec deploymentSpec
+	if err := t.Decode(&spec); err != nil {
+		return "", err
+	}
+	var again []string
+	var failures []error
+	newer := map[string]bool{"": false, id: false}
+	err = s.items(ctx, t, func(i task.Item) {
+		c, _, known := s.cores.Get(coreKey(i.Name))
+		switch {
+		case known && i.Status == task.Success:
+			if c.DeploymentTask == id && c.DeploymentStatus == DeploymentFailure {
+				again = append(again, i.Name)
+			}
+		case i.Status == task.Failure:
+			if known {
+				if err := s.isNewer(ctx, c.DeploymentTask, t, newer); err != nil {
+					failures = append(failures, err)
+				}
+				if newer[c.DeploymentTask] {
+					return // sent somewhere else since
+				}
+			}
+			again = append(again, i.Name)
+		}
+	})
+	err = errors.Join(append(failures, err)...)
+	if err != nil {
+		return "", err
+	}
+	if len(again) == 0 {
+		return "", fault.New(fault.Conflict, "no core of task %s failed", id)
+	}
+	targets, err := json.Marshal(map[string][]string{"thingNames": again})
+	if err != nil {
+		return "", fmt.Errorf("encode targets: %w", err)
+	}
+	spec.RetryOf = id
+	return s.startDeployment(ctx, spec, targets, idempotencyKey)
+}
+
+// isNewer notes in known whether task id was made after t.
+func (s *Service) isNewer(ctx context.Context, id string, t task.Task, known map[string]bool) error {
+	if _, ok := known[id]; ok {
+		return nil
+	}
+	other, err := s.tasks.Get(ctx, id)
+	if errors.Is(err, fault.NotFound) {
+		known[id] = false // deleted since
+		return nil
+	}
+	known[id] = err == nil && other.CreatedAt.After(t.CreatedAt)
+	return err
+}
+
+// CancelDeploymentTask stops a task: no further core joins once it returned, items
+// that have not begun end as Failure, and what cores have not taken up yet is
+// withdrawn. A task with nothing left to stop is fault.Conflict.
+func (s *Service) CancelDeploymentTask(ctx context.Context, id string) error {
+	t, err := s.task(ctx, id, kindDeployment)
+	if err != nil {
+		return err
+	}
+	if t.Ended() && len(s.unfinished(id)) == 0 {
+		return fault.New(fault.Conflict, "task %s has ended and its cores have reported; there is nothing to cancel", id)
+	}
+	return s.stopRollout(ctx, id, "canceled by an operator")
+}
+
+// DeleteDeploymentTask removes an ended task and its items; cores and deployments
+// stay as they are. A task at work is fault.Conflict.
+func (s *Service) DeleteDeploymentTask(ctx context.Context, id string) error {
+	t, err := s.task(ctx, id, kindDeployment)
+	if err != nil {
+		return err
+	}
+	r, err := state.ReadOr[rollout](ctx, s.cfg.Store, rolloutKey(id))
+	if err != nil {
+		return err
+	}
+	if r.Value.Stopped != "" && !r.Value.Withdrawn {
+		return fault.New(fault.Conflict, "task %s was stopped and is still being withdrawn; try again in a moment", id)
+	}
+	return s.tasks.Delete(ctx, id, func(b *state.Batch) error {
+		b.If(rolloutKey(id), r.Rev).Delete(rolloutKey(id))
+		event.Add(b, event.DeploymentTaskDeleted, "", s.stamp(), taskDetail{TaskID: t.ID, Status: eventSuccess})
+		return nil
+	})
 }
 
 // DeploymentTask returns a deployment task with its items, or fault.NotFound.
@@ -77,7 +178,7 @@ func (s *Service) DeploymentTask(ctx context.Context, id string) (DeploymentTask
 	if err != nil {
 		return DeploymentTask{}, err
 	}
-	out, err := deploymentTask(t)
+	out, err := s.deploymentTask(ctx, t)
 	if err != nil {
 		return DeploymentTask{}, err
 	}
@@ -85,24 +186,35 @@ func (s *Service) DeploymentTask(ctx context.Context, id string) (DeploymentTask
 	return out, err
 }
 
-func deploymentTask(t task.Task) (DeploymentTask, error) {
+func (s *Service) deploymentTask(ctx context.Context, t task.Task) (DeploymentTask, error) {
 	var spec deploymentSpec
 	if err := t.Decode(&spec); err != nil {
 		return DeploymentTask{}, err
 	}
-	return DeploymentTask{
-		TaskState: taskState(t), Template: spec.Template, Targets: spec.Targets, IoTJobConfig: spec.IoTJobConfig, Deployments: []Deployment{},
-	}, nil
+	targets, err := s.targetsOf(ctx, t, spec)
+	if err != nil {
+		return DeploymentTask{}, err
+	}
+	out := DeploymentTask{
+		TaskState: taskState(t), Template: spec.Template, Targets: targets, IoTJobConfig: spec.IoTJobConfig, Deployments: []Deployment{},
+		Force: spec.Force, PreStage: spec.PreStage, RetryOf: spec.RetryOf,
+	}
+	if r, _, ok := s.rollouts.Get(rolloutKey(t.ID)); ok {
+		out.Rollout = r.state()
+	}
+	return out, nil
 }
 
-// deploymentOf adds to the item what the device made of it: known as long as no
-// later task named the core.
-func (s *Service) deploymentOf(t task.Task, ref TemplateRef, i task.Item) Deployment {
-	d := Deployment{TaskItem: taskItem(i), TaskID: t.ID, Template: ref}
-	if c, _, ok := s.cores.Get(coreKey(i.Name)); ok && c.DeploymentTask == t.ID && c.Desired == ref {
-		d.DeploymentStatus = c.DeploymentStatus
+// targetsOf returns the targets as they were submitted.
+func (s *Service) targetsOf(ctx context.Context, t task.Task, spec deploymentSpec) (json.RawMessage, error) {
+	if len(spec.Targets) > 0 {
+		return spec.Targets, nil
 	}
-	return d
+	raw, err := s.tasks.Blob(ctx, t.ID)
+	if err != nil {
+		return nil, fmt.Errorf("targets of task %s: %w", t.ID, err)
+	}
+	return raw, nil
 }
 
 // DeploymentTasks lists deployment tasks without their items, by id.
@@ -113,7 +225,7 @@ func (s *Service) DeploymentTasks(ctx context.Context, p Page) ([]DeploymentTask
 	}
 	out := make([]DeploymentTask, len(list))
 	for i, t := range list {
-		if out[i], err = deploymentTask(t); err != nil {
+		if out[i], err = s.deploymentTask(ctx, t); err != nil {
 			return nil, "", err
 		}
 	}
@@ -133,8 +245,8 @@ func (s *Service) DeploymentTaskCores(ctx context.Context, id string, p Page) ([
 	if err != nil {
 		return nil, "", err
 	}
-	head, err := deploymentTask(t)
-	if err != nil {
+	var spec deploymentSpec
+	if err := t.Decode(&spec); err != nil {
 		return nil, "", err
 	}
 	list, more, err := s.tasks.Items(ctx, id, p.After, count(p))
@@ -143,7 +255,8 @@ func (s *Service) DeploymentTaskCores(ctx context.Context, id string, p Page) ([
 	}
 	out := make([]Deployment, len(list))
 	for i, it := range list {
-		out[i] = s.deploymentOf(t, head.Template, it)
+		out[i] = s.deploymentOf(t, spec.Template, it)
+		out[i].Waiting = s.waitsFor(ctx, t, out[i])
 	}
 	if !more {
 		return out, "", nil
@@ -157,19 +270,21 @@ func (s *Service) DeploymentTaskCore(ctx context.Context, id, name string) (Depl
 	if err != nil {
 		return Deployment{}, err
 	}
-	head, err := deploymentTask(t)
-	if err != nil {
+	var spec deploymentSpec
+	if err := t.Decode(&spec); err != nil {
 		return Deployment{}, err
 	}
 	i, err := s.tasks.Item(ctx, id, name)
 	if err != nil {
 		return Deployment{}, err
 	}
-	return s.deploymentOf(t, head.Template, i), nil
+	d := s.deploymentOf(t, spec.Template, i)
+	d.Waiting = s.waitsFor(ctx, t, d)
+	return d, nil
 }
 
-// CoreDeployments lists the deployment tasks that named the core, by task id. An
-// unknown core has none.
+// CoreDeployments lists the deployment tasks that named the core, newest first.
+// An unknown core has none.
 func (s *Service) CoreDeployments(ctx context.Context, name string, p Page) ([]Deployment, string, error) {
 	list, more, err := s.tasks.ListByName(ctx, kindDeployment, name, p.After, count(p))
 	if err != nil {
@@ -177,14 +292,60 @@ func (s *Service) CoreDeployments(ctx context.Context, name string, p Page) ([]D
 	}
 	out := make([]Deployment, len(list))
 	for i, n := range list {
-		head, err := deploymentTask(n.Task)
-		if err != nil {
+		var spec deploymentSpec
+		if err := n.Task.Decode(&spec); err != nil {
 			return nil, "", err
 		}
-		out[i] = s.deploymentOf(n.Task, head.Template, n.Item)
+		out[i] = s.deploymentOf(n.Task, spec.Template, n.Item)
 	}
 	if !more {
 		return out, "", nil
 	}
 	return out, list[len(list)-1].Task.ID, nil
+}
+
+// deploymentOf adds to the item what the device made of it.
+func (s *Service) deploymentOf(t task.Task, ref TemplateRef, i task.Item) Deployment {
+	d := Deployment{TaskItem: taskItem(i), TaskID: t.ID, Template: ref}
+	c, _, ok := s.cores.Get(coreKey(i.Name))
+	switch {
+	case !ok:
+	case c.DeploymentTask == t.ID:
+		d.DeploymentStatus = c.DeploymentStatus
+	default:
+		for _, p := range c.Past {
+			if p.Task == t.ID {
+				d.DeploymentStatus = p.Status
+			}
+		}
+	}
+	return d
+}
+
+// waitsFor says in words why an item or its core is not done yet.
+func (s *Service) waitsFor(ctx context.Context, t task.Task, d Deployment) string {
+	r, _, paced := s.rollouts.Get(rolloutKey(t.ID))
+	switch {
+	case d.Status == TaskWaiting, d.Status == TaskInProgress:
+		if paced && r.Stopped != "" {
+			return "the end of the task, which was stopped: " + r.Stopped
+		}
+		if paced && r.rate() > 0 {
+			return fmt.Sprintf("its turn: cores join at %g a minute, %d have", r.rate(), r.Notified)
+		}
+		return "a worker"
+	case d.DeploymentStatus != DeploymentInProgress:
+		return ""
+	}
+	connected, last, err := s.cfg.Cloud.Seen(ctx, d.Name)
+	switch {
+	case err != nil:
+		return "the core's report; whether it is connected is not known now"
+	case connected:
+		return "the core's report; it is connected"
+	case last.IsZero():
+		return "the core to connect; it was not heard of since this server began to watch"
+	default:
+		return "the core to connect; it was last heard of at " + last.UTC().Format("2006-01-02T15:04:05Z")
+	}
 }

@@ -113,15 +113,15 @@ func TestTargetsByGroup(t *testing.T) {
 		k.template("t", "2.0.0")
 		k.deploy("t", 1, to("a", "b"))
 		k.cloud.Client(t, "no-core", nil)
-		d := k.deploy("t", 2, fleet.Targets{ThingGroupNames: []string{"cdf_ggv2_deploymentForTemplate_t_1"}, ThingNames: []string{"b"}})
+		d := k.deploy("t", 2, targets(map[string][]string{"thingGroupNames": {"cdf_ggv2_deploymentForTemplate_t_1"}, "thingNames": {"b"}}))
 		assert.Equal(t, fleet.TaskSuccess, d.Status)
 		assert.Len(t, d.Deployments, 2)
 		assert.Equal(t, 2, k.core("a").Desired.Version)
 
-		d = k.deploy("t", 1, fleet.Targets{ThingGroupNames: []string{"none"}})
+		d = k.deploy("t", 1, targets(map[string][]string{"thingGroupNames": {"none"}}))
 		assert.Equal(t, fleet.TaskFailure, d.Status)
 		assert.Contains(t, d.StatusMessage, "none")
-		d = k.deploy("t", 1, fleet.Targets{ThingGroupNames: []string{"cdf_ggv2_deploymentForTemplate_t_1"}})
+		d = k.deploy("t", 1, targets(map[string][]string{"thingGroupNames": {"cdf_ggv2_deploymentForTemplate_t_1"}}))
 		assert.Equal(t, fleet.TaskFailure, d.Status, "it is empty now")
 		assert.NotEmpty(t, d.StatusMessage)
 	})
@@ -141,7 +141,7 @@ func TestADeploymentTaskThatCannotBeIsRefused(t *testing.T) {
 			{"t", 2, to("a"), fault.NotFound, "version 2"},
 			{"t", 0, fleet.Targets{}, fault.Invalid, "targets"},
 			{"t", 0, to("a", "b c"), fault.Invalid, "targets.thingNames[1]"},
-			{"t", 0, fleet.Targets{ThingGroupNames: []string{"b c"}}, fault.Invalid, "targets.thingGroupNames[0]"},
+			{"t", 0, targets(map[string][]string{"thingGroupNames": {"b c"}}), fault.Invalid, "targets.thingGroupNames[0]"},
 		} {
 			in(t, c.says, func(t *testing.T) {
 				_, err := k.CreateDeploymentTask(k.ctx, fleet.NewDeploymentTask{TemplateName: c.name, TemplateVersion: c.version, Targets: c.to}, "")

@@ -38,14 +38,25 @@ type kit struct {
 
 func newKit(t selfhostedtest.TB) *kit {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx := context.Background()
 	k := &kit{t: t, ctx: ctx, store: state.NewHub(memory.New()), objects: objects.New("bucket")}
 	k.cloud = selfhostedtest.New(t, k.store)
 	require.NoError(t, k.cloud.Registry.EnsurePolicy(ctx, "myTokenExchangeRoleAliasPolicy", `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:AssumeRoleWithCertificate","Resource":"*"}]}`))
-	manual, err := config.NewManual(config.Settings{AWSRegion: "us-east-1", RoleAlias: "alias", DataEndpoint: "localhost", CredEndpoint: "localhost:8443", MQTTPort: 8883, DataPlanePort: 8443})
-	require.NoError(t, err)
 	k.tpl = provisioning.NewTemplates(k.objects)
 	require.NoError(t, k.tpl.Put(ctx, "default", provisioning.DefaultTemplate))
+	k.start()
+	return k
+}
+
+// start makes a service over what is stored and runs it until stop; after a stop
+// it is what a restart of the process is.
+func (k *kit) start() {
+	t := k.t
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	k.ctx = ctx
+	manual, err := config.NewManual(config.Settings{AWSRegion: "us-east-1", RoleAlias: "alias", DataEndpoint: "localhost", CredEndpoint: "localhost:8443", MQTTPort: 8883, DataPlanePort: 8443})
+	require.NoError(t, err)
 	provisioner, err := provisioning.NewProvisioner(provisioning.Config{Cloud: k.cloud, Templates: k.tpl, Realm: k.cloud.Realm})
 	require.NoError(t, err)
 	k.Service, err = fleet.New(fleet.Config{
@@ -65,7 +76,6 @@ func newKit(t selfhostedtest.TB) *kit {
 		assert.NoError(t, <-done)
 	}
 	<-k.Ready()
-	return k
 }
 
 // bubble runs test with a kit.
@@ -133,7 +143,6 @@ func (k *kit) template(name, version string) fleet.Template {
 // deploy runs a deployment task to its end.
 func (k *kit) deploy(name string, version int, to fleet.Targets) fleet.DeploymentTask {
 	k.t.Helper()
-	to.Raw = json.RawMessage(`{}`)
 	id, err := k.CreateDeploymentTask(k.ctx, fleet.NewDeploymentTask{TemplateName: name, TemplateVersion: version, Targets: to}, "")
 	require.NoError(k.t, err)
 	for {
@@ -148,7 +157,20 @@ func (k *kit) deploy(name string, version int, to fleet.Targets) fleet.Deploymen
 	}
 }
 
-func to(names ...string) fleet.Targets { return fleet.Targets{ThingNames: names} }
+// to is the targets that name things.
+func to(names ...string) fleet.Targets { return targets(map[string][]string{"thingNames": names}) }
+
+func targets(members map[string][]string) fleet.Targets {
+	raw, err := json.Marshal(members)
+	if err != nil {
+		panic(err)
+	}
+	t, err := fleet.ParseTargets(raw)
+	if err != nil {
+		panic(err)
+	}
+	return t
+}
 
 // next is the job that waits first on the core.
 func (k *kit) next(core string) string {

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
+	"github.com/ggfleet/ggfleet/controlplane/internal/event"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/logx"
@@ -19,6 +22,8 @@ import (
 func (s *Service) Run(ctx context.Context) error {
 	return run.All(ctx,
 		run.Loop{Name: "core mirror", Run: s.cores.Run},
+		run.Loop{Name: "rollout mirror", Run: s.rollouts.Run},
+		run.Loop{Name: "stopped rollouts", Run: s.withdrawStopped},
 		run.Loop{Name: "reported state", Run: s.follow},
 	)
 }
@@ -46,11 +51,12 @@ func (s *Service) follow(ctx context.Context) error {
 	return nil
 }
 
+// takers is how many cores' results are applied at once.
+const takers = 16
+
 func (s *Service) take(ctx context.Context, results []cloud.Execution, cursor string) error {
-	for _, e := range results {
-		if err := s.apply(ctx, e); err != nil {
-			return fmt.Errorf("apply result of job %s on %s: %w", e.JobID, e.Core, err)
-		}
+	if err := s.applyAll(ctx, results); err != nil {
+		return err
 	}
 	// Applying a result again changes nothing, so the cursor may lag: once a
 	// second is enough to keep a restart from reading a long history.
@@ -62,35 +68,139 @@ func (s *Service) take(ctx context.Context, results []cloud.Execution, cursor st
 	return nil
 }
 
-// apply makes one result part of the core's record (cdf-services §3.9). Only the
-// execution that the last deployment task started decides deploymentStatus; any
-// success of a template group decides the reported template.
+// applyAll applies results, those of one core in their order.
+func (s *Service) applyAll(ctx context.Context, results []cloud.Execution) error {
+	byCore := map[string][]cloud.Execution{}
+	for _, e := range results {
+		byCore[e.Core] = append(byCore[e.Core], e)
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(takers)
+	for core, list := range byCore {
+		g.Go(func() error {
+			for _, e := range list {
+				if err := s.apply(ctx, e); err != nil {
+					return fmt.Errorf("apply result of job %s on %s: %w", e.JobID, core, err)
+				}
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// apply makes one result part of the core's record and of the rollout of the task
+// that started it, in one commit with the event that tells of it (cdf-services
+// §3.9).
 func (s *Service) apply(ctx context.Context, e cloud.Execution) error {
 	t, ours := templateOf(e.Group)
-	if !ours || !e.Ended {
+	if !ours || !e.Ended && e.Status != statusInProgress {
 		return nil
 	}
-	_, err := state.Update(ctx, s.cfg.Store, state.StepCoreReport, coreKey(e.Core), func(c *Core, exists bool, _ *state.Batch) error {
-		if !exists {
-			return state.ErrKeep
+	if c, _, ok := s.cores.Get(coreKey(e.Core)); ok && !e.Ended && !s.counted(*c) {
+		return nil // that a core began is of interest to rollouts only
+	}
+	for range 64 {
+		err := s.applyOnce(ctx, e, t)
+		if !errors.Is(err, fault.Conflict) {
+			return err
 		}
-		before := *c
-		if e.Status == statusSucceeded && !(c.Reported == t) && reportedLater(*c, e) {
-			c.Reported = t
-		}
-		if c.Desired == t && c.Execution == (ExecutionRef{JobID: e.JobID, Number: e.Number}) {
-			c.DeploymentStatus, c.DeploymentMessage = outcome(e)
-		}
-		if before.Reported == c.Reported && before.DeploymentStatus == c.DeploymentStatus && before.DeploymentMessage == c.DeploymentMessage {
-			return state.ErrKeep
-		}
-		c.UpdatedAt = s.stamp()
-		return nil
-	})
-	if errors.Is(err, fault.NotFound) {
+	}
+	return fmt.Errorf("lost 64 races in a row: %w", fault.Conflict)
+}
+
+// counted reports whether the core's last task counts who took it up.
+func (s *Service) counted(c Core) bool {
+	r, _, ok := s.rollouts.Get(rolloutKey(c.DeploymentTask))
+	return ok && r.Config.paced()
+}
+
+func (s *Service) applyOnce(ctx context.Context, e cloud.Execution, t TemplateRef) error {
+	rec, err := state.ReadOr[Core](ctx, s.cfg.Store, coreKey(e.Core))
+	if err != nil || rec.Rev == 0 {
+		return err
+	}
+	core := rec.Value
+	x := core.apply(e, t)
+	if !x.changed {
 		return nil
 	}
+	b := state.NewBatch(state.StepCoreReport)
+	if x.mine && s.counted(core) {
+		leave, err := s.pace.enter(ctx, core.DeploymentTask)
+		if err != nil {
+			return err
+		}
+		defer leave()
+		if err := s.countBatch(ctx, b, core.DeploymentTask, e, x.first); err != nil {
+			return err
+		}
+	}
+	core.UpdatedAt = s.stamp()
+	b.If(coreKey(e.Core), rec.Rev).Put(coreKey(e.Core), core)
+	if e.Ended {
+		d := templateDetail{
+			CoreName: e.Core, DeploymentTaskID: core.DeploymentTask, DeploymentID: e.DeploymentID, JobID: e.JobID,
+			TemplateName: t.Name, TemplateVersion: t.Version, Status: eventSuccess,
+		}
+		if status, message := outcome(e); status != DeploymentSuccess {
+			d.Status, d.Message = eventFailed, message
+		}
+		event.Add(b, event.CoreTemplateUpdated, e.Core, core.UpdatedAt, d)
+	}
+	_, err = s.cfg.Store.Commit(ctx, b)
 	return err
+}
+
+// countBatch enters the execution into the rollout of its task.
+func (s *Service) countBatch(ctx context.Context, b *state.Batch, taskID string, e cloud.Execution, first bool) error {
+	r, err := state.ReadOr[rollout](ctx, s.cfg.Store, rolloutKey(taskID))
+	if err != nil || r.Rev == 0 {
+		return err
+	}
+	r.Value.count(e.Status, first, s.stamp())
+	b.If(rolloutKey(taskID), r.Rev).Put(rolloutKey(taskID), r.Value)
+	return nil
+}
+
+// applied says what a result changed.
+type applied struct {
+	changed bool // anything
+	mine    bool // it is the execution that the last task started
+	first   bool // the core took it up just now
+}
+
+// apply enters a result. Only the execution that the last deployment task started
+// decides deploymentStatus; any success of a template group decides the reported
+// template.
+func (c *Core) apply(e cloud.Execution, t TemplateRef) applied {
+	x := applied{mine: c.Desired == t && c.Execution == (ExecutionRef{JobID: e.JobID, Number: e.Number})}
+	if x.mine && !c.TakenUp && c.DeploymentStatus == DeploymentInProgress && tookUp(e.Status) {
+		c.TakenUp, x.first, x.changed = true, true, true
+	}
+	if !e.Ended {
+		return x
+	}
+	if e.Status == statusSucceeded && c.Reported != t && reportedLater(*c, e) {
+		c.Reported, x.changed = t, true
+	}
+	if x.mine && c.DeploymentStatus == DeploymentInProgress {
+		c.DeploymentStatus, c.DeploymentMessage = outcome(e)
+		x.changed = true
+	} else {
+		x.mine = false // nothing to count
+	}
+	return x
+}
+
+// tookUp reports whether a core that has this status began with the execution.
+func tookUp(status string) bool {
+	switch status {
+	case statusInProgress, statusSucceeded, statusFailed, statusRejected, statusTimedOut:
+		return true
+	default:
+		return false
+	}
 }
 
 // reportedLater reports whether e may decide the reported template: a success of

@@ -211,9 +211,9 @@ func decodeFault(err error) error {
 		return fault.Field(t.Field, "is a JSON %s, want %s", t.Value, jsonKind(t))
 	}
 	if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
-		return fault.New(fault.Invalid, "%s is not a member of a job configuration", name)
+		return fault.New(fault.Invalid, "%s is not a member", name)
 	}
-	return fault.New(fault.Invalid, "is not a job configuration: %s", err)
+	return fault.New(fault.Invalid, "does not have the right form: %s", err)
 }
 
 func jsonKind(t *json.UnmarshalTypeError) string {

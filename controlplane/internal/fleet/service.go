@@ -65,6 +65,10 @@ type Service struct {
 	cores *state.Mirror[Core]
 	count counters
 
+	rollouts *state.Mirror[rollout]
+	pace     *pace
+	stops    chan struct{} // a rollout was stopped
+
 	cursorAt time.Time // of the loop in follow alone
 
 	mu       sync.Mutex // guards deployed
@@ -85,6 +89,8 @@ func New(cfg Config) (*Service, error) {
 		s.now = time.Now
 	}
 	s.cores = state.NewMirror(cfg.Store, corePrefix, s.count.change)
+	s.pace, s.stops = newPace(), make(chan struct{}, 1)
+	s.rollouts = state.NewMirror(cfg.Store, rolloutPrefix, s.rolloutChanged)
 	return s, nil
 }
 

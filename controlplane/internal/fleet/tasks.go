@@ -95,7 +95,7 @@ type Targets struct {
 	DeviceIDs       []string        `json:"assetLibraryDeviceIds,omitempty"`
 	GroupPaths      []string        `json:"assetLibraryGroupPaths,omitempty"`
 	Query           json.RawMessage `json:"assetLibraryQuery,omitempty"`
-	Raw             json.RawMessage `json:"raw"`
+	Raw             json.RawMessage `json:"-"`
 }
 
 // DeploymentTask is a deployment task with its items.

@@ -1,0 +1,130 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
+	"github.com/ggfleet/ggfleet/controlplane/internal/event"
+	"github.com/ggfleet/ggfleet/controlplane/internal/state"
+	"github.com/ggfleet/ggfleet/shared/fault"
+	"github.com/ggfleet/ggfleet/shared/logx"
+	"github.com/ggfleet/ggfleet/shared/run"
+)
+
+// withdrawEvery is how often stopped rollouts are looked for, beside being told.
+const withdrawEvery = 10 * time.Second
+
+// withdrawStopped carries out what follows from a stop, until ctx is done: the
+// task's items end, and what is still queued on cores is taken back. Every step
+// can be repeated, so two replicas at it do no harm.
+func (s *Service) withdrawStopped(ctx context.Context) error {
+	tick := time.NewTicker(withdrawEvery)
+	defer tick.Stop()
+	for {
+		for id, r := range s.stopped() {
+			if err := s.withdraw(ctx, id, r); err != nil && ctx.Err() == nil {
+				s.log.WarnContext(ctx, "stopped task not withdrawn yet; trying again", logx.Task, id, logx.Err, err)
+				_ = run.Sleep(ctx, time.Second) // the loop looks at ctx
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.stops:
+		case <-tick.C:
+		}
+	}
+}
+
+// rolloutChanged is told of each change of a rollout record.
+func (s *Service) rolloutChanged(_ string, _, now *rollout) {
+	if now != nil && now.Stopped != "" && !now.Withdrawn {
+		select {
+		case s.stops <- struct{}{}:
+		default: // somebody is told already
+		}
+	}
+}
+
+func (s *Service) stopped() map[string]rollout {
+	items, _ := s.rollouts.Range("", 0, func(_ string, r *rollout) bool { return r.Stopped != "" && !r.Withdrawn })
+	out := make(map[string]rollout, len(items))
+	for _, i := range items {
+		out[strings.TrimPrefix(i.Key, rolloutPrefix)] = *i.Value
+	}
+	return out
+}
+
+func (s *Service) withdraw(ctx context.Context, id string, r rollout) error {
+	err := s.tasks.Cancel(ctx, id, r.Stopped)
+	if err != nil && !errors.Is(err, fault.Conflict) && !errors.Is(err, fault.NotFound) {
+		return fmt.Errorf("cancel task %s: %w", id, err)
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(takers)
+	for _, c := range s.unfinished(id) {
+		g.Go(func() error { return s.withdrawCore(gctx, c, r.Stopped) })
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	_, err = state.Update(ctx, s.cfg.Store, state.StepRollout, rolloutKey(id), func(v *rollout, exists bool, b *state.Batch) error {
+		if !exists {
+			b.Delete(rolloutKey(id)) // deleted meanwhile
+		}
+		v.Withdrawn = true
+		return nil
+	})
+	return err
+}
+
+// unfinished returns the cores that the task sent somewhere and that have not
+// reported.
+func (s *Service) unfinished(taskID string) []Core {
+	items, _ := s.cores.Range("", 0, func(_ string, c *Core) bool {
+		return c.DeploymentTask == taskID && c.DeploymentStatus == DeploymentInProgress
+	})
+	out := make([]Core, len(items))
+	for i, it := range items {
+		out[i] = *it.Value
+	}
+	return out
+}
+
+// withdrawCore takes back what the core has not begun with. What it is at goes on.
+func (s *Service) withdrawCore(ctx context.Context, c Core, why string) error {
+	for range 16 {
+		rec, err := state.ReadOr[Core](ctx, s.cfg.Store, coreKey(c.Name))
+		if err != nil {
+			return err
+		}
+		core := rec.Value
+		if rec.Rev == 0 || core.Execution != c.Execution || core.DeploymentStatus != DeploymentInProgress {
+			return nil
+		}
+		e := cloud.Execution{Core: c.Name, Group: groupOf(core.Desired), JobID: core.Execution.JobID, Number: core.Execution.Number}
+		err = s.cfg.Cloud.Withdraw(ctx, e, func(b *state.Batch, withdrawn bool) error {
+			if !withdrawn {
+				return nil
+			}
+			core.DeploymentStatus, core.DeploymentMessage, core.UpdatedAt = DeploymentFailure, "withdrawn before the core took it up: "+why, s.stamp()
+			b.If(coreKey(c.Name), rec.Rev).Put(coreKey(c.Name), core)
+			event.Add(b, event.DeploymentWithdrawn, c.Name, core.UpdatedAt, templateDetail{
+				CoreName: c.Name, DeploymentTaskID: core.DeploymentTask, JobID: core.Execution.JobID,
+				TemplateName: core.Desired.Name, TemplateVersion: core.Desired.Version, Status: eventFailed, Message: why,
+			})
+			_, err := s.cfg.Store.Commit(ctx, b)
+			return err
+		})
+		if !errors.Is(err, fault.Conflict) {
+			return err
+		}
+	}
+	return fmt.Errorf("withdraw from core %s: %w", c.Name, fault.Conflict)
+}
