@@ -41,6 +41,7 @@ type Core struct {
 	ConfigGenerator      string `json:"configFileGenerator,omitempty"`
 	CoreVersion          string `json:"coreVersion,omitempty"`
 	CertificatePending   bool   `json:"certificatePending,omitempty"` // completed by the CSR at enrolment
+	Claim                bool   `json:"claim,omitempty"`              // there is no thing until the device claims it
 
 	Pending   *PendingCertificate   `json:"pending,omitempty"`   // while CertificatePending
 	Completed *CompletedCertificate `json:"completed,omitempty"` // after it

@@ -32,6 +32,11 @@ type NewCore struct {
 	ProvisioningParameters    map[string]string `json:"provisioningParameters,omitempty"`
 	CDFProvisioningParameters json.RawMessage   `json:"cdfProvisioningParameters,omitempty"`
 	ConfigFileGenerator       string            `json:"configFileGenerator,omitempty"`
+	// ConfigOverlay is merged into what the generator makes (docs/generators.md).
+	ConfigOverlay json.RawMessage `json:"configOverlay,omitempty"`
+	// Claim leaves the thing to the device, which claims it by its own fleet
+	// provisioning: only the record and the installer configuration are made.
+	Claim bool `json:"claim,omitempty"`
 }
 
 // TaskStatus is the status of a task and of its items.
