@@ -236,7 +236,7 @@ feed:
 	close(next)
 	wg.Wait()
 	if err := context.Cause(ctx); err != nil {
-		return fmt.Errorf("write items: %w", err)
+		return fmt.Errorf("write or remove items: %w", err)
 	}
 	return nil
 }

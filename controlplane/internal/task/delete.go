@@ -3,6 +3,7 @@ package task
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/shared/fault"
@@ -59,16 +60,22 @@ func (e *Engine) removeRest(ctx context.Context, t Task) error {
 }
 
 func (e *Engine) removeAll(ctx context.Context, prefix string) error {
+	after := "" // what was removed costs the store time to skip
 	for {
-		p, err := e.store.List(ctx, prefix, "", maxOps)
-		if err != nil || len(p.Entries) == 0 {
+		p, err := e.store.List(ctx, prefix, after, writers*maxOps)
+		if err != nil {
 			return err
 		}
-		b := state.NewBatch(state.StepTaskSweep)
-		for _, entry := range p.Entries {
-			b.Delete(entry.Key)
+		var commits []*state.Batch
+		for part := range slices.Chunk(p.Entries, maxOps) {
+			b := state.NewBatch(state.StepTaskSweep)
+			for _, entry := range part {
+				b.Delete(entry.Key)
+				after = entry.Key
+			}
+			commits = append(commits, b)
 		}
-		if _, err := e.store.Commit(ctx, b); err != nil {
+		if err := e.commitAll(ctx, commits); err != nil || !p.More {
 			return err
 		}
 	}
@@ -77,15 +84,26 @@ func (e *Engine) removeAll(ctx context.Context, prefix string) error {
 // removeBatches removes the inputs of every batch of a task together with their
 // names in the index.
 func (e *Engine) removeBatches(ctx context.Context, t Task, step state.Step, guard func(*state.Batch)) error {
-	return state.All(ctx, e.store, batchRoot(t.ID), func(key string, r state.Record[batchRecord]) error {
-		b := state.NewBatch(step).Delete(key)
-		for _, it := range r.Value.Items {
-			b.Delete(nameKey(t, it.Name))
+	var commits []*state.Batch
+	var cur *state.Batch
+	err := state.All(ctx, e.store, batchRoot(t.ID), func(key string, r state.Record[batchRecord]) error {
+		if cur == nil || cur.Len()+len(r.Value.Items)+1 > maxOps {
+			cur = state.NewBatch(step)
+			commits = append(commits, cur)
 		}
-		if guard != nil {
+		cur.Delete(key)
+		for _, it := range r.Value.Items {
+			cur.Delete(nameKey(t, it.Name))
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if guard != nil {
+		for _, b := range commits {
 			guard(b)
 		}
-		_, err := e.store.Commit(ctx, b)
-		return err
-	})
+	}
+	return e.commitAll(ctx, commits)
 }

@@ -1,5 +1,5 @@
-// Package task is the one engine for every long work: creating cores, deployment
-// tasks, later deleting, patching and bulk imports.
+// Package task is the one engine for every long work: creating and deleting
+// cores, deployment tasks, client devices, patches and bulk imports.
 //
 // A task is a list of items. Items are grouped into batches; a batch is what a
 // worker claims, under its lease. The [Kind] of a task says how one item is
@@ -13,6 +13,9 @@
 //     handler changed: effect and result are both there or neither is.
 //   - A batch counts once, a task ends once: the commit that ends a batch adds its
 //     counts to the task, and the one that ends the last batch ends the task.
+//   - A task that was canceled ends no more item as Success, from the commit of the
+//     cancel on: every Success needs the task's open record as it was when the
+//     item's batch was claimed.
 //   - An item that cannot be done ends as Failure with the reason: at once for a
 //     permanent error, after [Kind.GiveUp] for a passing one. While the store of
 //     record is away nothing is given up.
@@ -20,7 +23,9 @@
 // Records (below task/): rec, the task as submitted, never changed; state, its
 // progress; batch, the inputs of a batch, never changed; unit, when a batch began
 // and ended; item, the results; name, which tasks name an item; idem,
-// idempotency keys; making, creates under way. Workers watch live/ alone, which
+// idempotency keys; making, creates under way and
+// deleted tasks of which something is left; blob, what a task keeps beside its
+// specification. Workers watch live/ alone, which
 // holds the unfinished tasks and the claims.
 //
 // There is no write for "item begun": an item without result shows InProgress from
