@@ -2,7 +2,11 @@ package event
 
 import (
 	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/shared/names"
@@ -35,12 +39,34 @@ const (
 
 // Published reports whether subscribers get events of this type.
 func (t Type) Published() bool {
-	switch t {
-	case CoreCreated, CoreDeleted, CoreTemplateUpdated, DeviceCreated, DeviceDeleted, DeploymentTaskCreated, DeploymentTaskDeleted:
-		return true
-	default:
-		return false
+	return slices.Contains(Types(), t)
+}
+
+// Types returns the types that are published.
+func Types() []Type {
+	return []Type{
+		CoreCreated, CoreDeleted, CoreTemplateUpdated, DeviceCreated, DeviceDeleted, DeploymentTaskCreated, DeploymentTaskDeleted,
 	}
+}
+
+// Slug is the type as topics and CloudEvents name it:
+// deployment-task-created-event.
+func (t Type) Slug() string {
+	var b strings.Builder
+	before := ' '
+	for _, r := range string(t) {
+		switch {
+		case r == ' ':
+			b.WriteByte('-')
+		case unicode.IsUpper(r) && unicode.IsLower(before):
+			b.WriteByte('-')
+			fallthrough
+		default:
+			b.WriteRune(unicode.ToLower(r))
+		}
+		before = r
+	}
+	return b.String()
 }
 
 // Event is something that happened.
@@ -53,23 +79,44 @@ type Event struct {
 	At     time.Time       `json:"at"`
 	Detail json.RawMessage `json:"detail"`
 
-	// Sequence is the place in the log, from 1; 0 until it is there.
+	// Sequence is the place in the log: 1, 2, 3 … without gaps. It is 0 before the
+	// event is there, and for ever if its type is not published.
 	Sequence int64 `json:"sequence,omitempty"`
 }
 
-const (
-	prefix       = state.Root + "event/"
-	outboxPrefix = prefix + "outbox/"
-)
+// Envelope is an event as subscribers get it: source, detail-type and detail of
+// cdf-services §7, and beside them what tells one event from another.
+type Envelope struct {
+	Source     string          `json:"source"`
+	DetailType Type            `json:"detail-type"`
+	Detail     json.RawMessage `json:"detail"`
+	ID         string          `json:"id"`
+	Time       time.Time       `json:"time"`
+}
 
-// Add puts an event into b: it happens with b or not at all. detail is encoded as
-// JSON.
+// Envelope returns e as subscribers get it.
+func (e Event) Envelope() Envelope {
+	return Envelope{Source: Source, DetailType: e.Type, Detail: e.Detail, ID: e.ID, Time: e.At}
+}
+
+// succeeded reports whether the detail of e says status success.
+func (e Event) succeeded() bool {
+	var d struct {
+		Status string `json:"status"`
+	}
+	return json.Unmarshal(e.Detail, &d) == nil && d.Status == "success"
+}
+
+// Add puts an event into b: it happens with b or not at all. Events of one batch
+// are told in the order of their Add. detail is encoded as JSON.
 func Add(b *state.Batch, t Type, core string, at time.Time, detail any) {
+	e := Event{ID: names.NewUUID(), Type: t, Core: core, At: at.UTC().Truncate(time.Millisecond)}
+	key := fmt.Sprintf("%s%03d-%s", outboxPrefix, b.Len(), e.ID)
 	raw, err := json.Marshal(detail)
 	if err != nil {
-		b.Put(outboxPrefix+"invalid", detail)
+		b.Put(key, detail) // makes the error that the commit returns
 		return
 	}
-	e := Event{ID: names.NewUUID(), Type: t, Core: core, At: at.UTC().Truncate(time.Millisecond), Detail: raw}
-	b.Put(outboxPrefix+e.ID, e)
+	e.Detail = raw
+	b.Put(key, e)
 }

@@ -1,0 +1,185 @@
+package event
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/ggfleet/ggfleet/controlplane/internal/seal"
+	"github.com/ggfleet/ggfleet/controlplane/internal/state"
+	"github.com/ggfleet/ggfleet/shared/logx"
+	"github.com/ggfleet/ggfleet/shared/run"
+)
+
+// Publisher sends messages to the subscribers of a topic that are connected to
+// this process.
+type Publisher interface {
+	Publish(ctx context.Context, topic string, payload []byte) error
+}
+
+// Bus is another event bus.
+type Bus interface {
+	// Put hands events over. It returns nil only if the bus took every one of
+	// them: an entry that was refused inside of a successful answer is an error.
+	// After an error that is not fault.Permanent all of them are put again.
+	Put(ctx context.Context, events []Envelope) error
+}
+
+// Config is what a Service works with.
+type Config struct {
+	Store     state.Store
+	Sealer    seal.Sealer // of the webhooks' secrets
+	Publisher Publisher   // nil: no MQTT
+	Bus       Bus         // nil: none
+
+	// Retain is how many events the log keeps; 0: 100,000.
+	Retain int
+	// AllowHTTP lets webhooks be plain http to any address; else only to this
+	// machine.
+	AllowHTTP bool
+	// DenyPrivate refuses webhooks to loopback and private addresses. Those of
+	// the link, where clouds hand out credentials, are refused in any case.
+	DenyPrivate bool
+	// Transport sends the requests to webhooks; nil: one that keeps to the
+	// addresses allowed.
+	Transport http.RoundTripper
+	// GiveUp is how long one event is tried before it becomes a dead letter; 0: an
+	// hour.
+	GiveUp time.Duration
+
+	Log *slog.Logger     // nil: none
+	Now func() time.Time // nil: time.Now
+}
+
+const (
+	defaultRetain = 100_000
+	defaultGiveUp = time.Hour
+
+	leaderTTL = 10 * time.Second
+)
+
+// Service keeps the log of events and delivers them. Make it with New.
+type Service struct {
+	cfg  Config
+	log  *slog.Logger
+	now  func() time.Time
+	tail *tail
+	post *http.Client
+
+	webhooks *state.Mirror[webhookRecord]
+	changed  chan struct{} // a webhook was made, changed or removed
+
+	count counters
+}
+
+type counters struct {
+	delivered, retried, deadLetters, lost, published, unpublished, outbox atomic.Int64
+}
+
+// Metrics are counts since the start of this process. Webhooks are delivered and
+// events numbered by one replica at a time: sum over the replicas.
+type Metrics struct {
+	Delivered   int64 // events that a webhook or the bus took
+	Retried     int64 // attempts that failed and were or will be made again
+	DeadLetters int64 // events given up
+	Lost        int64 // events that left the log before a subscriber was reached
+	Published   int64 // messages handed to the MQTT gateway
+	Unpublished int64 // messages that it refused, or that were overtaken by the log's end
+	Outbox      int64 // events without a place in the log when this replica last looked
+	Sequence    int64 // of the newest event known here
+}
+
+// Metrics returns the counts of now.
+func (s *Service) Metrics() Metrics {
+	c := &s.count
+	return Metrics{
+		Delivered: c.delivered.Load(), Retried: c.retried.Load(), DeadLetters: c.deadLetters.Load(), Lost: c.lost.Load(),
+		Published: c.published.Load(), Unpublished: c.unpublished.Load(), Outbox: c.outbox.Load(), Sequence: s.tail.last(),
+	}
+}
+
+// New checks cfg; it starts nothing.
+func New(cfg Config) (*Service, error) {
+	switch {
+	case cfg.Store == nil:
+		return nil, errors.New("event service needs a store")
+	case cfg.Sealer == nil:
+		return nil, errors.New("event service needs a sealer for the secrets of webhooks")
+	case cfg.Retain < 0:
+		return nil, errors.New("event service: Retain is negative")
+	}
+	if cfg.Retain == 0 {
+		cfg.Retain = defaultRetain
+	}
+	if cfg.GiveUp <= 0 {
+		cfg.GiveUp = defaultGiveUp
+	}
+	if cfg.Log == nil {
+		cfg.Log = logx.Discard()
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Transport == nil {
+		cfg.Transport = guardedTransport(cfg.DenyPrivate)
+	}
+	s := &Service{cfg: cfg, log: cfg.Log, now: cfg.Now, tail: newTail(), changed: make(chan struct{}, 1)}
+	s.post = &http.Client{
+		Transport:     cfg.Transport, // each request has a timeout of its own
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	s.webhooks = state.NewMirror(cfg.Store, webhookPrefix, func(string, *webhookRecord, *webhookRecord) { wake(s.changed) })
+	return s, nil
+}
+
+// Run keeps the log and delivers from it until ctx is done. Of all replicas one
+// numbers the events and delivers to webhooks and bus; each publishes on MQTT.
+func (s *Service) Run(ctx context.Context) error {
+	loops := []run.Loop{
+		{Name: "event log", Run: s.follow},
+		{Name: "webhooks", Run: s.webhooks.Run},
+		{Name: "event leader", Run: s.stand},
+	}
+	if s.cfg.Publisher != nil {
+		loops = append(loops, run.Loop{Name: "events on mqtt", Run: s.publish})
+	}
+	return run.All(ctx, loops...)
+}
+
+// Release ends the claim of a process that was killed, for a process that knows
+// itself to be alone on this store.
+func (s *Service) Release(ctx context.Context) error { return s.election().Depose(ctx) }
+
+func (s *Service) election() state.Election {
+	return state.Election{Store: s.cfg.Store, Step: state.StepEvent, Key: leaderKey, TTL: leaderTTL}
+}
+
+// stand waits to be the leader and is it, again and again.
+func (s *Service) stand(ctx context.Context) error {
+	var wait run.Backoff
+	for ctx.Err() == nil {
+		err := s.election().Run(ctx, func(ctx context.Context) error {
+			return run.All(ctx,
+				run.Loop{Name: "sequence", Run: s.sequence},
+				run.Loop{Name: "deliver", Run: s.deliver},
+				run.Loop{Name: "sweep", Run: s.sweep},
+			)
+		})
+		if err != nil && ctx.Err() == nil {
+			s.log.WarnContext(ctx, "leading of the event log ended; standing for it again", logx.Err, err)
+			_ = run.Sleep(ctx, wait.Next()) // the loop looks at ctx
+		}
+	}
+	return nil
+}
+
+// wake makes sure that whoever receives from c looks once more.
+func wake(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
