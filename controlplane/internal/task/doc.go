@@ -22,10 +22,9 @@
 //
 // Records (below task/): rec, the task as submitted, never changed; state, its
 // progress; batch, the inputs of a batch, never changed; unit, when a batch began
-// and ended; item, the results; name, which tasks name an item; idem,
-// idempotency keys; making, creates under way and
-// deleted tasks of which something is left; blob, what a task keeps beside its
-// specification. Workers watch live/ alone, which
+// and ended; item, the results; blob, what a task keeps beside its specification;
+// name, which tasks name an item; idem, idempotency keys; making, creates under way
+// and deleted tasks of which something is left. Workers watch live/ alone, which
 // holds the unfinished tasks and the claims.
 //
 // There is no write for "item begun": an item without result shows InProgress from
