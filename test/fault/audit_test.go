@@ -170,7 +170,7 @@ func (l *ledger) deployed(t *testing.T, template string, versions int, names []s
 		assert.Equal(t, coreRecord{last, last, "Success"}, fleet[name], name)
 		assert.Equal(t, []string{group + string(rune('0'+versions))}, things[name].Groups, name)
 	}
-	assert.Empty(t, under[any](t, l, "jobs/pending/"), "executions that no core has ended")
+	assert.Empty(t, under[any](t, l, "jobs/execution/pending/"), "executions that no core has ended")
 	assert.Empty(t, under[any](t, l, "jobs/deadline/"))
 	assert.Empty(t, under[any](t, l, "greengrass/rolling/"))
 	targets := under[struct{ DeploymentID string }](t, l, "greengrass/target/thinggroup/")
@@ -185,7 +185,7 @@ func (l *ledger) deployed(t *testing.T, template string, versions int, names []s
 	ended := under[struct {
 		JobID, Status string
 		Number        int
-	}](t, l, "jobs/ended/")
+	}](t, l, "jobs/execution/ended/")
 	ids := make([]string, versions)
 	for i := range ids {
 		g := group + string(rune('1'+i))

@@ -63,6 +63,20 @@ func (c *Cloud) Register(ctx context.Context, r cloud.Registration, commit func(
 	return commit(b)
 }
 
+// SetCertificates implements cloud.Things.
+func (c *Cloud) SetCertificates(ctx context.Context, thing string, s cloud.CertificateStatus) error {
+	return c.Registry.SetThingCertificates(ctx, thing, s)
+}
+
+// Deprovision implements cloud.Things.
+func (c *Cloud) Deprovision(ctx context.Context, thing string, o cloud.Deprovision, commit func(*state.Batch) error) error {
+	b, err := c.Greengrass.DeleteThing(ctx, thing, o)
+	if err != nil {
+		return err
+	}
+	return commit(b)
+}
+
 // Deployable implements cloud.Components.
 func (c *Cloud) Deployable(ctx context.Context, name, version string) error {
 	return c.Components.Deployable(ctx, name, version)
@@ -179,6 +193,11 @@ func (c *Cloud) Move(ctx context.Context, m cloud.Move, commit func(*state.Batch
 // Leave implements cloud.Deployments.
 func (c *Cloud) Leave(ctx context.Context, core string, leave func(group string) bool) error {
 	return c.Greengrass.Leave(ctx, core, leave)
+}
+
+// Retire implements cloud.Deployments.
+func (c *Cloud) Retire(ctx context.Context, group string) error {
+	return c.Greengrass.Retire(ctx, group)
 }
 
 // Members implements cloud.Deployments.

@@ -16,19 +16,12 @@ func (c *Cloud) Import(context.Context, cloud.ImportRequest) (cloud.Issued, erro
 func (c *Cloud) Describe(context.Context, string) (cloud.ThingDetail, error) {
 	return cloud.ThingDetail{}, errNext
 }
-func (c *Cloud) SetCertificates(context.Context, string, cloud.CertificateStatus) error {
-	return errNext
-}
-func (c *Cloud) Deprovision(context.Context, string, cloud.Deprovision, func(*state.Batch) error) error {
-	return errNext
-}
 func (c *Cloud) IssuePrivate(context.Context, string, cloud.PrivateRequest) (cloud.PrivateCertificate, error) {
 	return cloud.PrivateCertificate{}, errNext
 }
 func (c *Cloud) Withdraw(context.Context, cloud.Execution, func(*state.Batch, bool) error) error {
 	return errNext
 }
-func (c *Cloud) Retire(context.Context, string) error { return errNext }
 func (c *Cloud) Statuses(ctx context.Context, _ string, _ func([]cloud.StatusChange, string) error) error {
 	<-ctx.Done()
 	return nil

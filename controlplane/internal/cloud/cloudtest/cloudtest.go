@@ -41,7 +41,11 @@ type Subject struct {
 	// for the first time.
 	Finish func(ctx context.Context, core, job, status string) error
 	Appear func(ctx context.Context, core string) error
-	// Policy exists. Component exists in the versions 1.0.0 and 2.0.0.
+	// Connects returns nil if a device with the certificate could connect now.
+	Connects func(ctx context.Context, pem string) error
+	// PrivateCA is the ARN of a private CA that exists.
+	PrivateCA string
+	// Policy exists and is built in. Component exists in the versions 1.0.0 and 2.0.0.
 	Policy, Component string
 	// Atomic says that a change happens with its commit or not at all.
 	Atomic bool
@@ -64,6 +68,7 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 		"members of a group that does not exist are unknown": members,
 	}
 	maps.Copy(all, deviceTests)
+	maps.Copy(all, deleteTests)
 	for name, test := range all {
 		t.Run(name, func(t *testing.T) { test(t, subject{open(t), t}) })
 	}
@@ -216,7 +221,7 @@ func move(t *testing.T, s subject) {
 	e := s.move("core", "plant", false)
 	assert.Equal(t, "plant", e.Group)
 	e = s.move("core", prefix+"v1", false)
-	assert.Equal(t, cloud.Execution{Core: "core", Group: prefix + "v1", JobID: one.JobID, Number: 1, Status: "QUEUED"}, e)
+	assert.Equal(t, cloud.Execution{Core: "core", Group: prefix + "v1", JobID: one.JobID, DeploymentID: one.ID, Number: 1, Status: "QUEUED"}, e)
 	assert.ElementsMatch(t, []string{"plant", prefix + "v1"}, s.groups("core"), "groups of others are not touched")
 	e = s.move("core", prefix+"v2", false)
 	assert.Equal(t, two.JobID, e.JobID)
@@ -274,7 +279,7 @@ func results(t *testing.T, s subject) {
 	require.NoError(t, s.Finish(t.Context(), "a", d.JobID, "SUCCEEDED"))
 
 	first, _ := s.follow("", "a", nil)
-	assert.Equal(t, []cloud.Execution{{Core: "a", Group: prefix + "v1", JobID: d.JobID, Number: 1, Status: "SUCCEEDED", Detailed: "SUCCESSFUL", Ended: true}}, first, "what is still known")
+	assert.Equal(t, []cloud.Execution{{Core: "a", Group: prefix + "v1", JobID: d.JobID, DeploymentID: d.ID, Number: 1, Status: "SUCCEEDED", Detailed: "SUCCESSFUL", Ended: true}}, first, "what is still known")
 
 	_, cursor := s.follow("", "b", func() { require.NoError(t, s.Finish(t.Context(), "b", d.JobID, "FAILED")) })
 	require.NotEmpty(t, cursor)

@@ -100,7 +100,12 @@ func (s *Service) create(ctx context.Context, n NewDeployment) (Deployment, erro
 		return Deployment{}, err
 	}
 	b := state.NewBatch(state.StepDeployment)
-	if err := s.supersedeBatch(ctx, b, t.Value); err != nil {
+	if n.Kind == names.TargetThing {
+		if _, err := s.registry.ThingBatch(ctx, b, n.Target); err != nil {
+			return Deployment{}, err
+		}
+	}
+	if err := s.endBatch(ctx, b, t.Value, StatusInactive); err != nil {
 		return Deployment{}, err
 	}
 	s.jobs.PutBatch(b, jobs.Job{
@@ -117,16 +122,16 @@ func (s *Service) create(ctx context.Context, n NewDeployment) (Deployment, erro
 	return d, err
 }
 
-// supersedeBatch ends the revision before in the commit that makes the new one.
-func (s *Service) supersedeBatch(ctx context.Context, b *state.Batch, before target) error {
-	if before.DeploymentID == "" {
+// endBatch ends an active revision in b.
+func (s *Service) endBatch(ctx context.Context, b *state.Batch, t target, to Status) error {
+	if t.DeploymentID == "" {
 		return nil
 	}
-	old, err := state.ReadOr[Deployment](ctx, s.store, deploymentKey(before.DeploymentID))
+	old, err := state.ReadOr[Deployment](ctx, s.store, deploymentKey(t.DeploymentID))
 	if err != nil || old.Rev == 0 || old.Value.Status != StatusActive {
 		return err
 	}
-	old.Value.Status = StatusInactive
+	old.Value.Status = to
 	b.If(deploymentKey(old.Value.ID), old.Rev)
 	b.Put(deploymentKey(old.Value.ID), old.Value)
 	return s.jobs.CancelBatch(ctx, b, old.Value.JobID)
@@ -222,7 +227,13 @@ func (s *Service) hand(ctx context.Context, d Deployment, thing string) error {
 			return err // superseded meanwhile: the newer roll-out does the rest
 		}
 		b := state.NewBatch(state.StepExecutions)
-		if d.Kind == names.TargetThingGroup {
+		if d.Kind == names.TargetThing {
+			if _, err := s.registry.ThingBatch(ctx, b, thing); errors.Is(err, fault.NotFound) || errors.Is(err, fault.Conflict) {
+				return nil // deleted, or about to be
+			} else if err != nil {
+				return err
+			}
+		} else {
 			if member, err := s.registry.MemberBatch(ctx, b, d.Target, thing); err != nil || !member {
 				return err // left in this moment: the move took its executions along
 			}
@@ -289,7 +300,7 @@ func (s *Service) Move(ctx context.Context, thing string, leave func(group strin
 	}
 	there := slices.Contains(t.Value.Groups, join)
 	if !there || len(left) > 0 {
-		if _, err := s.registry.MoveBatch(b, t, left, join); err != nil {
+		if _, err := s.registry.MoveBatch(ctx, b, t, left, join); err != nil {
 			return err
 		}
 	}

@@ -30,8 +30,12 @@ func (r *Registry) EnsureGroup(ctx context.Context, name, description string, ta
 		return Group{}, err
 	}
 	g, err := state.Update(ctx, r.store, state.StepGroup, groupKey(name), func(g *Group, exists bool, _ *state.Batch) error {
-		if exists {
+		if exists && !g.Retiring {
 			return state.ErrKeep
+		}
+		if exists {
+			g.Retiring = false
+			return nil
 		}
 		*g = Group{Name: name, ID: names.NewUUID(), Description: description, Tags: tags, CreatedAt: r.now().UTC()}
 		return nil
@@ -66,7 +70,7 @@ func (r *Registry) MemberPage(ctx context.Context, group, after string, limit in
 // MoveBatch adds to b: the thing as read in t leaves the groups in leave, joins
 // join (empty: none), and nothing else. It returns the thing as it will be. The
 // batch is conditional on t's revision and on the group to join being there.
-func (r *Registry) MoveBatch(b *state.Batch, t state.Record[Thing], leave []string, join string) (Thing, error) {
+func (r *Registry) MoveBatch(ctx context.Context, b *state.Batch, t state.Record[Thing], leave []string, join string) (Thing, error) {
 	next := t.Value
 	next.Groups = slices.DeleteFunc(slices.Clone(next.Groups), func(g string) bool { return g != join && slices.Contains(leave, g) })
 	for _, g := range t.Value.Groups {
@@ -79,13 +83,64 @@ func (r *Registry) MoveBatch(b *state.Batch, t state.Record[Thing], leave []stri
 			return next, fault.New(fault.Invalid, "thing %s is in %d thing groups already, the most it can be in; remove it from one first", next.Name, len(next.Groups))
 		}
 		next.Groups = append(next.Groups, join)
-		b.IfExists(groupKey(join))
-		b.Put(memberKey(join, next.Name), struct{}{})
+		if err := r.enterBatch(ctx, b, join, next.Name); err != nil {
+			return next, err
+		}
 	}
 	next.Version++
 	b.If(thingKey(next.Name), t.Rev)
 	b.Put(thingKey(next.Name), next)
 	return next, nil
+}
+
+// enterBatch makes the thing a member of the group in b. A group that is being
+// removed is fault.Conflict.
+func (r *Registry) enterBatch(ctx context.Context, b *state.Batch, group, thing string) error {
+	g, err := r.Group(ctx, group)
+	if err != nil {
+		return err
+	}
+	if g.Value.Retiring {
+		return fault.New(fault.Conflict, "thing group %s is being removed", group)
+	}
+	b.If(groupKey(group), g.Rev)
+	b.Put(memberKey(group, thing), struct{}{})
+	return nil
+}
+
+// CloseGroup makes sure that the group is empty and stays so, for its removal
+// with DeleteGroupBatch. A group with members is fault.Conflict and stays open.
+func (r *Registry) CloseGroup(ctx context.Context, name string) (state.Record[Group], error) {
+	empty := func() error {
+		some, _, err := r.MemberPage(ctx, name, "", 1)
+		if err == nil && len(some) > 0 {
+			err = fault.New(fault.Conflict, "thing group %s has members, %s for one; move them to another group first", name, some[0])
+		}
+		return err
+	}
+	g, err := r.Group(ctx, name)
+	if err != nil || g.Value.Retiring {
+		return g, err
+	}
+	if err := empty(); err != nil {
+		return g, err
+	}
+	g.Value.Retiring = true
+	if g.Rev, err = r.store.Commit(ctx, state.NewBatch(state.StepGroup).If(groupKey(name), g.Rev).Put(groupKey(name), g.Value)); err != nil {
+		return g, err
+	}
+	// Who joined before the mark is seen now, who comes after it is refused.
+	if err := empty(); err != nil {
+		g.Value.Retiring = false
+		_, reopen := r.store.Commit(ctx, state.NewBatch(state.StepGroup).If(groupKey(name), g.Rev).Put(groupKey(name), g.Value))
+		return g, errors.Join(err, reopen)
+	}
+	return g, nil
+}
+
+// DeleteGroupBatch removes a closed group in b.
+func (r *Registry) DeleteGroupBatch(b *state.Batch, g state.Record[Group]) {
+	b.If(groupKey(g.Value.Name), g.Rev).Delete(groupKey(g.Value.Name))
 }
 
 // MemberBatch reports whether the thing is in the group, and makes b conditional

@@ -16,7 +16,7 @@ import (
 // Identity is whoever stands behind a client certificate at this moment.
 type Identity struct {
 	CertificateID string
-	Thing         string // empty: the certificate is attached to no thing
+	Thing         string
 	ThingType     string
 	Attributes    map[string]string
 	Policies      []*policy.Document
@@ -28,8 +28,8 @@ type compiledPolicy struct {
 }
 
 // Identify looks a client certificate up in the registry. It returns
-// fault.Denied, saying why, unless the certificate is registered, ACTIVE and
-// within its dates (nucleus-contract §1.6).
+// fault.Denied, saying why, unless the certificate is registered, ACTIVE,
+// attached to a thing and within its dates (nucleus-contract §1.6).
 func (r *Registry) Identify(ctx context.Context, leaf *x509.Certificate) (Identity, error) {
 	id := pki.ID(leaf.Raw)
 	now := r.now()
@@ -46,14 +46,17 @@ func (r *Registry) Identify(ctx context.Context, leaf *x509.Certificate) (Identi
 	if c.Value.Status != cloud.Active {
 		return Identity{}, fault.New(fault.Denied, "certificate %s is %s", id, c.Value.Status)
 	}
-	out := Identity{CertificateID: id}
-	if len(c.Value.Things) > 0 {
-		t, err := r.Thing(ctx, c.Value.Things[0])
-		if err != nil {
-			return Identity{}, fmt.Errorf("identify certificate %s: %w", id, err)
-		}
-		out.Thing, out.ThingType, out.Attributes = t.Value.Name, t.Value.Type, t.Value.Attributes
+	if len(c.Value.Things) == 0 {
+		return Identity{}, fault.New(fault.Denied, "certificate %s is attached to no thing", id)
 	}
+	t, err := r.Thing(ctx, c.Value.Things[0])
+	if errors.Is(err, fault.NotFound) { // deleted between the two reads
+		return Identity{}, fault.New(fault.Denied, "certificate %s is of a thing that is gone", id)
+	}
+	if err != nil {
+		return Identity{}, fmt.Errorf("identify certificate %s: %w", id, err)
+	}
+	out := Identity{CertificateID: id, Thing: t.Value.Name, ThingType: t.Value.Type, Attributes: t.Value.Attributes}
 	for _, name := range c.Value.Policies {
 		doc, err := r.document(ctx, name)
 		if errors.Is(err, fault.NotFound) {

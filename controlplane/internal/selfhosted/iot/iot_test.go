@@ -304,7 +304,7 @@ func TestAMoveIsOneChange(t *testing.T) {
 		thing, err := k.Thing(t.Context(), "core")
 		require.NoError(t, err)
 		b := state.NewBatch(state.StepMove)
-		if _, err = k.MoveBatch(b, thing, leave, join); err != nil {
+		if _, err = k.MoveBatch(t.Context(), b, thing, leave, join); err != nil {
 			return err
 		}
 		_, err = k.store.Commit(t.Context(), b)
@@ -319,7 +319,7 @@ func TestAMoveIsOneChange(t *testing.T) {
 	assert.Equal(t, []string{"new"}, k.groups("core"), "the group to join is not left")
 	require.NoError(t, move([]string{"new"}, ""))
 	assert.Empty(t, k.groups("core"))
-	require.ErrorIs(t, move(nil, "none"), fault.Conflict, "an unknown group")
+	require.ErrorIs(t, move(nil, "none"), fault.NotFound, "an unknown group")
 }
 
 func TestAThingIsInTenGroupsAtMost(t *testing.T) {
@@ -334,9 +334,9 @@ func TestAThingIsInTenGroupsAtMost(t *testing.T) {
 	require.NoError(t, err)
 	thing, err := k.Thing(t.Context(), "core")
 	require.NoError(t, err)
-	_, err = k.MoveBatch(state.NewBatch(state.StepMove), thing, nil, all[iot.MaxGroups])
+	_, err = k.MoveBatch(t.Context(), state.NewBatch(state.StepMove), thing, nil, all[iot.MaxGroups])
 	require.ErrorIs(t, err, fault.Invalid)
-	_, err = k.MoveBatch(state.NewBatch(state.StepMove), thing, all[:1], all[iot.MaxGroups])
+	_, err = k.MoveBatch(t.Context(), state.NewBatch(state.StepMove), thing, all[:1], all[iot.MaxGroups])
 	require.NoError(t, err, "one left, one joined")
 }
 

@@ -20,6 +20,9 @@ type Thing struct {
 	// Deleting is set by the first step of a deletion: from then on nothing new
 	// may refer to the thing, so what is left of it only gets less.
 	Deleting bool `json:"deleting,omitempty"`
+	// Detached are the policies that its deletion took from its certificates, to be
+	// deleted where nothing else has them.
+	Detached []string `json:"detached,omitempty"`
 }
 
 // Certificate is a registered principal.
@@ -42,6 +45,8 @@ type Group struct {
 	Description string            `json:"description,omitempty"`
 	Tags        map[string]string `json:"tags,omitempty"`
 	CreatedAt   time.Time         `json:"createdAt"`
+	// Retiring is set while the group is being removed: nobody joins it then.
+	Retiring bool `json:"retiring,omitempty"`
 }
 
 // Policy is a policy; only the default version is kept.
@@ -49,6 +54,12 @@ type Policy struct {
 	Name      string    `json:"name"`
 	Document  string    `json:"document"`
 	CreatedAt time.Time `json:"createdAt"`
+	// BuiltIn policies were made by the first start: no deletion of a thing takes
+	// one along.
+	BuiltIn bool `json:"builtIn,omitempty"`
+	// Deleting is set while somebody looks whether a certificate still has the
+	// policy; attaching it takes the mark away.
+	Deleting bool `json:"deleting,omitempty"`
 }
 
 // RoleAlias is what a core names when it asks for credentials.
@@ -61,15 +72,20 @@ type RoleAlias struct {
 
 const prefix = state.Root + "iot/"
 
-func thingKey(name string) string       { return prefix + "thing/" + name }
-func certKey(id string) string          { return prefix + "cert/" + id }
-func groupKey(name string) string       { return prefix + "group/" + name }
-func memberPrefix(group string) string  { return prefix + "member/" + group + "/" }
-func memberKey(g, thing string) string  { return memberPrefix(g) + thing }
-func policyKey(name string) string      { return prefix + "policy/" + name }
-func roleAliasKey(name string) string   { return prefix + "rolealias/" + name }
-func caKey(id string) string            { return prefix + "ca/" + id }
-func changedKey(kind, id string) string { return changedPrefix + kind + "/" + id }
+func thingKey(name string) string      { return prefix + "thing/" + name }
+func certKey(id string) string         { return prefix + "cert/" + id }
+func groupKey(name string) string      { return prefix + "group/" + name }
+func memberPrefix(group string) string { return prefix + "member/" + group + "/" }
+func memberKey(g, thing string) string { return memberPrefix(g) + thing }
+func policyKey(name string) string     { return prefix + "policy/" + name }
+
+// policyRefKey says that the certificate has the policy: the certificate's
+// record the other way round.
+func policyRefPrefix(name string) string    { return prefix + "policy-of/" + name + "/" }
+func policyRefKey(name, cert string) string { return policyRefPrefix(name) + cert }
+func roleAliasKey(name string) string       { return prefix + "rolealias/" + name }
+func caKey(id string) string                { return prefix + "ca/" + id }
+func changedKey(kind, id string) string     { return changedPrefix + kind + "/" + id }
 
 // changedPrefix holds one small key for each certificate or policy whose
 // meaning for live sessions changed. Certificates themselves lie under a prefix

@@ -5,14 +5,12 @@ import (
 	"crypto"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"time"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
-	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/policy"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/names"
@@ -68,42 +66,19 @@ func (r *Registry) RegisterBatch(ctx context.Context, b *state.Batch, reg cloud.
 	if err := r.joinBatch(ctx, b, t, rec.Value.Groups); err != nil {
 		return Thing{}, err
 	}
-	if c := reg.Certificate; c != nil {
-		t.Principals = addTo(t.Principals, c.ID)
-		b.If(certKey(c.ID), 0)
-		b.Put(certKey(c.ID), Certificate{
-			ID: c.ID, PEM: c.PEM, Status: or(reg.Status, cloud.Active), CAID: c.CAID, Things: []string{reg.Thing}, Policies: attach,
-			NotBefore: c.NotBefore.UTC(), NotAfter: c.NotAfter.UTC(), CreatedAt: r.now().UTC(),
-		})
+	id, err := r.attachBatch(ctx, b, reg, attach)
+	if err != nil {
+		return Thing{}, err
+	}
+	if id != "" {
+		t.Principals = addTo(t.Principals, id)
+	}
+	if len(t.Principals) > MaxPrincipals {
+		return Thing{}, fault.New(fault.Invalid, "thing %s would have %d certificates, over the limit of %d; delete it, or detach some", t.Name, len(t.Principals), MaxPrincipals)
 	}
 	b.If(thingKey(t.Name), rec.Rev)
 	b.Put(thingKey(t.Name), t)
 	return t, nil
-}
-
-// policiesBatch returns the names to attach; a policy that comes with a document
-// is created in b if it does not exist.
-func (r *Registry) policiesBatch(ctx context.Context, b *state.Batch, policies []cloud.Policy) ([]string, error) {
-	var out []string
-	for _, p := range policies {
-		out = addTo(out, p.Name)
-		_, err := r.store.Get(ctx, policyKey(p.Name))
-		switch {
-		case err == nil:
-			b.IfExists(policyKey(p.Name))
-		case !errors.Is(err, fault.NotFound):
-			return nil, fmt.Errorf("read policy %s: %w", p.Name, err)
-		case p.Document == "":
-			return nil, fault.New(fault.NotFound, "policy %s does not exist; create it, or take it out of the provisioning template", p.Name)
-		default:
-			if _, err := policy.Parse([]byte(p.Document)); err != nil {
-				return nil, fmt.Errorf("policy %s: %w", p.Name, err)
-			}
-			b.If(policyKey(p.Name), 0)
-			b.Put(policyKey(p.Name), Policy{Name: p.Name, Document: p.Document, CreatedAt: r.now().UTC()})
-		}
-	}
-	return out, nil
 }
 
 // thingOf is the thing as it will be: new, or changed as the overrides say.
@@ -154,11 +129,9 @@ func (r *Registry) joinBatch(ctx context.Context, b *state.Batch, t Thing, befor
 		if slices.Contains(before, g) {
 			continue
 		}
-		if _, err := r.Group(ctx, g); err != nil {
+		if err := r.enterBatch(ctx, b, g, t.Name); err != nil {
 			return err
 		}
-		b.IfExists(groupKey(g))
-		b.Put(memberKey(g, t.Name), struct{}{})
 	}
 	for _, g := range before {
 		if !slices.Contains(t.Groups, g) {

@@ -9,8 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
-	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/policy"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/logx"
@@ -104,76 +102,6 @@ func (r *Registry) RoleAlias(ctx context.Context, name string) (RoleAlias, error
 		return RoleAlias{}, fault.New(fault.NotFound, "role alias %s does not exist", name)
 	}
 	return a.Value, err
-}
-
-// SetCertificateStatus changes what the certificate may do. Live sessions learn
-// of it through Changes.
-func (r *Registry) SetCertificateStatus(ctx context.Context, id string, s cloud.CertificateStatus) error {
-	_, err := state.Update(ctx, r.store, state.StepRegistry, certKey(id), func(c *Certificate, exists bool, b *state.Batch) error {
-		if !exists {
-			return fault.New(fault.NotFound, "certificate %s is not registered", id)
-		}
-		if c.Status == s {
-			return state.ErrKeep
-		}
-		c.Status = s
-		b.Put(changedKey("certificate", id), string(s))
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("set certificate %s to %s: %w", id, s, err)
-	}
-	return nil
-}
-
-// SetThingCertificates changes the status of every certificate of the thing.
-func (r *Registry) SetThingCertificates(ctx context.Context, thing string, s cloud.CertificateStatus) error {
-	t, err := r.Thing(ctx, thing)
-	if err != nil {
-		return err
-	}
-	for _, id := range t.Value.Principals {
-		if err := r.SetCertificateStatus(ctx, id, s); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// PutPolicy creates the policy or replaces its document. Live sessions learn of
-// it through Changes: a policy may have been attached before it was there.
-func (r *Registry) PutPolicy(ctx context.Context, name, document string) error {
-	return r.putPolicy(ctx, name, document, true)
-}
-
-// EnsurePolicy creates the policy if it does not exist, and leaves one that does
-// as it is.
-func (r *Registry) EnsurePolicy(ctx context.Context, name, document string) error {
-	return r.putPolicy(ctx, name, document, false)
-}
-
-func (r *Registry) putPolicy(ctx context.Context, name, document string, replace bool) error {
-	if err := names.CheckPolicy(name); err != nil {
-		return err
-	}
-	if _, err := policy.Parse([]byte(document)); err != nil {
-		return fmt.Errorf("policy %s: %w", name, err)
-	}
-	_, err := state.Update(ctx, r.store, state.StepRegistry, policyKey(name), func(p *Policy, exists bool, b *state.Batch) error {
-		if exists && (!replace || p.Document == document) {
-			return state.ErrKeep
-		}
-		if !exists {
-			p.Name, p.CreatedAt = name, r.now().UTC()
-		}
-		p.Document = document
-		b.Put(changedKey("policy", name), r.now().UTC())
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("put policy %s: %w", name, err)
-	}
-	return nil
 }
 
 // PutRoleAlias creates the role alias or replaces it.

@@ -47,6 +47,9 @@ func (s *Service) expire(ctx context.Context, deadline string) (ended bool, err 
 		return false, nil
 	}
 	thing, job := part[1], part[2]
+	if job == "" {
+		return false, s.outlive(ctx, deadline, thing)
+	}
 	p, err := state.ReadOr[Execution](ctx, s.store, pendingKey(thing, job))
 	if err != nil {
 		return false, fmt.Errorf("read execution of job %s on %s: %w", job, thing, err)
@@ -67,11 +70,11 @@ func (s *Service) expire(ctx context.Context, deadline string) (ended bool, err 
 	return ended, nil
 }
 
-// Results calls handle for executions that ended after revision from, in order,
-// until ctx is done. It returns state.ErrCompacted when that history is gone:
-// read them All then.
+// Results calls handle for executions that were taken up (IN_PROGRESS) or ended
+// after revision from, in order, until ctx is done. It returns state.ErrCompacted
+// when that history is gone: read AllResults then.
 func (s *Service) Results(ctx context.Context, from state.Rev, handle func([]Execution, state.Rev) error) error {
-	return s.store.Watch(ctx, endedAll(), from, func(events []state.Event) error {
+	return s.store.Watch(ctx, executionAll(), from, func(events []state.Event) error {
 		var out []Execution
 		var rev state.Rev
 		for _, e := range events {
@@ -83,18 +86,29 @@ func (s *Service) Results(ctx context.Context, from state.Rev, handle func([]Exe
 			if err != nil {
 				return err
 			}
-			out = append(out, r.Value)
+			if r.Value.Status != protocol.JobQueued {
+				out = append(out, r.Value)
+			}
+		}
+		if len(out) == 0 {
+			return nil
 		}
 		return handle(out, rev)
 	})
 }
 
 // AllResults calls each for the last ended execution of every target of every
-// thing and returns the revision to continue from with Results.
+// thing, then for those taken up, and returns the revision to continue from with
+// Results.
 func (s *Service) AllResults(ctx context.Context, each func(Execution) error) (state.Rev, error) {
-	p, err := s.store.List(ctx, endedAll(), "", 1)
+	p, err := s.store.List(ctx, executionAll(), "", 1)
 	if err != nil {
 		return 0, err
 	}
-	return p.At, state.All(ctx, s.store, endedAll(), func(_ string, r state.Record[Execution]) error { return each(r.Value) })
+	return p.At, state.All(ctx, s.store, executionAll(), func(_ string, r state.Record[Execution]) error {
+		if r.Value.Status == protocol.JobQueued {
+			return nil
+		}
+		return each(r.Value)
+	})
 }

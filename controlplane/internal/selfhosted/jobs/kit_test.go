@@ -96,6 +96,15 @@ func (k *kit) remove(thing, job string) {
 	k.commit(b)
 }
 
+// forget forgets the thing, one small batch after the other.
+func (k *kit) forget(thing string) {
+	k.t.Helper()
+	require.NoError(k.t, k.jobs.Forget(k.ctx, thing, func(b *state.Batch) error {
+		_, err := k.store.Commit(k.ctx, b)
+		return err
+	}))
+}
+
 // ask serves one request and returns the answers.
 func (k *kit) ask(thing, topic, payload string) []jobs.Message {
 	k.t.Helper()

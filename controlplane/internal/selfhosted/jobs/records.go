@@ -39,14 +39,19 @@ type Execution struct {
 	UpdatedAt    int64              `json:"updatedAt"`           // seconds
 	Version      int64              `json:"version"`
 	Number       int64              `json:"number"`
-	TimeoutAt    int64              `json:"timeoutAt,omitempty"` // seconds; set when it became IN_PROGRESS
+	// TimeoutMinutes replaces the job's, if not 0.
+	TimeoutMinutes int   `json:"timeoutMinutes,omitempty"`
+	TimeoutAt      int64 `json:"timeoutAt,omitempty"` // seconds; set when it became IN_PROGRESS
 }
 
 const prefix = state.Root + "jobs/"
 
 func jobKey(id string) string { return prefix + "job/" + id }
 
-func pendingAll() string                { return prefix + "pending/" }
+// executionAll holds what a device takes up and what ended under one prefix, so
+// that one watch has both in the order in which they happened.
+func executionAll() string              { return prefix + "execution/" }
+func pendingAll() string                { return executionAll() + "pending/" }
 func pendingPrefix(thing string) string { return pendingAll() + thing + "/" }
 
 // latest is the newest execution that a thing ever got: the next one is not
@@ -54,6 +59,10 @@ func pendingPrefix(thing string) string { return pendingAll() + thing + "/" }
 type latest struct {
 	QueuedAt int64 `json:"queuedAt"` // seconds
 	Stamp    int64 `json:"stamp"`    // milliseconds
+	// Gone is set when the thing was deleted, and with it the executions. The
+	// device may come back as a thing of the same name, and it still ignores what
+	// is not newer than the last it had.
+	Gone bool `json:"gone,omitempty"`
 }
 
 func latestKey(thing string) string { return prefix + "latest/" + thing }
@@ -61,7 +70,7 @@ func latestKey(thing string) string { return prefix + "latest/" + thing }
 // pendingKey is where a pending execution lies.
 func pendingKey(thing, job string) string { return pendingPrefix(thing) + job }
 
-func endedAll() string                { return prefix + "ended/" }
+func endedAll() string                { return executionAll() + "ended/" }
 func endedPrefix(thing string) string { return endedAll() + thing + "/" }
 func endedKey(thing string, kind names.TargetKind, target string) string {
 	return endedPrefix(thing) + string(kind) + "/" + target

@@ -224,21 +224,6 @@ func (s *Service) LastBatch(ctx context.Context, b *state.Batch, thing, job stri
 	return Execution{}, false, nil
 }
 
-// Forget adds to b the removal of all that is kept for the thing.
-func (s *Service) Forget(ctx context.Context, b *state.Batch, thing string) error {
-	for _, p := range []string{pendingPrefix(thing), endedPrefix(thing)} {
-		page, err := s.store.List(ctx, p, "", 0)
-		if err != nil {
-			return fmt.Errorf("list executions of %s: %w", thing, err)
-		}
-		for _, e := range page.Entries {
-			b.Delete(e.Key)
-		}
-	}
-	b.Delete(latestKey(thing))
-	return nil
-}
-
 // Update is a device's report on one execution.
 type Update struct {
 	Thing, JobID    string

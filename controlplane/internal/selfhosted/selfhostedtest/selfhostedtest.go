@@ -105,6 +105,15 @@ func (w *World) Finish(ctx context.Context, core, job, status string) error {
 	return err
 }
 
+// Connects returns nil if a device with the certificate could connect now.
+func (w *World) Connects(ctx context.Context, pem string) error {
+	list, err := pki.ParseCerts([]byte(pem))
+	if err == nil {
+		_, err = w.Registry.Identify(ctx, list[0])
+	}
+	return err
+}
+
 // Appear sends the core's first fleet status.
 func (w *World) Appear(ctx context.Context, core string) error {
 	b, err := json.Marshal(protocol.FleetStatus{
