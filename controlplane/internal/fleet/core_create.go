@@ -13,18 +13,12 @@ import (
 	"github.com/ggfleet/ggfleet/shared/fault"
 )
 
-// coreCreate is the kind of task that creates cores (cdf-services §3.4).
-func (s *Service) coreCreate() task.Kind {
-	return task.Kind{Name: kindCoreCreate, Do: s.createCore}
-}
-
 // createCore brings one core into being. Artifacts are put before anything is
 // registered and overwritten by a retry; then one commit registers certificate,
 // thing, attachments, core record and the item's result.
-func (s *Service) createCore(ctx context.Context, w *task.Work) error {
-	var spec coreTaskSpec
+func (s *Service) createCore(ctx context.Context, w *task.Work, spec coreTaskSpec) error {
 	var n NewCore
-	if err := errors.Join(w.Task.Decode(&spec), w.Item.Decode(&n)); err != nil {
+	if err := w.Item.Decode(&n); err != nil {
 		return err
 	}
 	rec, err := state.ReadOr[Core](ctx, s.cfg.Store, coreKey(n.Name))

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/ggfleet/ggfleet/controlplane/internal/event"
+	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/controlplane/internal/task"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/names"
@@ -14,7 +16,7 @@ import (
 
 // Names of the kinds of task. They are stored with each task.
 const (
-	kindCoreCreate = "core-create"
+	kindCore       = "core"
 	kindDeployment = "deployment"
 )
 
@@ -28,46 +30,100 @@ type coreTaskSpec struct {
 	Options     json.RawMessage `json:"options,omitempty"`
 }
 
+// core is the kind of task that creates and deletes cores (cdf-services §3.4,
+// §3.5): one kind, so that one list has both.
+func (s *Service) core() task.Kind {
+	return task.Kind{Name: kindCore, Do: s.doCore, Failed: s.coreFailed}
+}
+
+func (s *Service) doCore(ctx context.Context, w *task.Work) error {
+	var spec coreTaskSpec
+	if err := w.Task.Decode(&spec); err != nil {
+		return err
+	}
+	if spec.Type != CoreTaskDelete {
+		return s.createCore(ctx, w, spec)
+	}
+	o, err := deleteOptions(spec.Options, optionCores, optionDevices)
+	if err != nil {
+		return err
+	}
+	return s.deleteCore(ctx, w, o)
+}
+
+// coreFailed tells of a core whose item failed.
+func (s *Service) coreFailed(_ context.Context, t task.Task, i task.Item, message string, b *state.Batch) error {
+	var spec coreTaskSpec
+	if err := t.Decode(&spec); err != nil {
+		return err
+	}
+	what := event.CoreCreated
+	if spec.Type == CoreTaskDelete {
+		what = event.CoreDeleted
+	}
+	tell(b, what, &task.Work{Task: t, Item: i}, task.Result{Status: task.Failure, Message: message}, s.stamp())
+	return nil
+}
+
 // CreateCoreTask checks the request, stores the task and returns its id. The
 // provisioning template is looked at by the task: an unknown one ends the item
-// as Failure (cdf-services §2.2 E8).
+// as Failure (cdf-services §2.2 E8). A task of type Delete needs names and options
+// only, and stores nothing else (W-44).
 func (s *Service) CreateCoreTask(ctx context.Context, n NewCoreTask, idempotencyKey string) (string, error) {
-	switch n.Type {
-	case CoreTaskCreate:
-	case CoreTaskDelete:
-		return "", fault.New(fault.Unsupported, "core tasks of type %s are not served yet", CoreTaskDelete)
-	default:
-		return "", fault.Field("type", "is %q, want %s or %s", n.Type, CoreTaskCreate, CoreTaskDelete)
-	}
-	if n.CoreVersion == "" || len(n.CoreVersion) > 64 {
-		return "", fault.Field("coreVersion", "%q is not a nucleus version", n.CoreVersion)
+	if err := checkCoreTask(n); err != nil {
+		return "", err
 	}
 	items := make([]task.NewItem, len(n.Cores))
 	seen := make(map[string]int, len(n.Cores))
 	for i, c := range n.Cores {
 		at := fmt.Sprintf("cores[%d]", i)
-		if err := s.checkNewCore(c); err != nil {
+		if err := s.checkNewCore(n.Type, c); err != nil {
 			return "", fault.Under(at, err)
 		}
 		if j, dup := seen[c.Name]; dup {
 			return "", fault.Field(at+".name", "%q stands at cores[%d] already", c.Name, j)
 		}
 		seen[c.Name] = i
-		items[i] = task.NewItem{Name: c.Name, Spec: c}
-	}
-	if len(items) == 0 {
-		return "", fault.Field("cores", "is empty, want at least one core")
+		items[i] = task.NewItem{Name: c.Name}
+		if n.Type == CoreTaskCreate {
+			items[i].Spec = c
+		}
 	}
 	t, err := s.tasks.Create(ctx, task.NewTask{
-		Kind: kindCoreCreate, Spec: coreTaskSpec{Type: n.Type, CoreVersion: n.CoreVersion, Options: n.Options},
+		Kind: kindCore, Spec: coreTaskSpec{Type: n.Type, CoreVersion: n.CoreVersion, Options: present(n.Options)},
 		Items: items, BatchSize: coreBatch, IdempotencyKey: idempotencyKey,
 	})
 	return t.ID, err
 }
 
-func (s *Service) checkNewCore(c NewCore) error {
+func checkCoreTask(n NewCoreTask) error {
+	switch n.Type {
+	case CoreTaskCreate:
+		if n.CoreVersion == "" {
+			return fault.Field("coreVersion", "is missing, want the nucleus version of the cores")
+		}
+	case CoreTaskDelete:
+		if _, err := deleteOptions(n.Options, optionCores, optionDevices); err != nil {
+			return err
+		}
+	default:
+		return fault.Field("type", "is %q, want %s or %s", n.Type, CoreTaskCreate, CoreTaskDelete)
+	}
+	if len(n.CoreVersion) > 64 {
+		return fault.Field("coreVersion", "has %d bytes, over the limit of 64", len(n.CoreVersion))
+	}
+	if len(n.Cores) == 0 {
+		return fault.Field("cores", "is empty, want at least one core")
+	}
+	return nil
+}
+
+func (s *Service) checkNewCore(kind string, c NewCore) error {
 	if err := names.CheckThing(c.Name); err != nil {
 		return fault.Field("name", "%s", fault.Message(err))
+	}
+	if kind == CoreTaskDelete {
+		return nil
 	}
 	if err := names.CheckProvisioningTemplate(c.ProvisioningTemplate); err != nil {
 		return fault.Field("provisioningTemplate", "%s", fault.Message(err))
@@ -85,7 +141,7 @@ func (s *Service) checkNewCore(c NewCore) error {
 
 // CoreTask returns a core task with its items, or fault.NotFound.
 func (s *Service) CoreTask(ctx context.Context, id string) (CoreTask, error) {
-	t, err := s.task(ctx, id, kindCoreCreate)
+	t, err := s.task(ctx, id, kindCore)
 	if err != nil {
 		return CoreTask{}, err
 	}
@@ -107,7 +163,7 @@ func coreTask(t task.Task) (CoreTask, error) {
 
 // CoreTasks lists core tasks without their items, by id.
 func (s *Service) CoreTasks(ctx context.Context, p Page) ([]CoreTask, string, error) {
-	list, more, err := s.tasks.List(ctx, kindCoreCreate, p.After, count(p))
+	list, more, err := s.tasks.List(ctx, kindCore, p.After, count(p))
 	if err != nil {
 		return nil, "", err
 	}

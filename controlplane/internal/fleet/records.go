@@ -25,9 +25,9 @@ func versionKey(name string, version int) string {
 	return versionPrefix(name) + fmt.Sprintf("%010d", version)
 }
 
-func deployedKey(t TemplateRef) string {
-	return prefix + "template-deployment/" + t.Name + "/" + strconv.Itoa(t.Version)
-}
+func deployedPrefix(name string) string { return prefix + "template-deployment/" + name + "/" }
+
+func deployedKey(t TemplateRef) string { return deployedPrefix(t.Name) + strconv.Itoa(t.Version) }
 
 // groupPrefix begins the names of the thing groups of template versions
 // (cdf-services §3.8).

@@ -22,7 +22,9 @@ import (
 func (s *Service) Run(ctx context.Context) error {
 	return run.All(ctx,
 		run.Loop{Name: "core mirror", Run: s.cores.Run},
+		run.Loop{Name: "device mirror", Run: s.devices.all.Run},
 		run.Loop{Name: "rollout mirror", Run: s.rollouts.Run},
+		run.Loop{Name: "deleted templates", Run: s.sweepTemplates},
 		run.Loop{Name: "stopped rollouts", Run: s.withdrawStopped},
 		run.Loop{Name: "reported state", Run: s.follow},
 	)

@@ -43,7 +43,8 @@ type Config struct {
 	ArtifactPrefix string
 	Realm          names.Realm
 
-	Agents Agents // nil: no core has one
+	Agents      Agents      // nil: no core has one
+	Activations Activations // nil: there are none
 	// Assets finds what the assetLibrary members of targets name; nil: none is
 	// connected, and such a member is fault.Invalid.
 	Assets AssetLibrary
@@ -65,6 +66,7 @@ type Service struct {
 	cores *state.Mirror[Core]
 	count counters
 
+	devices  *devices
 	rollouts *state.Mirror[rollout]
 	pace     *pace
 	stops    chan struct{} // a rollout was stopped
@@ -89,6 +91,7 @@ func New(cfg Config) (*Service, error) {
 		s.now = time.Now
 	}
 	s.cores = state.NewMirror(cfg.Store, corePrefix, s.count.change)
+	s.devices = newDevices(cfg.Store)
 	s.pace, s.stops = newPace(), make(chan struct{}, 1)
 	s.rollouts = state.NewMirror(cfg.Store, rolloutPrefix, s.rolloutChanged)
 	return s, nil
@@ -98,7 +101,7 @@ func New(cfg Config) (*Service, error) {
 func (s *Service) Use(e *task.Engine) { s.tasks = e }
 
 // Kinds returns the kinds of task that the engine must know.
-func (s *Service) Kinds() []task.Kind { return []task.Kind{s.coreCreate(), s.deployment()} }
+func (s *Service) Kinds() []task.Kind { return []task.Kind{s.core(), s.device(), s.deployment()} }
 
 // stamp is a time as the API shows it.
 func (s *Service) stamp() time.Time { return s.now().UTC().Truncate(time.Millisecond) }

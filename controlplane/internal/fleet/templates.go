@@ -2,7 +2,6 @@ package fleet
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -14,12 +13,6 @@ import (
 	"github.com/ggfleet/ggfleet/shared/names"
 )
 
-// Limits of one template.
-const (
-	maxTemplateComponents = 200
-	maxMerge              = 64 << 10
-)
-
 // templateHead points at the latest version.
 type templateHead struct {
 	Latest    int       `json:"latest"`
@@ -29,16 +22,19 @@ type templateHead struct {
 // CreateTemplate stores version 1 of a new template. A component that the store
 // does not know is no error here: deploying the template says so.
 func (s *Service) CreateTemplate(ctx context.Context, n NewTemplate) (Template, error) {
-	if err := checkTemplate(n); err != nil {
+	if err := checkTemplate(&n); err != nil {
 		return Template{}, err
 	}
 	now := s.stamp()
 	t := Template{Name: n.Name, Version: 1, Components: n.Components, JobConfig: n.JobConfig, Policies: n.Policies, CreatedAt: now}
-	b := state.NewBatch(state.StepTemplate).
+	b := state.NewBatch(state.StepTemplate).If(leavingKey(n.Name), 0).
 		If(templateKey(n.Name), 0).Put(templateKey(n.Name), templateHead{Latest: 1, CreatedAt: now}).
-		Put(versionKey(n.Name, 1), t)
+		Put(versionKey(n.Name, 1), t).Delete(deployedKey(TemplateRef{n.Name, 1}))
 	if _, err := s.cfg.Store.Commit(ctx, b); err != nil {
 		if errors.Is(err, fault.Conflict) {
+			if _, leaving := s.cfg.Store.Get(ctx, leavingKey(n.Name)); leaving == nil {
+				return Template{}, fault.New(fault.Conflict, "a template %s is just being deleted; try again in a moment", n.Name)
+			}
 			return Template{}, fault.New(fault.Exists, "template %s exists already; PUT /templates/%s makes its next version", n.Name, n.Name)
 		}
 		return Template{}, fmt.Errorf("store template %s: %w", n.Name, err)
@@ -47,13 +43,13 @@ func (s *Service) CreateTemplate(ctx context.Context, n NewTemplate) (Template, 
 }
 
 // UpdateTemplate stores the next version of a template: a full replacement,
-// nothing is inherited.
+// nothing is inherited. fault.Stale unless n.IfVersion (0: any) is the latest.
 func (s *Service) UpdateTemplate(ctx context.Context, name string, n NewTemplate) (Template, error) {
 	if n.Name != "" && n.Name != name {
 		return Template{}, fault.Field("name", "is %q, but the path names template %q; leave it out or make it equal", n.Name, name)
 	}
 	n.Name = name
-	if err := checkTemplate(n); err != nil {
+	if err := checkTemplate(&n); err != nil {
 		return Template{}, err
 	}
 	var t Template
@@ -61,12 +57,15 @@ func (s *Service) UpdateTemplate(ctx context.Context, name string, n NewTemplate
 		if !exists {
 			return noTemplate(name)
 		}
+		if err := current(name, h.Latest, n.IfVersion); err != nil {
+			return err
+		}
 		h.Latest++
 		t = Template{
 			Name: name, Version: h.Latest, Components: n.Components, JobConfig: n.JobConfig, Policies: n.Policies,
 			CreatedAt: h.CreatedAt, UpdatedAt: s.stamp(),
 		}
-		b.If(versionKey(name, t.Version), 0).Put(versionKey(name, t.Version), t)
+		b.If(versionKey(name, t.Version), 0).Put(versionKey(name, t.Version), t).Delete(deployedKey(TemplateRef{name, t.Version}))
 		return nil
 	})
 	return t, err
@@ -86,14 +85,19 @@ func (s *Service) Template(ctx context.Context, name string) (Template, error) {
 }
 
 func (s *Service) head(ctx context.Context, name string) (templateHead, error) {
+	h, err := s.headRecord(ctx, name)
+	return h.Value, err
+}
+
+func (s *Service) headRecord(ctx context.Context, name string) (state.Record[templateHead], error) {
 	if names.CheckTemplate(name) != nil {
-		return templateHead{}, noTemplate(name)
+		return state.Record[templateHead]{}, noTemplate(name)
 	}
 	h, err := state.Read[templateHead](ctx, s.cfg.Store, templateKey(name))
 	if errors.Is(err, fault.NotFound) {
-		return h.Value, noTemplate(name)
+		return h, noTemplate(name)
 	}
-	return h.Value, err
+	return h, err
 }
 
 // TemplateVersion returns one version, or fault.NotFound.
@@ -152,8 +156,12 @@ func (s *Service) Templates(ctx context.Context, p Page) ([]Template, string, er
 // TemplateVersions returns the versions of a template in number order. An
 // unknown template has none.
 func (s *Service) TemplateVersions(ctx context.Context, name string, p Page) ([]Template, string, error) {
-	if names.CheckTemplate(name) != nil {
+	h, err := s.head(ctx, name)
+	if errors.Is(err, fault.NotFound) {
 		return nil, "", nil
+	}
+	if err != nil {
+		return nil, "", err
 	}
 	from := ""
 	if p.After != "" {
@@ -167,6 +175,10 @@ func (s *Service) TemplateVersions(ctx context.Context, name string, p Page) ([]
 	if err != nil {
 		return nil, "", fmt.Errorf("list versions of template %s: %w", name, err)
 	}
+	deployed, err := s.deployments(ctx, name)
+	if err != nil {
+		return nil, "", err
+	}
 	out := make([]Template, 0, len(page.Entries))
 	next := ""
 	for _, e := range page.Entries {
@@ -174,6 +186,10 @@ func (s *Service) TemplateVersions(ctx context.Context, name string, p Page) ([]
 		if err != nil {
 			return nil, "", err
 		}
+		if t.Value.Version > h.Latest {
+			break // made since
+		}
+		t.Value.Deployed = deployed[deployedKey(TemplateRef{name, t.Value.Version})]
 		out, next = append(out, t.Value), strconv.Itoa(t.Value.Version)
 	}
 	if !page.More {
@@ -182,81 +198,15 @@ func (s *Service) TemplateVersions(ctx context.Context, name string, p Page) ([]
 	return out, next, nil
 }
 
-// DeleteTemplate removes all versions. It is refused while a core has it as its
-// desired or reported template.
-func (s *Service) DeleteTemplate(ctx context.Context, name string) error {
-	if _, err := s.head(ctx, name); err != nil {
-		return err
-	}
-	if n := s.count.users(name); n > 0 {
-		return fault.New(fault.Conflict, "template %s is in use by %d cores; deploy another template to them first", name, n)
-	}
-	for _, p := range []string{versionPrefix(name), prefix + "template-deployment/" + name + "/"} {
-		page, err := s.cfg.Store.List(ctx, p, "", state.MaxBatch-2)
-		for ; err == nil && len(page.Entries) > 0; page, err = s.cfg.Store.List(ctx, p, "", state.MaxBatch-2) {
-			b := state.NewBatch(state.StepTemplate)
-			if p == versionPrefix(name) && !page.More {
-				b.Delete(templateKey(name))
-			}
-			for _, e := range page.Entries {
-				b.Delete(e.Key)
-			}
-			if _, err := s.cfg.Store.Commit(ctx, b); err != nil {
-				return fmt.Errorf("delete template %s: %w", name, err)
-			}
-		}
-		if err != nil {
-			return fmt.Errorf("delete template %s: %w", name, err)
-		}
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for t := range s.deployed {
-		if t.Name == name {
-			delete(s.deployed, t)
-		}
-	}
-	return nil
-}
-
-func checkTemplate(n NewTemplate) error {
-	if err := names.CheckTemplate(n.Name); err != nil {
-		return fault.Field("name", "%s", fault.Message(err))
-	}
-	if n.Name == NoTemplate {
-		return fault.Field("name", "%q stands for a core without template; choose another name", NoTemplate)
-	}
-	if len(n.Components) == 0 || len(n.Components) > maxTemplateComponents {
-		return fault.Field("components", "has %d entries, want 1 to %d", len(n.Components), maxTemplateComponents)
-	}
-	seen := map[string]int{}
-	for i, c := range n.Components {
-		at := fmt.Sprintf("components[%d]", i)
-		if err := names.CheckComponent(c.Key); err != nil {
-			return fault.Field(at+".key", "%s", fault.Message(err))
-		}
-		if j, dup := seen[c.Key]; dup {
-			return fault.Field(at+".key", "%q stands at components[%d] already", c.Key, j)
-		}
-		seen[c.Key] = i
-		if c.Version == "" || len(c.Version) > 64 {
-			return fault.Field(at+".version", "%q is not a component version", c.Version)
-		}
-		if c.Config != nil && c.Config.Merge != "" {
-			var m map[string]json.RawMessage
-			if len(c.Config.Merge) > maxMerge || json.Unmarshal([]byte(c.Config.Merge), &m) != nil || m == nil {
-				return fault.Field(at+".configurationUpdate.merge", "must be text that holds a JSON object of at most %d bytes", maxMerge)
-			}
-		}
-		if c.Config != nil {
-			for j, r := range c.Config.Reset {
-				if len(r) > 256 || r != "" && r[0] != '/' {
-					return fault.Field(fmt.Sprintf("%s.configurationUpdate.reset[%d]", at, j), "%q is not a JSON pointer: want \"\" or text that begins with /", r)
-				}
-			}
-		}
-	}
-	return nil
+// deployments returns where the versions of a template were made deployments, by
+// deployedKey.
+func (s *Service) deployments(ctx context.Context, name string) (map[string]*TemplateDeployment, error) {
+	out := map[string]*TemplateDeployment{}
+	err := state.All(ctx, s.cfg.Store, deployedPrefix(name), func(key string, d state.Record[TemplateDeployment]) error {
+		out[key] = &d.Value
+		return nil
+	})
+	return out, err
 }
 
 // after is the store key to list after.
