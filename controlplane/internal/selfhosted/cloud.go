@@ -60,6 +60,11 @@ func (c *Cloud) Register(ctx context.Context, r cloud.Registration, commit func(
 	if _, err := c.Registry.RegisterBatch(ctx, b, r); err != nil {
 		return err
 	}
+	if r.ClientOf != "" {
+		if err := c.Greengrass.AssociateNewBatch(ctx, b, r.ClientOf, r.Thing); err != nil {
+			return err
+		}
+	}
 	return commit(b)
 }
 

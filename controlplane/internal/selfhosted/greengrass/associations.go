@@ -23,16 +23,25 @@ func coresOfKey(device, core string) string { return coresOfPrefix + device + "/
 // AssociateBatch makes device one of core's in b. Both must be things (else
 // fault.NotFound). Again changes nothing: the time stays that of the first.
 func (s *Service) AssociateBatch(ctx context.Context, b *state.Batch, core, device string) error {
+	if err := names.CheckThing(device); err != nil {
+		return err
+	}
+	if _, err := s.registry.ThingBatch(ctx, b, device); err != nil {
+		return err
+	}
+	return s.AssociateNewBatch(ctx, b, core, device)
+}
+
+// AssociateNewBatch is AssociateBatch for a device that becomes a thing in b.
+func (s *Service) AssociateNewBatch(ctx context.Context, b *state.Batch, core, device string) error {
 	if core == device {
 		return fault.New(fault.Invalid, "%s cannot be its own client device", core)
 	}
-	for _, thing := range []string{core, device} {
-		if err := names.CheckThing(thing); err != nil {
-			return err
-		}
-		if _, err := s.registry.ThingBatch(ctx, b, thing); err != nil {
-			return err
-		}
+	if err := names.CheckThing(core); err != nil {
+		return err
+	}
+	if _, err := s.registry.ThingBatch(ctx, b, core); err != nil {
+		return err
 	}
 	key := assocKey(core, device)
 	a, err := state.ReadOr[Association](ctx, s.store, key)
