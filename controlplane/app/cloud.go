@@ -12,6 +12,7 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/distribution"
 	"github.com/ggfleet/ggfleet/controlplane/internal/enrollment"
 	"github.com/ggfleet/ggfleet/controlplane/internal/fleet"
+	"github.com/ggfleet/ggfleet/controlplane/internal/patching"
 	"github.com/ggfleet/ggfleet/controlplane/internal/provisioning"
 	"github.com/ggfleet/ggfleet/controlplane/internal/seal"
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted"
@@ -60,7 +61,7 @@ func (a *App) openCloud(ctx context.Context) error {
 	}
 	a.components, err = component.New(component.Config{
 		Store: a.hub, Objects: a.objects, Realm: a.cfg.realm(), Prefix: componentPrefix, TempDir: tmp, Log: a.log,
-		Private: []string{a.cfg.ArtifactPrefix, componentPrefix, distributionPrefix, "templates/"},
+		Private: []string{a.cfg.ArtifactPrefix, componentPrefix, distributionPrefix, "templates/", patching.DefaultPrefix},
 	})
 	if err != nil {
 		return err
