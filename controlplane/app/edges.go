@@ -80,7 +80,7 @@ func (a *App) awsServer() *http.Server {
 func (a *App) fleetAPI() (http.Handler, error) {
 	cfg := fleetapi.Config{
 		Templates: a.fleet, Cores: a.fleet, Deployments: a.fleet,
-		Components: componentsPort{a.components}, ProvisioningTemplates: provisioningPort{a.templates, a.objects},
+		Components: componentsPort{a.components}, ProvisioningTemplates: provisioningPort{a.templates},
 		Distributions: distributionsPort{a.dist}, Activations: activationsPort{a}, Tokens: a.tokens, AccessKeys: a.keys,
 		System: systemPort{a}, Auth: a.tokens, Metrics: a.metrics(), Log: a.log,
 	}

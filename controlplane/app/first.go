@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/enrollment"
 	"github.com/ggfleet/ggfleet/controlplane/internal/provisioning"
@@ -43,13 +42,8 @@ func (a *App) firstStart(ctx context.Context) error {
 	for id, document := range map[string][]byte{
 		provisioning.DefaultID: provisioning.DefaultTemplate, provisioning.DeviceKeyID: provisioning.DeviceKeyTemplate,
 	} {
-		if _, err := a.templates.Document(ctx, id); errors.Is(err, fault.NotFound) {
-			err = a.templates.Put(ctx, id, document)
-			if err != nil {
-				return err
-			}
-		} else if err != nil {
-			return fmt.Errorf("read provisioning template %s: %w", id, err)
+		if _, err := a.templates.Put(ctx, id, document, provisioning.IfAbsent); err != nil && !errors.Is(err, fault.Stale) {
+			return err
 		}
 	}
 	if err := a.components.EnsureStubs(ctx); err != nil {

@@ -9,7 +9,6 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/fleetapi"
 	"github.com/ggfleet/ggfleet/controlplane/internal/enrollment"
 	"github.com/ggfleet/ggfleet/controlplane/internal/fleet"
-	"github.com/ggfleet/ggfleet/controlplane/internal/object"
 	"github.com/ggfleet/ggfleet/controlplane/internal/provisioning"
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/component"
 	"github.com/ggfleet/ggfleet/shared/buildinfo"
@@ -92,32 +91,25 @@ func componentVersion(v component.Version) fleetapi.ComponentVersion {
 }
 
 // provisioningPort is the provisioning templates in the words of the fleet API.
-type provisioningPort struct {
-	t       *provisioning.Templates
-	objects object.Store
-}
+type provisioningPort struct{ t *provisioning.Templates }
 
 func (p provisioningPort) PutProvisioningTemplate(ctx context.Context, id string, document []byte) error {
-	return p.t.Put(ctx, id, document)
+	_, err := p.t.Put(ctx, id, document, provisioning.Any)
+	return err
 }
 
 func (p provisioningPort) ProvisioningTemplate(ctx context.Context, id string) ([]byte, error) {
-	return p.t.Document(ctx, id)
+	document, _, err := p.t.Document(ctx, id)
+	return document, err
 }
 
 func (p provisioningPort) ProvisioningTemplates(ctx context.Context) ([]fleetapi.ProvisioningTemplateInfo, error) {
-	const prefix, suffix = "templates/", ".json"
-	list, err := p.objects.List(ctx, prefix, "", 0)
-	if err != nil {
-		return nil, err
+	list, err := p.t.List(ctx, "", 0)
+	out := make([]fleetapi.ProvisioningTemplateInfo, len(list))
+	for i, t := range list {
+		out[i] = fleetapi.ProvisioningTemplateInfo(t)
 	}
-	out := make([]fleetapi.ProvisioningTemplateInfo, 0, len(list))
-	for _, o := range list {
-		if id, ok := strings.CutSuffix(strings.TrimPrefix(o.Key, prefix), suffix); ok && !strings.Contains(id, "/") {
-			out = append(out, fleetapi.ProvisioningTemplateInfo{ID: id, Size: o.Size, UpdatedAt: o.ModTime})
-		}
-	}
-	return out, nil
+	return out, err
 }
 
 // distributionsPort is the nucleus archives in the words of the fleet API.

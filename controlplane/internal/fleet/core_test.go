@@ -119,7 +119,7 @@ func keys[V any](m map[string]V) (out []string) {
 func TestACoreThatCannotBeProvisionedSaysWhy(t *testing.T) {
 	bubble(t, func(t *testing.T, k *kit) {
 		put := func(id, old, now string) {
-			require.NoError(t, k.tpl.Put(k.ctx, id, []byte(strings.Replace(string(provisioning.DefaultTemplate), old, now, 1))))
+			k.provisioningTemplate(id, strings.Replace(string(provisioning.DefaultTemplate), old, now, 1))
 		}
 		put("nopolicy", "CDFGreengrass2CorePolicy", "NoSuchPolicy")
 		for _, c := range []struct {
@@ -202,7 +202,7 @@ func TestACoreTaskThatCannotBeIsRefused(t *testing.T) {
 
 func TestKeysAsTheTemplateAsksForThem(t *testing.T) {
 	bubble(t, func(t *testing.T, k *kit) {
-		require.NoError(t, k.tpl.Put(k.ctx, "rsa", []byte(strings.Replace(string(provisioning.DefaultTemplate), `"createDeviceCertificate": true,`, `"createDeviceCertificate": true, "keyAlgorithm": "RSA_2048",`, 1))))
+		k.provisioningTemplate("rsa", strings.Replace(string(provisioning.DefaultTemplate), `"createDeviceCertificate": true,`, `"createDeviceCertificate": true, "keyAlgorithm": "RSA_2048",`, 1))
 		n := newCore("gw")
 		n.ProvisioningTemplate = "rsa"
 		require.Equal(t, fleet.TaskSuccess, k.create("2.18.0", n).Status)
@@ -211,6 +211,12 @@ func TestKeysAsTheTemplateAsksForThem(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, 2048, key.Public().(*rsa.PublicKey).N.BitLen())
 	})
+}
+
+func (k *kit) provisioningTemplate(id, document string) {
+	k.t.Helper()
+	_, err := k.tpl.Put(k.ctx, id, []byte(document), provisioning.Any)
+	require.NoError(k.t, err)
 }
 
 func csr(t *testing.T) string {
@@ -224,7 +230,7 @@ func csr(t *testing.T) string {
 
 func TestACoreWhoseKeyIsMadeOnTheDevice(t *testing.T) {
 	bubble(t, func(t *testing.T, k *kit) {
-		require.NoError(t, k.tpl.Put(k.ctx, "device-key", provisioning.DeviceKeyTemplate))
+		k.provisioningTemplate("device-key", string(provisioning.DeviceKeyTemplate))
 		n := newCore("gw")
 		n.ProvisioningTemplate = "device-key"
 		require.Equal(t, fleet.TaskSuccess, k.create("2.18.0", n).Status)

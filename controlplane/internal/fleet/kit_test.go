@@ -43,7 +43,8 @@ func newKit(t selfhostedtest.TB) *kit {
 	k.cloud = selfhostedtest.New(t, k.store)
 	require.NoError(t, k.cloud.Registry.EnsurePolicy(ctx, "myTokenExchangeRoleAliasPolicy", `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:AssumeRoleWithCertificate","Resource":"*"}]}`))
 	k.tpl = provisioning.NewTemplates(k.objects)
-	require.NoError(t, k.tpl.Put(ctx, "default", provisioning.DefaultTemplate))
+	_, err := k.tpl.Put(ctx, "default", provisioning.DefaultTemplate, provisioning.Any)
+	require.NoError(t, err)
 	k.start()
 	return k
 }

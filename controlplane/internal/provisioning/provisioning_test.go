@@ -148,12 +148,12 @@ func TestBindNamesWhatIsMissing(t *testing.T) {
 		field  string
 		detail string
 	}{
-		"no value":                {with(), nil, fault.Invalid, "parameters.ThingName", "no default"},
-		"long value":              {with(), map[string]string{"ThingName": strings.Repeat("x", 4097)}, fault.Invalid, "parameters.ThingName", "4096"},
-		"bad thing name":          {with(), map[string]string{"ThingName": "a b"}, fault.Invalid, "Resources.thing.Properties.ThingName", "a b"},
-		"bad certificate id":      {with("RES", cert+`{"CertificateId":"a"}}`), map[string]string{"ThingName": "a"}, fault.Invalid, "Resources.c.Properties.CertificateId", "hexadecimal"},
-		"bad certificate":         {with("RES", cert+`{"CertificatePem":"a"}}`), map[string]string{"ThingName": "a"}, fault.Invalid, "Resources.c.Properties.CertificatePem", ""},
-		"filled by the server":    {string(provisioning.DefaultTemplate), map[string]string{"ThingName": "a", "CertificatePem": "x"}, fault.Invalid, "parameters.CertificatePem", "createDeviceCertificate"},
+		"no value":             {with(), nil, fault.Invalid, "parameters.ThingName", "no default"},
+		"long value":           {with(), map[string]string{"ThingName": strings.Repeat("x", 4097)}, fault.Invalid, "parameters.ThingName", "4096"},
+		"bad thing name":       {with(), map[string]string{"ThingName": "a b"}, fault.Invalid, "Resources.thing.Properties.ThingName", "a b"},
+		"bad certificate id":   {with("RES", cert+`{"CertificateId":"a"}}`), map[string]string{"ThingName": "a"}, fault.Invalid, "Resources.c.Properties.CertificateId", "hexadecimal"},
+		"bad certificate":      {with("RES", cert+`{"CertificatePem":"a"}}`), map[string]string{"ThingName": "a"}, fault.Invalid, "Resources.c.Properties.CertificatePem", ""},
+		"filled by the server": {string(provisioning.DefaultTemplate), map[string]string{"ThingName": "a", "CertificatePem": "x"}, fault.Invalid, "parameters.CertificatePem", "createDeviceCertificate"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tpl, err := provisioning.Parse([]byte(tc.doc))
@@ -179,21 +179,57 @@ func TestTemplatesAreKeptAsGiven(t *testing.T) {
 	_, err := tpls.Get(ctx, "default")
 	require.ErrorIs(t, err, fault.NotFound)
 	assert.ErrorContains(t, err, "INVALID_PROVISIONING_TEMPLATE: default")
-	require.NoError(t, tpls.Put(ctx, "default", provisioning.DefaultTemplate))
-	require.NoError(t, tpls.Put(ctx, "second", []byte(with())))
-	raw, err := tpls.Document(ctx, "default")
+	first, err := tpls.Put(ctx, "default", provisioning.DefaultTemplate, provisioning.IfAbsent)
+	require.NoError(t, err)
+	_, err = tpls.Put(ctx, "second", []byte(with()), provisioning.Any)
+	require.NoError(t, err)
+	raw, etag, err := tpls.Document(ctx, "default")
 	require.NoError(t, err)
 	assert.Equal(t, provisioning.DefaultTemplate, raw)
+	assert.Equal(t, first, etag)
 	_, err = tpls.Get(ctx, "default")
 	require.NoError(t, err)
-	ids, err := tpls.List(ctx, "", 0)
+	for _, c := range []struct {
+		after string
+		count int
+		want  []string
+	}{{"", 0, []string{"default", "second"}}, {"default", 0, []string{"second"}}, {"", 1, []string{"default"}}, {"second", 5, nil}} {
+		list, err := tpls.List(ctx, c.after, c.count)
+		require.NoError(t, err)
+		var ids []string
+		for _, i := range list {
+			ids = append(ids, i.ID)
+			assert.Positive(t, i.Size)
+		}
+		assert.Equal(t, c.want, ids)
+	}
+	_, err = tpls.Put(ctx, "../x", provisioning.DefaultTemplate, provisioning.Any)
+	require.ErrorIs(t, err, fault.Invalid)
+	_, err = tpls.Put(ctx, "bad", []byte(`{}`), provisioning.Any)
+	require.ErrorIs(t, err, fault.Invalid)
+}
+
+func TestATemplateIsChangedOnlyAsTheCallerKnowsIt(t *testing.T) {
+	tpls := provisioning.NewTemplates(memory.New("artifacts"))
+	ctx := t.Context()
+	require.ErrorIs(t, tpls.Delete(ctx, "t", provisioning.Any), fault.NotFound)
+	for _, m := range []provisioning.Match{provisioning.IfExists, "00"} {
+		_, err := tpls.Put(ctx, "t", provisioning.DefaultTemplate, m)
+		require.ErrorIs(t, err, fault.Stale, "there is none: %s", m)
+	}
+	old, err := tpls.Put(ctx, "t", provisioning.DefaultTemplate, provisioning.IfAbsent)
 	require.NoError(t, err)
-	assert.Equal(t, []string{"default", "second"}, ids)
-	ids, err = tpls.List(ctx, "default", 0)
+	_, err = tpls.Put(ctx, "t", provisioning.DefaultTemplate, provisioning.IfAbsent)
+	require.ErrorIs(t, err, fault.Stale)
+	now, err := tpls.Put(ctx, "t", provisioning.DeviceKeyTemplate, provisioning.Match(old))
 	require.NoError(t, err)
-	assert.Equal(t, []string{"second"}, ids)
-	require.ErrorIs(t, tpls.Put(ctx, "../x", provisioning.DefaultTemplate), fault.Invalid)
-	require.ErrorIs(t, tpls.Put(ctx, "bad", []byte(`{}`)), fault.Invalid)
+	assert.NotEqual(t, old, now)
+	_, err = tpls.Put(ctx, "t", provisioning.DefaultTemplate, provisioning.Match(old))
+	require.ErrorIs(t, err, fault.Stale)
+	require.ErrorIs(t, tpls.Delete(ctx, "t", provisioning.Match(old)), fault.Stale)
+	require.NoError(t, tpls.Delete(ctx, "t", provisioning.Match(now)))
+	_, _, err = tpls.Document(ctx, "t")
+	require.ErrorIs(t, err, fault.NotFound)
 }
 
 func FuzzParse(f *testing.F) {
