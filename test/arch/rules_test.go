@@ -38,7 +38,9 @@ var domain = []string{
 
 // adapters speak to one outside system each.
 var adapters = []string{
+	"controlplane/internal/assetlibrary",
 	"controlplane/internal/etcdstore",
+	"controlplane/internal/generator",
 	"controlplane/internal/s3store",
 	"controlplane/internal/selfhosted/gateway",
 }
