@@ -190,7 +190,7 @@ func timeout(raw json.RawMessage) (int, error) {
 
 // Move implements cloud.Deployments.
 func (c *Cloud) Move(ctx context.Context, m cloud.Move, commit func(*state.Batch, cloud.Execution) error) error {
-	return c.Greengrass.Move(ctx, m.Core, m.Leave, m.Join, m.Again, func(b *state.Batch, e jobs.Execution) error {
+	return c.Greengrass.Move(ctx, m.Core, m.Leave, m.Join, jobs.Start{Again: m.Again, TimeoutMinutes: m.TimeoutMinutes}, func(b *state.Batch, e jobs.Execution) error {
 		return commit(b, execution(e))
 	})
 }
@@ -198,6 +198,16 @@ func (c *Cloud) Move(ctx context.Context, m cloud.Move, commit func(*state.Batch
 // Leave implements cloud.Deployments.
 func (c *Cloud) Leave(ctx context.Context, core string, leave func(group string) bool) error {
 	return c.Greengrass.Leave(ctx, core, leave)
+}
+
+// Withdraw implements cloud.Deployments.
+func (c *Cloud) Withdraw(ctx context.Context, e cloud.Execution, commit func(*state.Batch, bool) error) error {
+	b := state.NewBatch(state.StepRollout)
+	withdrawn, err := c.Jobs.RemoveBatch(ctx, b, e.Core, e.JobID, e.Number, protocol.JobCanceled)
+	if err != nil {
+		return err
+	}
+	return commit(b, withdrawn)
 }
 
 // Retire implements cloud.Deployments.
@@ -215,13 +225,9 @@ func (c *Cloud) Members(ctx context.Context, group string, each func(string) err
 
 // Results implements cloud.Deployments. A cursor is a revision of the store.
 func (c *Cloud) Results(ctx context.Context, from string, handle func([]cloud.Execution, string) error) error {
-	var rev state.Rev
-	if from != "" {
-		n, err := strconv.ParseInt(from, 10, 64)
-		if err != nil {
-			return fmt.Errorf("cursor %q: %w", from, err)
-		}
-		rev = state.Rev(n)
+	rev, err := revision(from)
+	if err != nil {
+		return err
 	}
 	for {
 		if rev == 0 {
@@ -245,7 +251,7 @@ func (c *Cloud) Results(ctx context.Context, from string, handle func([]cloud.Ex
 					return err
 				}
 			}
-			return handle(out, strconv.FormatInt(int64(at), 10))
+			return handle(out, cursorOf(at))
 		})
 		if !errors.Is(err, state.ErrCompacted) {
 			return err
@@ -254,7 +260,21 @@ func (c *Cloud) Results(ctx context.Context, from string, handle func([]cloud.Ex
 	}
 }
 
-// result is an execution that ended. Lite's job update says no more than FAILED;
+// revision reads a cursor; the empty one is 0.
+func revision(cursor string) (state.Rev, error) {
+	if cursor == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseInt(cursor, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("cursor %q: %w", cursor, err)
+	}
+	return state.Rev(n), nil
+}
+
+func cursorOf(r state.Rev) string { return strconv.FormatInt(int64(r), 10) }
+
+// result is an execution that was taken up or ended. Lite's job update says no more than FAILED;
 // its fleet status, which comes first, has the detail (nucleus-contract §2.4).
 func (c *Cloud) result(ctx context.Context, e jobs.Execution) (cloud.Execution, error) {
 	x := execution(e)

@@ -26,7 +26,7 @@ func TestTheSelfHostedCloudKeepsTheContract(t *testing.T) {
 				t.Helper()
 				w := selfhostedtest.New(t, open(t))
 				return cloudtest.Subject{
-					Ports: w, Commit: w.Commit, Finish: w.Finish, Appear: w.Appear, Connects: w.Connects,
+					Ports: w, Commit: w.Commit, Finish: w.Finish, Appear: w.Appear, Ail: w.Ail, Pass: w.Pass, Connects: w.Connects,
 					Policy: selfhostedtest.Policy, Component: "com.example.App", Atomic: true,
 				}
 			})

@@ -2,9 +2,11 @@ package selfhosted
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/greengrass"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 )
 
@@ -46,6 +48,36 @@ func (c *Cloud) Core(ctx context.Context, name string) (cloud.CoreDevice, error)
 // ForgetCore implements cloud.CoreDevices.
 func (c *Cloud) ForgetCore(ctx context.Context, name string) error {
 	return c.Greengrass.ForgetCore(ctx, name)
+}
+
+// Statuses implements cloud.CoreDevices. It tells the cursor as soon as it knows
+// one, with no change.
+func (c *Cloud) Statuses(ctx context.Context, from string, handle func([]cloud.StatusChange, string) error) error {
+	rev, err := revision(from)
+	if err != nil {
+		return err
+	}
+	for {
+		if rev == 0 {
+			if rev, err = c.Greengrass.Now(ctx); err == nil {
+				err = handle(nil, cursorOf(rev))
+			}
+			if err != nil {
+				return err
+			}
+		}
+		err = c.Greengrass.Statuses(ctx, rev, func(list []greengrass.StatusChange, at state.Rev) error {
+			out := make([]cloud.StatusChange, len(list))
+			for i, x := range list {
+				out[i] = cloud.StatusChange{Core: x.Thing, Status: x.Status, At: x.At}
+			}
+			return handle(out, cursorOf(at))
+		})
+		if !errors.Is(err, state.ErrCompacted) {
+			return err
+		}
+		rev = 0 // that history is gone: begin now
+	}
 }
 
 // Associate implements cloud.Associations.

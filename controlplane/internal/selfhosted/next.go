@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
-	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/shared/fault"
 )
 
@@ -18,11 +17,4 @@ func (c *Cloud) Describe(context.Context, string) (cloud.ThingDetail, error) {
 }
 func (c *Cloud) IssuePrivate(context.Context, string, cloud.PrivateRequest) (cloud.PrivateCertificate, error) {
 	return cloud.PrivateCertificate{}, errNext
-}
-func (c *Cloud) Withdraw(context.Context, cloud.Execution, func(*state.Batch, bool) error) error {
-	return errNext
-}
-func (c *Cloud) Statuses(ctx context.Context, _ string, _ func([]cloud.StatusChange, string) error) error {
-	<-ctx.Done()
-	return nil
 }

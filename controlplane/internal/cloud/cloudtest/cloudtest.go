@@ -37,10 +37,15 @@ type Subject struct {
 	Ports
 	// Commit writes the batch that a port hands to its commit function.
 	Commit func(ctx context.Context, b *state.Batch) error
-	// Finish makes a core report a job's final status, Appear makes it report
-	// for the first time.
+	// Finish makes a core report a job's status, final or IN_PROGRESS; Appear makes
+	// it report that it is HEALTHY, for the first time or again, and Ail that it is
+	// UNHEALTHY.
 	Finish func(ctx context.Context, core, job, status string) error
 	Appear func(ctx context.Context, core string) error
+	Ail    func(ctx context.Context, core string) error
+	// Pass lets time pass and the cloud end what took too long; nil: this cloud's
+	// clock cannot be set.
+	Pass func(ctx context.Context, d time.Duration) error
 	// Connects returns nil if a device with the certificate could connect now.
 	Connects func(ctx context.Context, pem string) error
 	// PrivateCA is the ARN of a private CA that exists.
@@ -69,6 +74,7 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 	}
 	maps.Copy(all, deviceTests)
 	maps.Copy(all, deleteTests)
+	maps.Copy(all, executionTests)
 	for name, test := range all {
 		t.Run(name, func(t *testing.T) { test(t, subject{open(t), t}) })
 	}

@@ -64,7 +64,7 @@ func (s *Service) ForgetCore(ctx context.Context, thing string) error {
 }
 
 func (s *Service) forgetBatch(b *state.Batch, thing string) {
-	b.Delete(coreKey(thing))
+	b.Delete(coreKey(thing)).Delete(statusKey(thing))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.read, thing)
@@ -105,6 +105,7 @@ func (s *Service) Report(ctx context.Context, thing string, payload []byte) erro
 		} else if same(*c, next) {
 			return state.ErrKeep
 		}
+		statusBatch(b, *c, next)
 		*c = next
 		return nil
 	})
@@ -125,7 +126,9 @@ func (s *Service) reportKnown(ctx context.Context, thing string, m protocol.Flee
 	}
 	next := merge(*c, m, now)
 	if !same(*c, next) {
-		_, err := s.store.Commit(ctx, state.NewBatch(state.StepFleetStatus).If(coreKey(thing), rev).Put(coreKey(thing), next))
+		b := state.NewBatch(state.StepFleetStatus).If(coreKey(thing), rev).Put(coreKey(thing), next)
+		statusBatch(b, *c, next)
+		_, err := s.store.Commit(ctx, b)
 		if errors.Is(err, fault.Conflict) {
 			return false, nil
 		}
@@ -294,48 +297,4 @@ func sortedInts[V any](m map[int]V) []int {
 	}
 	slices.Sort(out)
 	return out
-}
-
-// Effective is a deployment as it stands on one core (greengrassv2-api §15).
-type Effective struct {
-	Deployment Deployment
-	JobARN     string
-	TargetARN  string
-	Status     string // QUEUED, IN_PROGRESS, SUCCEEDED (group), COMPLETED (thing), FAILED, …
-	Reason     string
-	Detailed   string
-	CreatedAt  time.Time
-	UpdatedAt  time.Time
-}
-
-// EffectiveDeployments returns one entry for each target that applies to the
-// thing: its own and those of its groups.
-func (s *Service) EffectiveDeployments(ctx context.Context, thing string) ([]Effective, error) {
-	targets, err := s.targetsOf(ctx, thing)
-	if err != nil {
-		return nil, err
-	}
-	core, err := s.Core(ctx, thing)
-	if err != nil && !errors.Is(err, fault.NotFound) {
-		return nil, err
-	}
-	var out []Effective
-	for _, t := range targets {
-		e, ok, err := s.jobs.Last(ctx, thing, t.JobID, t.kind, t.name)
-		if err != nil {
-			return nil, err
-		}
-		if !ok {
-			continue
-		}
-		d, err := s.Deployment(ctx, e.DeploymentID)
-		if errors.Is(err, fault.NotFound) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, s.effective(d, e, core))
-	}
-	return out, nil
 }

@@ -21,6 +21,8 @@ import (
 const (
 	maxThingDocument = 7 << 10
 	maxGroupDocument = 31 << 10
+
+	maxTimeoutMinutes = 10080
 )
 
 // NewDeployment is the input of Create.
@@ -246,7 +248,7 @@ func (s *Service) hand(ctx context.Context, d Deployment, thing string) error {
 			return err
 		}
 		if !ok || last.JobID != d.JobID {
-			if _, err := s.jobs.StartBatch(ctx, b, job, thing, false); err != nil {
+			if _, err := s.jobs.StartBatch(ctx, b, job, thing, jobs.Start{}); err != nil {
 				return err
 			}
 		}
@@ -276,90 +278,6 @@ func (s *Service) Deployment(ctx context.Context, id string) (Deployment, error)
 		return Deployment{}, fault.New(fault.NotFound, "deployment %s does not exist", id)
 	}
 	return d.Value, err
-}
-
-// Move takes the thing out of every group that leave names and puts it into
-// join: the thing's record, the queued executions of the groups left (REMOVED)
-// and the execution of the group joined are in the batch that commit gets. A
-// core that asks for its groups at any instant sees the one or the other.
-//
-// commit also gets the execution that the thing has for join's deployment then
-// (the zero value if the group has none). A thing that is there already keeps
-// its execution unless again is set. Move returns what commit returns.
-func (s *Service) Move(ctx context.Context, thing string, leave func(group string) bool, join string, again bool, commit func(*state.Batch, jobs.Execution) error) error {
-	b := state.NewBatch(state.StepMove)
-	t, err := s.registry.ThingBatch(ctx, b, thing)
-	if err != nil {
-		return err
-	}
-	var left []string
-	for _, g := range t.Value.Groups {
-		if g != join && leave(g) {
-			left = append(left, g)
-		}
-	}
-	there := slices.Contains(t.Value.Groups, join)
-	if !there || len(left) > 0 {
-		if _, err := s.registry.MoveBatch(ctx, b, t, left, join); err != nil {
-			return err
-		}
-	}
-	for _, g := range left {
-		if err := s.jobs.ClearBatch(ctx, b, thing, names.TargetThingGroup, g, "", protocol.JobRemoved); err != nil {
-			return err
-		}
-	}
-	e, err := s.joinBatch(ctx, b, thing, join, there, again)
-	if err != nil {
-		return err
-	}
-	return commit(b, e)
-}
-
-// Leave takes the thing out of every group that leave names; what is queued for
-// those ends REMOVED. A thing that is not there is in no group.
-func (s *Service) Leave(ctx context.Context, thing string, leave func(group string) bool) error {
-	for range 16 {
-		t, err := s.registry.Thing(ctx, thing)
-		if errors.Is(err, fault.NotFound) || err == nil && !slices.ContainsFunc(t.Value.Groups, leave) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		err = s.Move(ctx, thing, leave, "", false, func(b *state.Batch, _ jobs.Execution) error {
-			_, err := s.store.Commit(ctx, b)
-			return err
-		})
-		if !errors.Is(err, fault.Conflict) {
-			return err
-		}
-	}
-	return fmt.Errorf("take %s out of its groups: %w", thing, fault.Conflict)
-}
-
-// joinBatch adds the execution of join's deployment on thing to b.
-func (s *Service) joinBatch(ctx context.Context, b *state.Batch, thing, join string, there, again bool) (jobs.Execution, error) {
-	key := targetKey(names.TargetThingGroup, join)
-	tg, err := state.ReadOr[target](ctx, s.store, key)
-	if err != nil {
-		return jobs.Execution{}, err
-	}
-	b.If(key, tg.Rev) // a revision made in this moment would miss the thing
-	if tg.Rev == 0 || tg.Value.Status != StatusActive {
-		return jobs.Execution{}, nil
-	}
-	if there && !again {
-		e, ok, err := s.jobs.LastBatch(ctx, b, thing, tg.Value.JobID, names.TargetThingGroup, join)
-		if err != nil || ok && e.JobID == tg.Value.JobID {
-			return e, err
-		}
-	}
-	j, err := s.jobs.Job(ctx, tg.Value.JobID)
-	if err != nil {
-		return jobs.Execution{}, err
-	}
-	return s.jobs.StartBatch(ctx, b, j, thing, again)
 }
 
 func sortedKeys[V any](m map[string]V) []string {

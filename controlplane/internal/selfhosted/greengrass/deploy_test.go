@@ -294,7 +294,7 @@ func TestAMoveThatLostARaceStoresNothing(t *testing.T) {
 			k.groups("v1", "v2")
 			d := k.create(group("v1", "1.0.0"))
 			k.move("core", "v1", false)
-			err := k.Move(t.Context(), "core", func(string) bool { return true }, "v1", false, func(b *state.Batch, _ jobs.Execution) error {
+			err := k.Move(t.Context(), "core", func(string) bool { return true }, "v1", jobs.Start{}, func(b *state.Batch, _ jobs.Execution) error {
 				c.race(k, d)
 				_, err := k.store.Commit(t.Context(), b.Put(state.Root+"fleet/core/core", "x"))
 				return err

@@ -150,7 +150,7 @@ func (k *kit) move(thing, join string, again bool) jobs.Execution {
 
 func (k *kit) tryMove(thing, join string, again bool) (out jobs.Execution, err error) {
 	k.t.Helper()
-	err = k.Move(k.ctx, thing, func(string) bool { return true }, join, again, func(b *state.Batch, e jobs.Execution) error {
+	err = k.Move(k.ctx, thing, func(string) bool { return true }, join, jobs.Start{Again: again}, func(b *state.Batch, e jobs.Execution) error {
 		out = e
 		_, err := k.store.Commit(k.ctx, b)
 		return err

@@ -79,7 +79,7 @@ func TestMembersHaveTheCurrentDeploymentOfTheirGroup(t *testing.T) {
 
 func (k *kit) leave(thing string) {
 	k.t.Helper()
-	require.NoError(k.t, k.Move(k.ctx, thing, func(string) bool { return true }, "", false, func(b *state.Batch, _ jobs.Execution) error {
+	require.NoError(k.t, k.Move(k.ctx, thing, func(string) bool { return true }, "", jobs.Start{}, func(b *state.Batch, _ jobs.Execution) error {
 		_, err := k.store.Commit(k.ctx, b)
 		return err
 	}))

@@ -122,6 +122,7 @@ const (
 	maxReasonLength  = 1024
 	deploymentPrefix = prefix + "deployment/"
 	corePrefix       = prefix + "core/"
+	statusPrefix     = prefix + "status/"   // one small record for each change of a core's status
 	assocPrefix      = prefix + "assoc/"    // <core>/<device>
 	coresOfPrefix    = prefix + "assoc-of/" // <device>/<core>: the same facts by device
 )

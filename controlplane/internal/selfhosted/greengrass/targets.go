@@ -2,11 +2,13 @@ package greengrass
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/jobs"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
+	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/names"
 	"github.com/ggfleet/ggfleet/shared/protocol"
 )
@@ -87,4 +89,48 @@ func (s *Service) effective(d Deployment, e jobs.Execution, core CoreDevice) Eff
 		out.Reason = out.Detailed
 	}
 	return out
+}
+
+// Effective is a deployment as it stands on one core (greengrassv2-api §15).
+type Effective struct {
+	Deployment Deployment
+	JobARN     string
+	TargetARN  string
+	Status     string // QUEUED, IN_PROGRESS, SUCCEEDED (group), COMPLETED (thing), FAILED, …
+	Reason     string
+	Detailed   string
+	CreatedAt  time.Time
+	UpdatedAt  time.Time
+}
+
+// EffectiveDeployments returns one entry for each target that applies to the
+// thing: its own and those of its groups.
+func (s *Service) EffectiveDeployments(ctx context.Context, thing string) ([]Effective, error) {
+	targets, err := s.targetsOf(ctx, thing)
+	if err != nil {
+		return nil, err
+	}
+	core, err := s.Core(ctx, thing)
+	if err != nil && !errors.Is(err, fault.NotFound) {
+		return nil, err
+	}
+	var out []Effective
+	for _, t := range targets {
+		e, ok, err := s.jobs.Last(ctx, thing, t.JobID, t.kind, t.name)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			continue
+		}
+		d, err := s.Deployment(ctx, e.DeploymentID)
+		if errors.Is(err, fault.NotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, s.effective(d, e, core))
+	}
+	return out, nil
 }

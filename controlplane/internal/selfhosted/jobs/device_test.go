@@ -284,7 +284,7 @@ func TestACanceledJobIsNotHandedOut(t *testing.T) {
 	j, err := k.jobs.Job(t.Context(), "j")
 	require.NoError(t, err)
 	b := state.NewBatch(state.StepExecutions)
-	_, err = k.jobs.StartBatch(t.Context(), b, j, "core", false)
+	_, err = k.jobs.StartBatch(t.Context(), b, j, "core", jobs.Start{})
 	require.NoError(t, err)
 
 	cancel := state.NewBatch(state.StepDeployment)

@@ -83,7 +83,7 @@ func (k *kit) start(id, thing string, again bool) jobs.Execution {
 	j, err := k.jobs.Job(k.ctx, id)
 	require.NoError(k.t, err)
 	b := state.NewBatch(state.StepExecutions)
-	e, err := k.jobs.StartBatch(k.ctx, b, j, thing, again)
+	e, err := k.jobs.StartBatch(k.ctx, b, j, thing, jobs.Start{Again: again})
 	require.NoError(k.t, err)
 	k.commit(b)
 	return e
@@ -92,7 +92,8 @@ func (k *kit) start(id, thing string, again bool) jobs.Execution {
 func (k *kit) remove(thing, job string) {
 	k.t.Helper()
 	b := state.NewBatch(state.StepMove)
-	require.NoError(k.t, k.jobs.RemoveBatch(k.ctx, b, thing, job, protocol.JobRemoved))
+	_, err := k.jobs.RemoveBatch(k.ctx, b, thing, job, 0, protocol.JobRemoved)
+	require.NoError(k.t, err)
 	k.commit(b)
 }
 

@@ -115,7 +115,7 @@ func (f *fleet) give(d *device, group string, again bool) {
 	require.NoError(f.t, err)
 	b := state.NewBatch(state.StepExecutions)
 	require.NoError(f.t, f.jobs.ClearBatch(f.ctx, b, d.name, names.TargetThingGroup, group, j.Value.ID, protocol.JobCanceled))
-	_, err = f.jobs.StartBatch(f.ctx, b, j, d.name, again)
+	_, err = f.jobs.StartBatch(f.ctx, b, j, d.name, jobs.Start{Again: again})
 	require.NoError(f.t, err)
 	f.commit(b)
 }

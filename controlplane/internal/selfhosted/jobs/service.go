@@ -74,12 +74,20 @@ func (s *Service) Job(ctx context.Context, id string) (state.Record[Job], error)
 	return j, err
 }
 
+// Start says how an execution begins.
+type Start struct {
+	// Again queues the job anew on a thing where it waits, runs or ended.
+	Again bool
+	// TimeoutMinutes bounds this execution instead of what the job says; 0: as the
+	// job says.
+	TimeoutMinutes int
+}
+
 // StartBatch adds an execution of the job on thing to b and returns it. A
-// pending execution of the same job is left as it is (again false) or queued anew
-// with a later time (again true); one that ended gets a successor with the next
-// number. The batch is conditional on the job being as it was read, so that a
+// pending execution of the same job is kept, or queued anew with a later time if
+// how.Again is set; one that ended gets a successor with the next number. The batch is conditional on the job being as it was read, so that a
 // canceled one is not handed out; at most one StartBatch of a thing goes into b.
-func (s *Service) StartBatch(ctx context.Context, b *state.Batch, job state.Record[Job], thing string, again bool) (Execution, error) {
+func (s *Service) StartBatch(ctx context.Context, b *state.Batch, job state.Record[Job], thing string, how Start) (Execution, error) {
 	j := job.Value
 	b.If(jobKey(j.ID), job.Rev)
 	pending, err := state.ReadOr[Execution](ctx, s.store, pendingKey(thing, j.ID))
@@ -87,8 +95,8 @@ func (s *Service) StartBatch(ctx context.Context, b *state.Batch, job state.Reco
 		return Execution{}, fmt.Errorf("read execution of job %s on %s: %w", j.ID, thing, err)
 	}
 	b.If(pendingKey(thing, j.ID), pending.Rev)
-	if pending.Rev != 0 && !again {
-		return pending.Value, nil
+	if pending.Rev != 0 && !how.Again {
+		return s.KeepBatch(b, pending.Value, how), nil
 	}
 	ended, err := state.ReadOr[Execution](ctx, s.store, endedKey(thing, j.Kind, j.Target))
 	if err != nil {
@@ -104,6 +112,7 @@ func (s *Service) StartBatch(ctx context.Context, b *state.Batch, job state.Reco
 	e := Execution{
 		JobID: j.ID, Thing: thing, Kind: j.Kind, Target: j.Target, DeploymentID: j.DeploymentID, Status: protocol.JobQueued,
 		QueuedAt: max(now.Unix(), last.Value.QueuedAt), Stamp: max(now.UnixMilli(), last.Value.Stamp+1), UpdatedAt: now.Unix(), Version: 1, Number: 1,
+		TimeoutMinutes: how.TimeoutMinutes,
 	}
 	for _, before := range []state.Record[Execution]{ended, pending} {
 		if before.Rev != 0 && before.Value.JobID == j.ID {
@@ -119,6 +128,16 @@ func (s *Service) StartBatch(ctx context.Context, b *state.Batch, job state.Reco
 	return e, nil
 }
 
+// KeepBatch leaves e, which b is conditional on, as it is, but for the time it may
+// take if it did not begin yet.
+func (s *Service) KeepBatch(b *state.Batch, e Execution, how Start) Execution {
+	if e.Status == protocol.JobQueued && e.TimeoutMinutes != how.TimeoutMinutes {
+		e.TimeoutMinutes = how.TimeoutMinutes
+		b.Put(pendingKey(e.Thing, e.JobID), e)
+	}
+	return e
+}
+
 // ClearBatch ends in b, with status to, the QUEUED executions that the thing has
 // for a target, of whatever job but keep (empty: of all). What runs goes on.
 func (s *Service) ClearBatch(ctx context.Context, b *state.Batch, thing string, kind names.TargetKind, target, keep string, to protocol.JobStatus) error {
@@ -128,7 +147,7 @@ func (s *Service) ClearBatch(ctx context.Context, b *state.Batch, thing string, 
 	}
 	for _, e := range list {
 		if e.Kind == kind && e.Target == target && e.JobID != keep {
-			if err := s.RemoveBatch(ctx, b, thing, e.JobID, to); err != nil {
+			if _, err := s.RemoveBatch(ctx, b, thing, e.JobID, 0, to); err != nil {
 				return err
 			}
 		}
@@ -137,19 +156,20 @@ func (s *Service) ClearBatch(ctx context.Context, b *state.Batch, thing string, 
 }
 
 // RemoveBatch ends the execution of job on thing in b with status to, if it is
-// still QUEUED; what runs already goes on.
-func (s *Service) RemoveBatch(ctx context.Context, b *state.Batch, thing, job string, to protocol.JobStatus) error {
+// still QUEUED and, unless number is 0, the one with that number. It reports
+// whether it does; what runs already goes on. Either way b is conditional on it.
+func (s *Service) RemoveBatch(ctx context.Context, b *state.Batch, thing, job string, number int64, to protocol.JobStatus) (bool, error) {
 	key := pendingKey(thing, job)
 	p, err := state.ReadOr[Execution](ctx, s.store, key)
 	if err != nil {
-		return fmt.Errorf("read execution of job %s on %s: %w", job, thing, err)
+		return false, fmt.Errorf("read execution of job %s on %s: %w", job, thing, err)
 	}
 	b.If(key, p.Rev)
-	if p.Rev == 0 || p.Value.Status != protocol.JobQueued {
-		return nil
+	if p.Rev == 0 || p.Value.Status != protocol.JobQueued || number != 0 && number != p.Value.Number {
+		return false, nil
 	}
 	_, err = s.endBatch(ctx, b, p.Value, to, nil)
-	return err
+	return err == nil, err
 }
 
 // endBatch moves e from pending to ended with its final status. One that ends
@@ -299,12 +319,16 @@ func (s *Service) progressBatch(ctx context.Context, b *state.Batch, e *Executio
 	now := s.now().Unix()
 	if e.Status == protocol.JobQueued {
 		e.StartedAt = now
-		j, err := s.Job(ctx, e.JobID)
-		if err != nil {
-			return err
+		minutes := e.TimeoutMinutes
+		if minutes == 0 {
+			j, err := s.Job(ctx, e.JobID)
+			if err != nil {
+				return err
+			}
+			minutes = j.Value.TimeoutMinutes
 		}
-		if j.Value.TimeoutMinutes > 0 {
-			e.TimeoutAt = now + int64(j.Value.TimeoutMinutes)*60
+		if minutes > 0 {
+			e.TimeoutAt = now + int64(minutes)*60
 			b.Put(deadlineKey(e.TimeoutAt, e.Thing, e.JobID), struct{}{})
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -44,6 +45,8 @@ type World struct {
 	Store state.Store
 	Realm names.Realm
 	CA    *iot.CA
+
+	ahead atomic.Int64 // nanoseconds that the jobs' clock goes ahead
 }
 
 // Components knows the versions named "name@version".
@@ -84,7 +87,7 @@ func (w *World) restart() {
 	components := Components{"com.example.App@1.0.0": true, "com.example.App@2.0.0": true}
 	registry, err := iot.New(iot.Config{Store: w.Store, Realm: w.Realm, CA: w.CA})
 	require.NoError(w.t, err)
-	j, err := jobs.New(jobs.Config{Store: w.Store})
+	j, err := jobs.New(jobs.Config{Store: w.Store, Now: func() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }})
 	require.NoError(w.t, err)
 	g, err := greengrass.New(greengrass.Config{Store: w.Store, Registry: registry, Jobs: j, Components: components})
 	require.NoError(w.t, err)
@@ -105,6 +108,13 @@ func (w *World) Finish(ctx context.Context, core, job, status string) error {
 	return err
 }
 
+// Pass lets time pass for jobs, and ends those that took too long.
+func (w *World) Pass(ctx context.Context, d time.Duration) error {
+	w.ahead.Add(int64(d))
+	_, err := w.Jobs.Expire(ctx)
+	return err
+}
+
 // Connects returns nil if a device with the certificate could connect now.
 func (w *World) Connects(ctx context.Context, pem string) error {
 	list, err := pki.ParseCerts([]byte(pem))
@@ -114,11 +124,20 @@ func (w *World) Connects(ctx context.Context, pem string) error {
 	return err
 }
 
-// Appear sends the core's first fleet status.
+// Appear sends the core's fleet status: it is well.
 func (w *World) Appear(ctx context.Context, core string) error {
+	return w.say(ctx, core, protocol.Healthy)
+}
+
+// Ail sends the core's fleet status: it is not.
+func (w *World) Ail(ctx context.Context, core string) error {
+	return w.say(ctx, core, protocol.Unhealthy)
+}
+
+func (w *World) say(ctx context.Context, core, status string) error {
 	b, err := json.Marshal(protocol.FleetStatus{
 		GGCVersion: "2.18.0", Platform: "linux", Architecture: "amd64", Thing: core, SequenceNumber: 1, MessageType: protocol.StatusComplete,
-		Trigger: protocol.TriggerNucleusLaunch, OverallDeviceStatus: protocol.Healthy,
+		Trigger: protocol.TriggerNucleusLaunch, OverallDeviceStatus: status,
 		Components: []protocol.ComponentStatus{{ComponentName: "main", Version: "2.18.0", Status: "FINISHED"}},
 	})
 	if err != nil {

@@ -1,0 +1,59 @@
+package greengrass
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ggfleet/ggfleet/controlplane/internal/state"
+)
+
+// StatusChange is a core device whose status became another.
+type StatusChange struct {
+	Thing  string    `json:"thing"`
+	Status string    `json:"status"`
+	At     time.Time `json:"at"`
+}
+
+func statusKey(thing string) string { return statusPrefix + thing }
+
+// statusBatch records in b that the status changes, if it does. The record of the
+// core itself is large and changes with each component; nobody who waits for
+// statuses shall have to read it.
+func statusBatch(b *state.Batch, before, after CoreDevice) {
+	if before.Status != after.Status {
+		b.Put(statusKey(after.Thing), StatusChange{Thing: after.Thing, Status: after.Status, At: after.LastStatusAt})
+	}
+}
+
+// Now returns the revision from which Statuses tells what changes from now on.
+func (s *Service) Now(ctx context.Context) (state.Rev, error) {
+	p, err := s.store.List(ctx, statusPrefix, "", 1)
+	return p.At, err
+}
+
+// Statuses calls handle with changes after revision from, in order, until ctx is
+// done. It returns state.ErrCompacted when that history is gone.
+func (s *Service) Statuses(ctx context.Context, from state.Rev, handle func([]StatusChange, state.Rev) error) error {
+	err := s.store.Watch(ctx, statusPrefix, from, func(events []state.Event) error {
+		var out []StatusChange
+		var rev state.Rev
+		for _, e := range events {
+			rev = e.Rev
+			if e.Deleted {
+				continue
+			}
+			c, err := state.Decode[StatusChange](e.Entry)
+			if err != nil {
+				return err
+			}
+			out = append(out, c.Value)
+		}
+		return handle(out, rev)
+	})
+	if err != nil && !errors.Is(err, state.ErrCompacted) {
+		return fmt.Errorf("follow statuses of core devices: %w", err)
+	}
+	return err
+}
