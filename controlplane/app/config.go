@@ -60,10 +60,11 @@ type Config struct {
 	PreStage           bool `koanf:"pre-stage"`           // deploy to cores that never connected
 	CertificateDays    int  `koanf:"certificate-days"`    // validity where a request names none
 
-	Generators   []string `koanf:"generators"`     // ALIAS=URL of installer config generators
-	CAAliases    []string `koanf:"ca-aliases"`     // ALIAS=ID or ARN of registered CAs
-	PCAAliases   []string `koanf:"pca-aliases"`    // ALIAS=ARN of private CAs
-	ClaimCertDir string   `koanf:"claim-cert-dir"` // on devices, for FLEET_PROVISIONING
+	Generators   []string `koanf:"generators"`         // ALIAS=URL of installer config generators
+	Overlays     []string `koanf:"generator-overlays"` // ALIAS=FILE for the built-in ones
+	CAAliases    []string `koanf:"ca-aliases"`         // ALIAS=ID or ARN of registered CAs
+	PCAAliases   []string `koanf:"pca-aliases"`        // ALIAS=ARN of private CAs
+	ClaimCertDir string   `koanf:"claim-cert-dir"`     // on devices, for provisioning by claim; empty: claim-certs below the nucleus' root
 
 	AssetLibraryURL     string   `koanf:"asset-library-url"`     // empty: none
 	AssetLibraryHeaders []string `koanf:"asset-library-headers"` // NAME=VALUE of each request to it
@@ -113,9 +114,10 @@ func Flags(f *pflag.FlagSet) {
 	f.Bool("pre-stage", false, "let deployment tasks name cores that never connected: they wait in the group (a request can say so too)")
 	f.Int("certificate-days", 365, "validity of device certificates where the request names none")
 	f.StringSlice("generators", nil, "further installer config generators, each ALIAS=URL (docs/generators.md)")
+	f.StringSlice("generator-overlays", nil, "JSON files merged into built-in installer configurations, each ALIAS=FILE (docs/generators.md)")
 	f.StringSlice("ca-aliases", nil, "names for registered CAs in awsiotCaAlias, each ALIAS=ID or ALIAS=ARN")
 	f.StringSlice("pca-aliases", nil, "names for private CAs in acmpcaCaAlias, each ALIAS=ARN")
-	f.String("claim-cert-dir", "/greengrass/v2/claim-certs", "directory of the claim certificate on devices, in FLEET_PROVISIONING configurations")
+	f.String("claim-cert-dir", "", "directory of the claim certificate on devices, in configurations for provisioning by claim (default: claim-certs below the root of the nucleus)")
 	f.String("asset-library-url", "", "base URL of an Asset Library whose devices, groups and queries deployment tasks may name")
 	f.StringSlice("asset-library-headers", nil, "headers of each request to the Asset Library, each NAME=VALUE")
 	f.Int("patch-days", 7, "days that a patch waits for its device before it fails")
