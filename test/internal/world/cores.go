@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
@@ -133,6 +134,16 @@ func (w *World) Object(ctx context.Context, bucket, key string) ([]byte, error) 
 		return nil, fmt.Errorf("getting %s from bucket %s: %w", key, bucket, err)
 	}
 	return b, nil
+}
+
+// Presign makes a link that gets an object without a key for a while.
+func (w *World) Presign(t testing.TB, bucket, key string, d time.Duration) string {
+	t.Helper()
+	s3, err := w.s3()
+	require.NoError(t, err)
+	link, err := s3.client.PresignedGetObject(t.Context(), bucket, key, d, nil)
+	require.NoError(t, err)
+	return link.String()
 }
 
 // AccessKey is a key for the AWS endpoint.
