@@ -50,6 +50,57 @@ func (e AgentNucleusState) Valid() bool {
 	}
 }
 
+// Defines values for BulkThingsStatus.
+const (
+	BulkCancelled  BulkThingsStatus = "Cancelled"
+	BulkCancelling BulkThingsStatus = "Cancelling"
+	BulkCompleted  BulkThingsStatus = "Completed"
+	BulkFailed     BulkThingsStatus = "Failed"
+	BulkInProgress BulkThingsStatus = "InProgress"
+)
+
+// Valid indicates whether the value is a known member of the BulkThingsStatus enum.
+func (e BulkThingsStatus) Valid() bool {
+	switch e {
+	case BulkCancelled:
+		return true
+	case BulkCancelling:
+		return true
+	case BulkCompleted:
+		return true
+	case BulkFailed:
+		return true
+	case BulkInProgress:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for CertificateChangeCertificateStatus.
+const (
+	CertificateActive   CertificateChangeCertificateStatus = "ACTIVE"
+	CertificateInActive CertificateChangeCertificateStatus = "IN_ACTIVE"
+	CertificateInactive CertificateChangeCertificateStatus = "INACTIVE"
+	CertificateRevoked  CertificateChangeCertificateStatus = "REVOKED"
+)
+
+// Valid indicates whether the value is a known member of the CertificateChangeCertificateStatus enum.
+func (e CertificateChangeCertificateStatus) Valid() bool {
+	switch e {
+	case CertificateActive:
+		return true
+	case CertificateInActive:
+		return true
+	case CertificateInactive:
+		return true
+	case CertificateRevoked:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for CoreDeviceStatus.
 const (
 	HEALTHY   CoreDeviceStatus = "HEALTHY"
@@ -131,6 +182,39 @@ func (e DistributionFormat) Valid() bool {
 	}
 }
 
+// Defines values for EventType.
+const (
+	EventCoreCreated           EventType = "Core Created Event"
+	EventCoreDeleted           EventType = "Core Deleted Event"
+	EventCoreTemplateUpdated   EventType = "Core Template Updated Event"
+	EventDeploymentTaskCreated EventType = "DeploymentTask Created Event"
+	EventDeploymentTaskDeleted EventType = "DeploymentTask Deleted Event"
+	EventDeviceCreated         EventType = "Device Created Event"
+	EventDeviceDeleted         EventType = "Device Deleted Event"
+)
+
+// Valid indicates whether the value is a known member of the EventType enum.
+func (e EventType) Valid() bool {
+	switch e {
+	case EventCoreCreated:
+		return true
+	case EventCoreDeleted:
+		return true
+	case EventCoreTemplateUpdated:
+		return true
+	case EventDeploymentTaskCreated:
+		return true
+	case EventDeploymentTaskDeleted:
+		return true
+	case EventDeviceCreated:
+		return true
+	case EventDeviceDeleted:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for HealthStatus.
 const (
 	Ok HealthStatus = "ok"
@@ -140,6 +224,21 @@ const (
 func (e HealthStatus) Valid() bool {
 	switch e {
 	case Ok:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for PatchChangePatchStatus.
+const (
+	PatchRetry PatchChangePatchStatus = "retry"
+)
+
+// Valid indicates whether the value is a known member of the PatchChangePatchStatus enum.
+func (e PatchChangePatchStatus) Valid() bool {
+	switch e {
+	case PatchRetry:
 		return true
 	default:
 		return false
@@ -185,6 +284,24 @@ func (e TaskStatus) Valid() bool {
 	case TaskStatusSuccess:
 		return true
 	case TaskStatusWaiting:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ThingCertificateCertificateStatus.
+const (
+	CertificateShownActive   ThingCertificateCertificateStatus = "ACTIVE"
+	CertificateShownInactive ThingCertificateCertificateStatus = "INACTIVE"
+)
+
+// Valid indicates whether the value is a known member of the ThingCertificateCertificateStatus enum.
+func (e ThingCertificateCertificateStatus) Valid() bool {
+	switch e {
+	case CertificateShownActive:
+		return true
+	case CertificateShownInactive:
 		return true
 	default:
 		return false
@@ -276,6 +393,25 @@ type Artifact struct {
 	Key       string    `json:"key"`
 }
 
+// BulkThings defines model for BulkThings.
+type BulkThings struct {
+	CreationDate       Timestamp        `json:"creationDate"`
+	FailureCount       int              `json:"failureCount"`
+	LastModifiedDate   Timestamp        `json:"lastModifiedDate"`
+	PercentageProgress int              `json:"percentageProgress"`
+	Status             BulkThingsStatus `json:"status"`
+	SuccessCount       int              `json:"successCount"`
+	TaskID             string           `json:"taskId"`
+}
+
+// BulkThingsStatus defines model for BulkThings.Status.
+type BulkThingsStatus string
+
+// BulkThingsAccepted defines model for BulkThingsAccepted.
+type BulkThingsAccepted struct {
+	TaskID string `json:"taskId"`
+}
+
 // CA defines model for CA.
 type CA struct {
 	// CaID The id under which the CA is registered.
@@ -287,6 +423,15 @@ type CA struct {
 	// RootFingerprint SHA-256 of the root certificate in lower-case hex.
 	RootFingerprint string `json:"rootFingerprint"`
 }
+
+// CertificateChange defines model for CertificateChange.
+type CertificateChange struct {
+	// CertificateStatus `IN_ACTIVE` is another spelling of `INACTIVE`.
+	CertificateStatus CertificateChangeCertificateStatus `json:"certificateStatus"`
+}
+
+// CertificateChangeCertificateStatus `IN_ACTIVE` is another spelling of `INACTIVE`.
+type CertificateChangeCertificateStatus string
 
 // ComponentList defines model for ComponentList.
 type ComponentList struct {
@@ -431,6 +576,26 @@ type CoreTemplates struct {
 	Reported ReportedTemplate `json:"reported"`
 }
 
+// DeadLetter defines model for DeadLetter.
+type DeadLetter struct {
+	// Again It is going to be delivered again.
+	Again bool `json:"again,omitempty,omitzero"`
+
+	// At When it was given up.
+	At       Timestamp `json:"at"`
+	Attempts int       `json:"attempts"`
+	Event    Event     `json:"event"`
+
+	// Reason Of the last attempt.
+	Reason string `json:"reason"`
+}
+
+// DeadLetterList defines model for DeadLetterList.
+type DeadLetterList struct {
+	DeadLetters []DeadLetter `json:"deadLetters"`
+	Pagination  Pagination   `json:"pagination,omitempty,omitzero"`
+}
+
 // Deployment defines model for Deployment.
 type Deployment struct {
 	CoreName         string           `json:"coreName"`
@@ -441,6 +606,9 @@ type Deployment struct {
 	TaskStatus       TaskStatus       `json:"taskStatus"`
 	Template         TemplateRef      `json:"template,omitempty,omitzero"`
 	UpdatedAt        Timestamp        `json:"updatedAt"`
+
+	// WaitingFor What it waits for, in words; absent: for nothing.
+	WaitingFor string `json:"waitingFor,omitempty,omitzero"`
 }
 
 // DeploymentList defines model for DeploymentList.
@@ -458,13 +626,23 @@ type DeploymentTask struct {
 	BatchesTotal    *int         `json:"batchesTotal,omitempty"`
 	CreatedAt       Timestamp    `json:"createdAt"`
 	Deployments     []Deployment `json:"deployments"`
-	ID              string       `json:"id"`
-	IotJobConfig    RawJSON      `json:"iotJobConfig,omitempty,omitzero"`
-	StatusMessage   string       `json:"statusMessage,omitempty,omitzero"`
-	Targets         RawJSON      `json:"targets"`
-	TaskStatus      TaskStatus   `json:"taskStatus"`
-	Template        TemplateRef  `json:"template"`
-	UpdatedAt       Timestamp    `json:"updatedAt"`
+
+	// Force Delivered anew to cores that had it already.
+	Force        bool    `json:"force,omitempty,omitzero"`
+	ID           string  `json:"id"`
+	IotJobConfig RawJSON `json:"iotJobConfig,omitempty,omitzero"`
+
+	// PreStage Cores that never connected wait for it.
+	PreStage bool `json:"preStage,omitempty,omitzero"`
+
+	// RetryOf The task whose failed cores this one does again.
+	RetryOf       string      `json:"retryOf,omitempty,omitzero"`
+	Rollout       *Rollout    `json:"rollout,omitempty"`
+	StatusMessage string      `json:"statusMessage,omitempty,omitzero"`
+	Targets       RawJSON     `json:"targets"`
+	TaskStatus    TaskStatus  `json:"taskStatus"`
+	Template      TemplateRef `json:"template"`
+	UpdatedAt     Timestamp   `json:"updatedAt"`
 }
 
 // DeploymentTaskCoreList defines model for DeploymentTaskCoreList.
@@ -485,6 +663,55 @@ type DeploymentTemplate struct {
 
 	// Version a whole number of 1 or more, or the same as text; absent: the latest at this moment
 	Version TemplateVersion `json:"version,omitempty,omitzero"`
+}
+
+// Device defines model for Device.
+type Device struct {
+	Artifacts map[string]Artifact `json:"artifacts"`
+
+	// CoreName Absent when its core was deleted.
+	CoreName             string    `json:"coreName,omitempty,omitzero"`
+	CreatedAt            Timestamp `json:"createdAt"`
+	Name                 string    `json:"name"`
+	ProvisioningTemplate string    `json:"provisioningTemplate,omitempty,omitzero"`
+	UpdatedAt            Timestamp `json:"updatedAt"`
+}
+
+// DeviceList defines model for DeviceList.
+type DeviceList struct {
+	Devices    []Device   `json:"devices"`
+	Pagination Pagination `json:"pagination,omitempty,omitzero"`
+}
+
+// DeviceTask defines model for DeviceTask.
+type DeviceTask struct {
+	BatchesComplete *int             `json:"batchesComplete,omitempty"`
+	BatchesTotal    *int             `json:"batchesTotal,omitempty"`
+	CoreName        string           `json:"coreName"`
+	CreatedAt       Timestamp        `json:"createdAt"`
+	Devices         []DeviceTaskItem `json:"devices"`
+	ID              string           `json:"id"`
+	Options         RawJSON          `json:"options,omitempty,omitzero"`
+	StatusMessage   string           `json:"statusMessage,omitempty,omitzero"`
+	TaskStatus      TaskStatus       `json:"taskStatus"`
+	Type            CoreTaskType     `json:"type"`
+	UpdatedAt       Timestamp        `json:"updatedAt"`
+}
+
+// DeviceTaskItem defines model for DeviceTaskItem.
+type DeviceTaskItem struct {
+	CoreName      string     `json:"coreName"`
+	CreatedAt     Timestamp  `json:"createdAt"`
+	Name          string     `json:"name"`
+	StatusMessage string     `json:"statusMessage,omitempty,omitzero"`
+	TaskStatus    TaskStatus `json:"taskStatus"`
+	UpdatedAt     Timestamp  `json:"updatedAt"`
+}
+
+// DeviceTaskList defines model for DeviceTaskList.
+type DeviceTaskList struct {
+	Pagination Pagination   `json:"pagination,omitempty,omitzero"`
+	Tasks      []DeviceTask `json:"tasks"`
 }
 
 // Distribution defines model for Distribution.
@@ -535,6 +762,33 @@ type Error struct {
 	// Message What is wrong and how to go on.
 	Message string `json:"message"`
 }
+
+// Event defines model for Event.
+type Event struct {
+	// Core The core or client device that it happened to.
+	Core   string  `json:"core,omitempty,omitzero"`
+	Detail RawJSON `json:"detail"`
+
+	// DetailType What happened.
+	DetailType string `json:"detail-type"`
+
+	// ID The same however often it is delivered.
+	ID string `json:"id"`
+
+	// Sequence Its place in the log; absent in a history.
+	Sequence int64     `json:"sequence,omitempty,omitzero"`
+	Source   string    `json:"source"`
+	Time     Timestamp `json:"time"`
+}
+
+// EventList defines model for EventList.
+type EventList struct {
+	Events     []Event    `json:"events"`
+	Pagination Pagination `json:"pagination,omitempty,omitzero"`
+}
+
+// EventType defines model for EventType.
+type EventType string
 
 // FleetSummary defines model for FleetSummary.
 type FleetSummary struct {
@@ -591,6 +845,8 @@ type IssuedToken struct {
 type LastEvaluated struct {
 	ComponentVersion string `json:"componentVersion,omitempty,omitzero"`
 	Name             string `json:"name,omitempty,omitzero"`
+	NextToken        string `json:"nextToken,omitempty,omitzero"`
+	Sequence         int64  `json:"sequence,omitempty,omitzero"`
 	TaskID           string `json:"taskId,omitempty,omitzero"`
 	ThingName        string `json:"thingName,omitempty,omitzero"`
 	Version          int    `json:"version,omitempty,omitzero"`
@@ -611,6 +867,16 @@ type NewActivation struct {
 
 	// RegistrationLimit How often it can be used.
 	RegistrationLimit int `json:"registrationLimit,omitempty,omitzero"`
+}
+
+// NewBulkThings defines model for NewBulkThings.
+type NewBulkThings struct {
+	// CdfProvisioningParameters Taken and ignored.
+	CdfProvisioningParameters interface{} `json:"cdfProvisioningParameters,omitempty,omitzero"`
+
+	// Parameters One for each thing: values for the template's parameters.
+	Parameters             []map[string]string `json:"parameters"`
+	ProvisioningTemplateID string              `json:"provisioningTemplateId"`
 }
 
 // NewCore defines model for NewCore.
@@ -637,19 +903,108 @@ type NewCoreTask struct {
 	CoreVersion string    `json:"coreVersion,omitempty,omitzero"`
 	Cores       []NewCore `json:"cores"`
 
-	// Options Kept and shown; means something only to a Delete.
+	// Options `deprovisionCores` and `deprovisionClientDevices`, true or false, absent: false. Needed to delete; of a Create kept and shown, otherwise ignored.
 	Options RawJSON      `json:"options,omitempty,omitzero"`
 	Type    CoreTaskType `json:"type"`
 }
 
 // NewDeploymentTask defines model for NewDeploymentTask.
 type NewDeploymentTask struct {
-	// IotJobConfig Overrides the template's jobConfig, member by member.
+	// Force Deliver the deployment anew to cores that have it already.
+	Force bool `json:"force,omitempty,omitzero"`
+
+	// IotJobConfig Overrides the template's jobConfig, member by member. Rate and abort criteria pace this task. Both spellings of the original's members are read.
 	IotJobConfig RawJSON `json:"iotJobConfig,omitempty,omitzero"`
+
+	// PreStage Let cores that never connected wait for the deployment, instead of failing; absent: as the server is set.
+	PreStage *bool `json:"preStage,omitempty"`
 
 	// Targets Whom to deploy to. Members that are not listed here are kept, shown again and otherwise ignored.
 	Targets  RawJSON            `json:"targets"`
 	Template DeploymentTemplate `json:"template"`
+}
+
+// NewDevice defines model for NewDevice.
+type NewDevice struct {
+	// CdfProvisioningParameters `caId` and `certInfo` of a certificate that the server makes.
+	CdfProvisioningParameters RawJSON `json:"cdfProvisioningParameters,omitempty,omitzero"`
+
+	// Name The thing name of the device.
+	Name string `json:"name"`
+
+	// ProvisioningParameters Values for the template's parameters.
+	ProvisioningParameters map[string]string `json:"provisioningParameters,omitempty,omitzero"`
+
+	// ProvisioningTemplate Needed to create.
+	ProvisioningTemplate string `json:"provisioningTemplate,omitempty,omitzero"`
+}
+
+// NewDeviceTask defines model for NewDeviceTask.
+type NewDeviceTask struct {
+	// CoreName Taken and ignored; the path names the core.
+	CoreName interface{} `json:"coreName,omitempty,omitzero"`
+	Devices  []NewDevice `json:"devices"`
+
+	// Options `deprovisionClientDevices`, true or false, absent: false. Needed to delete; of a Create kept and shown, otherwise ignored.
+	Options RawJSON      `json:"options,omitempty,omitzero"`
+	Type    CoreTaskType `json:"type,omitempty,omitzero"`
+
+	// Types Older spelling of type.
+	// Deprecated: this property has been marked as deprecated upstream, but no `x-deprecated-reason` was set
+	Types CoreTaskType `json:"types,omitempty,omitzero"`
+}
+
+// NewPatch defines model for NewPatch.
+type NewPatch struct {
+	DeviceID string `json:"deviceId"`
+
+	// ExtraVars Stand over those of the template.
+	ExtraVars         map[string]string `json:"extraVars,omitempty,omitzero"`
+	PatchTemplateName string            `json:"patchTemplateName"`
+
+	// PatchType Absent: that of the template.
+	PatchType string `json:"patchType,omitempty,omitzero"`
+}
+
+// NewPatchTask defines model for NewPatchTask.
+type NewPatchTask struct {
+	Patches []NewPatch `json:"patches"`
+}
+
+// NewPatchTemplate defines model for NewPatchTemplate.
+type NewPatchTemplate struct {
+	// CreatedAt Taken and ignored.
+	CreatedAt   interface{} `json:"createdAt,omitempty,omitzero"`
+	Description string      `json:"description,omitempty,omitzero"`
+	Enabled     *bool       `json:"enabled,omitempty"`
+
+	// ExtraVars Variables of the playbook.
+	ExtraVars map[string]string `json:"extraVars,omitempty,omitzero"`
+	Name      string            `json:"name"`
+
+	// Options Kept and shown.
+	Options RawJSON `json:"options,omitempty,omitzero"`
+
+	// PatchType `agentbased`: the agent on the device runs the playbook.
+	PatchType string `json:"patchType"`
+
+	// PlaybookFileContent Another spelling of playbookFileContents.
+	PlaybookFileContent string `json:"playbookFileContent,omitempty,omitzero"`
+
+	// PlaybookFileContents The playbook in base64, 1 MiB at most. Needed, in one of the two spellings.
+	PlaybookFileContents string `json:"playbookFileContents,omitempty,omitzero"`
+
+	// PlaybookName Absent: the name.
+	PlaybookName string `json:"playbookName,omitempty,omitzero"`
+
+	// PlaybookSource Taken and ignored.
+	PlaybookSource interface{} `json:"playbookSource,omitempty,omitzero"`
+
+	// UpdatedAt Taken and ignored.
+	UpdatedAt interface{} `json:"updatedAt,omitempty,omitzero"`
+
+	// VersionNo Taken and ignored.
+	VersionNo interface{} `json:"versionNo,omitempty,omitzero"`
 }
 
 // NewTemplate defines model for NewTemplate.
@@ -681,11 +1036,34 @@ type NewTemplate struct {
 	Version interface{} `json:"version,omitempty,omitzero"`
 }
 
+// NewThing defines model for NewThing.
+type NewThing struct {
+	// CdfProvisioningParameters What the `CDF` section of the template asks for.
+	CdfProvisioningParameters RawJSON `json:"cdfProvisioningParameters,omitempty,omitzero"`
+
+	// Parameters Values for the template's parameters.
+	Parameters             map[string]string `json:"parameters,omitempty,omitzero"`
+	ProvisioningTemplateID string            `json:"provisioningTemplateId"`
+}
+
 // NewToken defines model for NewToken.
 type NewToken struct {
 	// Name Whom the log shall name; not in use yet.
 	Name string `json:"name"`
 	Role Role   `json:"role"`
+}
+
+// NewWebhook defines model for NewWebhook.
+type NewWebhook struct {
+	// Active `false`: nothing is sent yet.
+	Active *bool `json:"active,omitempty"`
+
+	// Secret Key of the signature; absent: one is made.
+	Secret string `json:"secret,omitempty,omitzero"`
+
+	// Types Which events; absent and empty: all.
+	Types []EventType `json:"types,omitempty,omitzero"`
+	URL   string      `json:"url"`
 }
 
 // Pagination defines model for Pagination.
@@ -695,6 +1073,146 @@ type Pagination struct {
 
 	// LastEvaluated Where the next page begins; absent on the last page.
 	LastEvaluated LastEvaluated `json:"lastEvaluated,omitempty,omitzero"`
+}
+
+// Patch defines model for Patch.
+type Patch struct {
+	// AssociationID `null` until an agent took it.
+	AssociationID *string   `json:"associationId"`
+	CreatedAt     Timestamp `json:"createdAt"`
+	DeviceID      string    `json:"deviceId"`
+
+	// ExtraVars As given for this patch.
+	ExtraVars map[string]string `json:"extraVars,omitempty,omitzero"`
+	PatchID   string            `json:"patchId"`
+
+	// PatchStatus `created`, `pending`, `success` or `failed`.
+	PatchStatus       string    `json:"patchStatus"`
+	PatchTemplateName string    `json:"patchTemplateName"`
+	PatchType         string    `json:"patchType"`
+	StatusMessage     string    `json:"statusMessage,omitempty,omitzero"`
+	TaskID            string    `json:"taskId"`
+	UpdatedAt         Timestamp `json:"updatedAt"`
+}
+
+// PatchChange defines model for PatchChange.
+type PatchChange struct {
+	// AssociationID Taken and ignored.
+	AssociationID interface{} `json:"associationId,omitempty,omitzero"`
+
+	// CreatedAt Taken and ignored.
+	CreatedAt interface{} `json:"createdAt,omitempty,omitzero"`
+
+	// DeviceID Taken and ignored.
+	DeviceID interface{} `json:"deviceId,omitempty,omitzero"`
+
+	// ExtraVars Use these instead.
+	ExtraVars map[string]string `json:"extraVars,omitempty,omitzero"`
+
+	// PatchID Taken and ignored.
+	PatchID     interface{}            `json:"patchId,omitempty,omitzero"`
+	PatchStatus PatchChangePatchStatus `json:"patchStatus"`
+
+	// PatchTemplateName Run this template instead.
+	PatchTemplateName string `json:"patchTemplateName,omitempty,omitzero"`
+
+	// StatusMessage Taken and ignored.
+	StatusMessage interface{} `json:"statusMessage,omitempty,omitzero"`
+
+	// TaskID Taken and ignored.
+	TaskID interface{} `json:"taskId,omitempty,omitzero"`
+
+	// UpdatedAt Taken and ignored.
+	UpdatedAt interface{} `json:"updatedAt,omitempty,omitzero"`
+}
+
+// PatchChangePatchStatus defines model for PatchChange.PatchStatus.
+type PatchChangePatchStatus string
+
+// PatchList defines model for PatchList.
+type PatchList struct {
+	Pagination Pagination `json:"pagination,omitempty,omitzero"`
+	Patches    []Patch    `json:"patches"`
+}
+
+// PatchTask defines model for PatchTask.
+type PatchTask struct {
+	CreatedAt Timestamp `json:"createdAt"`
+	TaskID    string    `json:"taskId"`
+	UpdatedAt Timestamp `json:"updatedAt"`
+}
+
+// PatchTemplate defines model for PatchTemplate.
+type PatchTemplate struct {
+	CreatedAt      Timestamp         `json:"createdAt"`
+	Description    string            `json:"description,omitempty,omitzero"`
+	Enabled        bool              `json:"enabled"`
+	ExtraVars      map[string]string `json:"extraVars,omitempty,omitzero"`
+	Name           string            `json:"name"`
+	Options        RawJSON           `json:"options,omitempty,omitzero"`
+	PatchType      string            `json:"patchType"`
+	PlaybookName   string            `json:"playbookName"`
+	PlaybookSource PlaybookSource    `json:"playbookSource"`
+	UpdatedAt      Timestamp         `json:"updatedAt"`
+	VersionNo      int               `json:"versionNo"`
+}
+
+// PatchTemplateChange defines model for PatchTemplateChange.
+type PatchTemplateChange struct {
+	// CreatedAt Taken and ignored.
+	CreatedAt   interface{} `json:"createdAt,omitempty,omitzero"`
+	Description *string     `json:"description,omitempty"`
+	Enabled     *bool       `json:"enabled,omitempty"`
+
+	// ExtraVars Merged key by key; `null` removes a key.
+	ExtraVars map[string]*string `json:"extraVars,omitempty,omitzero"`
+
+	// Name Taken and ignored; the path names the template.
+	Name    interface{} `json:"name,omitempty,omitzero"`
+	Options RawJSON     `json:"options,omitempty,omitzero"`
+
+	// PatchType `agentbased`: the agent on the device runs the playbook.
+	PatchType string `json:"patchType,omitempty,omitzero"`
+
+	// PlaybookFileContent Another spelling of playbookFileContents.
+	PlaybookFileContent string `json:"playbookFileContent,omitempty,omitzero"`
+
+	// PlaybookFileContents The playbook in base64, 1 MiB at most.
+	PlaybookFileContents string `json:"playbookFileContents,omitempty,omitzero"`
+	PlaybookName         string `json:"playbookName,omitempty,omitzero"`
+
+	// PlaybookSource Taken and ignored.
+	PlaybookSource interface{} `json:"playbookSource,omitempty,omitzero"`
+
+	// UpdatedAt Taken and ignored.
+	UpdatedAt interface{} `json:"updatedAt,omitempty,omitzero"`
+
+	// VersionNo Taken and ignored.
+	VersionNo interface{} `json:"versionNo,omitempty,omitzero"`
+}
+
+// PatchTemplateList defines model for PatchTemplateList.
+type PatchTemplateList struct {
+	Pagination Pagination      `json:"pagination,omitempty,omitzero"`
+	Templates  []PatchTemplate `json:"templates"`
+}
+
+// PlaybookSource defines model for PlaybookSource.
+type PlaybookSource struct {
+	Bucket string `json:"bucket"`
+	Key    string `json:"key"`
+}
+
+// ProvisionedThing defines model for ProvisionedThing.
+type ProvisionedThing struct {
+	// CertificatePem Absent when the template registers none.
+	CertificatePem string `json:"certificatePem,omitempty,omitzero"`
+
+	// PrivateKey Only when the server made it; shown nowhere else.
+	PrivateKey string `json:"privateKey,omitempty,omitzero"`
+
+	// ResourceArns By `thing`, `certificate`, `policyLogicalName`, and further resources by their names in the template.
+	ResourceArns map[string]string `json:"resourceArns"`
 }
 
 // ProvisioningTemplateInfo defines model for ProvisioningTemplateInfo.
@@ -711,6 +1229,15 @@ type ProvisioningTemplateList struct {
 	ProvisioningTemplates []ProvisioningTemplateInfo `json:"provisioningTemplates"`
 }
 
+// Replay one of fromSequence and deadLetters
+type Replay struct {
+	// DeadLetters `true`: the dead letters are sent again.
+	DeadLetters bool `json:"deadLetters,omitempty,omitzero"`
+
+	// FromSequence Everything from this number on is sent again.
+	FromSequence int64 `json:"fromSequence,omitempty,omitzero"`
+}
+
 // ReportedTemplate defines model for ReportedTemplate.
 type ReportedTemplate struct {
 	DeploymentStatus        DeploymentStatus `json:"deploymentStatus"`
@@ -721,6 +1248,30 @@ type ReportedTemplate struct {
 
 // Role defines model for Role.
 type Role string
+
+// Rollout How far a task with a pace or abort criteria is; absent for others.
+type Rollout struct {
+	Failed int `json:"failed"`
+
+	// NextAt No core is deployed to before.
+	NextAt Timestamp `json:"nextAt,omitempty,omitzero"`
+
+	// Notified Cores that were deployed to.
+	Notified int `json:"notified"`
+
+	// RatePerMinute Cores that are deployed to per minute now; 0: no limit.
+	RatePerMinute float64 `json:"ratePerMinute"`
+	Rejected      int     `json:"rejected"`
+
+	// Stopped Why no further core is deployed to; absent while it goes on.
+	Stopped   string    `json:"stopped,omitempty,omitzero"`
+	StoppedAt Timestamp `json:"stoppedAt,omitempty,omitzero"`
+	Succeeded int       `json:"succeeded"`
+
+	// TakenUp Of those, the ones that began.
+	TakenUp  int `json:"takenUp"`
+	TimedOut int `json:"timedOut"`
+}
 
 // RunWith defines model for RunWith.
 type RunWith struct {
@@ -736,8 +1287,11 @@ type System struct {
 	Addresses map[string]string `json:"addresses"`
 	Bucket    string            `json:"bucket"`
 	Commit    string            `json:"commit,omitempty,omitzero"`
-	Region    string            `json:"region"`
-	Version   string            `json:"version"`
+
+	// PrivateCaArn The private CA that the `CDF` section of a provisioning template can name; absent when there is none.
+	PrivateCaArn string `json:"privateCaArn,omitempty,omitzero"`
+	Region       string `json:"region"`
+	Version      string `json:"version"`
 }
 
 // TaskItem defines model for TaskItem.
@@ -799,6 +1353,48 @@ type TemplateSummary struct {
 	Versions      map[string]VersionSummary `json:"versions"`
 }
 
+// Thing defines model for Thing.
+type Thing struct {
+	Arn          string             `json:"arn"`
+	Attributes   map[string]string  `json:"attributes"`
+	Certificates []ThingCertificate `json:"certificates"`
+
+	// Groups Direct ones.
+	Groups []ThingGroup `json:"groups"`
+
+	// Policies Of all certificates, each once.
+	Policies  []ThingPolicy `json:"policies"`
+	ThingName string        `json:"thingName"`
+	ThingType string        `json:"thingType,omitempty,omitzero"`
+}
+
+// ThingCertificate defines model for ThingCertificate.
+type ThingCertificate struct {
+	Arn            string `json:"arn"`
+	CertificateID  string `json:"certificateId"`
+	CertificatePem string `json:"certificatePem"`
+
+	// CertificateStatus `INACTIVE` stands for every state in which it can not connect.
+	CertificateStatus ThingCertificateCertificateStatus `json:"certificateStatus"`
+}
+
+// ThingCertificateCertificateStatus `INACTIVE` stands for every state in which it can not connect.
+type ThingCertificateCertificateStatus string
+
+// ThingGroup defines model for ThingGroup.
+type ThingGroup struct {
+	Arn        string            `json:"arn"`
+	Attributes map[string]string `json:"attributes"`
+	GroupName  string            `json:"groupName"`
+}
+
+// ThingPolicy defines model for ThingPolicy.
+type ThingPolicy struct {
+	Arn            string  `json:"arn"`
+	PolicyDocument RawJSON `json:"policyDocument"`
+	PolicyName     string  `json:"policyName"`
+}
+
 // Token defines model for Token.
 type Token struct {
 	CreatedAt Timestamp `json:"createdAt"`
@@ -820,6 +1416,48 @@ type VersionSummary struct {
 	ReportedInUse            int `json:"reportedInUse"`
 }
 
+// Webhook defines model for Webhook.
+type Webhook struct {
+	// Active It is sent events.
+	Active    bool      `json:"active"`
+	CreatedAt Timestamp `json:"createdAt"`
+	ID        string    `json:"id"`
+
+	// Lost Events that left the log before they could be delivered.
+	Lost int64 `json:"lost,omitempty,omitzero"`
+
+	// Reason Why it is not active
+	Reason string `json:"reason,omitempty,omitzero"`
+
+	// Secret Key of the signature; shown only when the webhook is made.
+	Secret string `json:"secret,omitempty,omitzero"`
+
+	// Sequence Everything up to this number was delivered, was not asked for, or is a dead letter.
+	Sequence  int64       `json:"sequence"`
+	Types     []EventType `json:"types"`
+	UpdatedAt Timestamp   `json:"updatedAt"`
+	URL       string      `json:"url"`
+}
+
+// WebhookChange defines model for WebhookChange.
+type WebhookChange struct {
+	// Active `true` also forgets why it was paused.
+	Active *bool   `json:"active,omitempty"`
+	Secret *string `json:"secret,omitempty"`
+
+	// Types Empty: all.
+	Types *[]EventType `json:"types,omitempty"`
+	URL   *string      `json:"url,omitempty"`
+}
+
+// WebhookList defines model for WebhookList.
+type WebhookList struct {
+	Webhooks []Webhook `json:"webhooks"`
+}
+
+// AfterSequence defines model for AfterSequence.
+type AfterSequence = int64
+
 // ComponentName defines model for ComponentName.
 type ComponentName = string
 
@@ -829,11 +1467,29 @@ type CoreName = string
 // Count defines model for Count.
 type Count = int
 
+// DeviceName defines model for DeviceName.
+type DeviceName = string
+
 // DistributionName defines model for DistributionName.
 type DistributionName = string
 
+// EventCore defines model for EventCore.
+type EventCore = string
+
+// EventTypes defines model for EventTypes.
+type EventTypes = EventType
+
 // IdempotencyKey defines model for IdempotencyKey.
 type IdempotencyKey = string
+
+// IfMatch defines model for IfMatch.
+type IfMatch = string
+
+// IfNoneMatch defines model for IfNoneMatch.
+type IfNoneMatch = string
+
+// PatchTemplateName defines model for PatchTemplateName.
+type PatchTemplateName = string
 
 // SemanticVersion defines model for SemanticVersion.
 type SemanticVersion = string
@@ -841,17 +1497,29 @@ type SemanticVersion = string
 // StartName defines model for StartName.
 type StartName = string
 
+// StartPatchTemplate defines model for StartPatchTemplate.
+type StartPatchTemplate = string
+
 // StartTask defines model for StartTask.
 type StartTask = string
 
 // StartThing defines model for StartThing.
 type StartThing = string
 
+// StartToken defines model for StartToken.
+type StartToken = string
+
 // TaskID defines model for TaskId.
 type TaskID = string
 
 // TemplateName defines model for TemplateName.
 type TemplateName = string
+
+// ThingName defines model for ThingName.
+type ThingName = string
+
+// WebhookID defines model for WebhookId.
+type WebhookID = string
 
 // ComponentsFound defines model for ComponentsFound.
 type ComponentsFound = ComponentList
@@ -862,8 +1530,20 @@ type CoreTaskFound = CoreTask
 // DeploymentTaskCores defines model for DeploymentTaskCores.
 type DeploymentTaskCores = DeploymentTaskCoreList
 
+// DeviceTasksFound defines model for DeviceTasksFound.
+type DeviceTasksFound = DeviceTaskList
+
+// DevicesFound defines model for DevicesFound.
+type DevicesFound = DeviceList
+
+// EventsFound defines model for EventsFound.
+type EventsFound = EventList
+
 // Healthy defines model for Healthy.
 type Healthy = Health
+
+// PatchesFound defines model for PatchesFound.
+type PatchesFound = PatchList
 
 // Refused defines model for Refused.
 type Refused = Error
@@ -871,8 +1551,29 @@ type Refused = Error
 // TemplateFound defines model for TemplateFound.
 type TemplateFound = Template
 
+// WebhookFound defines model for WebhookFound.
+type WebhookFound = Webhook
+
 // TemplateBody defines model for TemplateBody.
 type TemplateBody = NewTemplate
+
+// CreateAccessKeyParams defines parameters for CreateAccessKey.
+type CreateAccessKeyParams struct {
+	// IdempotencyKey A second request with the same key gets the answer of the first one and does nothing.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// CreateActivationParams defines parameters for CreateActivation.
+type CreateActivationParams struct {
+	// IdempotencyKey A second request with the same key gets the answer of the first one and does nothing.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// CreateBulkThingsParams defines parameters for CreateBulkThings.
+type CreateBulkThingsParams struct {
+	// IdempotencyKey A second request with the same key gets the answer of the first one and does nothing.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
 
 // ListComponentsParams defines parameters for ListComponents.
 type ListComponentsParams struct {
@@ -881,6 +1582,12 @@ type ListComponentsParams struct {
 
 	// ExclusiveStartName List names after this one.
 	ExclusiveStartName *StartName `form:"exclusiveStartName,omitempty" json:"exclusiveStartName,omitempty"`
+}
+
+// CreateComponentParams defines parameters for CreateComponent.
+type CreateComponentParams struct {
+	// IdempotencyKey A second request with the same key gets the answer of the first one and does nothing.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
 // ListComponentVersionsParams defines parameters for ListComponentVersions.
@@ -903,7 +1610,7 @@ type ListCoreTasksParams struct {
 
 // CreateCoreTaskParams defines parameters for CreateCoreTask.
 type CreateCoreTaskParams struct {
-	// IdempotencyKey A second request with the same key answers with the task of the first and starts nothing.
+	// IdempotencyKey A second request with the same key gets the answer of the first one and does nothing.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
@@ -934,6 +1641,39 @@ type ListCoreDeploymentsParams struct {
 	ExclusiveStartTaskID *StartTask `form:"exclusiveStartTaskId,omitempty" json:"exclusiveStartTaskId,omitempty"`
 }
 
+// ListCoreDeviceTasksParams defines parameters for ListCoreDeviceTasks.
+type ListCoreDeviceTasksParams struct {
+	// Count Size of the page, 1 to 1,000; a larger number is taken as 1,000.
+	Count *Count `form:"count,omitempty" json:"count,omitempty"`
+
+	// ExclusiveStartTaskID List what comes after this task.
+	ExclusiveStartTaskID *StartTask `form:"exclusiveStartTaskId,omitempty" json:"exclusiveStartTaskId,omitempty"`
+}
+
+// CreateDeviceTaskParams defines parameters for CreateDeviceTask.
+type CreateDeviceTaskParams struct {
+	// IdempotencyKey A second request with the same key gets the answer of the first one and does nothing.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// ListCoreDevicesParams defines parameters for ListCoreDevices.
+type ListCoreDevicesParams struct {
+	// Count Size of the page, 1 to 1,000; a larger number is taken as 1,000.
+	Count *Count `form:"count,omitempty" json:"count,omitempty"`
+
+	// ExclusiveStartThingName List cores after this one.
+	ExclusiveStartThingName *StartThing `form:"exclusiveStartThingName,omitempty" json:"exclusiveStartThingName,omitempty"`
+}
+
+// ListCoreHistoryParams defines parameters for ListCoreHistory.
+type ListCoreHistoryParams struct {
+	// Count Size of the page, 1 to 1,000; a larger number is taken as 1,000.
+	Count *Count `form:"count,omitempty" json:"count,omitempty"`
+
+	// ExclusiveStartToken Where the page begins, from `lastEvaluated.nextToken` of the page before.
+	ExclusiveStartToken *StartToken `form:"exclusiveStartToken,omitempty" json:"exclusiveStartToken,omitempty"`
+}
+
 // ListDeploymentTasksParams defines parameters for ListDeploymentTasks.
 type ListDeploymentTasksParams struct {
 	// Count Size of the page, 1 to 1,000; a larger number is taken as 1,000.
@@ -945,7 +1685,13 @@ type ListDeploymentTasksParams struct {
 
 // CreateDeploymentTaskParams defines parameters for CreateDeploymentTask.
 type CreateDeploymentTaskParams struct {
-	// IdempotencyKey A second request with the same key answers with the task of the first and starts nothing.
+	// IdempotencyKey A second request with the same key gets the answer of the first one and does nothing.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// CancelDeploymentTaskParams defines parameters for CancelDeploymentTask.
+type CancelDeploymentTaskParams struct {
+	// IdempotencyKey A second request with the same key gets the answer of the first one and does nothing.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
@@ -967,6 +1713,51 @@ type ListDeploymentTaskDeploymentsParams struct {
 	ExclusiveStartThingName *StartThing `form:"exclusiveStartThingName,omitempty" json:"exclusiveStartThingName,omitempty"`
 }
 
+// RetryDeploymentTaskParams defines parameters for RetryDeploymentTask.
+type RetryDeploymentTaskParams struct {
+	// IdempotencyKey A second request with the same key gets the answer of the first one and does nothing.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// ListDeviceTasksParams defines parameters for ListDeviceTasks.
+type ListDeviceTasksParams struct {
+	// Count Size of the page, 1 to 1,000; a larger number is taken as 1,000.
+	Count *Count `form:"count,omitempty" json:"count,omitempty"`
+
+	// ExclusiveStartTaskID List what comes after this task.
+	ExclusiveStartTaskID *StartTask `form:"exclusiveStartTaskId,omitempty" json:"exclusiveStartTaskId,omitempty"`
+}
+
+// ListDevicesParams defines parameters for ListDevices.
+type ListDevicesParams struct {
+	// Count Size of the page, 1 to 1,000; a larger number is taken as 1,000.
+	Count *Count `form:"count,omitempty" json:"count,omitempty"`
+
+	// ExclusiveStartThingName List cores after this one.
+	ExclusiveStartThingName *StartThing `form:"exclusiveStartThingName,omitempty" json:"exclusiveStartThingName,omitempty"`
+}
+
+// DeleteDeviceParams defines parameters for DeleteDevice.
+type DeleteDeviceParams struct {
+	// Deprovision Remove the thing with its certificate as well; absent: true.
+	Deprovision *string `form:"deprovision,omitempty" json:"deprovision,omitempty"`
+
+	// DisassociateDeviceFromCore End the association with the core as well; absent: true.
+	DisassociateDeviceFromCore *string `form:"disassociateDeviceFromCore,omitempty" json:"disassociateDeviceFromCore,omitempty"`
+}
+
+// ListDevicePatchesParams defines parameters for ListDevicePatches.
+type ListDevicePatchesParams struct {
+	// Count Size of the page, 1 to 1,000; a larger number is taken as 1,000.
+	Count *Count `form:"count,omitempty" json:"count,omitempty"`
+
+	// ExclusiveStartToken Where the page begins, from `lastEvaluated.nextToken` of the page before.
+	ExclusiveStartToken *StartToken `form:"exclusiveStartToken,omitempty" json:"exclusiveStartToken,omitempty"`
+
+	// PatchStatus Only patches with this status.
+	PatchStatus *string `form:"patchStatus,omitempty" json:"patchStatus,omitempty"`
+}
+
 // PutDistributionParams defines parameters for PutDistribution.
 type PutDistributionParams struct {
 	// Format How the archive is packed.
@@ -976,8 +1767,101 @@ type PutDistributionParams struct {
 // PutDistributionParamsFormat defines parameters for PutDistribution.
 type PutDistributionParamsFormat string
 
+// ActivateDistributionParams defines parameters for ActivateDistribution.
+type ActivateDistributionParams struct {
+	// IdempotencyKey A second request with the same key gets the answer of the first one and does nothing.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// ListEventsParams defines parameters for ListEvents.
+type ListEventsParams struct {
+	// Count Size of the page, 1 to 1,000; a larger number is taken as 1,000.
+	Count *Count `form:"count,omitempty" json:"count,omitempty"`
+
+	// After Only events after this sequence number; 0 and absent: from the first that is kept.
+	After *AfterSequence `form:"after,omitempty" json:"after,omitempty"`
+
+	// Core Only events of this core or client device.
+	Core *EventCore `form:"core,omitempty" json:"core,omitempty"`
+
+	// Type Only events of this type.
+	Type EventTypes `form:"type,omitempty" json:"type,omitempty,omitzero"`
+}
+
+// StreamEventsParams defines parameters for StreamEvents.
+type StreamEventsParams struct {
+	// After Only events after this sequence number; 0: from the first that is kept; absent: from now on.
+	After *int64 `form:"after,omitempty" json:"after,omitempty"`
+
+	// Core Only events of this core or client device.
+	Core *EventCore `form:"core,omitempty" json:"core,omitempty"`
+
+	// Type Only events of this type.
+	Type EventTypes `form:"type,omitempty" json:"type,omitempty,omitzero"`
+
+	// LastEventID Sequence number of the last event that was received.
+	LastEventID *int64 `json:"Last-Event-ID,omitempty"`
+}
+
+// CreatePatchTaskParams defines parameters for CreatePatchTask.
+type CreatePatchTaskParams struct {
+	// IdempotencyKey A second request with the same key gets the answer of the first one and does nothing.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// ListPatchTaskPatchesParams defines parameters for ListPatchTaskPatches.
+type ListPatchTaskPatchesParams struct {
+	// Count Size of the page, 1 to 1,000; a larger number is taken as 1,000.
+	Count *Count `form:"count,omitempty" json:"count,omitempty"`
+
+	// ExclusiveStartToken Where the page begins, from `lastEvaluated.nextToken` of the page before.
+	ExclusiveStartToken *StartToken `form:"exclusiveStartToken,omitempty" json:"exclusiveStartToken,omitempty"`
+}
+
+// ListPatchTemplatesParams defines parameters for ListPatchTemplates.
+type ListPatchTemplatesParams struct {
+	// Count Size of the page, 1 to 1,000; a larger number is taken as 1,000.
+	Count *Count `form:"count,omitempty" json:"count,omitempty"`
+
+	// ExclusiveStartName List names after this one.
+	ExclusiveStartName *StartPatchTemplate `form:"exclusiveStartName,omitempty" json:"exclusiveStartName,omitempty"`
+}
+
+// CreatePatchTemplateParams defines parameters for CreatePatchTemplate.
+type CreatePatchTemplateParams struct {
+	// IdempotencyKey A second request with the same key gets the answer of the first one and does nothing.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// DeletePatchTemplateParams defines parameters for DeletePatchTemplate.
+type DeletePatchTemplateParams struct {
+	// IfMatch The `ETag` that was read; 412 when it is no longer the current one. `*` matches any.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// UpdatePatchTemplateParams defines parameters for UpdatePatchTemplate.
+type UpdatePatchTemplateParams struct {
+	// IfMatch The `ETag` that was read; 412 when it is no longer the current one. `*` matches any.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// DeleteProvisioningTemplateParams defines parameters for DeleteProvisioningTemplate.
+type DeleteProvisioningTemplateParams struct {
+	// IfMatch The `ETag` that was read; 412 when it is no longer the current one. `*` matches any.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
 // PutProvisioningTemplateApplicationVndAwsCdfV10PlusJSONBody defines parameters for PutProvisioningTemplate.
 type PutProvisioningTemplateApplicationVndAwsCdfV10PlusJSONBody = RawJSON
+
+// PutProvisioningTemplateParams defines parameters for PutProvisioningTemplate.
+type PutProvisioningTemplateParams struct {
+	// IfMatch The `ETag` that was read; 412 when it is no longer the current one. `*` matches any.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+
+	// IfNoneMatch `*`: only create; 412 when it exists.
+	IfNoneMatch *IfNoneMatch `json:"If-None-Match,omitempty"`
+}
 
 // ListTemplatesParams defines parameters for ListTemplates.
 type ListTemplatesParams struct {
@@ -986,6 +1870,30 @@ type ListTemplatesParams struct {
 
 	// ExclusiveStartName List names after this one.
 	ExclusiveStartName *StartName `form:"exclusiveStartName,omitempty" json:"exclusiveStartName,omitempty"`
+}
+
+// CreateTemplateParams defines parameters for CreateTemplate.
+type CreateTemplateParams struct {
+	// IdempotencyKey A second request with the same key gets the answer of the first one and does nothing.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// DeleteTemplateParams defines parameters for DeleteTemplate.
+type DeleteTemplateParams struct {
+	// IfMatch The `ETag` that was read; 412 when it is no longer the current one. `*` matches any.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// PatchTemplateParams defines parameters for PatchTemplate.
+type PatchTemplateParams struct {
+	// IfMatch The `ETag` that was read; 412 when it is no longer the current one. `*` matches any.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// UpdateTemplateParams defines parameters for UpdateTemplate.
+type UpdateTemplateParams struct {
+	// IfMatch The `ETag` that was read; 412 when it is no longer the current one. `*` matches any.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // ListTemplateVersionsParams defines parameters for ListTemplateVersions.
@@ -997,17 +1905,80 @@ type ListTemplateVersionsParams struct {
 	ExclusiveStartVersion *int `form:"exclusiveStartVersion,omitempty" json:"exclusiveStartVersion,omitempty"`
 }
 
+// CreateThingParams defines parameters for CreateThing.
+type CreateThingParams struct {
+	// IdempotencyKey A second request with the same key gets the answer of the first one and does nothing.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// CreateTokenParams defines parameters for CreateToken.
+type CreateTokenParams struct {
+	// IdempotencyKey A second request with the same key gets the answer of the first one and does nothing.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// CreateWebhookParams defines parameters for CreateWebhook.
+type CreateWebhookParams struct {
+	// IdempotencyKey A second request with the same key gets the answer of the first one and does nothing.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// DeleteWebhookParams defines parameters for DeleteWebhook.
+type DeleteWebhookParams struct {
+	// IfMatch The `ETag` that was read; 412 when it is no longer the current one. `*` matches any.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// UpdateWebhookParams defines parameters for UpdateWebhook.
+type UpdateWebhookParams struct {
+	// IfMatch The `ETag` that was read; 412 when it is no longer the current one. `*` matches any.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// ListDeadLettersParams defines parameters for ListDeadLetters.
+type ListDeadLettersParams struct {
+	// Count Size of the page, 1 to 1,000; a larger number is taken as 1,000.
+	Count *Count `form:"count,omitempty" json:"count,omitempty"`
+
+	// After Only events after this sequence number; 0 and absent: from the first that is kept.
+	After *AfterSequence `form:"after,omitempty" json:"after,omitempty"`
+}
+
+// ReplayWebhookParams defines parameters for ReplayWebhook.
+type ReplayWebhookParams struct {
+	// IdempotencyKey A second request with the same key gets the answer of the first one and does nothing.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
 // CreateAccessKeyApplicationVndAwsCdfV10PlusJSONRequestBody defines body for CreateAccessKey for application/vnd.aws-cdf-v1.0+json ContentType.
 type CreateAccessKeyApplicationVndAwsCdfV10PlusJSONRequestBody = NewAccessKey
 
 // CreateActivationApplicationVndAwsCdfV10PlusJSONRequestBody defines body for CreateActivation for application/vnd.aws-cdf-v1.0+json ContentType.
 type CreateActivationApplicationVndAwsCdfV10PlusJSONRequestBody = NewActivation
 
+// CreateBulkThingsApplicationVndAwsCdfV10PlusJSONRequestBody defines body for CreateBulkThings for application/vnd.aws-cdf-v1.0+json ContentType.
+type CreateBulkThingsApplicationVndAwsCdfV10PlusJSONRequestBody = NewBulkThings
+
 // CreateCoreTaskApplicationVndAwsCdfV10PlusJSONRequestBody defines body for CreateCoreTask for application/vnd.aws-cdf-v1.0+json ContentType.
 type CreateCoreTaskApplicationVndAwsCdfV10PlusJSONRequestBody = NewCoreTask
 
+// CreateDeviceTaskApplicationVndAwsCdfV10PlusJSONRequestBody defines body for CreateDeviceTask for application/vnd.aws-cdf-v1.0+json ContentType.
+type CreateDeviceTaskApplicationVndAwsCdfV10PlusJSONRequestBody = NewDeviceTask
+
 // CreateDeploymentTaskApplicationVndAwsCdfV10PlusJSONRequestBody defines body for CreateDeploymentTask for application/vnd.aws-cdf-v1.0+json ContentType.
 type CreateDeploymentTaskApplicationVndAwsCdfV10PlusJSONRequestBody = NewDeploymentTask
+
+// CreatePatchTaskApplicationVndAwsCdfV10PlusJSONRequestBody defines body for CreatePatchTask for application/vnd.aws-cdf-v1.0+json ContentType.
+type CreatePatchTaskApplicationVndAwsCdfV10PlusJSONRequestBody = NewPatchTask
+
+// CreatePatchTemplateApplicationVndAwsCdfV10PlusJSONRequestBody defines body for CreatePatchTemplate for application/vnd.aws-cdf-v1.0+json ContentType.
+type CreatePatchTemplateApplicationVndAwsCdfV10PlusJSONRequestBody = NewPatchTemplate
+
+// UpdatePatchTemplateApplicationVndAwsCdfV10PlusJSONRequestBody defines body for UpdatePatchTemplate for application/vnd.aws-cdf-v1.0+json ContentType.
+type UpdatePatchTemplateApplicationVndAwsCdfV10PlusJSONRequestBody = PatchTemplateChange
+
+// UpdatePatchApplicationVndAwsCdfV10PlusJSONRequestBody defines body for UpdatePatch for application/vnd.aws-cdf-v1.0+json ContentType.
+type UpdatePatchApplicationVndAwsCdfV10PlusJSONRequestBody = PatchChange
 
 // PutProvisioningTemplateApplicationVndAwsCdfV10PlusJSONRequestBody defines body for PutProvisioningTemplate for application/vnd.aws-cdf-v1.0+json ContentType.
 type PutProvisioningTemplateApplicationVndAwsCdfV10PlusJSONRequestBody = PutProvisioningTemplateApplicationVndAwsCdfV10PlusJSONBody
@@ -1021,8 +1992,23 @@ type PatchTemplateApplicationVndAwsCdfV10PlusJSONRequestBody = NewTemplate
 // UpdateTemplateApplicationVndAwsCdfV10PlusJSONRequestBody defines body for UpdateTemplate for application/vnd.aws-cdf-v1.0+json ContentType.
 type UpdateTemplateApplicationVndAwsCdfV10PlusJSONRequestBody = NewTemplate
 
+// CreateThingApplicationVndAwsCdfV10PlusJSONRequestBody defines body for CreateThing for application/vnd.aws-cdf-v1.0+json ContentType.
+type CreateThingApplicationVndAwsCdfV10PlusJSONRequestBody = NewThing
+
+// UpdateThingCertificatesApplicationVndAwsCdfV10PlusJSONRequestBody defines body for UpdateThingCertificates for application/vnd.aws-cdf-v1.0+json ContentType.
+type UpdateThingCertificatesApplicationVndAwsCdfV10PlusJSONRequestBody = CertificateChange
+
 // CreateTokenApplicationVndAwsCdfV10PlusJSONRequestBody defines body for CreateToken for application/vnd.aws-cdf-v1.0+json ContentType.
 type CreateTokenApplicationVndAwsCdfV10PlusJSONRequestBody = NewToken
+
+// CreateWebhookApplicationVndAwsCdfV10PlusJSONRequestBody defines body for CreateWebhook for application/vnd.aws-cdf-v1.0+json ContentType.
+type CreateWebhookApplicationVndAwsCdfV10PlusJSONRequestBody = NewWebhook
+
+// UpdateWebhookApplicationVndAwsCdfV10PlusJSONRequestBody defines body for UpdateWebhook for application/vnd.aws-cdf-v1.0+json ContentType.
+type UpdateWebhookApplicationVndAwsCdfV10PlusJSONRequestBody = WebhookChange
+
+// ReplayWebhookApplicationVndAwsCdfV10PlusJSONRequestBody defines body for ReplayWebhook for application/vnd.aws-cdf-v1.0+json ContentType.
+type ReplayWebhookApplicationVndAwsCdfV10PlusJSONRequestBody = Replay
 
 // RequestEditorFn is the function signature for the RequestEditor callback function
 type RequestEditorFn func(ctx context.Context, req *http.Request) error
@@ -1108,14 +2094,14 @@ type ClientInterface interface {
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /accessKeys (the `CreateAccessKey` operationId).
-	CreateAccessKeyWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	CreateAccessKeyWithBody(ctx context.Context, params *CreateAccessKeyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// CreateAccessKeyWithApplicationVndAwsCdfV10PlusJSONBody Create an access key for the AWS endpoint
 	//
 	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
 	//
 	// Corresponds with POST /accessKeys (the `CreateAccessKey` operationId).
-	CreateAccessKeyWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, body CreateAccessKeyApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	CreateAccessKeyWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, params *CreateAccessKeyParams, body CreateAccessKeyApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// DeleteAccessKey Delete an access key
 	//
@@ -1130,7 +2116,7 @@ type ClientInterface interface {
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /activations (the `CreateActivation` operationId).
-	CreateActivationWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	CreateActivationWithBody(ctx context.Context, params *CreateActivationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// CreateActivationWithApplicationVndAwsCdfV10PlusJSONBody Let a device enrol
 	//
@@ -1140,7 +2126,7 @@ type ClientInterface interface {
 	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
 	//
 	// Corresponds with POST /activations (the `CreateActivation` operationId).
-	CreateActivationWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, body CreateActivationApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	CreateActivationWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, params *CreateActivationParams, body CreateActivationApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// DeleteActivation Withdraw an activation
 	//
@@ -1153,6 +2139,29 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /activations/{activationId} (the `GetActivation` operationId).
 	GetActivation(ctx context.Context, activationID string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateBulkThingsWithBody Provision many things in the background
+	//
+	// The template may have no `CDF` section, so that every parameter names a certificate or none is needed.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /bulkthings (the `CreateBulkThings` operationId).
+	CreateBulkThingsWithBody(ctx context.Context, params *CreateBulkThingsParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateBulkThingsWithApplicationVndAwsCdfV10PlusJSONBody Provision many things in the background
+	//
+	// The template may have no `CDF` section, so that every parameter names a certificate or none is needed.
+	//
+	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
+	//
+	// Corresponds with POST /bulkthings (the `CreateBulkThings` operationId).
+	CreateBulkThingsWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, params *CreateBulkThingsParams, body CreateBulkThingsApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetBulkThings Get how far a bulk task is
+	//
+	// Corresponds with GET /bulkthings/{taskId} (the `GetBulkThings` operationId).
+	GetBulkThings(ctx context.Context, taskID TaskID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetCA Get the id and fingerprints of the CA
 	//
@@ -1177,7 +2186,7 @@ type ClientInterface interface {
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /components (the `CreateComponent` operationId).
-	CreateComponentWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	CreateComponentWithBody(ctx context.Context, params *CreateComponentParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListComponentVersions List the versions of a component
 	//
@@ -1208,20 +2217,22 @@ type ClientInterface interface {
 	// Corresponds with GET /coreTasks (the `ListCoreTasks` operationId).
 	ListCoreTasks(ctx context.Context, params *ListCoreTasksParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// CreateCoreTaskWithBody Create cores
+	// CreateCoreTaskWithBody Create or delete cores
 	//
 	// Answers as soon as the task is stored. The result of each core is in the task. Creating a core that exists is
-	// safe: what is missing is made, what is there is kept.
+	// safe: what is missing is made, what is there is kept. Deleting is safe to repeat: what an earlier task left
+	// behind is removed.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /coreTasks (the `CreateCoreTask` operationId).
 	CreateCoreTaskWithBody(ctx context.Context, params *CreateCoreTaskParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// CreateCoreTaskWithApplicationVndAwsCdfV10PlusJSONBody Create cores
+	// CreateCoreTaskWithApplicationVndAwsCdfV10PlusJSONBody Create or delete cores
 	//
 	// Answers as soon as the task is stored. The result of each core is in the task. Creating a core that exists is
-	// safe: what is missing is made, what is there is kept.
+	// safe: what is missing is made, what is there is kept. Deleting is safe to repeat: what an earlier task left
+	// behind is removed.
 	//
 	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
 	//
@@ -1255,6 +2266,41 @@ type ClientInterface interface {
 	// Corresponds with GET /cores/{name}/deployments (the `ListCoreDeployments` operationId).
 	ListCoreDeployments(ctx context.Context, name CoreName, params *ListCoreDeploymentsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListCoreDeviceTasks List the device tasks of a core, without their devices
+	//
+	// Corresponds with GET /cores/{name}/deviceTasks (the `ListCoreDeviceTasks` operationId).
+	ListCoreDeviceTasks(ctx context.Context, name CoreName, params *ListCoreDeviceTasksParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateDeviceTaskWithBody Create or delete client devices of a core
+	//
+	// The core must have connected once; otherwise 400.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /cores/{name}/deviceTasks (the `CreateDeviceTask` operationId).
+	CreateDeviceTaskWithBody(ctx context.Context, name CoreName, params *CreateDeviceTaskParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateDeviceTaskWithApplicationVndAwsCdfV10PlusJSONBody Create or delete client devices of a core
+	//
+	// The core must have connected once; otherwise 400.
+	//
+	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
+	//
+	// Corresponds with POST /cores/{name}/deviceTasks (the `CreateDeviceTask` operationId).
+	CreateDeviceTaskWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, name CoreName, params *CreateDeviceTaskParams, body CreateDeviceTaskApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListCoreDevices List the client devices of a core
+	//
+	// Corresponds with GET /cores/{name}/devices (the `ListCoreDevices` operationId).
+	ListCoreDevices(ctx context.Context, name CoreName, params *ListCoreDevicesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListCoreHistory List what happened to a core, newest first
+	//
+	// Events, and what nobody is told of as an event, such as changes of status and certificates.
+	//
+	// Corresponds with GET /cores/{name}/history (the `ListCoreHistory` operationId).
+	ListCoreHistory(ctx context.Context, name CoreName, params *ListCoreHistoryParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListDeploymentTasks List deployment tasks, without their cores
 	//
 	// Corresponds with GET /deploymentTasks (the `ListDeploymentTasks` operationId).
@@ -1274,10 +2320,25 @@ type ClientInterface interface {
 	// Corresponds with POST /deploymentTasks (the `CreateDeploymentTask` operationId).
 	CreateDeploymentTaskWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, params *CreateDeploymentTaskParams, body CreateDeploymentTaskApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// DeleteDeploymentTask Delete a deployment task that has ended
+	//
+	// Nothing on a device changes. A task that is still worked on is refused with 409; cancel it first.
+	//
+	// Corresponds with DELETE /deploymentTasks/{taskId} (the `DeleteDeploymentTask` operationId).
+	DeleteDeploymentTask(ctx context.Context, taskID TaskID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetDeploymentTask Get a deployment task with the state of each core
 	//
 	// Corresponds with GET /deploymentTasks/{taskId} (the `GetDeploymentTask` operationId).
 	GetDeploymentTask(ctx context.Context, taskID TaskID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CancelDeploymentTask Stop a deployment task
+	//
+	// Cores that have not been deployed to end as failed; deployments that wait for their core are withdrawn. What a
+	// core already took up goes on. A task that has ended is refused with 409.
+	//
+	// Corresponds with POST /deploymentTasks/{taskId}/cancel (the `CancelDeploymentTask` operationId).
+	CancelDeploymentTask(ctx context.Context, taskID TaskID, params *CancelDeploymentTaskParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListDeploymentTaskCores List the cores of a deployment task
 	//
@@ -1294,6 +2355,45 @@ type ClientInterface interface {
 	// Corresponds with GET /deploymentTasks/{taskId}/deployments (the `ListDeploymentTaskDeployments` operationId).
 	ListDeploymentTaskDeployments(ctx context.Context, taskID TaskID, params *ListDeploymentTaskDeploymentsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// RetryDeploymentTask Do the failed cores of a task again, in a new task
+	//
+	// The same template version goes to the cores that failed, and to no other. When none did, 409.
+	//
+	// Corresponds with POST /deploymentTasks/{taskId}/retry (the `RetryDeploymentTask` operationId).
+	RetryDeploymentTask(ctx context.Context, taskID TaskID, params *RetryDeploymentTaskParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListDeviceTasks List device tasks, newest first, without their devices
+	//
+	// Corresponds with GET /deviceTasks (the `ListDeviceTasks` operationId).
+	ListDeviceTasks(ctx context.Context, params *ListDeviceTasksParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetDeviceTask Get a device task with the result of each device
+	//
+	// Corresponds with GET /deviceTasks/{taskId} (the `GetDeviceTask` operationId).
+	GetDeviceTask(ctx context.Context, taskID TaskID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListDevices List client devices
+	//
+	// Corresponds with GET /devices (the `ListDevices` operationId).
+	ListDevices(ctx context.Context, params *ListDevicesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteDevice Delete a client device
+	//
+	// Answers when it is gone. Safe to repeat after a failure.
+	//
+	// Corresponds with DELETE /devices/{name} (the `DeleteDevice` operationId).
+	DeleteDevice(ctx context.Context, name DeviceName, params *DeleteDeviceParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetDevice Get a client device
+	//
+	// Corresponds with GET /devices/{name} (the `GetDevice` operationId).
+	GetDevice(ctx context.Context, name DeviceName, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListDevicePatches List the patches of a device
+	//
+	// Corresponds with GET /devices/{name}/patches (the `ListDevicePatches` operationId).
+	ListDevicePatches(ctx context.Context, name string, params *ListDevicePatchesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListDistributions List the nucleus archives that agents can be offered
 	//
 	// Corresponds with GET /distributions (the `ListDistributions` operationId).
@@ -1309,7 +2409,22 @@ type ClientInterface interface {
 	// ActivateDistribution Offer this archive to agents from now on
 	//
 	// Corresponds with POST /distributions/{name}/{version}/activate (the `ActivateDistribution` operationId).
-	ActivateDistribution(ctx context.Context, name DistributionName, version SemanticVersion, reqEditors ...RequestEditorFn) (*http.Response, error)
+	ActivateDistribution(ctx context.Context, name DistributionName, version SemanticVersion, params *ActivateDistributionParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListEvents List events in the order in which they happened
+	//
+	// Corresponds with GET /events (the `ListEvents` operationId).
+	ListEvents(ctx context.Context, params *ListEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// StreamEvents Follow events as they happen
+	//
+	// Server-sent events: `id` is the sequence number, `event` the detail type, `data` the event as `GET /events` shows it. A
+	// comment comes every 15 seconds when nothing else does. To go on after a break, send the last `id` as
+	// `Last-Event-ID` (browsers do) or as `after`; the header wins. When what follows it is no longer kept, the answer
+	// is 412 and names the first event that is.
+	//
+	// Corresponds with GET /events/stream (the `StreamEvents` operationId).
+	StreamEvents(ctx context.Context, params *StreamEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetFleetSummary Count cores by template version
 	//
@@ -1326,10 +2441,110 @@ type ClientInterface interface {
 	// Corresponds with GET /metrics (the `GetMetrics` operationId).
 	GetMetrics(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// CreatePatchTaskWithBody Patch devices
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /patchTasks (the `CreatePatchTask` operationId).
+	CreatePatchTaskWithBody(ctx context.Context, params *CreatePatchTaskParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreatePatchTaskWithApplicationVndAwsCdfV10PlusJSONBody Patch devices
+	//
+	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
+	//
+	// Corresponds with POST /patchTasks (the `CreatePatchTask` operationId).
+	CreatePatchTaskWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, params *CreatePatchTaskParams, body CreatePatchTaskApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetPatchTask Get a patch task, without its patches
+	//
+	// Corresponds with GET /patchTasks/{taskId} (the `GetPatchTask` operationId).
+	GetPatchTask(ctx context.Context, taskID TaskID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListPatchTaskPatches List the patches of a task
+	//
+	// Corresponds with GET /patchTasks/{taskId}/patches (the `ListPatchTaskPatches` operationId).
+	ListPatchTaskPatches(ctx context.Context, taskID TaskID, params *ListPatchTaskPatchesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListPatchTemplates List patch templates
+	//
+	// Corresponds with GET /patchTemplates (the `ListPatchTemplates` operationId).
+	ListPatchTemplates(ctx context.Context, params *ListPatchTemplatesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreatePatchTemplateWithBody Create a patch template
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /patchTemplates (the `CreatePatchTemplate` operationId).
+	CreatePatchTemplateWithBody(ctx context.Context, params *CreatePatchTemplateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreatePatchTemplateWithApplicationVndAwsCdfV10PlusJSONBody Create a patch template
+	//
+	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
+	//
+	// Corresponds with POST /patchTemplates (the `CreatePatchTemplate` operationId).
+	CreatePatchTemplateWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, params *CreatePatchTemplateParams, body CreatePatchTemplateApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeletePatchTemplate Delete a patch template with all its versions
+	//
+	// Corresponds with DELETE /patchTemplates/{name} (the `DeletePatchTemplate` operationId).
+	DeletePatchTemplate(ctx context.Context, name PatchTemplateName, params *DeletePatchTemplateParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetPatchTemplate Get a patch template
+	//
+	// Corresponds with GET /patchTemplates/{name} (the `GetPatchTemplate` operationId).
+	GetPatchTemplate(ctx context.Context, name PatchTemplateName, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdatePatchTemplateWithBody Change members of a patch template; the rest stays
+	//
+	// `extraVars` are merged key by key. A new version is written; patches that are made already keep theirs.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /patchTemplates/{name} (the `UpdatePatchTemplate` operationId).
+	UpdatePatchTemplateWithBody(ctx context.Context, name PatchTemplateName, params *UpdatePatchTemplateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdatePatchTemplateWithApplicationVndAwsCdfV10PlusJSONBody Change members of a patch template; the rest stays
+	//
+	// `extraVars` are merged key by key. A new version is written; patches that are made already keep theirs.
+	//
+	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
+	//
+	// Corresponds with PATCH /patchTemplates/{name} (the `UpdatePatchTemplate` operationId).
+	UpdatePatchTemplateWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, name PatchTemplateName, params *UpdatePatchTemplateParams, body UpdatePatchTemplateApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeletePatch Delete a patch; one that waits is not run
+	//
+	// Corresponds with DELETE /patches/{patchId} (the `DeletePatch` operationId).
+	DeletePatch(ctx context.Context, patchID string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetPatch Get a patch
+	//
+	// Corresponds with GET /patches/{patchId} (the `GetPatch` operationId).
+	GetPatch(ctx context.Context, patchID string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdatePatchWithBody Run a patch again
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /patches/{patchId} (the `UpdatePatch` operationId).
+	UpdatePatchWithBody(ctx context.Context, patchID string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdatePatchWithApplicationVndAwsCdfV10PlusJSONBody Run a patch again
+	//
+	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
+	//
+	// Corresponds with PATCH /patches/{patchId} (the `UpdatePatch` operationId).
+	UpdatePatchWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, patchID string, body UpdatePatchApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListProvisioningTemplates List the provisioning templates
 	//
 	// Corresponds with GET /provisioningTemplates (the `ListProvisioningTemplates` operationId).
 	ListProvisioningTemplates(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteProvisioningTemplate Delete a provisioning template
+	//
+	// Corresponds with DELETE /provisioningTemplates/{id} (the `DeleteProvisioningTemplate` operationId).
+	DeleteProvisioningTemplate(ctx context.Context, id string, params *DeleteProvisioningTemplateParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetProvisioningTemplate Get a provisioning template
 	//
@@ -1341,14 +2556,14 @@ type ClientInterface interface {
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with PUT /provisioningTemplates/{id} (the `PutProvisioningTemplate` operationId).
-	PutProvisioningTemplateWithBody(ctx context.Context, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	PutProvisioningTemplateWithBody(ctx context.Context, id string, params *PutProvisioningTemplateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// PutProvisioningTemplateWithApplicationVndAwsCdfV10PlusJSONBody Create or replace a provisioning template
 	//
 	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
 	//
 	// Corresponds with PUT /provisioningTemplates/{id} (the `PutProvisioningTemplate` operationId).
-	PutProvisioningTemplateWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, id string, body PutProvisioningTemplateApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	PutProvisioningTemplateWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, id string, params *PutProvisioningTemplateParams, body PutProvisioningTemplateApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetReadiness Say whether everything the server needs is there; 503 when not
 	//
@@ -1370,21 +2585,21 @@ type ClientInterface interface {
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /templates (the `CreateTemplate` operationId).
-	CreateTemplateWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	CreateTemplateWithBody(ctx context.Context, params *CreateTemplateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// CreateTemplateWithApplicationVndAwsCdfV10PlusJSONBody Create a template at version 1
 	//
 	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
 	//
 	// Corresponds with POST /templates (the `CreateTemplate` operationId).
-	CreateTemplateWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, body CreateTemplateApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	CreateTemplateWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, params *CreateTemplateParams, body CreateTemplateApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// DeleteTemplate Delete a template with all its versions
 	//
-	// Cores that have it as their desired template keep it; nothing on a device changes.
+	// Refused with 409 while a core has a version of it as its desired template.
 	//
 	// Corresponds with DELETE /templates/{name} (the `DeleteTemplate` operationId).
-	DeleteTemplate(ctx context.Context, name TemplateName, reqEditors ...RequestEditorFn) (*http.Response, error)
+	DeleteTemplate(ctx context.Context, name TemplateName, params *DeleteTemplateParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetTemplate Get the latest version of a template
 	//
@@ -1396,14 +2611,14 @@ type ClientInterface interface {
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with PATCH /templates/{name} (the `PatchTemplate` operationId).
-	PatchTemplateWithBody(ctx context.Context, name TemplateName, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	PatchTemplateWithBody(ctx context.Context, name TemplateName, params *PatchTemplateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// PatchTemplateWithApplicationVndAwsCdfV10PlusJSONBody The same as PUT
 	//
 	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
 	//
 	// Corresponds with PATCH /templates/{name} (the `PatchTemplate` operationId).
-	PatchTemplateWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, name TemplateName, body PatchTemplateApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	PatchTemplateWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, name TemplateName, params *PatchTemplateParams, body PatchTemplateApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// UpdateTemplateWithBody Replace a template by a new version
 	//
@@ -1412,7 +2627,7 @@ type ClientInterface interface {
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with PUT /templates/{name} (the `UpdateTemplate` operationId).
-	UpdateTemplateWithBody(ctx context.Context, name TemplateName, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	UpdateTemplateWithBody(ctx context.Context, name TemplateName, params *UpdateTemplateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// UpdateTemplateWithApplicationVndAwsCdfV10PlusJSONBody Replace a template by a new version
 	//
@@ -1421,7 +2636,7 @@ type ClientInterface interface {
 	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
 	//
 	// Corresponds with PUT /templates/{name} (the `UpdateTemplate` operationId).
-	UpdateTemplateWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, name TemplateName, body UpdateTemplateApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	UpdateTemplateWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, name TemplateName, params *UpdateTemplateParams, body UpdateTemplateApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListTemplateVersions List the versions of a template
 	//
@@ -1433,6 +2648,46 @@ type ClientInterface interface {
 	// Corresponds with GET /templates/{name}/versions/{version} (the `GetTemplateVersion` operationId).
 	GetTemplateVersion(ctx context.Context, name TemplateName, version string, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// CreateThingWithBody Provision a thing by a provisioning template
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /things (the `CreateThing` operationId).
+	CreateThingWithBody(ctx context.Context, params *CreateThingParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateThingWithApplicationVndAwsCdfV10PlusJSONBody Provision a thing by a provisioning template
+	//
+	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
+	//
+	// Corresponds with POST /things (the `CreateThing` operationId).
+	CreateThingWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, params *CreateThingParams, body CreateThingApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteThing Delete a thing
+	//
+	// What goes with it of certificates and policies is a setting of the server; what something else uses stays.
+	//
+	// Corresponds with DELETE /things/{name} (the `DeleteThing` operationId).
+	DeleteThing(ctx context.Context, name ThingName, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetThing Get a thing with its certificates, policies and groups
+	//
+	// Corresponds with GET /things/{name} (the `GetThing` operationId).
+	GetThing(ctx context.Context, name ThingName, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateThingCertificatesWithBody Set the status of every certificate of a thing
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /things/{name}/certificates (the `UpdateThingCertificates` operationId).
+	UpdateThingCertificatesWithBody(ctx context.Context, name ThingName, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateThingCertificatesWithApplicationVndAwsCdfV10PlusJSONBody Set the status of every certificate of a thing
+	//
+	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
+	//
+	// Corresponds with PATCH /things/{name}/certificates (the `UpdateThingCertificates` operationId).
+	UpdateThingCertificatesWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, name ThingName, body UpdateThingCertificatesApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListTokens List tokens, without their texts
 	//
 	// Corresponds with GET /tokens (the `ListTokens` operationId).
@@ -1443,19 +2698,87 @@ type ClientInterface interface {
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /tokens (the `CreateToken` operationId).
-	CreateTokenWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	CreateTokenWithBody(ctx context.Context, params *CreateTokenParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// CreateTokenWithApplicationVndAwsCdfV10PlusJSONBody Create a token for this API
 	//
 	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
 	//
 	// Corresponds with POST /tokens (the `CreateToken` operationId).
-	CreateTokenWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, body CreateTokenApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	CreateTokenWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, params *CreateTokenParams, body CreateTokenApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// DeleteToken Delete a token; whoever used it is refused from then on
 	//
 	// Corresponds with DELETE /tokens/{name} (the `DeleteToken` operationId).
 	DeleteToken(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListWebhooks List webhooks, without secrets
+	//
+	// Corresponds with GET /webhooks (the `ListWebhooks` operationId).
+	ListWebhooks(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateWebhookWithBody Have events sent to a URL
+	//
+	// Each event is POSTed as a CloudEvent, signed with the secret, until the receiver answers 2xx. Without a secret
+	// one is made; it is shown only in this answer.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /webhooks (the `CreateWebhook` operationId).
+	CreateWebhookWithBody(ctx context.Context, params *CreateWebhookParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateWebhookWithApplicationVndAwsCdfV10PlusJSONBody Have events sent to a URL
+	//
+	// Each event is POSTed as a CloudEvent, signed with the secret, until the receiver answers 2xx. Without a secret
+	// one is made; it is shown only in this answer.
+	//
+	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
+	//
+	// Corresponds with POST /webhooks (the `CreateWebhook` operationId).
+	CreateWebhookWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, params *CreateWebhookParams, body CreateWebhookApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteWebhook Delete a webhook with its dead letters
+	//
+	// Corresponds with DELETE /webhooks/{id} (the `DeleteWebhook` operationId).
+	DeleteWebhook(ctx context.Context, id WebhookID, params *DeleteWebhookParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetWebhook Get a webhook, without its secret
+	//
+	// Corresponds with GET /webhooks/{id} (the `GetWebhook` operationId).
+	GetWebhook(ctx context.Context, id WebhookID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateWebhookWithBody Change members of a webhook; the rest stays
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /webhooks/{id} (the `UpdateWebhook` operationId).
+	UpdateWebhookWithBody(ctx context.Context, id WebhookID, params *UpdateWebhookParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateWebhookWithApplicationVndAwsCdfV10PlusJSONBody Change members of a webhook; the rest stays
+	//
+	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
+	//
+	// Corresponds with PATCH /webhooks/{id} (the `UpdateWebhook` operationId).
+	UpdateWebhookWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, id WebhookID, params *UpdateWebhookParams, body UpdateWebhookApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListDeadLetters List the events that a webhook would not take
+	//
+	// Corresponds with GET /webhooks/{id}/deadLetters (the `ListDeadLetters` operationId).
+	ListDeadLetters(ctx context.Context, id WebhookID, params *ListDeadLettersParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReplayWebhookWithBody Send events again, from a sequence number on or the dead letters
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /webhooks/{id}/replay (the `ReplayWebhook` operationId).
+	ReplayWebhookWithBody(ctx context.Context, id WebhookID, params *ReplayWebhookParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReplayWebhookWithApplicationVndAwsCdfV10PlusJSONBody Send events again, from a sequence number on or the dead letters
+	//
+	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
+	//
+	// Corresponds with POST /webhooks/{id}/replay (the `ReplayWebhook` operationId).
+	ReplayWebhookWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, id WebhookID, params *ReplayWebhookParams, body ReplayWebhookApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
 // ListAccessKeys List access keys, without secrets
@@ -1478,8 +2801,8 @@ func (c *Client) ListAccessKeys(ctx context.Context, reqEditors ...RequestEditor
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /accessKeys (the `CreateAccessKey` operationId).
-func (c *Client) CreateAccessKeyWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewCreateAccessKeyRequestWithBody(c.Server, contentType, body)
+func (c *Client) CreateAccessKeyWithBody(ctx context.Context, params *CreateAccessKeyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateAccessKeyRequestWithBody(c.Server, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -1495,8 +2818,8 @@ func (c *Client) CreateAccessKeyWithBody(ctx context.Context, contentType string
 // Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
 //
 // Corresponds with POST /accessKeys (the `CreateAccessKey` operationId).
-func (c *Client) CreateAccessKeyWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, body CreateAccessKeyApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewCreateAccessKeyRequestWithApplicationVndAwsCdfV10PlusJSONBody(c.Server, body)
+func (c *Client) CreateAccessKeyWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, params *CreateAccessKeyParams, body CreateAccessKeyApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateAccessKeyRequestWithApplicationVndAwsCdfV10PlusJSONBody(c.Server, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -1530,8 +2853,8 @@ func (c *Client) DeleteAccessKey(ctx context.Context, accessKeyID string, reqEdi
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /activations (the `CreateActivation` operationId).
-func (c *Client) CreateActivationWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewCreateActivationRequestWithBody(c.Server, contentType, body)
+func (c *Client) CreateActivationWithBody(ctx context.Context, params *CreateActivationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateActivationRequestWithBody(c.Server, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -1550,8 +2873,8 @@ func (c *Client) CreateActivationWithBody(ctx context.Context, contentType strin
 // Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
 //
 // Corresponds with POST /activations (the `CreateActivation` operationId).
-func (c *Client) CreateActivationWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, body CreateActivationApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewCreateActivationRequestWithApplicationVndAwsCdfV10PlusJSONBody(c.Server, body)
+func (c *Client) CreateActivationWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, params *CreateActivationParams, body CreateActivationApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateActivationRequestWithApplicationVndAwsCdfV10PlusJSONBody(c.Server, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -1584,6 +2907,59 @@ func (c *Client) DeleteActivation(ctx context.Context, activationID string, reqE
 // Corresponds with GET /activations/{activationId} (the `GetActivation` operationId).
 func (c *Client) GetActivation(ctx context.Context, activationID string, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetActivationRequest(c.Server, activationID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateBulkThingsWithBody Provision many things in the background
+//
+// The template may have no `CDF` section, so that every parameter names a certificate or none is needed.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /bulkthings (the `CreateBulkThings` operationId).
+func (c *Client) CreateBulkThingsWithBody(ctx context.Context, params *CreateBulkThingsParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateBulkThingsRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateBulkThingsWithApplicationVndAwsCdfV10PlusJSONBody Provision many things in the background
+//
+// The template may have no `CDF` section, so that every parameter names a certificate or none is needed.
+//
+// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
+//
+// Corresponds with POST /bulkthings (the `CreateBulkThings` operationId).
+func (c *Client) CreateBulkThingsWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, params *CreateBulkThingsParams, body CreateBulkThingsApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateBulkThingsRequestWithApplicationVndAwsCdfV10PlusJSONBody(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetBulkThings Get how far a bulk task is
+//
+// Corresponds with GET /bulkthings/{taskId} (the `GetBulkThings` operationId).
+func (c *Client) GetBulkThings(ctx context.Context, taskID TaskID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetBulkThingsRequest(c.Server, taskID)
 	if err != nil {
 		return nil, err
 	}
@@ -1647,8 +3023,8 @@ func (c *Client) ListComponents(ctx context.Context, params *ListComponentsParam
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /components (the `CreateComponent` operationId).
-func (c *Client) CreateComponentWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewCreateComponentRequestWithBody(c.Server, contentType, body)
+func (c *Client) CreateComponentWithBody(ctx context.Context, params *CreateComponentParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateComponentRequestWithBody(c.Server, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -1738,10 +3114,11 @@ func (c *Client) ListCoreTasks(ctx context.Context, params *ListCoreTasksParams,
 	return c.Client.Do(req)
 }
 
-// CreateCoreTaskWithBody Create cores
+// CreateCoreTaskWithBody Create or delete cores
 //
 // Answers as soon as the task is stored. The result of each core is in the task. Creating a core that exists is
-// safe: what is missing is made, what is there is kept.
+// safe: what is missing is made, what is there is kept. Deleting is safe to repeat: what an earlier task left
+// behind is removed.
 //
 // Takes any type of body and a specified content type.
 //
@@ -1758,10 +3135,11 @@ func (c *Client) CreateCoreTaskWithBody(ctx context.Context, params *CreateCoreT
 	return c.Client.Do(req)
 }
 
-// CreateCoreTaskWithApplicationVndAwsCdfV10PlusJSONBody Create cores
+// CreateCoreTaskWithApplicationVndAwsCdfV10PlusJSONBody Create or delete cores
 //
 // Answers as soon as the task is stored. The result of each core is in the task. Creating a core that exists is
-// safe: what is missing is made, what is there is kept.
+// safe: what is missing is made, what is there is kept. Deleting is safe to repeat: what an earlier task left
+// behind is removed.
 //
 // Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
 //
@@ -1855,6 +3233,91 @@ func (c *Client) ListCoreDeployments(ctx context.Context, name CoreName, params 
 	return c.Client.Do(req)
 }
 
+// ListCoreDeviceTasks List the device tasks of a core, without their devices
+//
+// Corresponds with GET /cores/{name}/deviceTasks (the `ListCoreDeviceTasks` operationId).
+func (c *Client) ListCoreDeviceTasks(ctx context.Context, name CoreName, params *ListCoreDeviceTasksParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListCoreDeviceTasksRequest(c.Server, name, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateDeviceTaskWithBody Create or delete client devices of a core
+//
+// The core must have connected once; otherwise 400.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /cores/{name}/deviceTasks (the `CreateDeviceTask` operationId).
+func (c *Client) CreateDeviceTaskWithBody(ctx context.Context, name CoreName, params *CreateDeviceTaskParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateDeviceTaskRequestWithBody(c.Server, name, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateDeviceTaskWithApplicationVndAwsCdfV10PlusJSONBody Create or delete client devices of a core
+//
+// The core must have connected once; otherwise 400.
+//
+// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
+//
+// Corresponds with POST /cores/{name}/deviceTasks (the `CreateDeviceTask` operationId).
+func (c *Client) CreateDeviceTaskWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, name CoreName, params *CreateDeviceTaskParams, body CreateDeviceTaskApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateDeviceTaskRequestWithApplicationVndAwsCdfV10PlusJSONBody(c.Server, name, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListCoreDevices List the client devices of a core
+//
+// Corresponds with GET /cores/{name}/devices (the `ListCoreDevices` operationId).
+func (c *Client) ListCoreDevices(ctx context.Context, name CoreName, params *ListCoreDevicesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListCoreDevicesRequest(c.Server, name, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListCoreHistory List what happened to a core, newest first
+//
+// Events, and what nobody is told of as an event, such as changes of status and certificates.
+//
+// Corresponds with GET /cores/{name}/history (the `ListCoreHistory` operationId).
+func (c *Client) ListCoreHistory(ctx context.Context, name CoreName, params *ListCoreHistoryParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListCoreHistoryRequest(c.Server, name, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListDeploymentTasks List deployment tasks, without their cores
 //
 // Corresponds with GET /deploymentTasks (the `ListDeploymentTasks` operationId).
@@ -1904,11 +3367,46 @@ func (c *Client) CreateDeploymentTaskWithApplicationVndAwsCdfV10PlusJSONBody(ctx
 	return c.Client.Do(req)
 }
 
+// DeleteDeploymentTask Delete a deployment task that has ended
+//
+// Nothing on a device changes. A task that is still worked on is refused with 409; cancel it first.
+//
+// Corresponds with DELETE /deploymentTasks/{taskId} (the `DeleteDeploymentTask` operationId).
+func (c *Client) DeleteDeploymentTask(ctx context.Context, taskID TaskID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteDeploymentTaskRequest(c.Server, taskID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetDeploymentTask Get a deployment task with the state of each core
 //
 // Corresponds with GET /deploymentTasks/{taskId} (the `GetDeploymentTask` operationId).
 func (c *Client) GetDeploymentTask(ctx context.Context, taskID TaskID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetDeploymentTaskRequest(c.Server, taskID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CancelDeploymentTask Stop a deployment task
+//
+// Cores that have not been deployed to end as failed; deployments that wait for their core are withdrawn. What a
+// core already took up goes on. A task that has ended is refused with 409.
+//
+// Corresponds with POST /deploymentTasks/{taskId}/cancel (the `CancelDeploymentTask` operationId).
+func (c *Client) CancelDeploymentTask(ctx context.Context, taskID TaskID, params *CancelDeploymentTaskParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCancelDeploymentTaskRequest(c.Server, taskID, params)
 	if err != nil {
 		return nil, err
 	}
@@ -1964,6 +3462,115 @@ func (c *Client) ListDeploymentTaskDeployments(ctx context.Context, taskID TaskI
 	return c.Client.Do(req)
 }
 
+// RetryDeploymentTask Do the failed cores of a task again, in a new task
+//
+// The same template version goes to the cores that failed, and to no other. When none did, 409.
+//
+// Corresponds with POST /deploymentTasks/{taskId}/retry (the `RetryDeploymentTask` operationId).
+func (c *Client) RetryDeploymentTask(ctx context.Context, taskID TaskID, params *RetryDeploymentTaskParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRetryDeploymentTaskRequest(c.Server, taskID, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListDeviceTasks List device tasks, newest first, without their devices
+//
+// Corresponds with GET /deviceTasks (the `ListDeviceTasks` operationId).
+func (c *Client) ListDeviceTasks(ctx context.Context, params *ListDeviceTasksParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListDeviceTasksRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetDeviceTask Get a device task with the result of each device
+//
+// Corresponds with GET /deviceTasks/{taskId} (the `GetDeviceTask` operationId).
+func (c *Client) GetDeviceTask(ctx context.Context, taskID TaskID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetDeviceTaskRequest(c.Server, taskID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListDevices List client devices
+//
+// Corresponds with GET /devices (the `ListDevices` operationId).
+func (c *Client) ListDevices(ctx context.Context, params *ListDevicesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListDevicesRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteDevice Delete a client device
+//
+// Answers when it is gone. Safe to repeat after a failure.
+//
+// Corresponds with DELETE /devices/{name} (the `DeleteDevice` operationId).
+func (c *Client) DeleteDevice(ctx context.Context, name DeviceName, params *DeleteDeviceParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteDeviceRequest(c.Server, name, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetDevice Get a client device
+//
+// Corresponds with GET /devices/{name} (the `GetDevice` operationId).
+func (c *Client) GetDevice(ctx context.Context, name DeviceName, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetDeviceRequest(c.Server, name)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListDevicePatches List the patches of a device
+//
+// Corresponds with GET /devices/{name}/patches (the `ListDevicePatches` operationId).
+func (c *Client) ListDevicePatches(ctx context.Context, name string, params *ListDevicePatchesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListDevicePatchesRequest(c.Server, name, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListDistributions List the nucleus archives that agents can be offered
 //
 // Corresponds with GET /distributions (the `ListDistributions` operationId).
@@ -1999,8 +3606,43 @@ func (c *Client) PutDistributionWithBody(ctx context.Context, name DistributionN
 // ActivateDistribution Offer this archive to agents from now on
 //
 // Corresponds with POST /distributions/{name}/{version}/activate (the `ActivateDistribution` operationId).
-func (c *Client) ActivateDistribution(ctx context.Context, name DistributionName, version SemanticVersion, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewActivateDistributionRequest(c.Server, name, version)
+func (c *Client) ActivateDistribution(ctx context.Context, name DistributionName, version SemanticVersion, params *ActivateDistributionParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewActivateDistributionRequest(c.Server, name, version, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListEvents List events in the order in which they happened
+//
+// Corresponds with GET /events (the `ListEvents` operationId).
+func (c *Client) ListEvents(ctx context.Context, params *ListEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListEventsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// StreamEvents Follow events as they happen
+//
+// Server-sent events: `id` is the sequence number, `event` the detail type, `data` the event as `GET /events` shows it. A
+// comment comes every 15 seconds when nothing else does. To go on after a break, send the last `id` as
+// `Last-Event-ID` (browsers do) or as `after`; the header wins. When what follows it is no longer kept, the answer
+// is 412 and names the first event that is.
+//
+// Corresponds with GET /events/stream (the `StreamEvents` operationId).
+func (c *Client) StreamEvents(ctx context.Context, params *StreamEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewStreamEventsRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -2056,11 +3698,271 @@ func (c *Client) GetMetrics(ctx context.Context, reqEditors ...RequestEditorFn) 
 	return c.Client.Do(req)
 }
 
+// CreatePatchTaskWithBody Patch devices
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /patchTasks (the `CreatePatchTask` operationId).
+func (c *Client) CreatePatchTaskWithBody(ctx context.Context, params *CreatePatchTaskParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreatePatchTaskRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreatePatchTaskWithApplicationVndAwsCdfV10PlusJSONBody Patch devices
+//
+// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
+//
+// Corresponds with POST /patchTasks (the `CreatePatchTask` operationId).
+func (c *Client) CreatePatchTaskWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, params *CreatePatchTaskParams, body CreatePatchTaskApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreatePatchTaskRequestWithApplicationVndAwsCdfV10PlusJSONBody(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetPatchTask Get a patch task, without its patches
+//
+// Corresponds with GET /patchTasks/{taskId} (the `GetPatchTask` operationId).
+func (c *Client) GetPatchTask(ctx context.Context, taskID TaskID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetPatchTaskRequest(c.Server, taskID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListPatchTaskPatches List the patches of a task
+//
+// Corresponds with GET /patchTasks/{taskId}/patches (the `ListPatchTaskPatches` operationId).
+func (c *Client) ListPatchTaskPatches(ctx context.Context, taskID TaskID, params *ListPatchTaskPatchesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListPatchTaskPatchesRequest(c.Server, taskID, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListPatchTemplates List patch templates
+//
+// Corresponds with GET /patchTemplates (the `ListPatchTemplates` operationId).
+func (c *Client) ListPatchTemplates(ctx context.Context, params *ListPatchTemplatesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListPatchTemplatesRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreatePatchTemplateWithBody Create a patch template
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /patchTemplates (the `CreatePatchTemplate` operationId).
+func (c *Client) CreatePatchTemplateWithBody(ctx context.Context, params *CreatePatchTemplateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreatePatchTemplateRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreatePatchTemplateWithApplicationVndAwsCdfV10PlusJSONBody Create a patch template
+//
+// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
+//
+// Corresponds with POST /patchTemplates (the `CreatePatchTemplate` operationId).
+func (c *Client) CreatePatchTemplateWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, params *CreatePatchTemplateParams, body CreatePatchTemplateApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreatePatchTemplateRequestWithApplicationVndAwsCdfV10PlusJSONBody(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeletePatchTemplate Delete a patch template with all its versions
+//
+// Corresponds with DELETE /patchTemplates/{name} (the `DeletePatchTemplate` operationId).
+func (c *Client) DeletePatchTemplate(ctx context.Context, name PatchTemplateName, params *DeletePatchTemplateParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeletePatchTemplateRequest(c.Server, name, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetPatchTemplate Get a patch template
+//
+// Corresponds with GET /patchTemplates/{name} (the `GetPatchTemplate` operationId).
+func (c *Client) GetPatchTemplate(ctx context.Context, name PatchTemplateName, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetPatchTemplateRequest(c.Server, name)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdatePatchTemplateWithBody Change members of a patch template; the rest stays
+//
+// `extraVars` are merged key by key. A new version is written; patches that are made already keep theirs.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /patchTemplates/{name} (the `UpdatePatchTemplate` operationId).
+func (c *Client) UpdatePatchTemplateWithBody(ctx context.Context, name PatchTemplateName, params *UpdatePatchTemplateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdatePatchTemplateRequestWithBody(c.Server, name, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdatePatchTemplateWithApplicationVndAwsCdfV10PlusJSONBody Change members of a patch template; the rest stays
+//
+// `extraVars` are merged key by key. A new version is written; patches that are made already keep theirs.
+//
+// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
+//
+// Corresponds with PATCH /patchTemplates/{name} (the `UpdatePatchTemplate` operationId).
+func (c *Client) UpdatePatchTemplateWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, name PatchTemplateName, params *UpdatePatchTemplateParams, body UpdatePatchTemplateApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdatePatchTemplateRequestWithApplicationVndAwsCdfV10PlusJSONBody(c.Server, name, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeletePatch Delete a patch; one that waits is not run
+//
+// Corresponds with DELETE /patches/{patchId} (the `DeletePatch` operationId).
+func (c *Client) DeletePatch(ctx context.Context, patchID string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeletePatchRequest(c.Server, patchID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetPatch Get a patch
+//
+// Corresponds with GET /patches/{patchId} (the `GetPatch` operationId).
+func (c *Client) GetPatch(ctx context.Context, patchID string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetPatchRequest(c.Server, patchID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdatePatchWithBody Run a patch again
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /patches/{patchId} (the `UpdatePatch` operationId).
+func (c *Client) UpdatePatchWithBody(ctx context.Context, patchID string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdatePatchRequestWithBody(c.Server, patchID, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdatePatchWithApplicationVndAwsCdfV10PlusJSONBody Run a patch again
+//
+// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
+//
+// Corresponds with PATCH /patches/{patchId} (the `UpdatePatch` operationId).
+func (c *Client) UpdatePatchWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, patchID string, body UpdatePatchApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdatePatchRequestWithApplicationVndAwsCdfV10PlusJSONBody(c.Server, patchID, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListProvisioningTemplates List the provisioning templates
 //
 // Corresponds with GET /provisioningTemplates (the `ListProvisioningTemplates` operationId).
 func (c *Client) ListProvisioningTemplates(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListProvisioningTemplatesRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteProvisioningTemplate Delete a provisioning template
+//
+// Corresponds with DELETE /provisioningTemplates/{id} (the `DeleteProvisioningTemplate` operationId).
+func (c *Client) DeleteProvisioningTemplate(ctx context.Context, id string, params *DeleteProvisioningTemplateParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteProvisioningTemplateRequest(c.Server, id, params)
 	if err != nil {
 		return nil, err
 	}
@@ -2091,8 +3993,8 @@ func (c *Client) GetProvisioningTemplate(ctx context.Context, id string, reqEdit
 // Takes any type of body and a specified content type.
 //
 // Corresponds with PUT /provisioningTemplates/{id} (the `PutProvisioningTemplate` operationId).
-func (c *Client) PutProvisioningTemplateWithBody(ctx context.Context, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewPutProvisioningTemplateRequestWithBody(c.Server, id, contentType, body)
+func (c *Client) PutProvisioningTemplateWithBody(ctx context.Context, id string, params *PutProvisioningTemplateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPutProvisioningTemplateRequestWithBody(c.Server, id, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -2108,8 +4010,8 @@ func (c *Client) PutProvisioningTemplateWithBody(ctx context.Context, id string,
 // Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
 //
 // Corresponds with PUT /provisioningTemplates/{id} (the `PutProvisioningTemplate` operationId).
-func (c *Client) PutProvisioningTemplateWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, id string, body PutProvisioningTemplateApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewPutProvisioningTemplateRequestWithApplicationVndAwsCdfV10PlusJSONBody(c.Server, id, body)
+func (c *Client) PutProvisioningTemplateWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, id string, params *PutProvisioningTemplateParams, body PutProvisioningTemplateApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPutProvisioningTemplateRequestWithApplicationVndAwsCdfV10PlusJSONBody(c.Server, id, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -2170,8 +4072,8 @@ func (c *Client) ListTemplates(ctx context.Context, params *ListTemplatesParams,
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /templates (the `CreateTemplate` operationId).
-func (c *Client) CreateTemplateWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewCreateTemplateRequestWithBody(c.Server, contentType, body)
+func (c *Client) CreateTemplateWithBody(ctx context.Context, params *CreateTemplateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateTemplateRequestWithBody(c.Server, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -2187,8 +4089,8 @@ func (c *Client) CreateTemplateWithBody(ctx context.Context, contentType string,
 // Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
 //
 // Corresponds with POST /templates (the `CreateTemplate` operationId).
-func (c *Client) CreateTemplateWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, body CreateTemplateApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewCreateTemplateRequestWithApplicationVndAwsCdfV10PlusJSONBody(c.Server, body)
+func (c *Client) CreateTemplateWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, params *CreateTemplateParams, body CreateTemplateApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateTemplateRequestWithApplicationVndAwsCdfV10PlusJSONBody(c.Server, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -2201,11 +4103,11 @@ func (c *Client) CreateTemplateWithApplicationVndAwsCdfV10PlusJSONBody(ctx conte
 
 // DeleteTemplate Delete a template with all its versions
 //
-// Cores that have it as their desired template keep it; nothing on a device changes.
+// Refused with 409 while a core has a version of it as its desired template.
 //
 // Corresponds with DELETE /templates/{name} (the `DeleteTemplate` operationId).
-func (c *Client) DeleteTemplate(ctx context.Context, name TemplateName, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewDeleteTemplateRequest(c.Server, name)
+func (c *Client) DeleteTemplate(ctx context.Context, name TemplateName, params *DeleteTemplateParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteTemplateRequest(c.Server, name, params)
 	if err != nil {
 		return nil, err
 	}
@@ -2236,8 +4138,8 @@ func (c *Client) GetTemplate(ctx context.Context, name TemplateName, reqEditors 
 // Takes any type of body and a specified content type.
 //
 // Corresponds with PATCH /templates/{name} (the `PatchTemplate` operationId).
-func (c *Client) PatchTemplateWithBody(ctx context.Context, name TemplateName, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewPatchTemplateRequestWithBody(c.Server, name, contentType, body)
+func (c *Client) PatchTemplateWithBody(ctx context.Context, name TemplateName, params *PatchTemplateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPatchTemplateRequestWithBody(c.Server, name, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -2253,8 +4155,8 @@ func (c *Client) PatchTemplateWithBody(ctx context.Context, name TemplateName, c
 // Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
 //
 // Corresponds with PATCH /templates/{name} (the `PatchTemplate` operationId).
-func (c *Client) PatchTemplateWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, name TemplateName, body PatchTemplateApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewPatchTemplateRequestWithApplicationVndAwsCdfV10PlusJSONBody(c.Server, name, body)
+func (c *Client) PatchTemplateWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, name TemplateName, params *PatchTemplateParams, body PatchTemplateApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPatchTemplateRequestWithApplicationVndAwsCdfV10PlusJSONBody(c.Server, name, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -2272,8 +4174,8 @@ func (c *Client) PatchTemplateWithApplicationVndAwsCdfV10PlusJSONBody(ctx contex
 // Takes any type of body and a specified content type.
 //
 // Corresponds with PUT /templates/{name} (the `UpdateTemplate` operationId).
-func (c *Client) UpdateTemplateWithBody(ctx context.Context, name TemplateName, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewUpdateTemplateRequestWithBody(c.Server, name, contentType, body)
+func (c *Client) UpdateTemplateWithBody(ctx context.Context, name TemplateName, params *UpdateTemplateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateTemplateRequestWithBody(c.Server, name, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -2291,8 +4193,8 @@ func (c *Client) UpdateTemplateWithBody(ctx context.Context, name TemplateName, 
 // Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
 //
 // Corresponds with PUT /templates/{name} (the `UpdateTemplate` operationId).
-func (c *Client) UpdateTemplateWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, name TemplateName, body UpdateTemplateApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewUpdateTemplateRequestWithApplicationVndAwsCdfV10PlusJSONBody(c.Server, name, body)
+func (c *Client) UpdateTemplateWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, name TemplateName, params *UpdateTemplateParams, body UpdateTemplateApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateTemplateRequestWithApplicationVndAwsCdfV10PlusJSONBody(c.Server, name, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -2333,6 +4235,106 @@ func (c *Client) GetTemplateVersion(ctx context.Context, name TemplateName, vers
 	return c.Client.Do(req)
 }
 
+// CreateThingWithBody Provision a thing by a provisioning template
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /things (the `CreateThing` operationId).
+func (c *Client) CreateThingWithBody(ctx context.Context, params *CreateThingParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateThingRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateThingWithApplicationVndAwsCdfV10PlusJSONBody Provision a thing by a provisioning template
+//
+// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
+//
+// Corresponds with POST /things (the `CreateThing` operationId).
+func (c *Client) CreateThingWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, params *CreateThingParams, body CreateThingApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateThingRequestWithApplicationVndAwsCdfV10PlusJSONBody(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteThing Delete a thing
+//
+// What goes with it of certificates and policies is a setting of the server; what something else uses stays.
+//
+// Corresponds with DELETE /things/{name} (the `DeleteThing` operationId).
+func (c *Client) DeleteThing(ctx context.Context, name ThingName, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteThingRequest(c.Server, name)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetThing Get a thing with its certificates, policies and groups
+//
+// Corresponds with GET /things/{name} (the `GetThing` operationId).
+func (c *Client) GetThing(ctx context.Context, name ThingName, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetThingRequest(c.Server, name)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateThingCertificatesWithBody Set the status of every certificate of a thing
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /things/{name}/certificates (the `UpdateThingCertificates` operationId).
+func (c *Client) UpdateThingCertificatesWithBody(ctx context.Context, name ThingName, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateThingCertificatesRequestWithBody(c.Server, name, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateThingCertificatesWithApplicationVndAwsCdfV10PlusJSONBody Set the status of every certificate of a thing
+//
+// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
+//
+// Corresponds with PATCH /things/{name}/certificates (the `UpdateThingCertificates` operationId).
+func (c *Client) UpdateThingCertificatesWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, name ThingName, body UpdateThingCertificatesApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateThingCertificatesRequestWithApplicationVndAwsCdfV10PlusJSONBody(c.Server, name, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListTokens List tokens, without their texts
 //
 // Corresponds with GET /tokens (the `ListTokens` operationId).
@@ -2353,8 +4355,8 @@ func (c *Client) ListTokens(ctx context.Context, reqEditors ...RequestEditorFn) 
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /tokens (the `CreateToken` operationId).
-func (c *Client) CreateTokenWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewCreateTokenRequestWithBody(c.Server, contentType, body)
+func (c *Client) CreateTokenWithBody(ctx context.Context, params *CreateTokenParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateTokenRequestWithBody(c.Server, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -2370,8 +4372,8 @@ func (c *Client) CreateTokenWithBody(ctx context.Context, contentType string, bo
 // Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
 //
 // Corresponds with POST /tokens (the `CreateToken` operationId).
-func (c *Client) CreateTokenWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, body CreateTokenApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewCreateTokenRequestWithApplicationVndAwsCdfV10PlusJSONBody(c.Server, body)
+func (c *Client) CreateTokenWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, params *CreateTokenParams, body CreateTokenApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateTokenRequestWithApplicationVndAwsCdfV10PlusJSONBody(c.Server, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -2387,6 +4389,174 @@ func (c *Client) CreateTokenWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.
 // Corresponds with DELETE /tokens/{name} (the `DeleteToken` operationId).
 func (c *Client) DeleteToken(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewDeleteTokenRequest(c.Server, name)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListWebhooks List webhooks, without secrets
+//
+// Corresponds with GET /webhooks (the `ListWebhooks` operationId).
+func (c *Client) ListWebhooks(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListWebhooksRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateWebhookWithBody Have events sent to a URL
+//
+// Each event is POSTed as a CloudEvent, signed with the secret, until the receiver answers 2xx. Without a secret
+// one is made; it is shown only in this answer.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /webhooks (the `CreateWebhook` operationId).
+func (c *Client) CreateWebhookWithBody(ctx context.Context, params *CreateWebhookParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateWebhookRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateWebhookWithApplicationVndAwsCdfV10PlusJSONBody Have events sent to a URL
+//
+// Each event is POSTed as a CloudEvent, signed with the secret, until the receiver answers 2xx. Without a secret
+// one is made; it is shown only in this answer.
+//
+// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
+//
+// Corresponds with POST /webhooks (the `CreateWebhook` operationId).
+func (c *Client) CreateWebhookWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, params *CreateWebhookParams, body CreateWebhookApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateWebhookRequestWithApplicationVndAwsCdfV10PlusJSONBody(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteWebhook Delete a webhook with its dead letters
+//
+// Corresponds with DELETE /webhooks/{id} (the `DeleteWebhook` operationId).
+func (c *Client) DeleteWebhook(ctx context.Context, id WebhookID, params *DeleteWebhookParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteWebhookRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetWebhook Get a webhook, without its secret
+//
+// Corresponds with GET /webhooks/{id} (the `GetWebhook` operationId).
+func (c *Client) GetWebhook(ctx context.Context, id WebhookID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetWebhookRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateWebhookWithBody Change members of a webhook; the rest stays
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /webhooks/{id} (the `UpdateWebhook` operationId).
+func (c *Client) UpdateWebhookWithBody(ctx context.Context, id WebhookID, params *UpdateWebhookParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateWebhookRequestWithBody(c.Server, id, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateWebhookWithApplicationVndAwsCdfV10PlusJSONBody Change members of a webhook; the rest stays
+//
+// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
+//
+// Corresponds with PATCH /webhooks/{id} (the `UpdateWebhook` operationId).
+func (c *Client) UpdateWebhookWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, id WebhookID, params *UpdateWebhookParams, body UpdateWebhookApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateWebhookRequestWithApplicationVndAwsCdfV10PlusJSONBody(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListDeadLetters List the events that a webhook would not take
+//
+// Corresponds with GET /webhooks/{id}/deadLetters (the `ListDeadLetters` operationId).
+func (c *Client) ListDeadLetters(ctx context.Context, id WebhookID, params *ListDeadLettersParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListDeadLettersRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReplayWebhookWithBody Send events again, from a sequence number on or the dead letters
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /webhooks/{id}/replay (the `ReplayWebhook` operationId).
+func (c *Client) ReplayWebhookWithBody(ctx context.Context, id WebhookID, params *ReplayWebhookParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReplayWebhookRequestWithBody(c.Server, id, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReplayWebhookWithApplicationVndAwsCdfV10PlusJSONBody Send events again, from a sequence number on or the dead letters
+//
+// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
+//
+// Corresponds with POST /webhooks/{id}/replay (the `ReplayWebhook` operationId).
+func (c *Client) ReplayWebhookWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, id WebhookID, params *ReplayWebhookParams, body ReplayWebhookApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReplayWebhookRequestWithApplicationVndAwsCdfV10PlusJSONBody(c.Server, id, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -2425,18 +4595,18 @@ func NewListAccessKeysRequest(server string) (*http.Request, error) {
 }
 
 // NewCreateAccessKeyRequestWithApplicationVndAwsCdfV10PlusJSONBody calls the generic CreateAccessKey builder with application/vnd.aws-cdf-v1.0+json body
-func NewCreateAccessKeyRequestWithApplicationVndAwsCdfV10PlusJSONBody(server string, body CreateAccessKeyApplicationVndAwsCdfV10PlusJSONRequestBody) (*http.Request, error) {
+func NewCreateAccessKeyRequestWithApplicationVndAwsCdfV10PlusJSONBody(server string, params *CreateAccessKeyParams, body CreateAccessKeyApplicationVndAwsCdfV10PlusJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = bytes.NewReader(buf)
-	return NewCreateAccessKeyRequestWithBody(server, "application/vnd.aws-cdf-v1.0+json", bodyReader)
+	return NewCreateAccessKeyRequestWithBody(server, params, "application/vnd.aws-cdf-v1.0+json", bodyReader)
 }
 
 // NewCreateAccessKeyRequestWithBody constructs an http.Request for the CreateAccessKey method, with any body, and a specified content type
-func NewCreateAccessKeyRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+func NewCreateAccessKeyRequestWithBody(server string, params *CreateAccessKeyParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	serverURL, err := url.Parse(server)
@@ -2460,6 +4630,21 @@ func NewCreateAccessKeyRequestWithBody(server string, contentType string, body i
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
 
 	return req, nil
 }
@@ -2499,18 +4684,18 @@ func NewDeleteAccessKeyRequest(server string, accessKeyID string) (*http.Request
 }
 
 // NewCreateActivationRequestWithApplicationVndAwsCdfV10PlusJSONBody calls the generic CreateActivation builder with application/vnd.aws-cdf-v1.0+json body
-func NewCreateActivationRequestWithApplicationVndAwsCdfV10PlusJSONBody(server string, body CreateActivationApplicationVndAwsCdfV10PlusJSONRequestBody) (*http.Request, error) {
+func NewCreateActivationRequestWithApplicationVndAwsCdfV10PlusJSONBody(server string, params *CreateActivationParams, body CreateActivationApplicationVndAwsCdfV10PlusJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = bytes.NewReader(buf)
-	return NewCreateActivationRequestWithBody(server, "application/vnd.aws-cdf-v1.0+json", bodyReader)
+	return NewCreateActivationRequestWithBody(server, params, "application/vnd.aws-cdf-v1.0+json", bodyReader)
 }
 
 // NewCreateActivationRequestWithBody constructs an http.Request for the CreateActivation method, with any body, and a specified content type
-func NewCreateActivationRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+func NewCreateActivationRequestWithBody(server string, params *CreateActivationParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	serverURL, err := url.Parse(server)
@@ -2534,6 +4719,21 @@ func NewCreateActivationRequestWithBody(server string, contentType string, body 
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
 
 	return req, nil
 }
@@ -2589,6 +4789,95 @@ func NewGetActivationRequest(server string, activationID string) (*http.Request,
 	}
 
 	operationPath := fmt.Sprintf("/activations/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCreateBulkThingsRequestWithApplicationVndAwsCdfV10PlusJSONBody calls the generic CreateBulkThings builder with application/vnd.aws-cdf-v1.0+json body
+func NewCreateBulkThingsRequestWithApplicationVndAwsCdfV10PlusJSONBody(server string, params *CreateBulkThingsParams, body CreateBulkThingsApplicationVndAwsCdfV10PlusJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateBulkThingsRequestWithBody(server, params, "application/vnd.aws-cdf-v1.0+json", bodyReader)
+}
+
+// NewCreateBulkThingsRequestWithBody constructs an http.Request for the CreateBulkThings method, with any body, and a specified content type
+func NewCreateBulkThingsRequestWithBody(server string, params *CreateBulkThingsParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/bulkthings")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetBulkThingsRequest constructs an http.Request for the GetBulkThings method
+func NewGetBulkThingsRequest(server string, taskID TaskID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "taskId", taskID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/bulkthings/%s", pathParam0)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -2727,7 +5016,7 @@ func NewListComponentsRequest(server string, params *ListComponentsParams) (*htt
 }
 
 // NewCreateComponentRequestWithBody constructs an http.Request for the CreateComponent method, with any body, and a specified content type
-func NewCreateComponentRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+func NewCreateComponentRequestWithBody(server string, params *CreateComponentParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	serverURL, err := url.Parse(server)
@@ -2751,6 +5040,21 @@ func NewCreateComponentRequestWithBody(server string, contentType string, body i
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
 
 	return req, nil
 }
@@ -3365,6 +5669,287 @@ func NewListCoreDeploymentsRequest(server string, name CoreName, params *ListCor
 	return req, nil
 }
 
+// NewListCoreDeviceTasksRequest constructs an http.Request for the ListCoreDeviceTasks method
+func NewListCoreDeviceTasksRequest(server string, name CoreName, params *ListCoreDeviceTasksParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/cores/%s/deviceTasks", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Count != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "count", *params.Count, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ExclusiveStartTaskID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "exclusiveStartTaskId", *params.ExclusiveStartTaskID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCreateDeviceTaskRequestWithApplicationVndAwsCdfV10PlusJSONBody calls the generic CreateDeviceTask builder with application/vnd.aws-cdf-v1.0+json body
+func NewCreateDeviceTaskRequestWithApplicationVndAwsCdfV10PlusJSONBody(server string, name CoreName, params *CreateDeviceTaskParams, body CreateDeviceTaskApplicationVndAwsCdfV10PlusJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateDeviceTaskRequestWithBody(server, name, params, "application/vnd.aws-cdf-v1.0+json", bodyReader)
+}
+
+// NewCreateDeviceTaskRequestWithBody constructs an http.Request for the CreateDeviceTask method, with any body, and a specified content type
+func NewCreateDeviceTaskRequestWithBody(server string, name CoreName, params *CreateDeviceTaskParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/cores/%s/deviceTasks", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewListCoreDevicesRequest constructs an http.Request for the ListCoreDevices method
+func NewListCoreDevicesRequest(server string, name CoreName, params *ListCoreDevicesParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/cores/%s/devices", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Count != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "count", *params.Count, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ExclusiveStartThingName != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "exclusiveStartThingName", *params.ExclusiveStartThingName, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListCoreHistoryRequest constructs an http.Request for the ListCoreHistory method
+func NewListCoreHistoryRequest(server string, name CoreName, params *ListCoreHistoryParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/cores/%s/history", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Count != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "count", *params.Count, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ExclusiveStartToken != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "exclusiveStartToken", *params.ExclusiveStartToken, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewListDeploymentTasksRequest constructs an http.Request for the ListDeploymentTasks method
 func NewListDeploymentTasksRequest(server string, params *ListDeploymentTasksParams) (*http.Request, error) {
 	var err error
@@ -3486,6 +6071,40 @@ func NewCreateDeploymentTaskRequestWithBody(server string, params *CreateDeploym
 	return req, nil
 }
 
+// NewDeleteDeploymentTaskRequest constructs an http.Request for the DeleteDeploymentTask method
+func NewDeleteDeploymentTaskRequest(server string, taskID TaskID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "taskId", taskID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/deploymentTasks/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewGetDeploymentTaskRequest constructs an http.Request for the GetDeploymentTask method
 func NewGetDeploymentTaskRequest(server string, taskID TaskID) (*http.Request, error) {
 	var err error
@@ -3515,6 +6134,55 @@ func NewGetDeploymentTaskRequest(server string, taskID TaskID) (*http.Request, e
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCancelDeploymentTaskRequest constructs an http.Request for the CancelDeploymentTask method
+func NewCancelDeploymentTaskRequest(server string, taskID TaskID, params *CancelDeploymentTaskParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "taskId", taskID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/deploymentTasks/%s/cancel", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
 	}
 
 	return req, nil
@@ -3707,6 +6375,413 @@ func NewListDeploymentTaskDeploymentsRequest(server string, taskID TaskID, param
 	return req, nil
 }
 
+// NewRetryDeploymentTaskRequest constructs an http.Request for the RetryDeploymentTask method
+func NewRetryDeploymentTaskRequest(server string, taskID TaskID, params *RetryDeploymentTaskParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "taskId", taskID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/deploymentTasks/%s/retry", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewListDeviceTasksRequest constructs an http.Request for the ListDeviceTasks method
+func NewListDeviceTasksRequest(server string, params *ListDeviceTasksParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/deviceTasks")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Count != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "count", *params.Count, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ExclusiveStartTaskID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "exclusiveStartTaskId", *params.ExclusiveStartTaskID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetDeviceTaskRequest constructs an http.Request for the GetDeviceTask method
+func NewGetDeviceTaskRequest(server string, taskID TaskID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "taskId", taskID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/deviceTasks/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListDevicesRequest constructs an http.Request for the ListDevices method
+func NewListDevicesRequest(server string, params *ListDevicesParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/devices")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Count != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "count", *params.Count, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ExclusiveStartThingName != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "exclusiveStartThingName", *params.ExclusiveStartThingName, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewDeleteDeviceRequest constructs an http.Request for the DeleteDevice method
+func NewDeleteDeviceRequest(server string, name DeviceName, params *DeleteDeviceParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/devices/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Deprovision != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "deprovision", *params.Deprovision, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.DisassociateDeviceFromCore != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "disassociateDeviceFromCore", *params.DisassociateDeviceFromCore, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetDeviceRequest constructs an http.Request for the GetDevice method
+func NewGetDeviceRequest(server string, name DeviceName) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/devices/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListDevicePatchesRequest constructs an http.Request for the ListDevicePatches method
+func NewListDevicePatchesRequest(server string, name string, params *ListDevicePatchesParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/devices/%s/patches", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Count != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "count", *params.Count, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ExclusiveStartToken != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "exclusiveStartToken", *params.ExclusiveStartToken, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PatchStatus != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "patchStatus", *params.PatchStatus, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewListDistributionsRequest constructs an http.Request for the ListDistributions method
 func NewListDistributionsRequest(server string) (*http.Request, error) {
 	var err error
@@ -3801,7 +6876,7 @@ func NewPutDistributionRequestWithBody(server string, name DistributionName, ver
 }
 
 // NewActivateDistributionRequest constructs an http.Request for the ActivateDistribution method
-func NewActivateDistributionRequest(server string, name DistributionName, version SemanticVersion) (*http.Request, error) {
+func NewActivateDistributionRequest(server string, name DistributionName, version SemanticVersion, params *ActivateDistributionParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -3836,6 +6911,196 @@ func NewActivateDistributionRequest(server string, name DistributionName, versio
 	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewListEventsRequest constructs an http.Request for the ListEvents method
+func NewListEventsRequest(server string, params *ListEventsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/events")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Count != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "count", *params.Count, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.After != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "after", *params.After, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Core != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "core", *params.Core, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "type", params.Type, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewStreamEventsRequest constructs an http.Request for the StreamEvents method
+func NewStreamEventsRequest(server string, params *StreamEventsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/events/stream")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.After != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "after", *params.After, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Core != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "core", *params.Core, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "type", params.Type, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.LastEventID != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Last-Event-ID", *params.LastEventID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: "int64"})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Last-Event-ID", headerParam0)
+		}
+
 	}
 
 	return req, nil
@@ -3922,6 +7187,549 @@ func NewGetMetricsRequest(server string) (*http.Request, error) {
 	return req, nil
 }
 
+// NewCreatePatchTaskRequestWithApplicationVndAwsCdfV10PlusJSONBody calls the generic CreatePatchTask builder with application/vnd.aws-cdf-v1.0+json body
+func NewCreatePatchTaskRequestWithApplicationVndAwsCdfV10PlusJSONBody(server string, params *CreatePatchTaskParams, body CreatePatchTaskApplicationVndAwsCdfV10PlusJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreatePatchTaskRequestWithBody(server, params, "application/vnd.aws-cdf-v1.0+json", bodyReader)
+}
+
+// NewCreatePatchTaskRequestWithBody constructs an http.Request for the CreatePatchTask method, with any body, and a specified content type
+func NewCreatePatchTaskRequestWithBody(server string, params *CreatePatchTaskParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/patchTasks")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetPatchTaskRequest constructs an http.Request for the GetPatchTask method
+func NewGetPatchTaskRequest(server string, taskID TaskID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "taskId", taskID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/patchTasks/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListPatchTaskPatchesRequest constructs an http.Request for the ListPatchTaskPatches method
+func NewListPatchTaskPatchesRequest(server string, taskID TaskID, params *ListPatchTaskPatchesParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "taskId", taskID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/patchTasks/%s/patches", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Count != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "count", *params.Count, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ExclusiveStartToken != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "exclusiveStartToken", *params.ExclusiveStartToken, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListPatchTemplatesRequest constructs an http.Request for the ListPatchTemplates method
+func NewListPatchTemplatesRequest(server string, params *ListPatchTemplatesParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/patchTemplates")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Count != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "count", *params.Count, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ExclusiveStartName != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "exclusiveStartName", *params.ExclusiveStartName, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCreatePatchTemplateRequestWithApplicationVndAwsCdfV10PlusJSONBody calls the generic CreatePatchTemplate builder with application/vnd.aws-cdf-v1.0+json body
+func NewCreatePatchTemplateRequestWithApplicationVndAwsCdfV10PlusJSONBody(server string, params *CreatePatchTemplateParams, body CreatePatchTemplateApplicationVndAwsCdfV10PlusJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreatePatchTemplateRequestWithBody(server, params, "application/vnd.aws-cdf-v1.0+json", bodyReader)
+}
+
+// NewCreatePatchTemplateRequestWithBody constructs an http.Request for the CreatePatchTemplate method, with any body, and a specified content type
+func NewCreatePatchTemplateRequestWithBody(server string, params *CreatePatchTemplateParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/patchTemplates")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewDeletePatchTemplateRequest constructs an http.Request for the DeletePatchTemplate method
+func NewDeletePatchTemplateRequest(server string, name PatchTemplateName, params *DeletePatchTemplateParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/patchTemplates/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetPatchTemplateRequest constructs an http.Request for the GetPatchTemplate method
+func NewGetPatchTemplateRequest(server string, name PatchTemplateName) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/patchTemplates/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewUpdatePatchTemplateRequestWithApplicationVndAwsCdfV10PlusJSONBody calls the generic UpdatePatchTemplate builder with application/vnd.aws-cdf-v1.0+json body
+func NewUpdatePatchTemplateRequestWithApplicationVndAwsCdfV10PlusJSONBody(server string, name PatchTemplateName, params *UpdatePatchTemplateParams, body UpdatePatchTemplateApplicationVndAwsCdfV10PlusJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdatePatchTemplateRequestWithBody(server, name, params, "application/vnd.aws-cdf-v1.0+json", bodyReader)
+}
+
+// NewUpdatePatchTemplateRequestWithBody constructs an http.Request for the UpdatePatchTemplate method, with any body, and a specified content type
+func NewUpdatePatchTemplateRequestWithBody(server string, name PatchTemplateName, params *UpdatePatchTemplateParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/patchTemplates/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewDeletePatchRequest constructs an http.Request for the DeletePatch method
+func NewDeletePatchRequest(server string, patchID string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "patchId", patchID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/patches/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetPatchRequest constructs an http.Request for the GetPatch method
+func NewGetPatchRequest(server string, patchID string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "patchId", patchID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/patches/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewUpdatePatchRequestWithApplicationVndAwsCdfV10PlusJSONBody calls the generic UpdatePatch builder with application/vnd.aws-cdf-v1.0+json body
+func NewUpdatePatchRequestWithApplicationVndAwsCdfV10PlusJSONBody(server string, patchID string, body UpdatePatchApplicationVndAwsCdfV10PlusJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdatePatchRequestWithBody(server, patchID, "application/vnd.aws-cdf-v1.0+json", bodyReader)
+}
+
+// NewUpdatePatchRequestWithBody constructs an http.Request for the UpdatePatch method, with any body, and a specified content type
+func NewUpdatePatchRequestWithBody(server string, patchID string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "patchId", patchID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/patches/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewListProvisioningTemplatesRequest constructs an http.Request for the ListProvisioningTemplates method
 func NewListProvisioningTemplatesRequest(server string) (*http.Request, error) {
 	var err error
@@ -3944,6 +7752,55 @@ func NewListProvisioningTemplatesRequest(server string) (*http.Request, error) {
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewDeleteProvisioningTemplateRequest constructs an http.Request for the DeleteProvisioningTemplate method
+func NewDeleteProvisioningTemplateRequest(server string, id string, params *DeleteProvisioningTemplateParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/provisioningTemplates/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
 	}
 
 	return req, nil
@@ -3984,18 +7841,18 @@ func NewGetProvisioningTemplateRequest(server string, id string) (*http.Request,
 }
 
 // NewPutProvisioningTemplateRequestWithApplicationVndAwsCdfV10PlusJSONBody calls the generic PutProvisioningTemplate builder with application/vnd.aws-cdf-v1.0+json body
-func NewPutProvisioningTemplateRequestWithApplicationVndAwsCdfV10PlusJSONBody(server string, id string, body PutProvisioningTemplateApplicationVndAwsCdfV10PlusJSONRequestBody) (*http.Request, error) {
+func NewPutProvisioningTemplateRequestWithApplicationVndAwsCdfV10PlusJSONBody(server string, id string, params *PutProvisioningTemplateParams, body PutProvisioningTemplateApplicationVndAwsCdfV10PlusJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = bytes.NewReader(buf)
-	return NewPutProvisioningTemplateRequestWithBody(server, id, "application/vnd.aws-cdf-v1.0+json", bodyReader)
+	return NewPutProvisioningTemplateRequestWithBody(server, id, params, "application/vnd.aws-cdf-v1.0+json", bodyReader)
 }
 
 // NewPutProvisioningTemplateRequestWithBody constructs an http.Request for the PutProvisioningTemplate method, with any body, and a specified content type
-func NewPutProvisioningTemplateRequestWithBody(server string, id string, contentType string, body io.Reader) (*http.Request, error) {
+func NewPutProvisioningTemplateRequestWithBody(server string, id string, params *PutProvisioningTemplateParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -4026,6 +7883,32 @@ func NewPutProvisioningTemplateRequestWithBody(server string, id string, content
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+		if params.IfNoneMatch != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-None-Match", *params.IfNoneMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-None-Match", headerParam1)
+		}
+
+	}
 
 	return req, nil
 }
@@ -4151,18 +8034,18 @@ func NewListTemplatesRequest(server string, params *ListTemplatesParams) (*http.
 }
 
 // NewCreateTemplateRequestWithApplicationVndAwsCdfV10PlusJSONBody calls the generic CreateTemplate builder with application/vnd.aws-cdf-v1.0+json body
-func NewCreateTemplateRequestWithApplicationVndAwsCdfV10PlusJSONBody(server string, body CreateTemplateApplicationVndAwsCdfV10PlusJSONRequestBody) (*http.Request, error) {
+func NewCreateTemplateRequestWithApplicationVndAwsCdfV10PlusJSONBody(server string, params *CreateTemplateParams, body CreateTemplateApplicationVndAwsCdfV10PlusJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = bytes.NewReader(buf)
-	return NewCreateTemplateRequestWithBody(server, "application/vnd.aws-cdf-v1.0+json", bodyReader)
+	return NewCreateTemplateRequestWithBody(server, params, "application/vnd.aws-cdf-v1.0+json", bodyReader)
 }
 
 // NewCreateTemplateRequestWithBody constructs an http.Request for the CreateTemplate method, with any body, and a specified content type
-func NewCreateTemplateRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+func NewCreateTemplateRequestWithBody(server string, params *CreateTemplateParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	serverURL, err := url.Parse(server)
@@ -4187,11 +8070,26 @@ func NewCreateTemplateRequestWithBody(server string, contentType string, body io
 
 	req.Header.Add("Content-Type", contentType)
 
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
 	return req, nil
 }
 
 // NewDeleteTemplateRequest constructs an http.Request for the DeleteTemplate method
-func NewDeleteTemplateRequest(server string, name TemplateName) (*http.Request, error) {
+func NewDeleteTemplateRequest(server string, name TemplateName, params *DeleteTemplateParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -4219,6 +8117,21 @@ func NewDeleteTemplateRequest(server string, name TemplateName) (*http.Request, 
 	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
 	}
 
 	return req, nil
@@ -4259,18 +8172,18 @@ func NewGetTemplateRequest(server string, name TemplateName) (*http.Request, err
 }
 
 // NewPatchTemplateRequestWithApplicationVndAwsCdfV10PlusJSONBody calls the generic PatchTemplate builder with application/vnd.aws-cdf-v1.0+json body
-func NewPatchTemplateRequestWithApplicationVndAwsCdfV10PlusJSONBody(server string, name TemplateName, body PatchTemplateApplicationVndAwsCdfV10PlusJSONRequestBody) (*http.Request, error) {
+func NewPatchTemplateRequestWithApplicationVndAwsCdfV10PlusJSONBody(server string, name TemplateName, params *PatchTemplateParams, body PatchTemplateApplicationVndAwsCdfV10PlusJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = bytes.NewReader(buf)
-	return NewPatchTemplateRequestWithBody(server, name, "application/vnd.aws-cdf-v1.0+json", bodyReader)
+	return NewPatchTemplateRequestWithBody(server, name, params, "application/vnd.aws-cdf-v1.0+json", bodyReader)
 }
 
 // NewPatchTemplateRequestWithBody constructs an http.Request for the PatchTemplate method, with any body, and a specified content type
-func NewPatchTemplateRequestWithBody(server string, name TemplateName, contentType string, body io.Reader) (*http.Request, error) {
+func NewPatchTemplateRequestWithBody(server string, name TemplateName, params *PatchTemplateParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -4302,22 +8215,37 @@ func NewPatchTemplateRequestWithBody(server string, name TemplateName, contentTy
 
 	req.Header.Add("Content-Type", contentType)
 
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
 	return req, nil
 }
 
 // NewUpdateTemplateRequestWithApplicationVndAwsCdfV10PlusJSONBody calls the generic UpdateTemplate builder with application/vnd.aws-cdf-v1.0+json body
-func NewUpdateTemplateRequestWithApplicationVndAwsCdfV10PlusJSONBody(server string, name TemplateName, body UpdateTemplateApplicationVndAwsCdfV10PlusJSONRequestBody) (*http.Request, error) {
+func NewUpdateTemplateRequestWithApplicationVndAwsCdfV10PlusJSONBody(server string, name TemplateName, params *UpdateTemplateParams, body UpdateTemplateApplicationVndAwsCdfV10PlusJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = bytes.NewReader(buf)
-	return NewUpdateTemplateRequestWithBody(server, name, "application/vnd.aws-cdf-v1.0+json", bodyReader)
+	return NewUpdateTemplateRequestWithBody(server, name, params, "application/vnd.aws-cdf-v1.0+json", bodyReader)
 }
 
 // NewUpdateTemplateRequestWithBody constructs an http.Request for the UpdateTemplate method, with any body, and a specified content type
-func NewUpdateTemplateRequestWithBody(server string, name TemplateName, contentType string, body io.Reader) (*http.Request, error) {
+func NewUpdateTemplateRequestWithBody(server string, name TemplateName, params *UpdateTemplateParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -4348,6 +8276,21 @@ func NewUpdateTemplateRequestWithBody(server string, name TemplateName, contentT
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
 
 	return req, nil
 }
@@ -4466,6 +8409,176 @@ func NewGetTemplateVersionRequest(server string, name TemplateName, version stri
 	return req, nil
 }
 
+// NewCreateThingRequestWithApplicationVndAwsCdfV10PlusJSONBody calls the generic CreateThing builder with application/vnd.aws-cdf-v1.0+json body
+func NewCreateThingRequestWithApplicationVndAwsCdfV10PlusJSONBody(server string, params *CreateThingParams, body CreateThingApplicationVndAwsCdfV10PlusJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateThingRequestWithBody(server, params, "application/vnd.aws-cdf-v1.0+json", bodyReader)
+}
+
+// NewCreateThingRequestWithBody constructs an http.Request for the CreateThing method, with any body, and a specified content type
+func NewCreateThingRequestWithBody(server string, params *CreateThingParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/things")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewDeleteThingRequest constructs an http.Request for the DeleteThing method
+func NewDeleteThingRequest(server string, name ThingName) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/things/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetThingRequest constructs an http.Request for the GetThing method
+func NewGetThingRequest(server string, name ThingName) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/things/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewUpdateThingCertificatesRequestWithApplicationVndAwsCdfV10PlusJSONBody calls the generic UpdateThingCertificates builder with application/vnd.aws-cdf-v1.0+json body
+func NewUpdateThingCertificatesRequestWithApplicationVndAwsCdfV10PlusJSONBody(server string, name ThingName, body UpdateThingCertificatesApplicationVndAwsCdfV10PlusJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdateThingCertificatesRequestWithBody(server, name, "application/vnd.aws-cdf-v1.0+json", bodyReader)
+}
+
+// NewUpdateThingCertificatesRequestWithBody constructs an http.Request for the UpdateThingCertificates method, with any body, and a specified content type
+func NewUpdateThingCertificatesRequestWithBody(server string, name ThingName, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/things/%s/certificates", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewListTokensRequest constructs an http.Request for the ListTokens method
 func NewListTokensRequest(server string) (*http.Request, error) {
 	var err error
@@ -4494,18 +8607,18 @@ func NewListTokensRequest(server string) (*http.Request, error) {
 }
 
 // NewCreateTokenRequestWithApplicationVndAwsCdfV10PlusJSONBody calls the generic CreateToken builder with application/vnd.aws-cdf-v1.0+json body
-func NewCreateTokenRequestWithApplicationVndAwsCdfV10PlusJSONBody(server string, body CreateTokenApplicationVndAwsCdfV10PlusJSONRequestBody) (*http.Request, error) {
+func NewCreateTokenRequestWithApplicationVndAwsCdfV10PlusJSONBody(server string, params *CreateTokenParams, body CreateTokenApplicationVndAwsCdfV10PlusJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = bytes.NewReader(buf)
-	return NewCreateTokenRequestWithBody(server, "application/vnd.aws-cdf-v1.0+json", bodyReader)
+	return NewCreateTokenRequestWithBody(server, params, "application/vnd.aws-cdf-v1.0+json", bodyReader)
 }
 
 // NewCreateTokenRequestWithBody constructs an http.Request for the CreateToken method, with any body, and a specified content type
-func NewCreateTokenRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+func NewCreateTokenRequestWithBody(server string, params *CreateTokenParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	serverURL, err := url.Parse(server)
@@ -4529,6 +8642,21 @@ func NewCreateTokenRequestWithBody(server string, contentType string, body io.Re
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
 
 	return req, nil
 }
@@ -4562,6 +8690,368 @@ func NewDeleteTokenRequest(server string, name string) (*http.Request, error) {
 	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListWebhooksRequest constructs an http.Request for the ListWebhooks method
+func NewListWebhooksRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/webhooks")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCreateWebhookRequestWithApplicationVndAwsCdfV10PlusJSONBody calls the generic CreateWebhook builder with application/vnd.aws-cdf-v1.0+json body
+func NewCreateWebhookRequestWithApplicationVndAwsCdfV10PlusJSONBody(server string, params *CreateWebhookParams, body CreateWebhookApplicationVndAwsCdfV10PlusJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateWebhookRequestWithBody(server, params, "application/vnd.aws-cdf-v1.0+json", bodyReader)
+}
+
+// NewCreateWebhookRequestWithBody constructs an http.Request for the CreateWebhook method, with any body, and a specified content type
+func NewCreateWebhookRequestWithBody(server string, params *CreateWebhookParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/webhooks")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewDeleteWebhookRequest constructs an http.Request for the DeleteWebhook method
+func NewDeleteWebhookRequest(server string, id WebhookID, params *DeleteWebhookParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/webhooks/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetWebhookRequest constructs an http.Request for the GetWebhook method
+func NewGetWebhookRequest(server string, id WebhookID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/webhooks/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewUpdateWebhookRequestWithApplicationVndAwsCdfV10PlusJSONBody calls the generic UpdateWebhook builder with application/vnd.aws-cdf-v1.0+json body
+func NewUpdateWebhookRequestWithApplicationVndAwsCdfV10PlusJSONBody(server string, id WebhookID, params *UpdateWebhookParams, body UpdateWebhookApplicationVndAwsCdfV10PlusJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdateWebhookRequestWithBody(server, id, params, "application/vnd.aws-cdf-v1.0+json", bodyReader)
+}
+
+// NewUpdateWebhookRequestWithBody constructs an http.Request for the UpdateWebhook method, with any body, and a specified content type
+func NewUpdateWebhookRequestWithBody(server string, id WebhookID, params *UpdateWebhookParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/webhooks/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewListDeadLettersRequest constructs an http.Request for the ListDeadLetters method
+func NewListDeadLettersRequest(server string, id WebhookID, params *ListDeadLettersParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/webhooks/%s/deadLetters", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Count != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "count", *params.Count, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.After != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "after", *params.After, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewReplayWebhookRequestWithApplicationVndAwsCdfV10PlusJSONBody calls the generic ReplayWebhook builder with application/vnd.aws-cdf-v1.0+json body
+func NewReplayWebhookRequestWithApplicationVndAwsCdfV10PlusJSONBody(server string, id WebhookID, params *ReplayWebhookParams, body ReplayWebhookApplicationVndAwsCdfV10PlusJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewReplayWebhookRequestWithBody(server, id, params, "application/vnd.aws-cdf-v1.0+json", bodyReader)
+}
+
+// NewReplayWebhookRequestWithBody constructs an http.Request for the ReplayWebhook method, with any body, and a specified content type
+func NewReplayWebhookRequestWithBody(server string, id WebhookID, params *ReplayWebhookParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/webhooks/%s/replay", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
 	}
 
 	return req, nil
@@ -4623,14 +9113,14 @@ type ClientWithResponsesInterface interface {
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /accessKeys (the `CreateAccessKey` operationId).
-	CreateAccessKeyWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateAccessKeyResponse, error)
+	CreateAccessKeyWithBodyWithResponse(ctx context.Context, params *CreateAccessKeyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateAccessKeyResponse, error)
 
 	// CreateAccessKeyWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Create an access key for the AWS endpoint
 	//
 	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /accessKeys (the `CreateAccessKey` operationId).
-	CreateAccessKeyWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, body CreateAccessKeyApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateAccessKeyResponse, error)
+	CreateAccessKeyWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, params *CreateAccessKeyParams, body CreateAccessKeyApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateAccessKeyResponse, error)
 
 	// DeleteAccessKeyWithResponse Delete an access key
 	//
@@ -4647,7 +9137,7 @@ type ClientWithResponsesInterface interface {
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /activations (the `CreateActivation` operationId).
-	CreateActivationWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateActivationResponse, error)
+	CreateActivationWithBodyWithResponse(ctx context.Context, params *CreateActivationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateActivationResponse, error)
 
 	// CreateActivationWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Let a device enrol
 	//
@@ -4657,7 +9147,7 @@ type ClientWithResponsesInterface interface {
 	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /activations (the `CreateActivation` operationId).
-	CreateActivationWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, body CreateActivationApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateActivationResponse, error)
+	CreateActivationWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, params *CreateActivationParams, body CreateActivationApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateActivationResponse, error)
 
 	// DeleteActivationWithResponse Withdraw an activation
 	//
@@ -4674,6 +9164,31 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /activations/{activationId} (the `GetActivation` operationId).
 	GetActivationWithResponse(ctx context.Context, activationID string, reqEditors ...RequestEditorFn) (*GetActivationResponse, error)
+
+	// CreateBulkThingsWithBodyWithResponse Provision many things in the background
+	//
+	// The template may have no `CDF` section, so that every parameter names a certificate or none is needed.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /bulkthings (the `CreateBulkThings` operationId).
+	CreateBulkThingsWithBodyWithResponse(ctx context.Context, params *CreateBulkThingsParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateBulkThingsResponse, error)
+
+	// CreateBulkThingsWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Provision many things in the background
+	//
+	// The template may have no `CDF` section, so that every parameter names a certificate or none is needed.
+	//
+	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /bulkthings (the `CreateBulkThings` operationId).
+	CreateBulkThingsWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, params *CreateBulkThingsParams, body CreateBulkThingsApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateBulkThingsResponse, error)
+
+	// GetBulkThingsWithResponse Get how far a bulk task is
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /bulkthings/{taskId} (the `GetBulkThings` operationId).
+	GetBulkThingsWithResponse(ctx context.Context, taskID TaskID, reqEditors ...RequestEditorFn) (*GetBulkThingsResponse, error)
 
 	// GetCAWithResponse Get the id and fingerprints of the CA
 	//
@@ -4704,7 +9219,7 @@ type ClientWithResponsesInterface interface {
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /components (the `CreateComponent` operationId).
-	CreateComponentWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateComponentResponse, error)
+	CreateComponentWithBodyWithResponse(ctx context.Context, params *CreateComponentParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateComponentResponse, error)
 
 	// ListComponentVersionsWithResponse List the versions of a component
 	//
@@ -4743,20 +9258,22 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /coreTasks (the `ListCoreTasks` operationId).
 	ListCoreTasksWithResponse(ctx context.Context, params *ListCoreTasksParams, reqEditors ...RequestEditorFn) (*ListCoreTasksResponse, error)
 
-	// CreateCoreTaskWithBodyWithResponse Create cores
+	// CreateCoreTaskWithBodyWithResponse Create or delete cores
 	//
 	// Answers as soon as the task is stored. The result of each core is in the task. Creating a core that exists is
-	// safe: what is missing is made, what is there is kept.
+	// safe: what is missing is made, what is there is kept. Deleting is safe to repeat: what an earlier task left
+	// behind is removed.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /coreTasks (the `CreateCoreTask` operationId).
 	CreateCoreTaskWithBodyWithResponse(ctx context.Context, params *CreateCoreTaskParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateCoreTaskResponse, error)
 
-	// CreateCoreTaskWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Create cores
+	// CreateCoreTaskWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Create or delete cores
 	//
 	// Answers as soon as the task is stored. The result of each core is in the task. Creating a core that exists is
-	// safe: what is missing is made, what is there is kept.
+	// safe: what is missing is made, what is there is kept. Deleting is safe to repeat: what an earlier task left
+	// behind is removed.
 	//
 	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -4800,6 +9317,47 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /cores/{name}/deployments (the `ListCoreDeployments` operationId).
 	ListCoreDeploymentsWithResponse(ctx context.Context, name CoreName, params *ListCoreDeploymentsParams, reqEditors ...RequestEditorFn) (*ListCoreDeploymentsResponse, error)
 
+	// ListCoreDeviceTasksWithResponse List the device tasks of a core, without their devices
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /cores/{name}/deviceTasks (the `ListCoreDeviceTasks` operationId).
+	ListCoreDeviceTasksWithResponse(ctx context.Context, name CoreName, params *ListCoreDeviceTasksParams, reqEditors ...RequestEditorFn) (*ListCoreDeviceTasksResponse, error)
+
+	// CreateDeviceTaskWithBodyWithResponse Create or delete client devices of a core
+	//
+	// The core must have connected once; otherwise 400.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /cores/{name}/deviceTasks (the `CreateDeviceTask` operationId).
+	CreateDeviceTaskWithBodyWithResponse(ctx context.Context, name CoreName, params *CreateDeviceTaskParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateDeviceTaskResponse, error)
+
+	// CreateDeviceTaskWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Create or delete client devices of a core
+	//
+	// The core must have connected once; otherwise 400.
+	//
+	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /cores/{name}/deviceTasks (the `CreateDeviceTask` operationId).
+	CreateDeviceTaskWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, name CoreName, params *CreateDeviceTaskParams, body CreateDeviceTaskApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateDeviceTaskResponse, error)
+
+	// ListCoreDevicesWithResponse List the client devices of a core
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /cores/{name}/devices (the `ListCoreDevices` operationId).
+	ListCoreDevicesWithResponse(ctx context.Context, name CoreName, params *ListCoreDevicesParams, reqEditors ...RequestEditorFn) (*ListCoreDevicesResponse, error)
+
+	// ListCoreHistoryWithResponse List what happened to a core, newest first
+	//
+	// Events, and what nobody is told of as an event, such as changes of status and certificates.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /cores/{name}/history (the `ListCoreHistory` operationId).
+	ListCoreHistoryWithResponse(ctx context.Context, name CoreName, params *ListCoreHistoryParams, reqEditors ...RequestEditorFn) (*ListCoreHistoryResponse, error)
+
 	// ListDeploymentTasksWithResponse List deployment tasks, without their cores
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -4821,12 +9379,31 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /deploymentTasks (the `CreateDeploymentTask` operationId).
 	CreateDeploymentTaskWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, params *CreateDeploymentTaskParams, body CreateDeploymentTaskApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateDeploymentTaskResponse, error)
 
+	// DeleteDeploymentTaskWithResponse Delete a deployment task that has ended
+	//
+	// Nothing on a device changes. A task that is still worked on is refused with 409; cancel it first.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /deploymentTasks/{taskId} (the `DeleteDeploymentTask` operationId).
+	DeleteDeploymentTaskWithResponse(ctx context.Context, taskID TaskID, reqEditors ...RequestEditorFn) (*DeleteDeploymentTaskResponse, error)
+
 	// GetDeploymentTaskWithResponse Get a deployment task with the state of each core
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /deploymentTasks/{taskId} (the `GetDeploymentTask` operationId).
 	GetDeploymentTaskWithResponse(ctx context.Context, taskID TaskID, reqEditors ...RequestEditorFn) (*GetDeploymentTaskResponse, error)
+
+	// CancelDeploymentTaskWithResponse Stop a deployment task
+	//
+	// Cores that have not been deployed to end as failed; deployments that wait for their core are withdrawn. What a
+	// core already took up goes on. A task that has ended is refused with 409.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /deploymentTasks/{taskId}/cancel (the `CancelDeploymentTask` operationId).
+	CancelDeploymentTaskWithResponse(ctx context.Context, taskID TaskID, params *CancelDeploymentTaskParams, reqEditors ...RequestEditorFn) (*CancelDeploymentTaskResponse, error)
 
 	// ListDeploymentTaskCoresWithResponse List the cores of a deployment task
 	//
@@ -4849,6 +9426,59 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /deploymentTasks/{taskId}/deployments (the `ListDeploymentTaskDeployments` operationId).
 	ListDeploymentTaskDeploymentsWithResponse(ctx context.Context, taskID TaskID, params *ListDeploymentTaskDeploymentsParams, reqEditors ...RequestEditorFn) (*ListDeploymentTaskDeploymentsResponse, error)
 
+	// RetryDeploymentTaskWithResponse Do the failed cores of a task again, in a new task
+	//
+	// The same template version goes to the cores that failed, and to no other. When none did, 409.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /deploymentTasks/{taskId}/retry (the `RetryDeploymentTask` operationId).
+	RetryDeploymentTaskWithResponse(ctx context.Context, taskID TaskID, params *RetryDeploymentTaskParams, reqEditors ...RequestEditorFn) (*RetryDeploymentTaskResponse, error)
+
+	// ListDeviceTasksWithResponse List device tasks, newest first, without their devices
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /deviceTasks (the `ListDeviceTasks` operationId).
+	ListDeviceTasksWithResponse(ctx context.Context, params *ListDeviceTasksParams, reqEditors ...RequestEditorFn) (*ListDeviceTasksResponse, error)
+
+	// GetDeviceTaskWithResponse Get a device task with the result of each device
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /deviceTasks/{taskId} (the `GetDeviceTask` operationId).
+	GetDeviceTaskWithResponse(ctx context.Context, taskID TaskID, reqEditors ...RequestEditorFn) (*GetDeviceTaskResponse, error)
+
+	// ListDevicesWithResponse List client devices
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /devices (the `ListDevices` operationId).
+	ListDevicesWithResponse(ctx context.Context, params *ListDevicesParams, reqEditors ...RequestEditorFn) (*ListDevicesResponse, error)
+
+	// DeleteDeviceWithResponse Delete a client device
+	//
+	// Answers when it is gone. Safe to repeat after a failure.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /devices/{name} (the `DeleteDevice` operationId).
+	DeleteDeviceWithResponse(ctx context.Context, name DeviceName, params *DeleteDeviceParams, reqEditors ...RequestEditorFn) (*DeleteDeviceResponse, error)
+
+	// GetDeviceWithResponse Get a client device
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /devices/{name} (the `GetDevice` operationId).
+	GetDeviceWithResponse(ctx context.Context, name DeviceName, reqEditors ...RequestEditorFn) (*GetDeviceResponse, error)
+
+	// ListDevicePatchesWithResponse List the patches of a device
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /devices/{name}/patches (the `ListDevicePatches` operationId).
+	ListDevicePatchesWithResponse(ctx context.Context, name string, params *ListDevicePatchesParams, reqEditors ...RequestEditorFn) (*ListDevicePatchesResponse, error)
+
 	// ListDistributionsWithResponse List the nucleus archives that agents can be offered
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -4868,7 +9498,26 @@ type ClientWithResponsesInterface interface {
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /distributions/{name}/{version}/activate (the `ActivateDistribution` operationId).
-	ActivateDistributionWithResponse(ctx context.Context, name DistributionName, version SemanticVersion, reqEditors ...RequestEditorFn) (*ActivateDistributionResponse, error)
+	ActivateDistributionWithResponse(ctx context.Context, name DistributionName, version SemanticVersion, params *ActivateDistributionParams, reqEditors ...RequestEditorFn) (*ActivateDistributionResponse, error)
+
+	// ListEventsWithResponse List events in the order in which they happened
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /events (the `ListEvents` operationId).
+	ListEventsWithResponse(ctx context.Context, params *ListEventsParams, reqEditors ...RequestEditorFn) (*ListEventsResponse, error)
+
+	// StreamEventsWithResponse Follow events as they happen
+	//
+	// Server-sent events: `id` is the sequence number, `event` the detail type, `data` the event as `GET /events` shows it. A
+	// comment comes every 15 seconds when nothing else does. To go on after a break, send the last `id` as
+	// `Last-Event-ID` (browsers do) or as `after`; the header wins. When what follows it is no longer kept, the answer
+	// is 412 and names the first event that is.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /events/stream (the `StreamEvents` operationId).
+	StreamEventsWithResponse(ctx context.Context, params *StreamEventsParams, reqEditors ...RequestEditorFn) (*StreamEventsResponse, error)
 
 	// GetFleetSummaryWithResponse Count cores by template version
 	//
@@ -4891,12 +9540,128 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /metrics (the `GetMetrics` operationId).
 	GetMetricsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetMetricsResponse, error)
 
+	// CreatePatchTaskWithBodyWithResponse Patch devices
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /patchTasks (the `CreatePatchTask` operationId).
+	CreatePatchTaskWithBodyWithResponse(ctx context.Context, params *CreatePatchTaskParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreatePatchTaskResponse, error)
+
+	// CreatePatchTaskWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Patch devices
+	//
+	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /patchTasks (the `CreatePatchTask` operationId).
+	CreatePatchTaskWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, params *CreatePatchTaskParams, body CreatePatchTaskApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*CreatePatchTaskResponse, error)
+
+	// GetPatchTaskWithResponse Get a patch task, without its patches
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /patchTasks/{taskId} (the `GetPatchTask` operationId).
+	GetPatchTaskWithResponse(ctx context.Context, taskID TaskID, reqEditors ...RequestEditorFn) (*GetPatchTaskResponse, error)
+
+	// ListPatchTaskPatchesWithResponse List the patches of a task
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /patchTasks/{taskId}/patches (the `ListPatchTaskPatches` operationId).
+	ListPatchTaskPatchesWithResponse(ctx context.Context, taskID TaskID, params *ListPatchTaskPatchesParams, reqEditors ...RequestEditorFn) (*ListPatchTaskPatchesResponse, error)
+
+	// ListPatchTemplatesWithResponse List patch templates
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /patchTemplates (the `ListPatchTemplates` operationId).
+	ListPatchTemplatesWithResponse(ctx context.Context, params *ListPatchTemplatesParams, reqEditors ...RequestEditorFn) (*ListPatchTemplatesResponse, error)
+
+	// CreatePatchTemplateWithBodyWithResponse Create a patch template
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /patchTemplates (the `CreatePatchTemplate` operationId).
+	CreatePatchTemplateWithBodyWithResponse(ctx context.Context, params *CreatePatchTemplateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreatePatchTemplateResponse, error)
+
+	// CreatePatchTemplateWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Create a patch template
+	//
+	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /patchTemplates (the `CreatePatchTemplate` operationId).
+	CreatePatchTemplateWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, params *CreatePatchTemplateParams, body CreatePatchTemplateApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*CreatePatchTemplateResponse, error)
+
+	// DeletePatchTemplateWithResponse Delete a patch template with all its versions
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /patchTemplates/{name} (the `DeletePatchTemplate` operationId).
+	DeletePatchTemplateWithResponse(ctx context.Context, name PatchTemplateName, params *DeletePatchTemplateParams, reqEditors ...RequestEditorFn) (*DeletePatchTemplateResponse, error)
+
+	// GetPatchTemplateWithResponse Get a patch template
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /patchTemplates/{name} (the `GetPatchTemplate` operationId).
+	GetPatchTemplateWithResponse(ctx context.Context, name PatchTemplateName, reqEditors ...RequestEditorFn) (*GetPatchTemplateResponse, error)
+
+	// UpdatePatchTemplateWithBodyWithResponse Change members of a patch template; the rest stays
+	//
+	// `extraVars` are merged key by key. A new version is written; patches that are made already keep theirs.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /patchTemplates/{name} (the `UpdatePatchTemplate` operationId).
+	UpdatePatchTemplateWithBodyWithResponse(ctx context.Context, name PatchTemplateName, params *UpdatePatchTemplateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdatePatchTemplateResponse, error)
+
+	// UpdatePatchTemplateWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Change members of a patch template; the rest stays
+	//
+	// `extraVars` are merged key by key. A new version is written; patches that are made already keep theirs.
+	//
+	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /patchTemplates/{name} (the `UpdatePatchTemplate` operationId).
+	UpdatePatchTemplateWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, name PatchTemplateName, params *UpdatePatchTemplateParams, body UpdatePatchTemplateApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdatePatchTemplateResponse, error)
+
+	// DeletePatchWithResponse Delete a patch; one that waits is not run
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /patches/{patchId} (the `DeletePatch` operationId).
+	DeletePatchWithResponse(ctx context.Context, patchID string, reqEditors ...RequestEditorFn) (*DeletePatchResponse, error)
+
+	// GetPatchWithResponse Get a patch
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /patches/{patchId} (the `GetPatch` operationId).
+	GetPatchWithResponse(ctx context.Context, patchID string, reqEditors ...RequestEditorFn) (*GetPatchResponse, error)
+
+	// UpdatePatchWithBodyWithResponse Run a patch again
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /patches/{patchId} (the `UpdatePatch` operationId).
+	UpdatePatchWithBodyWithResponse(ctx context.Context, patchID string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdatePatchResponse, error)
+
+	// UpdatePatchWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Run a patch again
+	//
+	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /patches/{patchId} (the `UpdatePatch` operationId).
+	UpdatePatchWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, patchID string, body UpdatePatchApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdatePatchResponse, error)
+
 	// ListProvisioningTemplatesWithResponse List the provisioning templates
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /provisioningTemplates (the `ListProvisioningTemplates` operationId).
 	ListProvisioningTemplatesWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListProvisioningTemplatesResponse, error)
+
+	// DeleteProvisioningTemplateWithResponse Delete a provisioning template
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /provisioningTemplates/{id} (the `DeleteProvisioningTemplate` operationId).
+	DeleteProvisioningTemplateWithResponse(ctx context.Context, id string, params *DeleteProvisioningTemplateParams, reqEditors ...RequestEditorFn) (*DeleteProvisioningTemplateResponse, error)
 
 	// GetProvisioningTemplateWithResponse Get a provisioning template
 	//
@@ -4910,14 +9675,14 @@ type ClientWithResponsesInterface interface {
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /provisioningTemplates/{id} (the `PutProvisioningTemplate` operationId).
-	PutProvisioningTemplateWithBodyWithResponse(ctx context.Context, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutProvisioningTemplateResponse, error)
+	PutProvisioningTemplateWithBodyWithResponse(ctx context.Context, id string, params *PutProvisioningTemplateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutProvisioningTemplateResponse, error)
 
 	// PutProvisioningTemplateWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Create or replace a provisioning template
 	//
 	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /provisioningTemplates/{id} (the `PutProvisioningTemplate` operationId).
-	PutProvisioningTemplateWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, id string, body PutProvisioningTemplateApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*PutProvisioningTemplateResponse, error)
+	PutProvisioningTemplateWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, id string, params *PutProvisioningTemplateParams, body PutProvisioningTemplateApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*PutProvisioningTemplateResponse, error)
 
 	// GetReadinessWithResponse Say whether everything the server needs is there; 503 when not
 	//
@@ -4945,23 +9710,23 @@ type ClientWithResponsesInterface interface {
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /templates (the `CreateTemplate` operationId).
-	CreateTemplateWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateTemplateResponse, error)
+	CreateTemplateWithBodyWithResponse(ctx context.Context, params *CreateTemplateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateTemplateResponse, error)
 
 	// CreateTemplateWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Create a template at version 1
 	//
 	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /templates (the `CreateTemplate` operationId).
-	CreateTemplateWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, body CreateTemplateApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateTemplateResponse, error)
+	CreateTemplateWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, params *CreateTemplateParams, body CreateTemplateApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateTemplateResponse, error)
 
 	// DeleteTemplateWithResponse Delete a template with all its versions
 	//
-	// Cores that have it as their desired template keep it; nothing on a device changes.
+	// Refused with 409 while a core has a version of it as its desired template.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with DELETE /templates/{name} (the `DeleteTemplate` operationId).
-	DeleteTemplateWithResponse(ctx context.Context, name TemplateName, reqEditors ...RequestEditorFn) (*DeleteTemplateResponse, error)
+	DeleteTemplateWithResponse(ctx context.Context, name TemplateName, params *DeleteTemplateParams, reqEditors ...RequestEditorFn) (*DeleteTemplateResponse, error)
 
 	// GetTemplateWithResponse Get the latest version of a template
 	//
@@ -4975,14 +9740,14 @@ type ClientWithResponsesInterface interface {
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PATCH /templates/{name} (the `PatchTemplate` operationId).
-	PatchTemplateWithBodyWithResponse(ctx context.Context, name TemplateName, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PatchTemplateResponse, error)
+	PatchTemplateWithBodyWithResponse(ctx context.Context, name TemplateName, params *PatchTemplateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PatchTemplateResponse, error)
 
 	// PatchTemplateWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse The same as PUT
 	//
 	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PATCH /templates/{name} (the `PatchTemplate` operationId).
-	PatchTemplateWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, name TemplateName, body PatchTemplateApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*PatchTemplateResponse, error)
+	PatchTemplateWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, name TemplateName, params *PatchTemplateParams, body PatchTemplateApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*PatchTemplateResponse, error)
 
 	// UpdateTemplateWithBodyWithResponse Replace a template by a new version
 	//
@@ -4991,7 +9756,7 @@ type ClientWithResponsesInterface interface {
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /templates/{name} (the `UpdateTemplate` operationId).
-	UpdateTemplateWithBodyWithResponse(ctx context.Context, name TemplateName, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateTemplateResponse, error)
+	UpdateTemplateWithBodyWithResponse(ctx context.Context, name TemplateName, params *UpdateTemplateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateTemplateResponse, error)
 
 	// UpdateTemplateWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Replace a template by a new version
 	//
@@ -5000,7 +9765,7 @@ type ClientWithResponsesInterface interface {
 	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /templates/{name} (the `UpdateTemplate` operationId).
-	UpdateTemplateWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, name TemplateName, body UpdateTemplateApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateTemplateResponse, error)
+	UpdateTemplateWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, name TemplateName, params *UpdateTemplateParams, body UpdateTemplateApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateTemplateResponse, error)
 
 	// ListTemplateVersionsWithResponse List the versions of a template
 	//
@@ -5016,6 +9781,50 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /templates/{name}/versions/{version} (the `GetTemplateVersion` operationId).
 	GetTemplateVersionWithResponse(ctx context.Context, name TemplateName, version string, reqEditors ...RequestEditorFn) (*GetTemplateVersionResponse, error)
 
+	// CreateThingWithBodyWithResponse Provision a thing by a provisioning template
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /things (the `CreateThing` operationId).
+	CreateThingWithBodyWithResponse(ctx context.Context, params *CreateThingParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateThingResponse, error)
+
+	// CreateThingWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Provision a thing by a provisioning template
+	//
+	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /things (the `CreateThing` operationId).
+	CreateThingWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, params *CreateThingParams, body CreateThingApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateThingResponse, error)
+
+	// DeleteThingWithResponse Delete a thing
+	//
+	// What goes with it of certificates and policies is a setting of the server; what something else uses stays.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /things/{name} (the `DeleteThing` operationId).
+	DeleteThingWithResponse(ctx context.Context, name ThingName, reqEditors ...RequestEditorFn) (*DeleteThingResponse, error)
+
+	// GetThingWithResponse Get a thing with its certificates, policies and groups
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /things/{name} (the `GetThing` operationId).
+	GetThingWithResponse(ctx context.Context, name ThingName, reqEditors ...RequestEditorFn) (*GetThingResponse, error)
+
+	// UpdateThingCertificatesWithBodyWithResponse Set the status of every certificate of a thing
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /things/{name}/certificates (the `UpdateThingCertificates` operationId).
+	UpdateThingCertificatesWithBodyWithResponse(ctx context.Context, name ThingName, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateThingCertificatesResponse, error)
+
+	// UpdateThingCertificatesWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Set the status of every certificate of a thing
+	//
+	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /things/{name}/certificates (the `UpdateThingCertificates` operationId).
+	UpdateThingCertificatesWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, name ThingName, body UpdateThingCertificatesApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateThingCertificatesResponse, error)
+
 	// ListTokensWithResponse List tokens, without their texts
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -5028,14 +9837,14 @@ type ClientWithResponsesInterface interface {
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /tokens (the `CreateToken` operationId).
-	CreateTokenWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateTokenResponse, error)
+	CreateTokenWithBodyWithResponse(ctx context.Context, params *CreateTokenParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateTokenResponse, error)
 
 	// CreateTokenWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Create a token for this API
 	//
 	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /tokens (the `CreateToken` operationId).
-	CreateTokenWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, body CreateTokenApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateTokenResponse, error)
+	CreateTokenWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, params *CreateTokenParams, body CreateTokenApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateTokenResponse, error)
 
 	// DeleteTokenWithResponse Delete a token; whoever used it is refused from then on
 	//
@@ -5043,6 +9852,82 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with DELETE /tokens/{name} (the `DeleteToken` operationId).
 	DeleteTokenWithResponse(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*DeleteTokenResponse, error)
+
+	// ListWebhooksWithResponse List webhooks, without secrets
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /webhooks (the `ListWebhooks` operationId).
+	ListWebhooksWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListWebhooksResponse, error)
+
+	// CreateWebhookWithBodyWithResponse Have events sent to a URL
+	//
+	// Each event is POSTed as a CloudEvent, signed with the secret, until the receiver answers 2xx. Without a secret
+	// one is made; it is shown only in this answer.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /webhooks (the `CreateWebhook` operationId).
+	CreateWebhookWithBodyWithResponse(ctx context.Context, params *CreateWebhookParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateWebhookResponse, error)
+
+	// CreateWebhookWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Have events sent to a URL
+	//
+	// Each event is POSTed as a CloudEvent, signed with the secret, until the receiver answers 2xx. Without a secret
+	// one is made; it is shown only in this answer.
+	//
+	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /webhooks (the `CreateWebhook` operationId).
+	CreateWebhookWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, params *CreateWebhookParams, body CreateWebhookApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateWebhookResponse, error)
+
+	// DeleteWebhookWithResponse Delete a webhook with its dead letters
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /webhooks/{id} (the `DeleteWebhook` operationId).
+	DeleteWebhookWithResponse(ctx context.Context, id WebhookID, params *DeleteWebhookParams, reqEditors ...RequestEditorFn) (*DeleteWebhookResponse, error)
+
+	// GetWebhookWithResponse Get a webhook, without its secret
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /webhooks/{id} (the `GetWebhook` operationId).
+	GetWebhookWithResponse(ctx context.Context, id WebhookID, reqEditors ...RequestEditorFn) (*GetWebhookResponse, error)
+
+	// UpdateWebhookWithBodyWithResponse Change members of a webhook; the rest stays
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /webhooks/{id} (the `UpdateWebhook` operationId).
+	UpdateWebhookWithBodyWithResponse(ctx context.Context, id WebhookID, params *UpdateWebhookParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateWebhookResponse, error)
+
+	// UpdateWebhookWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Change members of a webhook; the rest stays
+	//
+	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /webhooks/{id} (the `UpdateWebhook` operationId).
+	UpdateWebhookWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, id WebhookID, params *UpdateWebhookParams, body UpdateWebhookApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateWebhookResponse, error)
+
+	// ListDeadLettersWithResponse List the events that a webhook would not take
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /webhooks/{id}/deadLetters (the `ListDeadLetters` operationId).
+	ListDeadLettersWithResponse(ctx context.Context, id WebhookID, params *ListDeadLettersParams, reqEditors ...RequestEditorFn) (*ListDeadLettersResponse, error)
+
+	// ReplayWebhookWithBodyWithResponse Send events again, from a sequence number on or the dead letters
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /webhooks/{id}/replay (the `ReplayWebhook` operationId).
+	ReplayWebhookWithBodyWithResponse(ctx context.Context, id WebhookID, params *ReplayWebhookParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ReplayWebhookResponse, error)
+
+	// ReplayWebhookWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Send events again, from a sequence number on or the dead letters
+	//
+	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /webhooks/{id}/replay (the `ReplayWebhook` operationId).
+	ReplayWebhookWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, id WebhookID, params *ReplayWebhookParams, body ReplayWebhookApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*ReplayWebhookResponse, error)
 }
 
 type ListAccessKeysResponse struct {
@@ -5313,6 +10198,110 @@ func (r GetActivationResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetActivationResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CreateBulkThingsResponse201Headers the declared response headers of an HTTP 201 response for CreateBulkThings
+type CreateBulkThingsResponse201Headers struct {
+	Location string
+	XTaskid  string
+}
+
+type CreateBulkThingsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSON201 the response for an HTTP 201 `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSON201 *BulkThingsAccepted
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *CreateBulkThingsResponse201Headers
+}
+
+// GetApplicationVndAwsCdfV10JSON201 returns the response for an HTTP 201 `application/vnd.aws-cdf-v1.0+json` response
+func (r CreateBulkThingsResponse) GetApplicationVndAwsCdfV10JSON201() *BulkThingsAccepted {
+	return r.ApplicationVndAwsCdfV10JSON201
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r CreateBulkThingsResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateBulkThingsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateBulkThingsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateBulkThingsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateBulkThingsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetBulkThingsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSON200 the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSON200 *BulkThings
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSON200 returns the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+func (r GetBulkThingsResponse) GetApplicationVndAwsCdfV10JSON200() *BulkThings {
+	return r.ApplicationVndAwsCdfV10JSON200
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r GetBulkThingsResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetBulkThingsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetBulkThingsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetBulkThingsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetBulkThingsResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -6033,6 +11022,199 @@ func (r ListCoreDeploymentsResponse) ContentType() string {
 	return ""
 }
 
+type ListCoreDeviceTasksResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSON200 the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSON200 *DeviceTasksFound
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSON200 returns the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+func (r ListCoreDeviceTasksResponse) GetApplicationVndAwsCdfV10JSON200() *DeviceTasksFound {
+	return r.ApplicationVndAwsCdfV10JSON200
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r ListCoreDeviceTasksResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListCoreDeviceTasksResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListCoreDeviceTasksResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListCoreDeviceTasksResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListCoreDeviceTasksResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CreateDeviceTaskResponse202Headers the declared response headers of an HTTP 202 response for CreateDeviceTask
+type CreateDeviceTaskResponse202Headers struct {
+	Location string
+	XTaskid  string
+}
+
+type CreateDeviceTaskResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *CreateDeviceTaskResponse202Headers
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r CreateDeviceTaskResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateDeviceTaskResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateDeviceTaskResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateDeviceTaskResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateDeviceTaskResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListCoreDevicesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSON200 the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSON200 *DevicesFound
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSON200 returns the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+func (r ListCoreDevicesResponse) GetApplicationVndAwsCdfV10JSON200() *DevicesFound {
+	return r.ApplicationVndAwsCdfV10JSON200
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r ListCoreDevicesResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListCoreDevicesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListCoreDevicesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListCoreDevicesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListCoreDevicesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListCoreHistoryResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSON200 the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSON200 *EventsFound
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSON200 returns the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+func (r ListCoreHistoryResponse) GetApplicationVndAwsCdfV10JSON200() *EventsFound {
+	return r.ApplicationVndAwsCdfV10JSON200
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r ListCoreHistoryResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListCoreHistoryResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListCoreHistoryResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListCoreHistoryResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListCoreHistoryResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ListDeploymentTasksResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -6130,6 +11312,47 @@ func (r CreateDeploymentTaskResponse) ContentType() string {
 	return ""
 }
 
+type DeleteDeploymentTaskResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r DeleteDeploymentTaskResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteDeploymentTaskResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteDeploymentTaskResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteDeploymentTaskResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteDeploymentTaskResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type GetDeploymentTaskResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -6172,6 +11395,47 @@ func (r GetDeploymentTaskResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetDeploymentTaskResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type CancelDeploymentTaskResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r CancelDeploymentTaskResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CancelDeploymentTaskResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CancelDeploymentTaskResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CancelDeploymentTaskResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CancelDeploymentTaskResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -6322,6 +11586,336 @@ func (r ListDeploymentTaskDeploymentsResponse) ContentType() string {
 	return ""
 }
 
+// RetryDeploymentTaskResponse202Headers the declared response headers of an HTTP 202 response for RetryDeploymentTask
+type RetryDeploymentTaskResponse202Headers struct {
+	Location string
+	XTaskid  string
+}
+
+type RetryDeploymentTaskResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *RetryDeploymentTaskResponse202Headers
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r RetryDeploymentTaskResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RetryDeploymentTaskResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RetryDeploymentTaskResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RetryDeploymentTaskResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RetryDeploymentTaskResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListDeviceTasksResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSON200 the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSON200 *DeviceTasksFound
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSON200 returns the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+func (r ListDeviceTasksResponse) GetApplicationVndAwsCdfV10JSON200() *DeviceTasksFound {
+	return r.ApplicationVndAwsCdfV10JSON200
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r ListDeviceTasksResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListDeviceTasksResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListDeviceTasksResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListDeviceTasksResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListDeviceTasksResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetDeviceTaskResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSON200 the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSON200 *DeviceTask
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSON200 returns the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+func (r GetDeviceTaskResponse) GetApplicationVndAwsCdfV10JSON200() *DeviceTask {
+	return r.ApplicationVndAwsCdfV10JSON200
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r GetDeviceTaskResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetDeviceTaskResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetDeviceTaskResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetDeviceTaskResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetDeviceTaskResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListDevicesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSON200 the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSON200 *DevicesFound
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSON200 returns the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+func (r ListDevicesResponse) GetApplicationVndAwsCdfV10JSON200() *DevicesFound {
+	return r.ApplicationVndAwsCdfV10JSON200
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r ListDevicesResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListDevicesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListDevicesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListDevicesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListDevicesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeleteDeviceResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r DeleteDeviceResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteDeviceResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteDeviceResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteDeviceResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteDeviceResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetDeviceResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSON200 the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSON200 *Device
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSON200 returns the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+func (r GetDeviceResponse) GetApplicationVndAwsCdfV10JSON200() *Device {
+	return r.ApplicationVndAwsCdfV10JSON200
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r GetDeviceResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetDeviceResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetDeviceResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetDeviceResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetDeviceResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListDevicePatchesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSON200 the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSON200 *PatchesFound
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSON200 returns the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+func (r ListDevicePatchesResponse) GetApplicationVndAwsCdfV10JSON200() *PatchesFound {
+	return r.ApplicationVndAwsCdfV10JSON200
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r ListDevicePatchesResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListDevicePatchesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListDevicePatchesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListDevicePatchesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListDevicePatchesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ListDistributionsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -6466,6 +12060,95 @@ func (r ActivateDistributionResponse) ContentType() string {
 	return ""
 }
 
+type ListEventsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSON200 the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSON200 *EventsFound
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSON200 returns the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+func (r ListEventsResponse) GetApplicationVndAwsCdfV10JSON200() *EventsFound {
+	return r.ApplicationVndAwsCdfV10JSON200
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r ListEventsResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListEventsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListEventsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListEventsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListEventsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type StreamEventsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r StreamEventsResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r StreamEventsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r StreamEventsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r StreamEventsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r StreamEventsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type GetFleetSummaryResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -6603,6 +12286,529 @@ func (r GetMetricsResponse) ContentType() string {
 	return ""
 }
 
+// CreatePatchTaskResponse202Headers the declared response headers of an HTTP 202 response for CreatePatchTask
+type CreatePatchTaskResponse202Headers struct {
+	Location string
+	XTaskid  string
+}
+
+type CreatePatchTaskResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *CreatePatchTaskResponse202Headers
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r CreatePatchTaskResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CreatePatchTaskResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreatePatchTaskResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreatePatchTaskResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreatePatchTaskResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetPatchTaskResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSON200 the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSON200 *PatchTask
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSON200 returns the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+func (r GetPatchTaskResponse) GetApplicationVndAwsCdfV10JSON200() *PatchTask {
+	return r.ApplicationVndAwsCdfV10JSON200
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r GetPatchTaskResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetPatchTaskResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetPatchTaskResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetPatchTaskResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetPatchTaskResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListPatchTaskPatchesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSON200 the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSON200 *PatchesFound
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSON200 returns the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+func (r ListPatchTaskPatchesResponse) GetApplicationVndAwsCdfV10JSON200() *PatchesFound {
+	return r.ApplicationVndAwsCdfV10JSON200
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r ListPatchTaskPatchesResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListPatchTaskPatchesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListPatchTaskPatchesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListPatchTaskPatchesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListPatchTaskPatchesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListPatchTemplatesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSON200 the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSON200 *PatchTemplateList
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSON200 returns the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+func (r ListPatchTemplatesResponse) GetApplicationVndAwsCdfV10JSON200() *PatchTemplateList {
+	return r.ApplicationVndAwsCdfV10JSON200
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r ListPatchTemplatesResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListPatchTemplatesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListPatchTemplatesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListPatchTemplatesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListPatchTemplatesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CreatePatchTemplateResponse201Headers the declared response headers of an HTTP 201 response for CreatePatchTemplate
+type CreatePatchTemplateResponse201Headers struct {
+	ETag     string
+	Location string
+}
+
+type CreatePatchTemplateResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSON201 the response for an HTTP 201 `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSON201 *PatchTemplate
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *CreatePatchTemplateResponse201Headers
+}
+
+// GetApplicationVndAwsCdfV10JSON201 returns the response for an HTTP 201 `application/vnd.aws-cdf-v1.0+json` response
+func (r CreatePatchTemplateResponse) GetApplicationVndAwsCdfV10JSON201() *PatchTemplate {
+	return r.ApplicationVndAwsCdfV10JSON201
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r CreatePatchTemplateResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CreatePatchTemplateResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreatePatchTemplateResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreatePatchTemplateResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreatePatchTemplateResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeletePatchTemplateResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r DeletePatchTemplateResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeletePatchTemplateResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeletePatchTemplateResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeletePatchTemplateResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeletePatchTemplateResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetPatchTemplateResponse200Headers the declared response headers of an HTTP 200 response for GetPatchTemplate
+type GetPatchTemplateResponse200Headers struct {
+	ETag string
+}
+
+type GetPatchTemplateResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSON200 the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSON200 *PatchTemplate
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetPatchTemplateResponse200Headers
+}
+
+// GetApplicationVndAwsCdfV10JSON200 returns the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+func (r GetPatchTemplateResponse) GetApplicationVndAwsCdfV10JSON200() *PatchTemplate {
+	return r.ApplicationVndAwsCdfV10JSON200
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r GetPatchTemplateResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetPatchTemplateResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetPatchTemplateResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetPatchTemplateResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetPatchTemplateResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// UpdatePatchTemplateResponse204Headers the declared response headers of an HTTP 204 response for UpdatePatchTemplate
+type UpdatePatchTemplateResponse204Headers struct {
+	ETag string
+}
+
+type UpdatePatchTemplateResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+	// Headers204 the parsed response headers for an HTTP 204 response
+	Headers204 *UpdatePatchTemplateResponse204Headers
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r UpdatePatchTemplateResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r UpdatePatchTemplateResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UpdatePatchTemplateResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UpdatePatchTemplateResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UpdatePatchTemplateResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeletePatchResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r DeletePatchResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeletePatchResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeletePatchResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeletePatchResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeletePatchResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetPatchResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSON200 the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSON200 *Patch
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSON200 returns the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+func (r GetPatchResponse) GetApplicationVndAwsCdfV10JSON200() *Patch {
+	return r.ApplicationVndAwsCdfV10JSON200
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r GetPatchResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetPatchResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetPatchResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetPatchResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetPatchResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type UpdatePatchResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r UpdatePatchResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r UpdatePatchResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UpdatePatchResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UpdatePatchResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UpdatePatchResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ListProvisioningTemplatesResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -6651,6 +12857,52 @@ func (r ListProvisioningTemplatesResponse) ContentType() string {
 	return ""
 }
 
+type DeleteProvisioningTemplateResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r DeleteProvisioningTemplateResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteProvisioningTemplateResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteProvisioningTemplateResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteProvisioningTemplateResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteProvisioningTemplateResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetProvisioningTemplateResponse200Headers the declared response headers of an HTTP 200 response for GetProvisioningTemplate
+type GetProvisioningTemplateResponse200Headers struct {
+	ETag string
+}
+
 type GetProvisioningTemplateResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -6658,6 +12910,8 @@ type GetProvisioningTemplateResponse struct {
 	ApplicationVndAwsCdfV10JSON200 *RawJSON
 	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
 	ApplicationVndAwsCdfV10JSONDefault *Refused
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetProvisioningTemplateResponse200Headers
 }
 
 // GetApplicationVndAwsCdfV10JSON200 returns the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
@@ -6699,11 +12953,18 @@ func (r GetProvisioningTemplateResponse) ContentType() string {
 	return ""
 }
 
+// PutProvisioningTemplateResponse204Headers the declared response headers of an HTTP 204 response for PutProvisioningTemplate
+type PutProvisioningTemplateResponse204Headers struct {
+	ETag string
+}
+
 type PutProvisioningTemplateResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
 	ApplicationVndAwsCdfV10JSONDefault *Refused
+	// Headers204 the parsed response headers for an HTTP 204 response
+	Headers204 *PutProvisioningTemplateResponse204Headers
 }
 
 // GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
@@ -6886,6 +13147,7 @@ func (r ListTemplatesResponse) ContentType() string {
 
 // CreateTemplateResponse201Headers the declared response headers of an HTTP 201 response for CreateTemplate
 type CreateTemplateResponse201Headers struct {
+	ETag     string
 	Location string
 	XName    string
 	XVersion string
@@ -6975,6 +13237,11 @@ func (r DeleteTemplateResponse) ContentType() string {
 	return ""
 }
 
+// GetTemplateResponse200Headers the declared response headers of an HTTP 200 response for GetTemplate
+type GetTemplateResponse200Headers struct {
+	ETag string
+}
+
 type GetTemplateResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -6982,6 +13249,8 @@ type GetTemplateResponse struct {
 	ApplicationVndAwsCdfV10JSON200 *TemplateFound
 	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
 	ApplicationVndAwsCdfV10JSONDefault *Refused
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetTemplateResponse200Headers
 }
 
 // GetApplicationVndAwsCdfV10JSON200 returns the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
@@ -7025,6 +13294,7 @@ func (r GetTemplateResponse) ContentType() string {
 
 // PatchTemplateResponse204Headers the declared response headers of an HTTP 204 response for PatchTemplate
 type PatchTemplateResponse204Headers struct {
+	ETag     string
 	Location string
 	XName    string
 	XVersion string
@@ -7075,6 +13345,7 @@ func (r PatchTemplateResponse) ContentType() string {
 
 // UpdateTemplateResponse204Headers the declared response headers of an HTTP 204 response for UpdateTemplate
 type UpdateTemplateResponse204Headers struct {
+	ETag     string
 	Location string
 	XName    string
 	XVersion string
@@ -7171,6 +13442,11 @@ func (r ListTemplateVersionsResponse) ContentType() string {
 	return ""
 }
 
+// GetTemplateVersionResponse200Headers the declared response headers of an HTTP 200 response for GetTemplateVersion
+type GetTemplateVersionResponse200Headers struct {
+	ETag string
+}
+
 type GetTemplateVersionResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -7178,6 +13454,8 @@ type GetTemplateVersionResponse struct {
 	ApplicationVndAwsCdfV10JSON200 *TemplateFound
 	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
 	ApplicationVndAwsCdfV10JSONDefault *Refused
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetTemplateVersionResponse200Headers
 }
 
 // GetApplicationVndAwsCdfV10JSON200 returns the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
@@ -7213,6 +13491,191 @@ func (r GetTemplateVersionResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetTemplateVersionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CreateThingResponse201Headers the declared response headers of an HTTP 201 response for CreateThing
+type CreateThingResponse201Headers struct {
+	Location string
+}
+
+type CreateThingResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSON201 the response for an HTTP 201 `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSON201 *ProvisionedThing
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *CreateThingResponse201Headers
+}
+
+// GetApplicationVndAwsCdfV10JSON201 returns the response for an HTTP 201 `application/vnd.aws-cdf-v1.0+json` response
+func (r CreateThingResponse) GetApplicationVndAwsCdfV10JSON201() *ProvisionedThing {
+	return r.ApplicationVndAwsCdfV10JSON201
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r CreateThingResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateThingResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateThingResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateThingResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateThingResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeleteThingResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r DeleteThingResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteThingResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteThingResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteThingResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteThingResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetThingResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSON200 the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSON200 *Thing
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSON200 returns the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+func (r GetThingResponse) GetApplicationVndAwsCdfV10JSON200() *Thing {
+	return r.ApplicationVndAwsCdfV10JSON200
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r GetThingResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetThingResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetThingResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetThingResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetThingResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type UpdateThingCertificatesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r UpdateThingCertificatesResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r UpdateThingCertificatesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UpdateThingCertificatesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UpdateThingCertificatesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UpdateThingCertificatesResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -7356,6 +13819,350 @@ func (r DeleteTokenResponse) ContentType() string {
 	return ""
 }
 
+type ListWebhooksResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSON200 the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSON200 *WebhookList
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSON200 returns the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+func (r ListWebhooksResponse) GetApplicationVndAwsCdfV10JSON200() *WebhookList {
+	return r.ApplicationVndAwsCdfV10JSON200
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r ListWebhooksResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListWebhooksResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListWebhooksResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListWebhooksResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListWebhooksResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CreateWebhookResponse201Headers the declared response headers of an HTTP 201 response for CreateWebhook
+type CreateWebhookResponse201Headers struct {
+	ETag     string
+	Location string
+}
+
+type CreateWebhookResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSON201 the response for an HTTP 201 `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSON201 *Webhook
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *CreateWebhookResponse201Headers
+}
+
+// GetApplicationVndAwsCdfV10JSON201 returns the response for an HTTP 201 `application/vnd.aws-cdf-v1.0+json` response
+func (r CreateWebhookResponse) GetApplicationVndAwsCdfV10JSON201() *Webhook {
+	return r.ApplicationVndAwsCdfV10JSON201
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r CreateWebhookResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateWebhookResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateWebhookResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateWebhookResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateWebhookResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeleteWebhookResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r DeleteWebhookResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteWebhookResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteWebhookResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteWebhookResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteWebhookResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetWebhookResponse200Headers the declared response headers of an HTTP 200 response for GetWebhook
+type GetWebhookResponse200Headers struct {
+	ETag string
+}
+
+type GetWebhookResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSON200 the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSON200 *WebhookFound
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetWebhookResponse200Headers
+}
+
+// GetApplicationVndAwsCdfV10JSON200 returns the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+func (r GetWebhookResponse) GetApplicationVndAwsCdfV10JSON200() *WebhookFound {
+	return r.ApplicationVndAwsCdfV10JSON200
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r GetWebhookResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetWebhookResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetWebhookResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetWebhookResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetWebhookResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// UpdateWebhookResponse200Headers the declared response headers of an HTTP 200 response for UpdateWebhook
+type UpdateWebhookResponse200Headers struct {
+	ETag string
+}
+
+type UpdateWebhookResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSON200 the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSON200 *WebhookFound
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *UpdateWebhookResponse200Headers
+}
+
+// GetApplicationVndAwsCdfV10JSON200 returns the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+func (r UpdateWebhookResponse) GetApplicationVndAwsCdfV10JSON200() *WebhookFound {
+	return r.ApplicationVndAwsCdfV10JSON200
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r UpdateWebhookResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r UpdateWebhookResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UpdateWebhookResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UpdateWebhookResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UpdateWebhookResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListDeadLettersResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSON200 the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSON200 *DeadLetterList
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSON200 returns the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+func (r ListDeadLettersResponse) GetApplicationVndAwsCdfV10JSON200() *DeadLetterList {
+	return r.ApplicationVndAwsCdfV10JSON200
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r ListDeadLettersResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListDeadLettersResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListDeadLettersResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListDeadLettersResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListDeadLettersResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ReplayWebhookResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r ReplayWebhookResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ReplayWebhookResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ReplayWebhookResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ReplayWebhookResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ReplayWebhookResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // ListAccessKeysWithResponse List access keys, without secrets
 //
 // Returns a wrapper object for the known response body format(s).
@@ -7374,8 +14181,8 @@ func (c *ClientWithResponses) ListAccessKeysWithResponse(ctx context.Context, re
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /accessKeys (the `CreateAccessKey` operationId).
-func (c *ClientWithResponses) CreateAccessKeyWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateAccessKeyResponse, error) {
-	rsp, err := c.CreateAccessKeyWithBody(ctx, contentType, body, reqEditors...)
+func (c *ClientWithResponses) CreateAccessKeyWithBodyWithResponse(ctx context.Context, params *CreateAccessKeyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateAccessKeyResponse, error) {
+	rsp, err := c.CreateAccessKeyWithBody(ctx, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -7387,8 +14194,8 @@ func (c *ClientWithResponses) CreateAccessKeyWithBodyWithResponse(ctx context.Co
 // Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /accessKeys (the `CreateAccessKey` operationId).
-func (c *ClientWithResponses) CreateAccessKeyWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, body CreateAccessKeyApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateAccessKeyResponse, error) {
-	rsp, err := c.CreateAccessKeyWithApplicationVndAwsCdfV10PlusJSONBody(ctx, body, reqEditors...)
+func (c *ClientWithResponses) CreateAccessKeyWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, params *CreateAccessKeyParams, body CreateAccessKeyApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateAccessKeyResponse, error) {
+	rsp, err := c.CreateAccessKeyWithApplicationVndAwsCdfV10PlusJSONBody(ctx, params, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -7416,8 +14223,8 @@ func (c *ClientWithResponses) DeleteAccessKeyWithResponse(ctx context.Context, a
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /activations (the `CreateActivation` operationId).
-func (c *ClientWithResponses) CreateActivationWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateActivationResponse, error) {
-	rsp, err := c.CreateActivationWithBody(ctx, contentType, body, reqEditors...)
+func (c *ClientWithResponses) CreateActivationWithBodyWithResponse(ctx context.Context, params *CreateActivationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateActivationResponse, error) {
+	rsp, err := c.CreateActivationWithBody(ctx, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -7432,8 +14239,8 @@ func (c *ClientWithResponses) CreateActivationWithBodyWithResponse(ctx context.C
 // Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /activations (the `CreateActivation` operationId).
-func (c *ClientWithResponses) CreateActivationWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, body CreateActivationApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateActivationResponse, error) {
-	rsp, err := c.CreateActivationWithApplicationVndAwsCdfV10PlusJSONBody(ctx, body, reqEditors...)
+func (c *ClientWithResponses) CreateActivationWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, params *CreateActivationParams, body CreateActivationApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateActivationResponse, error) {
+	rsp, err := c.CreateActivationWithApplicationVndAwsCdfV10PlusJSONBody(ctx, params, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -7466,6 +14273,49 @@ func (c *ClientWithResponses) GetActivationWithResponse(ctx context.Context, act
 		return nil, err
 	}
 	return ParseGetActivationResponse(rsp)
+}
+
+// CreateBulkThingsWithBodyWithResponse Provision many things in the background
+//
+// The template may have no `CDF` section, so that every parameter names a certificate or none is needed.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /bulkthings (the `CreateBulkThings` operationId).
+func (c *ClientWithResponses) CreateBulkThingsWithBodyWithResponse(ctx context.Context, params *CreateBulkThingsParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateBulkThingsResponse, error) {
+	rsp, err := c.CreateBulkThingsWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateBulkThingsResponse(rsp)
+}
+
+// CreateBulkThingsWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Provision many things in the background
+//
+// The template may have no `CDF` section, so that every parameter names a certificate or none is needed.
+//
+// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /bulkthings (the `CreateBulkThings` operationId).
+func (c *ClientWithResponses) CreateBulkThingsWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, params *CreateBulkThingsParams, body CreateBulkThingsApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateBulkThingsResponse, error) {
+	rsp, err := c.CreateBulkThingsWithApplicationVndAwsCdfV10PlusJSONBody(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateBulkThingsResponse(rsp)
+}
+
+// GetBulkThingsWithResponse Get how far a bulk task is
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /bulkthings/{taskId} (the `GetBulkThings` operationId).
+func (c *ClientWithResponses) GetBulkThingsWithResponse(ctx context.Context, taskID TaskID, reqEditors ...RequestEditorFn) (*GetBulkThingsResponse, error) {
+	rsp, err := c.GetBulkThings(ctx, taskID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetBulkThingsResponse(rsp)
 }
 
 // GetCAWithResponse Get the id and fingerprints of the CA
@@ -7515,8 +14365,8 @@ func (c *ClientWithResponses) ListComponentsWithResponse(ctx context.Context, pa
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /components (the `CreateComponent` operationId).
-func (c *ClientWithResponses) CreateComponentWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateComponentResponse, error) {
-	rsp, err := c.CreateComponentWithBody(ctx, contentType, body, reqEditors...)
+func (c *ClientWithResponses) CreateComponentWithBodyWithResponse(ctx context.Context, params *CreateComponentParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateComponentResponse, error) {
+	rsp, err := c.CreateComponentWithBody(ctx, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -7590,10 +14440,11 @@ func (c *ClientWithResponses) ListCoreTasksWithResponse(ctx context.Context, par
 	return ParseListCoreTasksResponse(rsp)
 }
 
-// CreateCoreTaskWithBodyWithResponse Create cores
+// CreateCoreTaskWithBodyWithResponse Create or delete cores
 //
 // Answers as soon as the task is stored. The result of each core is in the task. Creating a core that exists is
-// safe: what is missing is made, what is there is kept.
+// safe: what is missing is made, what is there is kept. Deleting is safe to repeat: what an earlier task left
+// behind is removed.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -7606,10 +14457,11 @@ func (c *ClientWithResponses) CreateCoreTaskWithBodyWithResponse(ctx context.Con
 	return ParseCreateCoreTaskResponse(rsp)
 }
 
-// CreateCoreTaskWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Create cores
+// CreateCoreTaskWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Create or delete cores
 //
 // Answers as soon as the task is stored. The result of each core is in the task. Creating a core that exists is
-// safe: what is missing is made, what is there is kept.
+// safe: what is missing is made, what is there is kept. Deleting is safe to repeat: what an earlier task left
+// behind is removed.
 //
 // Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -7689,6 +14541,77 @@ func (c *ClientWithResponses) ListCoreDeploymentsWithResponse(ctx context.Contex
 	return ParseListCoreDeploymentsResponse(rsp)
 }
 
+// ListCoreDeviceTasksWithResponse List the device tasks of a core, without their devices
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /cores/{name}/deviceTasks (the `ListCoreDeviceTasks` operationId).
+func (c *ClientWithResponses) ListCoreDeviceTasksWithResponse(ctx context.Context, name CoreName, params *ListCoreDeviceTasksParams, reqEditors ...RequestEditorFn) (*ListCoreDeviceTasksResponse, error) {
+	rsp, err := c.ListCoreDeviceTasks(ctx, name, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListCoreDeviceTasksResponse(rsp)
+}
+
+// CreateDeviceTaskWithBodyWithResponse Create or delete client devices of a core
+//
+// The core must have connected once; otherwise 400.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /cores/{name}/deviceTasks (the `CreateDeviceTask` operationId).
+func (c *ClientWithResponses) CreateDeviceTaskWithBodyWithResponse(ctx context.Context, name CoreName, params *CreateDeviceTaskParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateDeviceTaskResponse, error) {
+	rsp, err := c.CreateDeviceTaskWithBody(ctx, name, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateDeviceTaskResponse(rsp)
+}
+
+// CreateDeviceTaskWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Create or delete client devices of a core
+//
+// The core must have connected once; otherwise 400.
+//
+// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /cores/{name}/deviceTasks (the `CreateDeviceTask` operationId).
+func (c *ClientWithResponses) CreateDeviceTaskWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, name CoreName, params *CreateDeviceTaskParams, body CreateDeviceTaskApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateDeviceTaskResponse, error) {
+	rsp, err := c.CreateDeviceTaskWithApplicationVndAwsCdfV10PlusJSONBody(ctx, name, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateDeviceTaskResponse(rsp)
+}
+
+// ListCoreDevicesWithResponse List the client devices of a core
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /cores/{name}/devices (the `ListCoreDevices` operationId).
+func (c *ClientWithResponses) ListCoreDevicesWithResponse(ctx context.Context, name CoreName, params *ListCoreDevicesParams, reqEditors ...RequestEditorFn) (*ListCoreDevicesResponse, error) {
+	rsp, err := c.ListCoreDevices(ctx, name, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListCoreDevicesResponse(rsp)
+}
+
+// ListCoreHistoryWithResponse List what happened to a core, newest first
+//
+// Events, and what nobody is told of as an event, such as changes of status and certificates.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /cores/{name}/history (the `ListCoreHistory` operationId).
+func (c *ClientWithResponses) ListCoreHistoryWithResponse(ctx context.Context, name CoreName, params *ListCoreHistoryParams, reqEditors ...RequestEditorFn) (*ListCoreHistoryResponse, error) {
+	rsp, err := c.ListCoreHistory(ctx, name, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListCoreHistoryResponse(rsp)
+}
+
 // ListDeploymentTasksWithResponse List deployment tasks, without their cores
 //
 // Returns a wrapper object for the known response body format(s).
@@ -7728,6 +14651,21 @@ func (c *ClientWithResponses) CreateDeploymentTaskWithApplicationVndAwsCdfV10Plu
 	return ParseCreateDeploymentTaskResponse(rsp)
 }
 
+// DeleteDeploymentTaskWithResponse Delete a deployment task that has ended
+//
+// Nothing on a device changes. A task that is still worked on is refused with 409; cancel it first.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /deploymentTasks/{taskId} (the `DeleteDeploymentTask` operationId).
+func (c *ClientWithResponses) DeleteDeploymentTaskWithResponse(ctx context.Context, taskID TaskID, reqEditors ...RequestEditorFn) (*DeleteDeploymentTaskResponse, error) {
+	rsp, err := c.DeleteDeploymentTask(ctx, taskID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteDeploymentTaskResponse(rsp)
+}
+
 // GetDeploymentTaskWithResponse Get a deployment task with the state of each core
 //
 // Returns a wrapper object for the known response body format(s).
@@ -7739,6 +14677,22 @@ func (c *ClientWithResponses) GetDeploymentTaskWithResponse(ctx context.Context,
 		return nil, err
 	}
 	return ParseGetDeploymentTaskResponse(rsp)
+}
+
+// CancelDeploymentTaskWithResponse Stop a deployment task
+//
+// Cores that have not been deployed to end as failed; deployments that wait for their core are withdrawn. What a
+// core already took up goes on. A task that has ended is refused with 409.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /deploymentTasks/{taskId}/cancel (the `CancelDeploymentTask` operationId).
+func (c *ClientWithResponses) CancelDeploymentTaskWithResponse(ctx context.Context, taskID TaskID, params *CancelDeploymentTaskParams, reqEditors ...RequestEditorFn) (*CancelDeploymentTaskResponse, error) {
+	rsp, err := c.CancelDeploymentTask(ctx, taskID, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCancelDeploymentTaskResponse(rsp)
 }
 
 // ListDeploymentTaskCoresWithResponse List the cores of a deployment task
@@ -7780,6 +14734,101 @@ func (c *ClientWithResponses) ListDeploymentTaskDeploymentsWithResponse(ctx cont
 	return ParseListDeploymentTaskDeploymentsResponse(rsp)
 }
 
+// RetryDeploymentTaskWithResponse Do the failed cores of a task again, in a new task
+//
+// The same template version goes to the cores that failed, and to no other. When none did, 409.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /deploymentTasks/{taskId}/retry (the `RetryDeploymentTask` operationId).
+func (c *ClientWithResponses) RetryDeploymentTaskWithResponse(ctx context.Context, taskID TaskID, params *RetryDeploymentTaskParams, reqEditors ...RequestEditorFn) (*RetryDeploymentTaskResponse, error) {
+	rsp, err := c.RetryDeploymentTask(ctx, taskID, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRetryDeploymentTaskResponse(rsp)
+}
+
+// ListDeviceTasksWithResponse List device tasks, newest first, without their devices
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /deviceTasks (the `ListDeviceTasks` operationId).
+func (c *ClientWithResponses) ListDeviceTasksWithResponse(ctx context.Context, params *ListDeviceTasksParams, reqEditors ...RequestEditorFn) (*ListDeviceTasksResponse, error) {
+	rsp, err := c.ListDeviceTasks(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListDeviceTasksResponse(rsp)
+}
+
+// GetDeviceTaskWithResponse Get a device task with the result of each device
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /deviceTasks/{taskId} (the `GetDeviceTask` operationId).
+func (c *ClientWithResponses) GetDeviceTaskWithResponse(ctx context.Context, taskID TaskID, reqEditors ...RequestEditorFn) (*GetDeviceTaskResponse, error) {
+	rsp, err := c.GetDeviceTask(ctx, taskID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetDeviceTaskResponse(rsp)
+}
+
+// ListDevicesWithResponse List client devices
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /devices (the `ListDevices` operationId).
+func (c *ClientWithResponses) ListDevicesWithResponse(ctx context.Context, params *ListDevicesParams, reqEditors ...RequestEditorFn) (*ListDevicesResponse, error) {
+	rsp, err := c.ListDevices(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListDevicesResponse(rsp)
+}
+
+// DeleteDeviceWithResponse Delete a client device
+//
+// Answers when it is gone. Safe to repeat after a failure.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /devices/{name} (the `DeleteDevice` operationId).
+func (c *ClientWithResponses) DeleteDeviceWithResponse(ctx context.Context, name DeviceName, params *DeleteDeviceParams, reqEditors ...RequestEditorFn) (*DeleteDeviceResponse, error) {
+	rsp, err := c.DeleteDevice(ctx, name, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteDeviceResponse(rsp)
+}
+
+// GetDeviceWithResponse Get a client device
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /devices/{name} (the `GetDevice` operationId).
+func (c *ClientWithResponses) GetDeviceWithResponse(ctx context.Context, name DeviceName, reqEditors ...RequestEditorFn) (*GetDeviceResponse, error) {
+	rsp, err := c.GetDevice(ctx, name, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetDeviceResponse(rsp)
+}
+
+// ListDevicePatchesWithResponse List the patches of a device
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /devices/{name}/patches (the `ListDevicePatches` operationId).
+func (c *ClientWithResponses) ListDevicePatchesWithResponse(ctx context.Context, name string, params *ListDevicePatchesParams, reqEditors ...RequestEditorFn) (*ListDevicePatchesResponse, error) {
+	rsp, err := c.ListDevicePatches(ctx, name, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListDevicePatchesResponse(rsp)
+}
+
 // ListDistributionsWithResponse List the nucleus archives that agents can be offered
 //
 // Returns a wrapper object for the known response body format(s).
@@ -7811,12 +14860,43 @@ func (c *ClientWithResponses) PutDistributionWithBodyWithResponse(ctx context.Co
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /distributions/{name}/{version}/activate (the `ActivateDistribution` operationId).
-func (c *ClientWithResponses) ActivateDistributionWithResponse(ctx context.Context, name DistributionName, version SemanticVersion, reqEditors ...RequestEditorFn) (*ActivateDistributionResponse, error) {
-	rsp, err := c.ActivateDistribution(ctx, name, version, reqEditors...)
+func (c *ClientWithResponses) ActivateDistributionWithResponse(ctx context.Context, name DistributionName, version SemanticVersion, params *ActivateDistributionParams, reqEditors ...RequestEditorFn) (*ActivateDistributionResponse, error) {
+	rsp, err := c.ActivateDistribution(ctx, name, version, params, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
 	return ParseActivateDistributionResponse(rsp)
+}
+
+// ListEventsWithResponse List events in the order in which they happened
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /events (the `ListEvents` operationId).
+func (c *ClientWithResponses) ListEventsWithResponse(ctx context.Context, params *ListEventsParams, reqEditors ...RequestEditorFn) (*ListEventsResponse, error) {
+	rsp, err := c.ListEvents(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListEventsResponse(rsp)
+}
+
+// StreamEventsWithResponse Follow events as they happen
+//
+// Server-sent events: `id` is the sequence number, `event` the detail type, `data` the event as `GET /events` shows it. A
+// comment comes every 15 seconds when nothing else does. To go on after a break, send the last `id` as
+// `Last-Event-ID` (browsers do) or as `after`; the header wins. When what follows it is no longer kept, the answer
+// is 412 and names the first event that is.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /events/stream (the `StreamEvents` operationId).
+func (c *ClientWithResponses) StreamEventsWithResponse(ctx context.Context, params *StreamEventsParams, reqEditors ...RequestEditorFn) (*StreamEventsResponse, error) {
+	rsp, err := c.StreamEvents(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseStreamEventsResponse(rsp)
 }
 
 // GetFleetSummaryWithResponse Count cores by template version
@@ -7858,6 +14938,205 @@ func (c *ClientWithResponses) GetMetricsWithResponse(ctx context.Context, reqEdi
 	return ParseGetMetricsResponse(rsp)
 }
 
+// CreatePatchTaskWithBodyWithResponse Patch devices
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /patchTasks (the `CreatePatchTask` operationId).
+func (c *ClientWithResponses) CreatePatchTaskWithBodyWithResponse(ctx context.Context, params *CreatePatchTaskParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreatePatchTaskResponse, error) {
+	rsp, err := c.CreatePatchTaskWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreatePatchTaskResponse(rsp)
+}
+
+// CreatePatchTaskWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Patch devices
+//
+// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /patchTasks (the `CreatePatchTask` operationId).
+func (c *ClientWithResponses) CreatePatchTaskWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, params *CreatePatchTaskParams, body CreatePatchTaskApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*CreatePatchTaskResponse, error) {
+	rsp, err := c.CreatePatchTaskWithApplicationVndAwsCdfV10PlusJSONBody(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreatePatchTaskResponse(rsp)
+}
+
+// GetPatchTaskWithResponse Get a patch task, without its patches
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /patchTasks/{taskId} (the `GetPatchTask` operationId).
+func (c *ClientWithResponses) GetPatchTaskWithResponse(ctx context.Context, taskID TaskID, reqEditors ...RequestEditorFn) (*GetPatchTaskResponse, error) {
+	rsp, err := c.GetPatchTask(ctx, taskID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetPatchTaskResponse(rsp)
+}
+
+// ListPatchTaskPatchesWithResponse List the patches of a task
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /patchTasks/{taskId}/patches (the `ListPatchTaskPatches` operationId).
+func (c *ClientWithResponses) ListPatchTaskPatchesWithResponse(ctx context.Context, taskID TaskID, params *ListPatchTaskPatchesParams, reqEditors ...RequestEditorFn) (*ListPatchTaskPatchesResponse, error) {
+	rsp, err := c.ListPatchTaskPatches(ctx, taskID, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListPatchTaskPatchesResponse(rsp)
+}
+
+// ListPatchTemplatesWithResponse List patch templates
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /patchTemplates (the `ListPatchTemplates` operationId).
+func (c *ClientWithResponses) ListPatchTemplatesWithResponse(ctx context.Context, params *ListPatchTemplatesParams, reqEditors ...RequestEditorFn) (*ListPatchTemplatesResponse, error) {
+	rsp, err := c.ListPatchTemplates(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListPatchTemplatesResponse(rsp)
+}
+
+// CreatePatchTemplateWithBodyWithResponse Create a patch template
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /patchTemplates (the `CreatePatchTemplate` operationId).
+func (c *ClientWithResponses) CreatePatchTemplateWithBodyWithResponse(ctx context.Context, params *CreatePatchTemplateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreatePatchTemplateResponse, error) {
+	rsp, err := c.CreatePatchTemplateWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreatePatchTemplateResponse(rsp)
+}
+
+// CreatePatchTemplateWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Create a patch template
+//
+// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /patchTemplates (the `CreatePatchTemplate` operationId).
+func (c *ClientWithResponses) CreatePatchTemplateWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, params *CreatePatchTemplateParams, body CreatePatchTemplateApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*CreatePatchTemplateResponse, error) {
+	rsp, err := c.CreatePatchTemplateWithApplicationVndAwsCdfV10PlusJSONBody(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreatePatchTemplateResponse(rsp)
+}
+
+// DeletePatchTemplateWithResponse Delete a patch template with all its versions
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /patchTemplates/{name} (the `DeletePatchTemplate` operationId).
+func (c *ClientWithResponses) DeletePatchTemplateWithResponse(ctx context.Context, name PatchTemplateName, params *DeletePatchTemplateParams, reqEditors ...RequestEditorFn) (*DeletePatchTemplateResponse, error) {
+	rsp, err := c.DeletePatchTemplate(ctx, name, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeletePatchTemplateResponse(rsp)
+}
+
+// GetPatchTemplateWithResponse Get a patch template
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /patchTemplates/{name} (the `GetPatchTemplate` operationId).
+func (c *ClientWithResponses) GetPatchTemplateWithResponse(ctx context.Context, name PatchTemplateName, reqEditors ...RequestEditorFn) (*GetPatchTemplateResponse, error) {
+	rsp, err := c.GetPatchTemplate(ctx, name, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetPatchTemplateResponse(rsp)
+}
+
+// UpdatePatchTemplateWithBodyWithResponse Change members of a patch template; the rest stays
+//
+// `extraVars` are merged key by key. A new version is written; patches that are made already keep theirs.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /patchTemplates/{name} (the `UpdatePatchTemplate` operationId).
+func (c *ClientWithResponses) UpdatePatchTemplateWithBodyWithResponse(ctx context.Context, name PatchTemplateName, params *UpdatePatchTemplateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdatePatchTemplateResponse, error) {
+	rsp, err := c.UpdatePatchTemplateWithBody(ctx, name, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdatePatchTemplateResponse(rsp)
+}
+
+// UpdatePatchTemplateWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Change members of a patch template; the rest stays
+//
+// `extraVars` are merged key by key. A new version is written; patches that are made already keep theirs.
+//
+// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /patchTemplates/{name} (the `UpdatePatchTemplate` operationId).
+func (c *ClientWithResponses) UpdatePatchTemplateWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, name PatchTemplateName, params *UpdatePatchTemplateParams, body UpdatePatchTemplateApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdatePatchTemplateResponse, error) {
+	rsp, err := c.UpdatePatchTemplateWithApplicationVndAwsCdfV10PlusJSONBody(ctx, name, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdatePatchTemplateResponse(rsp)
+}
+
+// DeletePatchWithResponse Delete a patch; one that waits is not run
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /patches/{patchId} (the `DeletePatch` operationId).
+func (c *ClientWithResponses) DeletePatchWithResponse(ctx context.Context, patchID string, reqEditors ...RequestEditorFn) (*DeletePatchResponse, error) {
+	rsp, err := c.DeletePatch(ctx, patchID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeletePatchResponse(rsp)
+}
+
+// GetPatchWithResponse Get a patch
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /patches/{patchId} (the `GetPatch` operationId).
+func (c *ClientWithResponses) GetPatchWithResponse(ctx context.Context, patchID string, reqEditors ...RequestEditorFn) (*GetPatchResponse, error) {
+	rsp, err := c.GetPatch(ctx, patchID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetPatchResponse(rsp)
+}
+
+// UpdatePatchWithBodyWithResponse Run a patch again
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /patches/{patchId} (the `UpdatePatch` operationId).
+func (c *ClientWithResponses) UpdatePatchWithBodyWithResponse(ctx context.Context, patchID string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdatePatchResponse, error) {
+	rsp, err := c.UpdatePatchWithBody(ctx, patchID, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdatePatchResponse(rsp)
+}
+
+// UpdatePatchWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Run a patch again
+//
+// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /patches/{patchId} (the `UpdatePatch` operationId).
+func (c *ClientWithResponses) UpdatePatchWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, patchID string, body UpdatePatchApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdatePatchResponse, error) {
+	rsp, err := c.UpdatePatchWithApplicationVndAwsCdfV10PlusJSONBody(ctx, patchID, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdatePatchResponse(rsp)
+}
+
 // ListProvisioningTemplatesWithResponse List the provisioning templates
 //
 // Returns a wrapper object for the known response body format(s).
@@ -7869,6 +15148,19 @@ func (c *ClientWithResponses) ListProvisioningTemplatesWithResponse(ctx context.
 		return nil, err
 	}
 	return ParseListProvisioningTemplatesResponse(rsp)
+}
+
+// DeleteProvisioningTemplateWithResponse Delete a provisioning template
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /provisioningTemplates/{id} (the `DeleteProvisioningTemplate` operationId).
+func (c *ClientWithResponses) DeleteProvisioningTemplateWithResponse(ctx context.Context, id string, params *DeleteProvisioningTemplateParams, reqEditors ...RequestEditorFn) (*DeleteProvisioningTemplateResponse, error) {
+	rsp, err := c.DeleteProvisioningTemplate(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteProvisioningTemplateResponse(rsp)
 }
 
 // GetProvisioningTemplateWithResponse Get a provisioning template
@@ -7889,8 +15181,8 @@ func (c *ClientWithResponses) GetProvisioningTemplateWithResponse(ctx context.Co
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PUT /provisioningTemplates/{id} (the `PutProvisioningTemplate` operationId).
-func (c *ClientWithResponses) PutProvisioningTemplateWithBodyWithResponse(ctx context.Context, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutProvisioningTemplateResponse, error) {
-	rsp, err := c.PutProvisioningTemplateWithBody(ctx, id, contentType, body, reqEditors...)
+func (c *ClientWithResponses) PutProvisioningTemplateWithBodyWithResponse(ctx context.Context, id string, params *PutProvisioningTemplateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutProvisioningTemplateResponse, error) {
+	rsp, err := c.PutProvisioningTemplateWithBody(ctx, id, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -7902,8 +15194,8 @@ func (c *ClientWithResponses) PutProvisioningTemplateWithBodyWithResponse(ctx co
 // Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PUT /provisioningTemplates/{id} (the `PutProvisioningTemplate` operationId).
-func (c *ClientWithResponses) PutProvisioningTemplateWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, id string, body PutProvisioningTemplateApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*PutProvisioningTemplateResponse, error) {
-	rsp, err := c.PutProvisioningTemplateWithApplicationVndAwsCdfV10PlusJSONBody(ctx, id, body, reqEditors...)
+func (c *ClientWithResponses) PutProvisioningTemplateWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, id string, params *PutProvisioningTemplateParams, body PutProvisioningTemplateApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*PutProvisioningTemplateResponse, error) {
+	rsp, err := c.PutProvisioningTemplateWithApplicationVndAwsCdfV10PlusJSONBody(ctx, id, params, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -7954,8 +15246,8 @@ func (c *ClientWithResponses) ListTemplatesWithResponse(ctx context.Context, par
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /templates (the `CreateTemplate` operationId).
-func (c *ClientWithResponses) CreateTemplateWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateTemplateResponse, error) {
-	rsp, err := c.CreateTemplateWithBody(ctx, contentType, body, reqEditors...)
+func (c *ClientWithResponses) CreateTemplateWithBodyWithResponse(ctx context.Context, params *CreateTemplateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateTemplateResponse, error) {
+	rsp, err := c.CreateTemplateWithBody(ctx, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -7967,8 +15259,8 @@ func (c *ClientWithResponses) CreateTemplateWithBodyWithResponse(ctx context.Con
 // Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /templates (the `CreateTemplate` operationId).
-func (c *ClientWithResponses) CreateTemplateWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, body CreateTemplateApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateTemplateResponse, error) {
-	rsp, err := c.CreateTemplateWithApplicationVndAwsCdfV10PlusJSONBody(ctx, body, reqEditors...)
+func (c *ClientWithResponses) CreateTemplateWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, params *CreateTemplateParams, body CreateTemplateApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateTemplateResponse, error) {
+	rsp, err := c.CreateTemplateWithApplicationVndAwsCdfV10PlusJSONBody(ctx, params, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -7977,13 +15269,13 @@ func (c *ClientWithResponses) CreateTemplateWithApplicationVndAwsCdfV10PlusJSONB
 
 // DeleteTemplateWithResponse Delete a template with all its versions
 //
-// Cores that have it as their desired template keep it; nothing on a device changes.
+// Refused with 409 while a core has a version of it as its desired template.
 //
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with DELETE /templates/{name} (the `DeleteTemplate` operationId).
-func (c *ClientWithResponses) DeleteTemplateWithResponse(ctx context.Context, name TemplateName, reqEditors ...RequestEditorFn) (*DeleteTemplateResponse, error) {
-	rsp, err := c.DeleteTemplate(ctx, name, reqEditors...)
+func (c *ClientWithResponses) DeleteTemplateWithResponse(ctx context.Context, name TemplateName, params *DeleteTemplateParams, reqEditors ...RequestEditorFn) (*DeleteTemplateResponse, error) {
+	rsp, err := c.DeleteTemplate(ctx, name, params, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -8008,8 +15300,8 @@ func (c *ClientWithResponses) GetTemplateWithResponse(ctx context.Context, name 
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PATCH /templates/{name} (the `PatchTemplate` operationId).
-func (c *ClientWithResponses) PatchTemplateWithBodyWithResponse(ctx context.Context, name TemplateName, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PatchTemplateResponse, error) {
-	rsp, err := c.PatchTemplateWithBody(ctx, name, contentType, body, reqEditors...)
+func (c *ClientWithResponses) PatchTemplateWithBodyWithResponse(ctx context.Context, name TemplateName, params *PatchTemplateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PatchTemplateResponse, error) {
+	rsp, err := c.PatchTemplateWithBody(ctx, name, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -8021,8 +15313,8 @@ func (c *ClientWithResponses) PatchTemplateWithBodyWithResponse(ctx context.Cont
 // Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PATCH /templates/{name} (the `PatchTemplate` operationId).
-func (c *ClientWithResponses) PatchTemplateWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, name TemplateName, body PatchTemplateApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*PatchTemplateResponse, error) {
-	rsp, err := c.PatchTemplateWithApplicationVndAwsCdfV10PlusJSONBody(ctx, name, body, reqEditors...)
+func (c *ClientWithResponses) PatchTemplateWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, name TemplateName, params *PatchTemplateParams, body PatchTemplateApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*PatchTemplateResponse, error) {
+	rsp, err := c.PatchTemplateWithApplicationVndAwsCdfV10PlusJSONBody(ctx, name, params, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -8036,8 +15328,8 @@ func (c *ClientWithResponses) PatchTemplateWithApplicationVndAwsCdfV10PlusJSONBo
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PUT /templates/{name} (the `UpdateTemplate` operationId).
-func (c *ClientWithResponses) UpdateTemplateWithBodyWithResponse(ctx context.Context, name TemplateName, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateTemplateResponse, error) {
-	rsp, err := c.UpdateTemplateWithBody(ctx, name, contentType, body, reqEditors...)
+func (c *ClientWithResponses) UpdateTemplateWithBodyWithResponse(ctx context.Context, name TemplateName, params *UpdateTemplateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateTemplateResponse, error) {
+	rsp, err := c.UpdateTemplateWithBody(ctx, name, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -8051,8 +15343,8 @@ func (c *ClientWithResponses) UpdateTemplateWithBodyWithResponse(ctx context.Con
 // Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PUT /templates/{name} (the `UpdateTemplate` operationId).
-func (c *ClientWithResponses) UpdateTemplateWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, name TemplateName, body UpdateTemplateApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateTemplateResponse, error) {
-	rsp, err := c.UpdateTemplateWithApplicationVndAwsCdfV10PlusJSONBody(ctx, name, body, reqEditors...)
+func (c *ClientWithResponses) UpdateTemplateWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, name TemplateName, params *UpdateTemplateParams, body UpdateTemplateApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateTemplateResponse, error) {
+	rsp, err := c.UpdateTemplateWithApplicationVndAwsCdfV10PlusJSONBody(ctx, name, params, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -8085,6 +15377,86 @@ func (c *ClientWithResponses) GetTemplateVersionWithResponse(ctx context.Context
 	return ParseGetTemplateVersionResponse(rsp)
 }
 
+// CreateThingWithBodyWithResponse Provision a thing by a provisioning template
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /things (the `CreateThing` operationId).
+func (c *ClientWithResponses) CreateThingWithBodyWithResponse(ctx context.Context, params *CreateThingParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateThingResponse, error) {
+	rsp, err := c.CreateThingWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateThingResponse(rsp)
+}
+
+// CreateThingWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Provision a thing by a provisioning template
+//
+// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /things (the `CreateThing` operationId).
+func (c *ClientWithResponses) CreateThingWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, params *CreateThingParams, body CreateThingApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateThingResponse, error) {
+	rsp, err := c.CreateThingWithApplicationVndAwsCdfV10PlusJSONBody(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateThingResponse(rsp)
+}
+
+// DeleteThingWithResponse Delete a thing
+//
+// What goes with it of certificates and policies is a setting of the server; what something else uses stays.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /things/{name} (the `DeleteThing` operationId).
+func (c *ClientWithResponses) DeleteThingWithResponse(ctx context.Context, name ThingName, reqEditors ...RequestEditorFn) (*DeleteThingResponse, error) {
+	rsp, err := c.DeleteThing(ctx, name, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteThingResponse(rsp)
+}
+
+// GetThingWithResponse Get a thing with its certificates, policies and groups
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /things/{name} (the `GetThing` operationId).
+func (c *ClientWithResponses) GetThingWithResponse(ctx context.Context, name ThingName, reqEditors ...RequestEditorFn) (*GetThingResponse, error) {
+	rsp, err := c.GetThing(ctx, name, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetThingResponse(rsp)
+}
+
+// UpdateThingCertificatesWithBodyWithResponse Set the status of every certificate of a thing
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /things/{name}/certificates (the `UpdateThingCertificates` operationId).
+func (c *ClientWithResponses) UpdateThingCertificatesWithBodyWithResponse(ctx context.Context, name ThingName, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateThingCertificatesResponse, error) {
+	rsp, err := c.UpdateThingCertificatesWithBody(ctx, name, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateThingCertificatesResponse(rsp)
+}
+
+// UpdateThingCertificatesWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Set the status of every certificate of a thing
+//
+// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /things/{name}/certificates (the `UpdateThingCertificates` operationId).
+func (c *ClientWithResponses) UpdateThingCertificatesWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, name ThingName, body UpdateThingCertificatesApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateThingCertificatesResponse, error) {
+	rsp, err := c.UpdateThingCertificatesWithApplicationVndAwsCdfV10PlusJSONBody(ctx, name, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateThingCertificatesResponse(rsp)
+}
+
 // ListTokensWithResponse List tokens, without their texts
 //
 // Returns a wrapper object for the known response body format(s).
@@ -8103,8 +15475,8 @@ func (c *ClientWithResponses) ListTokensWithResponse(ctx context.Context, reqEdi
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /tokens (the `CreateToken` operationId).
-func (c *ClientWithResponses) CreateTokenWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateTokenResponse, error) {
-	rsp, err := c.CreateTokenWithBody(ctx, contentType, body, reqEditors...)
+func (c *ClientWithResponses) CreateTokenWithBodyWithResponse(ctx context.Context, params *CreateTokenParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateTokenResponse, error) {
+	rsp, err := c.CreateTokenWithBody(ctx, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -8116,8 +15488,8 @@ func (c *ClientWithResponses) CreateTokenWithBodyWithResponse(ctx context.Contex
 // Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /tokens (the `CreateToken` operationId).
-func (c *ClientWithResponses) CreateTokenWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, body CreateTokenApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateTokenResponse, error) {
-	rsp, err := c.CreateTokenWithApplicationVndAwsCdfV10PlusJSONBody(ctx, body, reqEditors...)
+func (c *ClientWithResponses) CreateTokenWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, params *CreateTokenParams, body CreateTokenApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateTokenResponse, error) {
+	rsp, err := c.CreateTokenWithApplicationVndAwsCdfV10PlusJSONBody(ctx, params, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -8135,6 +15507,142 @@ func (c *ClientWithResponses) DeleteTokenWithResponse(ctx context.Context, name 
 		return nil, err
 	}
 	return ParseDeleteTokenResponse(rsp)
+}
+
+// ListWebhooksWithResponse List webhooks, without secrets
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /webhooks (the `ListWebhooks` operationId).
+func (c *ClientWithResponses) ListWebhooksWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListWebhooksResponse, error) {
+	rsp, err := c.ListWebhooks(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListWebhooksResponse(rsp)
+}
+
+// CreateWebhookWithBodyWithResponse Have events sent to a URL
+//
+// Each event is POSTed as a CloudEvent, signed with the secret, until the receiver answers 2xx. Without a secret
+// one is made; it is shown only in this answer.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /webhooks (the `CreateWebhook` operationId).
+func (c *ClientWithResponses) CreateWebhookWithBodyWithResponse(ctx context.Context, params *CreateWebhookParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateWebhookResponse, error) {
+	rsp, err := c.CreateWebhookWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateWebhookResponse(rsp)
+}
+
+// CreateWebhookWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Have events sent to a URL
+//
+// Each event is POSTed as a CloudEvent, signed with the secret, until the receiver answers 2xx. Without a secret
+// one is made; it is shown only in this answer.
+//
+// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /webhooks (the `CreateWebhook` operationId).
+func (c *ClientWithResponses) CreateWebhookWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, params *CreateWebhookParams, body CreateWebhookApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateWebhookResponse, error) {
+	rsp, err := c.CreateWebhookWithApplicationVndAwsCdfV10PlusJSONBody(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateWebhookResponse(rsp)
+}
+
+// DeleteWebhookWithResponse Delete a webhook with its dead letters
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /webhooks/{id} (the `DeleteWebhook` operationId).
+func (c *ClientWithResponses) DeleteWebhookWithResponse(ctx context.Context, id WebhookID, params *DeleteWebhookParams, reqEditors ...RequestEditorFn) (*DeleteWebhookResponse, error) {
+	rsp, err := c.DeleteWebhook(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteWebhookResponse(rsp)
+}
+
+// GetWebhookWithResponse Get a webhook, without its secret
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /webhooks/{id} (the `GetWebhook` operationId).
+func (c *ClientWithResponses) GetWebhookWithResponse(ctx context.Context, id WebhookID, reqEditors ...RequestEditorFn) (*GetWebhookResponse, error) {
+	rsp, err := c.GetWebhook(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetWebhookResponse(rsp)
+}
+
+// UpdateWebhookWithBodyWithResponse Change members of a webhook; the rest stays
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /webhooks/{id} (the `UpdateWebhook` operationId).
+func (c *ClientWithResponses) UpdateWebhookWithBodyWithResponse(ctx context.Context, id WebhookID, params *UpdateWebhookParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateWebhookResponse, error) {
+	rsp, err := c.UpdateWebhookWithBody(ctx, id, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateWebhookResponse(rsp)
+}
+
+// UpdateWebhookWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Change members of a webhook; the rest stays
+//
+// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /webhooks/{id} (the `UpdateWebhook` operationId).
+func (c *ClientWithResponses) UpdateWebhookWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, id WebhookID, params *UpdateWebhookParams, body UpdateWebhookApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateWebhookResponse, error) {
+	rsp, err := c.UpdateWebhookWithApplicationVndAwsCdfV10PlusJSONBody(ctx, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateWebhookResponse(rsp)
+}
+
+// ListDeadLettersWithResponse List the events that a webhook would not take
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /webhooks/{id}/deadLetters (the `ListDeadLetters` operationId).
+func (c *ClientWithResponses) ListDeadLettersWithResponse(ctx context.Context, id WebhookID, params *ListDeadLettersParams, reqEditors ...RequestEditorFn) (*ListDeadLettersResponse, error) {
+	rsp, err := c.ListDeadLetters(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListDeadLettersResponse(rsp)
+}
+
+// ReplayWebhookWithBodyWithResponse Send events again, from a sequence number on or the dead letters
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /webhooks/{id}/replay (the `ReplayWebhook` operationId).
+func (c *ClientWithResponses) ReplayWebhookWithBodyWithResponse(ctx context.Context, id WebhookID, params *ReplayWebhookParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ReplayWebhookResponse, error) {
+	rsp, err := c.ReplayWebhookWithBody(ctx, id, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReplayWebhookResponse(rsp)
+}
+
+// ReplayWebhookWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Send events again, from a sequence number on or the dead letters
+//
+// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /webhooks/{id}/replay (the `ReplayWebhook` operationId).
+func (c *ClientWithResponses) ReplayWebhookWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, id WebhookID, params *ReplayWebhookParams, body ReplayWebhookApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*ReplayWebhookResponse, error) {
+	rsp, err := c.ReplayWebhookWithApplicationVndAwsCdfV10PlusJSONBody(ctx, id, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReplayWebhookResponse(rsp)
 }
 
 // ParseListAccessKeysResponse parses an HTTP response from a ListAccessKeysWithResponse call
@@ -8310,6 +15818,92 @@ func ParseGetActivationResponse(rsp *http.Response) (*GetActivationResponse, err
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest Activation
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCreateBulkThingsResponse parses an HTTP response from a CreateBulkThingsWithResponse call
+func ParseCreateBulkThingsResponse(rsp *http.Response) (*CreateBulkThingsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateBulkThingsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest BulkThingsAccepted
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers CreateBulkThingsResponse201Headers
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = value
+		}
+		if values := rsp.Header.Values("x-taskid"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-taskid", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XTaskid = value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetBulkThingsResponse parses an HTTP response from a GetBulkThingsWithResponse call
+func ParseGetBulkThingsResponse(rsp *http.Response) (*GetBulkThingsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetBulkThingsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BulkThings
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -8840,6 +16434,154 @@ func ParseListCoreDeploymentsResponse(rsp *http.Response) (*ListCoreDeploymentsR
 	return response, nil
 }
 
+// ParseListCoreDeviceTasksResponse parses an HTTP response from a ListCoreDeviceTasksWithResponse call
+func ParseListCoreDeviceTasksResponse(rsp *http.Response) (*ListCoreDeviceTasksResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListCoreDeviceTasksResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DeviceTasksFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCreateDeviceTaskResponse parses an HTTP response from a CreateDeviceTaskWithResponse call
+func ParseCreateDeviceTaskResponse(rsp *http.Response) (*CreateDeviceTaskResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateDeviceTaskResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 202:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 202:
+		var headers CreateDeviceTaskResponse202Headers
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = value
+		}
+		if values := rsp.Header.Values("x-taskid"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-taskid", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XTaskid = value
+		}
+		response.Headers202 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListCoreDevicesResponse parses an HTTP response from a ListCoreDevicesWithResponse call
+func ParseListCoreDevicesResponse(rsp *http.Response) (*ListCoreDevicesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListCoreDevicesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DevicesFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListCoreHistoryResponse parses an HTTP response from a ListCoreHistoryWithResponse call
+func ParseListCoreHistoryResponse(rsp *http.Response) (*ListCoreHistoryResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListCoreHistoryResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest EventsFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseListDeploymentTasksResponse parses an HTTP response from a ListDeploymentTasksWithResponse call
 func ParseListDeploymentTasksResponse(rsp *http.Response) (*ListDeploymentTasksResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -8922,6 +16664,35 @@ func ParseCreateDeploymentTaskResponse(rsp *http.Response) (*CreateDeploymentTas
 	return response, nil
 }
 
+// ParseDeleteDeploymentTaskResponse parses an HTTP response from a DeleteDeploymentTaskWithResponse call
+func ParseDeleteDeploymentTaskResponse(rsp *http.Response) (*DeleteDeploymentTaskResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteDeploymentTaskResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseGetDeploymentTaskResponse parses an HTTP response from a GetDeploymentTaskWithResponse call
 func ParseGetDeploymentTaskResponse(rsp *http.Response) (*GetDeploymentTaskResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -8942,6 +16713,35 @@ func ParseGetDeploymentTaskResponse(rsp *http.Response) (*GetDeploymentTaskRespo
 			return nil, err
 		}
 		response.ApplicationVndAwsCdfV10JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCancelDeploymentTaskResponse parses an HTTP response from a CancelDeploymentTaskWithResponse call
+func ParseCancelDeploymentTaskResponse(rsp *http.Response) (*CancelDeploymentTaskResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CancelDeploymentTaskResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 202:
+		break // No content-type
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Refused
@@ -9037,6 +16837,249 @@ func ParseListDeploymentTaskDeploymentsResponse(rsp *http.Response) (*ListDeploy
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest DeploymentTaskCores
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseRetryDeploymentTaskResponse parses an HTTP response from a RetryDeploymentTaskWithResponse call
+func ParseRetryDeploymentTaskResponse(rsp *http.Response) (*RetryDeploymentTaskResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RetryDeploymentTaskResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 202:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 202:
+		var headers RetryDeploymentTaskResponse202Headers
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = value
+		}
+		if values := rsp.Header.Values("x-taskid"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-taskid", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XTaskid = value
+		}
+		response.Headers202 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListDeviceTasksResponse parses an HTTP response from a ListDeviceTasksWithResponse call
+func ParseListDeviceTasksResponse(rsp *http.Response) (*ListDeviceTasksResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListDeviceTasksResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DeviceTasksFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetDeviceTaskResponse parses an HTTP response from a GetDeviceTaskWithResponse call
+func ParseGetDeviceTaskResponse(rsp *http.Response) (*GetDeviceTaskResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetDeviceTaskResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DeviceTask
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListDevicesResponse parses an HTTP response from a ListDevicesWithResponse call
+func ParseListDevicesResponse(rsp *http.Response) (*ListDevicesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListDevicesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DevicesFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDeleteDeviceResponse parses an HTTP response from a DeleteDeviceWithResponse call
+func ParseDeleteDeviceResponse(rsp *http.Response) (*DeleteDeviceResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteDeviceResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetDeviceResponse parses an HTTP response from a GetDeviceWithResponse call
+func ParseGetDeviceResponse(rsp *http.Response) (*GetDeviceResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetDeviceResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Device
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListDevicePatchesResponse parses an HTTP response from a ListDevicePatchesWithResponse call
+func ParseListDevicePatchesResponse(rsp *http.Response) (*ListDevicePatchesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListDevicePatchesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PatchesFound
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -9153,6 +17196,65 @@ func ParseActivateDistributionResponse(rsp *http.Response) (*ActivateDistributio
 	return response, nil
 }
 
+// ParseListEventsResponse parses an HTTP response from a ListEventsWithResponse call
+func ParseListEventsResponse(rsp *http.Response) (*ListEventsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListEventsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest EventsFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseStreamEventsResponse parses an HTTP response from a StreamEventsWithResponse call
+func ParseStreamEventsResponse(rsp *http.Response) (*StreamEventsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &StreamEventsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseGetFleetSummaryResponse parses an HTTP response from a GetFleetSummaryWithResponse call
 func ParseGetFleetSummaryResponse(rsp *http.Response) (*GetFleetSummaryResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -9245,6 +17347,415 @@ func ParseGetMetricsResponse(rsp *http.Response) (*GetMetricsResponse, error) {
 	return response, nil
 }
 
+// ParseCreatePatchTaskResponse parses an HTTP response from a CreatePatchTaskWithResponse call
+func ParseCreatePatchTaskResponse(rsp *http.Response) (*CreatePatchTaskResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreatePatchTaskResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 202:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 202:
+		var headers CreatePatchTaskResponse202Headers
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = value
+		}
+		if values := rsp.Header.Values("x-taskid"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-taskid", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XTaskid = value
+		}
+		response.Headers202 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetPatchTaskResponse parses an HTTP response from a GetPatchTaskWithResponse call
+func ParseGetPatchTaskResponse(rsp *http.Response) (*GetPatchTaskResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetPatchTaskResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PatchTask
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListPatchTaskPatchesResponse parses an HTTP response from a ListPatchTaskPatchesWithResponse call
+func ParseListPatchTaskPatchesResponse(rsp *http.Response) (*ListPatchTaskPatchesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListPatchTaskPatchesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PatchesFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListPatchTemplatesResponse parses an HTTP response from a ListPatchTemplatesWithResponse call
+func ParseListPatchTemplatesResponse(rsp *http.Response) (*ListPatchTemplatesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListPatchTemplatesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PatchTemplateList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCreatePatchTemplateResponse parses an HTTP response from a CreatePatchTemplateWithResponse call
+func ParseCreatePatchTemplateResponse(rsp *http.Response) (*CreatePatchTemplateResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreatePatchTemplateResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest PatchTemplate
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers CreatePatchTemplateResponse201Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseDeletePatchTemplateResponse parses an HTTP response from a DeletePatchTemplateWithResponse call
+func ParseDeletePatchTemplateResponse(rsp *http.Response) (*DeletePatchTemplateResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeletePatchTemplateResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetPatchTemplateResponse parses an HTTP response from a GetPatchTemplateWithResponse call
+func ParseGetPatchTemplateResponse(rsp *http.Response) (*GetPatchTemplateResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetPatchTemplateResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PatchTemplate
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetPatchTemplateResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseUpdatePatchTemplateResponse parses an HTTP response from a UpdatePatchTemplateWithResponse call
+func ParseUpdatePatchTemplateResponse(rsp *http.Response) (*UpdatePatchTemplateResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UpdatePatchTemplateResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		var headers UpdatePatchTemplateResponse204Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers204 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseDeletePatchResponse parses an HTTP response from a DeletePatchWithResponse call
+func ParseDeletePatchResponse(rsp *http.Response) (*DeletePatchResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeletePatchResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetPatchResponse parses an HTTP response from a GetPatchWithResponse call
+func ParseGetPatchResponse(rsp *http.Response) (*GetPatchResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetPatchResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Patch
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseUpdatePatchResponse parses an HTTP response from a UpdatePatchWithResponse call
+func ParseUpdatePatchResponse(rsp *http.Response) (*UpdatePatchResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UpdatePatchResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseListProvisioningTemplatesResponse parses an HTTP response from a ListProvisioningTemplatesWithResponse call
 func ParseListProvisioningTemplatesResponse(rsp *http.Response) (*ListProvisioningTemplatesResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -9265,6 +17776,35 @@ func ParseListProvisioningTemplatesResponse(rsp *http.Response) (*ListProvisioni
 			return nil, err
 		}
 		response.ApplicationVndAwsCdfV10JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDeleteProvisioningTemplateResponse parses an HTTP response from a DeleteProvisioningTemplateWithResponse call
+func ParseDeleteProvisioningTemplateResponse(rsp *http.Response) (*DeleteProvisioningTemplateResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteProvisioningTemplateResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Refused
@@ -9308,6 +17848,19 @@ func ParseGetProvisioningTemplateResponse(rsp *http.Response) (*GetProvisioningT
 
 	}
 
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetProvisioningTemplateResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
 	return response, nil
 }
 
@@ -9335,6 +17888,19 @@ func ParsePutProvisioningTemplateResponse(rsp *http.Response) (*PutProvisioningT
 		}
 		response.ApplicationVndAwsCdfV10JSONDefault = &dest
 
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		var headers PutProvisioningTemplateResponse204Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers204 = &headers
 	}
 
 	return response, nil
@@ -9468,6 +18034,13 @@ func ParseCreateTemplateResponse(rsp *http.Response) (*CreateTemplateResponse, e
 	switch {
 	case rsp.StatusCode == 201:
 		var headers CreateTemplateResponse201Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
 		if values := rsp.Header.Values("Location"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
@@ -9554,6 +18127,19 @@ func ParseGetTemplateResponse(rsp *http.Response) (*GetTemplateResponse, error) 
 
 	}
 
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetTemplateResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
 	return response, nil
 }
 
@@ -9586,6 +18172,13 @@ func ParsePatchTemplateResponse(rsp *http.Response) (*PatchTemplateResponse, err
 	switch {
 	case rsp.StatusCode == 204:
 		var headers PatchTemplateResponse204Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
 		if values := rsp.Header.Values("Location"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
@@ -9642,6 +18235,13 @@ func ParseUpdateTemplateResponse(rsp *http.Response) (*UpdateTemplateResponse, e
 	switch {
 	case rsp.StatusCode == 204:
 		var headers UpdateTemplateResponse204Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
 		if values := rsp.Header.Values("Location"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
@@ -9722,6 +18322,156 @@ func ParseGetTemplateVersionResponse(rsp *http.Response) (*GetTemplateVersionRes
 			return nil, err
 		}
 		response.ApplicationVndAwsCdfV10JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetTemplateVersionResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseCreateThingResponse parses an HTTP response from a CreateThingWithResponse call
+func ParseCreateThingResponse(rsp *http.Response) (*CreateThingResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateThingResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest ProvisionedThing
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers CreateThingResponse201Headers
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseDeleteThingResponse parses an HTTP response from a DeleteThingWithResponse call
+func ParseDeleteThingResponse(rsp *http.Response) (*DeleteThingResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteThingResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetThingResponse parses an HTTP response from a GetThingWithResponse call
+func ParseGetThingResponse(rsp *http.Response) (*GetThingResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetThingResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Thing
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseUpdateThingCertificatesResponse parses an HTTP response from a UpdateThingCertificatesWithResponse call
+func ParseUpdateThingCertificatesResponse(rsp *http.Response) (*UpdateThingCertificatesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UpdateThingCertificatesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Refused
@@ -9830,195 +18580,614 @@ func ParseDeleteTokenResponse(rsp *http.Response) (*DeleteTokenResponse, error) 
 	return response, nil
 }
 
+// ParseListWebhooksResponse parses an HTTP response from a ListWebhooksWithResponse call
+func ParseListWebhooksResponse(rsp *http.Response) (*ListWebhooksResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListWebhooksResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest WebhookList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCreateWebhookResponse parses an HTTP response from a CreateWebhookWithResponse call
+func ParseCreateWebhookResponse(rsp *http.Response) (*CreateWebhookResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateWebhookResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest Webhook
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers CreateWebhookResponse201Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseDeleteWebhookResponse parses an HTTP response from a DeleteWebhookWithResponse call
+func ParseDeleteWebhookResponse(rsp *http.Response) (*DeleteWebhookResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteWebhookResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetWebhookResponse parses an HTTP response from a GetWebhookWithResponse call
+func ParseGetWebhookResponse(rsp *http.Response) (*GetWebhookResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetWebhookResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest WebhookFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetWebhookResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseUpdateWebhookResponse parses an HTTP response from a UpdateWebhookWithResponse call
+func ParseUpdateWebhookResponse(rsp *http.Response) (*UpdateWebhookResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UpdateWebhookResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest WebhookFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers UpdateWebhookResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListDeadLettersResponse parses an HTTP response from a ListDeadLettersWithResponse call
+func ParseListDeadLettersResponse(rsp *http.Response) (*ListDeadLettersResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListDeadLettersResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DeadLetterList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseReplayWebhookResponse parses an HTTP response from a ReplayWebhookWithResponse call
+func ParseReplayWebhookResponse(rsp *http.Response) (*ReplayWebhookResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ReplayWebhookResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 202:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // Base64 encoded, compressed with deflate, json marshaled OpenAPI spec.
 // Stored as a slice of fixed-width chunks rather than one concatenated
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"3H3pcuNG0uCr1GK/CM/4IymAoi4qNmLpPmyN1bJGUrtjrNY2i0CShAUCdFVBFN2jjX2afbB9ko26gAJQ",
-	"4CVIPfP5j9UEUEdWZlbe+dXxk9k8iSFm1Ol/deaY4BkwIOJfb/SzCzwD/gM84tk8AqfPP+uof3UuCVDq",
-	"tJwwdvrOHLOp03Ji8YX8X8sh8EcaEgicPiMptBzqT2GG+Ygz/HgO8YRNnb7XPW45szDO/t1y2HLOR6GM",
-	"hPHEeXpqOW8SAno1AVCfhHMWJnzimykgNg3jCeKTomSM2BSQnxDoOC1j5XO+2rZ79GoLTmNWXe11+Ge2",
-	"xjmeQAt5iCXIa7mue4owijCZAEFxOhsBQSFFDN9DjDCVrxS21D1QW/kjBbLM9+KLqUuLD2fpzOl3vd5R",
-	"73j/sHckdiB/zNcfxgwmQJyW89ieJG3+a5veh/N2ItaPo/Y84e8Qpz/GEQW+0bch3/Uo5S9U8QUvaGdC",
-	"AOIJwZR2LlI/gpSehwx2PIc5ZgwI//B/3eL2n4P2b2775EunfffVa3nd46f/cGyncRbAbJ4wiP3lz7Cs",
-	"HssAUfCTOEB8YqAMLUI2FYdEOVLdwxLhmC6A0PwJw/ReH+U4JJQhHAeIMkwYRXEicLKIguFsnhDW7rrd",
-	"w7a733a7GgZTwIEAu4KCsdw2X28dAP5b+3/X73ubQ7yGGY5Z6P8KhAqImGfoddyOaz+uB/X+hpRz2FtP",
-	"ONccgHZSPw8pE1ROER4zIJzuKUpiQek2SoBHP0pp+AD5oLvS9FbQ5LPdYHpfs4XFFDPkJ6V9cHzabCN8",
-	"6LPgFbfCUblmL5zR7nYcYtRXOxMFswJi/zbqeV/89vHf7cjNNJibuxVuYDaPMIMqo5TXUxTG8CoX1JMc",
-	"Cij7IQlCENf+D0sG9IckEPzRT2IG8gbD83kU+piDdi/xGbA2ZQTwjD/L5x8nZIaZ03dGYYzFqdfMmS/f",
-	"AMiaaR/ioIMXtO0H4/aD13H/83da4lJFieZWjDQOJykRA3ycB5iJt2ZAJnxVXz/zhSX3QC+BfAjjlMFn",
-	"p99znwSQKTCnf+vsMYJ9cO6eWs49vzas4g9J408hB/NXZ57Q8PEj5YjnTCb+l5QC6fM/JiRJ585TK2OY",
-	"mqs+3bWcAOZRspxBzC6TKPTVaYxxGKUEfsJxEIXxRDziS7j65fz8h8Gbn/loCjcM3HkyUeI/CIydvvPf",
-	"93LQ7MmndO8CFhr21qMRv9B5ElMoyoT0fZLGQbNnhcV9hkncxwvaz+WFfkrbgClre+JB/lW/JFe8icK+",
-	"Ai3tdzsH4r7yCWAGwYAjZX7n3rjHfdftu27Hdd3fHE4olIbxZEBYOMa+WNFdBtrqPJxbMYFMztt3l+e/",
-	"/GPww/k78WM60lSZn7Jcy9PdxueSwZlzV3kyRa6bvYD0hjuOEpA5j2vidEaY+VOgfKYI+E69lv7tJmE4",
-	"Ej9wxv+rsU+vK4HO7wNJgJuBv4DDQjznfPeaYZZSLjCnvi/pLBU0XDee1zng43F62nDiMHD6zv3+39qP",
-	"X05cXD+vYmNvxKgbr2Pz85bnZjvqGyVligN+m3EJ/vobCeZnEmF2VJl2ZZ6DFY4nN95Rv3dgwDFnXzbg",
-	"bXGW2dDd/CzneBLGWMLj69PGUK0Cq56cuPyixHgh0oex0iRJAESA/ifAEZs+936iGgzJ/eboIae2LfyM",
-	"oSABSfxXME4pPJfsgZCE31xn8QOOwkwXclrOOIQoENcfAXq7f9dR0sgMKMUTKD/po88ZHn12uBaLIwI4",
-	"WArABmi0lGLjrXu3OSTeidVZAPGJS9MLzhAXJIknfTQUGxmKedE4fIQA0WlCGGLwyFpoqFY9RBQvKQoZ",
-	"P/EAGA6jFhqKrQ6VlsFxYgZcFRdg5rg08H2YMwlrO7XyeSlLCARCIVyEUYRGgHxMSAgBSlLG5WOp8gkS",
-	"Pk98jeGlIS8xm5q42VkpAVbFzcc2/yq0LPYs2H1cU5B9AWGgXtKyCU+73DJKyjaYUJxGkTG+tzFWFmUo",
-	"C0Ko5xJ/1D8+kZAxsJz3tUCb3dAjm2hbFImtuvaFYUzbfeyH3J5QGl4auNQE6jXEBCljihYSQtviZXZs",
-	"AnADcdsoe8+cJHMgTAnXWD+SKmFppAJWGZoNR5c2CwXrq9VE+cGHM6AMz4TEX9i3DUr5Bm8L6zJXcZdN",
-	"mIx+B5/xgbPtiautfoviXyGDGV2HzDnAnrL5MCF4Wb9OWrM0Fj5kSFtel372GrB/CH2omQce5yEB2sQ8",
-	"BCYhZVLVPA9nITMm1DbV0mu0ShM/JQuUjBnE/E7iVMDv9I7TsoxksK6atXOOhkecwUqy2XAvlXM2DsuA",
-	"p3lK5mpMqNrAUoaBFXkmELNMy6kikOZXlQNValnFtjuiQjiYQiyYDUljDiMhPaE44WJBFHWq9grjPlhH",
-	"tkoc0u/X7uqnhDK74OAncRDyf2uWOMP+NIyhg4R44+OYr3QEiMtR/AUCQr4Re+OLL8IoCOm9MOcU8COM",
-	"2WHPMSz/7irLv9N3Uv3Fhna2lpj4PQHIJi9u9RdtLo8A0SVlMNP7xRw+31E0TiIhdrdeddlRggOvSEtJ",
-	"yqnHOqv0zmwz/gxmCVl+kxORU3+kEHyT6dM5J7Zr4V3ZevIynRUHqyUz5WWyU1osH6I5SfgdhjDN8Q9R",
-	"AK4RVAkqwpRJDcTGeWpZEgHpD7I5AmMfzJn5e5LdrwKIweUg5u/cOpIHCKsxZTiKJH8X48k/SRrH8q8x",
-	"DiMQjgOWzOcQGCDcgevJlRibtB6IMqtV+fgo9e+BvbQIcC/Fv9U7UUuRb6+Tu94Mqnvx8VmNRhgGKI0D",
-	"IGgxDX3pOHwz4KxbXoRACld8DoKQ0hTI+zCeAJmT0OpL/mnQ7h4cZi5vvpwxV7xACtI0nMTUOjhJErbN",
-	"0Pz9wvhhjKJkAaTtYwpoCo8dq9vVhLEAUXVq206tUC/YRasHUAhn2EjazUbUVsyK0FsyP60c7TJ/s7Lz",
-	"fG0rd2Y4X0siM4m/rZZiM5JXxCz9SCKfQBvwwzloj20cSIc613FRhP17gZvZUVWmLJ9FLZOdp6MopFMg",
-	"20iFw9x4P0QJ58XwAGSJsNqGiL3gYpaVgKSxv0LvJIU+SuJoibC0IfJN40y9pYz/mw96imQsgAITjjSs",
-	"RjDm4FkmKZJ2VXUbqRWMkiQCHG/Fpjn2tMoiaivj3mIrlgNeywbt/jUcSDkWR5cGDgtpoHynKldcNRbj",
-	"b9e/XCA5k7ie4ZHZ2Zj005UHEJ8rQWQrHHuybpOAhSInSjVZZ9oX8ggfB5uUYwfSGuVcX6S2VRq8+RLi",
-	"wOqu57eRVODQFFO0BIZYgijEAQoZLbB3Zfm1I550rL4PI/gRYiCY1QhFBQfRS3Mv09xfdxVzGQ7lr0pj",
-	"rWBW0iwtwhd04FhluRJ0m5z5W/nmSpZFkoeQQyaMJ5kJ0YqgxsO1biT1Ln1NC4HiK9jgGwpSxuLrzAV3",
-	"NQQ30ORlsfTr6L7vqJKcCXBOCoE431OlEkt1P07UO0EYIJpJ3BTIA5BM5EZngtvfw1y4AqTC1OK8+3OM",
-	"Yy2f4yWVV4QMNsQTHMZylpBx9T0Gn9EO+iDcBRRhAmopLZSfF4LZnC1bKI1ZGPG1LMWLLImCzue4onUU",
-	"pZoaYGiFJpHmDUXiYr0CuUOGSBoXGeFKRlO0v1huYrXbOieIBBjnMRhRoBzNTwsr5Y+SWJiXOedJFrGd",
-	"0wREaClX4oAtIFAP0CR8gBil8xIIxglBCxwzPg9JklkjRoWnljNVVpy1QBTmnqeWUB7lWm3HKDCISu4k",
-	"cRlhQsIHCFpotDQQ9juK/Cjx7wv72IlfxrmCvHYTWpneRuTIEaSw+ZaJ0JXjrWMGbzPGayEATrdxssjM",
-	"ZkrXVSjQQUPpdRXOwBKUT9EwW+dQSGpD/vQaIBauQTRNFmhMgE4VHdGqWQATfxoy8FlKoOYSNEjFdpeu",
-	"viNhPAafhQ+QO7Q3V3DeVT+2UbMyG0DwZnsd6qzyrW0GDdbnX/RiJHGiUuLMHz57aH5T8RHsdhxpM65V",
-	"MCQtaYvMT+8G5zc//cNpOR8vzL9/vvjl04XV5sLwZKVgWCe4akop0Z/tSGuQKVu/iat1pFine6tYlA3V",
-	"bjnOGYPZC6rcfEmrtiGmr26lOZm0Vvb7dxHpdpbedORzydxXDir7uuHdu87CXIxMa2rUtdrLVkgv1JIa",
-	"hG8Q50K7p1Pu0mQk6sCKQ13hBVedc572QYf32LDYCOxav3f1Zrb7zWLibvi7r4j4YaCBrc+3sM9d6MDO",
-	"MXfjcXIx23FaGVq4xpsvh121jRt1avqGy4Ih34IgZtudVuRfFRgEQOX8mwXYXMFYmnyksrfusyv1nhGf",
-	"U9yznt4Y0gYAQ3Sy3nsXdVz+RawbmxHc2/L7GxN0TaTEzrS+4U1XOuPXIvfs/Ham8hzSdjoPdpDaVwvr",
-	"jUhHQUH+M4ZcvcfriqB7kYhAurP4kiQTFaSXB/m+lxkMVuZQDND995cWXoLam8KZGqkgTNjfkpE04zcs",
-	"GpAJsG3Ejf+iDEbKE7kYrQHTKlHgs7lPIcj9mfrZK/AfLVttzHnqJami5X+XXdolpMY5rVzeNns2cHsL",
-	"p5pWO7dKByyY9opWNowW0yQCnZGejJGHEoJmCYEW/yPLkVaOOm2A74snQvZjSFiqQ4pmyUyGqiQx/DIW",
-	"0d5ZavqJ/m9lZvpTq5gB7bVP7m7d9sndV7dlTf6+KxGrgmrm87fpvtaDMdLcLSSWEmJ1WfwyHgOBADHl",
-	"iaA1lu5wAnR9HIYwNz5sFn6R24jz+5ph0pn86bScP8O59Vquj60M/7SYYEVEmdWsXo1b2jWYMgOOWkQ2",
-	"WSuD+rrzqmEdxhtbMA4TD9YpVsUpbMu02WitDFxawd89gi9Gy2/LHTSPHW8389qq0RTyF2oVo3WRJlIs",
-	"GZBVT2tmJ4Bpzajy6q0b9bUEggL8zEW1VpzxNiJBFqJYRCDQPxfJ930pN0p4zGSMDp/ZzlRkKtiqVBSZ",
-	"MaWdJjIrq4Vo6k/5JTEspIoNrZPMcunS7vMRYwqfzTRZcOY6SVASrw9Ck4DIJ7DB8H0EwK7T2QwTS+YI",
-	"My0au8Rx6BtIz7DWmJ/PaFutShCsrLPqlUjuLSzfEtKZ2ieyuHoqk4b0KkmY3dUVhWPwl34E16wu2KH4",
-	"ylU9NddeU01G7J9RmkLwjCQiiAOhKH4kkd1RPvh0jfRLedTcPSw5io8TUhP0NKljnRR8Aqyw4m3Sjcqf",
-	"Z3MVt7IKVpuk/bxJAvvhrc0Myl+4qgcCxCSJoplVGnuXx29k4JbRCjFAQDkjEZ+fisgFDo31LKWUIlPa",
-	"p2XRhSXWA/MmuYd4i+wXkkRr9eAr/g5nOHrskrQ5FZ70OFqimshHOxWJqfWoth2dY8rePeAoxdagkU8i",
-	"nUVEiPBbaI4ngEYwCWOahfOoyA7hvufPO/WxMqu8NvVOuRXWz6xOzWYcx0xeqEDiAhYF+txCsysJToaC",
-	"1z04tJ2UfXKTRLeaPU+lK5UBAq6O0RaiMMciHFAG+wbhRET3jBGOl0h+IR58QR3UR3vof6D/RG30P0XK",
-	"Q2kza7RVlWR2Fht5JQGMcRoxp3982HPdliW3LuIyQyiSqdAIsuy6vDjawUnX5Z9m+uehNQPDmu2XTe+1",
-	"VqX11c3tFSf21qbCZOdxZz9oHbe6xRH7wfjSiEu8LNQELEVP+/hMB834QNhZPE6G4qiraQhGxN0M34Mp",
-	"Vq6zC9aEmhbXkj3S8qeOfiCoUAPIEEE/DC4+Ds6/nF1c3wzOz4e5zSJOYpFXN8MBlPByEytKvEOFQmtB",
-	"u/6XVQXtivGjxXPaOIKkuMZfcZQCzRQALXN+R1FeGrJ6cCsiWUvp3gCBtIJIXWZr2G5qplGYr50K22B/",
-	"0eFfTleXkYs6kl/DqQbVToU8sWLDawvhbRtgoClepGrEZ/ITr2rVNEIBijv8GRR3plwIOEUzwDFFNJmB",
-	"RF0hFbAEYSRdvltQ8fYu/7IGZLrka0696lDa4uzLrpCSDe8BCAkDVQ/EII3f9TctrfOOllm9kM3Bk7tL",
-	"ymJRMuMgV4kgLMmjiwVjxQRE/nIUUgYyr0T8dg9z1pLnqMKU+bkmbApkEVJA4STWZSZmYWwCxysDRpz9",
-	"jyRJ51wAKqLjToyrjI/5BNqcT8CXUqI0tJSOIgqAIDoHkeYoWWlhhYUo5+ZW+CK7f9ocRTb0c1m8B3XW",
-	"BMMdVUNROzogdsjE0zMVgkhn+FGzMS0b1bO1gs2zdPvKArpxYOJ90ZxXMFw+fwSzil9VFJSCG0V4Po+W",
-	"KGSnaI4pFeknJEkn0y04B8R8BcGuK/69nuXxhcpIer0pye5E4moSRbKO0TOWXlN0pnRrnnK9D8dIGj25",
-	"/DxLKUPwR4ojVUKZTVFCuEgdwZjp4kr2IsGCNo8P7aRZMAHvAs1aD1rl8xaiieLg2W2Sl74RBR6UmiBU",
-	"3xGWIf+lGbdLMuX0rJX+HbyJtouJq+PJBNEpjiIh2Z6K2yiMuXaDltJ2sqUAvbkRY4Ulwrb/y4I3t8yx",
-	"rKW6b1SJbkTDP43z4apbOcsoBvEI03sISoY7Q2+MylaQVbssmkys6vylRfTmipjFLhu8kFPvVSMplPtv",
-	"tQfEBpSaIEzLm5vfWbXAX+cTtE9r20olhnFF9MPukYHlMVZF9mxid9+inEfV01tenxUsikdov8ZDCAsR",
-	"rcUhI0wELQcHszC2eriv8mq9W/BBo7BvxRSSUiBDfgkNZblfLosO7bbTyl6uRQ0cq2tBM6WqFTwICFAK",
-	"z1H3pcUVsD+V2kMsmw0Q/kuhIEW+1FXlOpJZsebVRt6KjX01ZpF5ZUHX8GnlpTtysNiQJgvA/yYpHy8X",
-	"Tv/aOSG7RardFHanCfcTDlWFmh0CSOuZYlMKyAvmaRS1jU1WVozKs+saG4rev+8Q9FmL2S+Gf/Y7xdv+",
-	"TtkCSytYsK3ma62IsdrsVf0kL1pUV/ib77FezemstkEY5epXStnqtdJBbNfLwzwYWVpplcPdguubSrK/",
-	"18YEFe1D6y8bGbNb/EiPv2rRDSf6bC2P5gafdck+K2VOM1J6c99zI+LfquXUhuPIANNfN5s/m2vn4B01",
-	"0caxO8XlGfNbN2v3+L+GgNKI3r2uYpDYn51OROjAFsguILUW0+WgtqWUzrEuOe0s/khhPVZxxT5nWu9l",
-	"kb0tvzJEoC2/1PLS2s90ottGu7Kny8lPy0PVragGMiu2fmcjKAp+SkK2vOanr9KDABObMjZA4tCVY4Aq",
-	"v3NHdxgSIWny02yiKWNzWb07VLaTUmSj1tcp+jFrBIJ+7QoHrrbmtpSlNPMQQpCZ9kQIhFEChiWITWHW",
-	"yrxtVDaEImnM/wICnc/x5/j77/mFj1k4CqOQLTvff48yc0FLTi7yNuXf2Qqyyka0JUutRgAMUYnosh5Z",
-	"FgJC0T3APDOk0tbnWHqvaAupAuS6pxlLad4m4Y0uFIBkxCp6T/AMFgm5/64MJNPaIU5DVOXI47A+xxBR",
-	"4XKfTMRSv5P1YCQEPkAQYsQPim9fdioSLi4ul3bQNcQBGq4tNy+Vc/M18espwvReeHIhZFMgLf7353j4",
-	"/d73Q5HawB/pPm5IFLYRLeC+o2JFqkAceoA4SIj8KY0joFRUb8OiT4BlWuFJVfv7NE3QDIuzlXsZpGya",
-	"kPBP8X4f/SBwFX1OXXffF5gt/oRhBw3QUBo+hsJiTDk6oaE2gQwRjmiC/CmOJ6CeCZuIfPA5nuEYT4BK",
-	"cqEKL0Q91HtYUrld2dROElRIURij4duzqz0xTkf8PNQYkRWoCTDDKAgJ+Cwhepuc51O+yaHQ2occ8DLW",
-	"AEsLq8gq0W0Q0V9miaxuXOx9+NcO+qRqOMvHMgeFGQfzOR7mElenYG8domkSBerIcJRC5sMfFtuS/b//",
-	"83+HedCD3qAITNNl0eSuPsay8owime+/l/EvuoPgKAlkcScim3PIxoGSlFDPdbOCiPJ7EWnBpi00Ah+n",
-	"FPLiULOEss+xjCASxMBJSQQyd5AK28jcwUV/DPrLUPn4hi00zPQ+/o+qBsl/Nf3gw9bneKjCBfiz2uig",
-	"4V/F1PAIszmTVayi0IdY3jGq8cJgjv0ptGWPoJREivHS/t7eYrHoYPG4k5DJnvqW7p2fvXl3cf1OfMOv",
-	"+pCJRmmKTyjGNrg8KzeGkGEOEON56PSd/Y7b2Ze60lRcHXvFwvgTadOShKNCT0Vnu0H+WqkVVtd1n9nx",
-	"wlzCbSmQ2Bn8fDb4+8Gn/XdHV97NyT/cj92z3ubdrIqX1ygNo0BR5zZdqIq9BSy9LQYGs5AWCRX+Zh83",
-	"g9+eblUjLnYtfslWggYDaglqSVKmwnBlluSE5kHLoinbXFXiKp6eLE5QjGPWre6e28RnFXi3aL1mdFqw",
-	"tsUr4ZvXFL6tQrBCuLqgzv7entc96rgdt+P1eweHh7kJtu9krdkskeN9PXmbX3btOGFt3JYvtV2vu987",
-	"ODw6PsEjP9gcauVw/JqGK/ewPBWVvuR0ohlPOaz5+fgqUYxfqznSZheKGdZvw9unlsmE9r4ap/MkcUyn",
-	"vBfxWgZeFfG6gCa9KobKb4Im9iyHKu65hiyNiMRbs8llDeZZ2l0WMxOa6np5J0Gfyb/KtcOspQUjLMI0",
-	"YkNgzgNaVYlB3ddqipXM5CcBmDjng5KgRT8oWRqYIsw/mHY+x8M8FUD2q4oiOcdQXXNtmZ4gXxvKNIUW",
-	"F8WSGJDcl7xy7SwwC/ZulgfqUHCzW1w1Jnv/0HW3Y4rZcjfiis+/hYspKc7Pfxx9iru/PR5cseN/jPY/",
-	"jA9/KqZ0iD3vj7o9z3O9NnRHo3ave3DQPvbxuN3z9g/9g8NDfHLYteV9FFmmmabCZRqvA8u/eWe/JyH+",
-	"6cr1f/pweL48ieDH98z/8TE6i93tOWURmpY6nTleC9lUVAFOgkYY5DkwhDWViL0arMJUCjN+mBElZ4g5",
-	"wEsc0VpgXwQFjQBhMyv648eztx00iFGq5HQV2h0nWnge6PUJipMHAkLbXdLsn50KbWk2XKCtdXz4U8im",
-	"AcGLuAng6sGKzKkewC27lPsjv7Lrd9EceW1DNhuLuSt4UOXjk+LHlgQOr9Kdya00iNtCet6c9JrAhx85",
-	"sZmokIvPmqZXIUftdb3hkVmv70JSXKP3t49r9bYfgb0ZNI/JsruHczLu+j08co+CffC8oOsfY2/kjntw",
-	"GBz4+yfdI3w8OvQPgh7sj7v8kX8SHMPR+BAfjHr+fmDtddF31n22blpLU42+s/0wxWVs0cB2UIfkbwbP",
-	"QG5l85XNmIuoziTX53LVON90bp0cGMgum0ypS8bHnbkMAanHnh/SOIhgOxx6bM9h1h6Hqs/rdi3RS07e",
-	"PHtKtCa6fPehJduvCGvcywH0zQCNxNblbZhFKccB8qNQGq5JSlktbAtRF7VWlUJB2hLjsW0mf2XvjYj4",
-	"eWqtfVGY8YTj9unOfo6rwVZudd6QecOoh6PTiJKxjMHKhjKgawb0GqaOKpkJQ6MyRqsuIiGjEI07aIee",
-	"LMKWpzJKwtiwrp5+jtN5lMjuczNhEOUilBpPGnMLfTxF+13K0pGw41I1UTr6jiKhW9XrLW8McGymtizx",
-	"LHo27d1k4OnIFiQhRf8YfDhHLElEzPYoYVM0y3wSguOIF0UNf2Gslkk4FC0gipSHJxGPhwwemVinMKyK",
-	"fz22xb9lGmWRoYgHEkIvbhxa33zfNf4zu/BXmvTmTfhlh97nNOGXgl1H1SzKW/LbOgMbLYCcd/IZ+pSQ",
-	"e2p06z+7OLs5G9y8e5s161dRPJW2wlv36s+rSVUZutz/Tj19/XKr/+37NDdk56ouBY1JMhPuDk4wdXyr",
-	"eDPsfeVH+LRnRmGsvyl+1W/vfmFU6VzvAo9ZoTebUXugJbc4LLmR1NmoF8cqizcXmjXiC6n4jxQE71Go",
-	"W/Q05WEhVnl4XYDVxuUp/+VuQX3+KmF8g8tvy3NXvyoZYDUS7n1Vf21ge60Q/DcywVrIMbPgmJ14asBZ",
-	"K/2u3Z778ncNf2BcMXhBO/l7nTdRmN8x3c7BM++Y/FapzmNcHXmvuOzukMw3vzrkWhq9Om7sV0BD9oLq",
-	"0C9EfxsI7DDDMQv9DBYbk+xehu17X/WfTzLw8nVXbL1ksl6CmFZl75CdIhphOgWKZnipmgPKN4Xjv3it",
-	"FIQhu81FN4jb0N5y4HXX2lu4ZFWndiyZCsZRzo186SR8gA4axEukWEUeMMOF5KpJ9TJlg+LqDZHfjuH6",
-	"lRDonshYE6835CRojoavBWxO7eIcB1nIpFF60QRhf5QKGo6RgQwrBDNZc2GdHKbfelmFXdbhvWv8ylE9",
-	"E25LFT6cbseT0Siq0Aa/Cza8SEIOm/v9v7Ufv5y4uJgW0zfSWhQ5Zc0Syvbkuy2uC6OdhE3LyMIBG4vG",
-	"MCMMtTWZTSEkKG+NoRFL1OWoNVIMhP1AmLNoIrFeFNLA9F64SgWJSPcpAZpGzLCLyEgvZYjgX3SQAKdo",
-	"wafWKLw3jyFlFIX0c0zxGPoypDKkSF36uqhPK3uQhZHdgw5bstsiVDWZbbH/LIDZPGEQ+0sRrnDXpAt2",
-	"DSqvqeXUnD1b137K0qilmMrFpIRMcKwiGSta+VNdcSenWJopv90ML0998aObvFRb/kFtkaKMTJ7uyrS6",
-	"jds6b7OyidO6u54o+WADET4KQXOxKnVUW7gJ9r7KQnhPK43kOUnsolbKj5tSKrUsq5iV1IOYnZXYedZW",
-	"VK36y2oJVZVoWnl5vvjFOZVJHJWyRXG0lKeOFtOEAlIx/HnNCcEFQ9GL8xQNL5IYhiqIib8ewwMQFVUu",
-	"inJYBNJ2FIoOIDZjh55GpVDt5vPb3Mhh37/Yn2FuNys4naqqn0NzpcPCLvdXb63GgqPKCXq9o97x/mHv",
-	"qNVIl5HqDoecxQyRKPC0RD6muvu4eerlrsdjkYRRPEs+Ts0pytc5LAu7NFIP/3J7w+5ur8jd7cf07vYd",
-	"3P3z9v347naA727Po7vbayp+/Ot/OI0bsJ55gaqbcjOZr3oNsWK1O93MqvCiIo/MTLBfamFVLeBQzIVe",
-	"OVj3qZiAmy//5MY76vcO+l630z1wfxMXXDEVUZUX8CxVSZj1En3aSlZdJacKcU5WQiQBkFy61DF1XA3W",
-	"an2j4uyq608bGdZdfC9gE9PNrk0X6u3XVe4ObZe6+nhxcXbxo2PxYdwVes+qWmqlfspu3ss4COm9UKOd",
-	"/r7n7R8feN3jk8OW+P09AVDPMp527LYcrmt6Tt/tdA9ajuyarV9zDw667vHJoasffKQQqIc9r3t8dHjs",
-	"igAbFs4gCxg8Ptz3vG6pYXIVqw+OOweKKPM+xnYznm5eLA6NX5Zy1xp+qluwUzTkeSrjwISp+qnQxZ8L",
-	"vzIbTZXG0LkJa02SXsfrHvANiERvJ19w1zBoadrL/xATdv4M53lt1B2nF1xh2+mzYpcyQaSznEVSkN8m",
-	"ZKvaNdnBs0CUF6rga42WY2+KfLuyT4bz5pcPl+fvpPfPumCNXW43X7DZ7cI5xC6cgOu3D8cHo3Yv6O23",
-	"T/D+Sbs7dnEv8Mb7I89zqi0wDOadCSIiairrZOG4vhfs+8due9+Fg3ZvtA/t47EL7f3xIT70D0eH+Oio",
-	"0C4iN6GHCavz0wo+LqrR7PnB+Mtk8tD9ki/ufUK0JvQlX+GXrrP+ShHg4QzG2jn6Nm8DIE+xXPjf4For",
-	"WJyNoeV9pMvrOjTwbEWP6PrtmP2fnSiM08e8M3I/a+j81JQc0F0vB+RJtE0JAdtc4PX+iGYSKAy1LfNc",
-	"SQbxHUWSPT9fWXujGzwa6pr2JaxUeav71i2uhj++u0GWj4enqOf2ZD04Xd1ZGnYZmmPCMt0D0/uq/dtQ",
-	"qn8Zr5Ayvq1qLQxt0nkh1KqGVOr8lFo7qN/6PEttE1dq5G9L/S///YzageXmu6hwptX3nFu95yzMRzdG",
-	"cH4b9bwvfvv472V7t/GuwQnXsr+VPMvtShGvorhsroaUerNa+JmBBqeiyqhKFBAYPwkfZPYPzOZsKSLi",
-	"Ok3GQBgnqMMgCLRQDAugKtjToC3zvJ/NBy09E2vJ5a2lgeG/M7ncZN6gSodZt9wc1tuBgpQjKaxSTN4T",
-	"1SgofZuT612pClzRENAgaXm5APds0lrlk3pbqkfRGPlUC12s9k9ViGdF1nCpjPy/jNNH6plLXcNKVDCQ",
-	"3s11eNXSfx5LFNsckZ6EJs6AsptEFMMqzFyumf97Msq0LnqVRFGSsvypsopeAvkQximf/tB9eqrShVlr",
-	"/taZ4ihqjzZYt1irWvqA3sAjWwklXXB+ixkKJgIVXLmxi6jcbfZf01EkV2kWpc7iuZM1RGW5VjZyJVXI",
-	"rWHGX2HyXlNMvnmZq8jv7RLWZkJTy7a4480XVypXKqMLlHWWKzQyU070tRXKW6HkT3nxuojnFhLfDrdn",
-	"mcvZV/ACAupud2adei3Vw6ZUt9JFmftGhYJd5xp9nqxZ0NDqWMIGntNqc/NX8qPuFCxtW22DyoL05wk1",
-	"oXSm3+LcNvCUVOHhvIgL7+V03t2Z79YMYZWt7TtqnHhTnCGJlYHqVTCq9Uz9NMe+TW08Rex7RWvPvxwH",
-	"qZouV5P28IX4SbnVev3RFd5s3hBQXMit0blfuUhVI37nIOh5PbeLR35v1MVHh6OTI+8kOPE81zvyD066",
-	"GA7dsed3j4IR7o7G3rjr92B07B+Pe+MT7I7M/hlZ1PZKJ+V5KIzesinHQbfXPT52i47JfeEH2ZzDlFvg",
-	"25R0EyBotJSOeRwHTeYbZPeY8tci4QB8yArXTYQVTPW8ScZjLlmuLhdSOEdtAi4k8myHrSYYds9ayKLl",
-	"K9Ht5vhVJmTvvaSAhEKK5ti/r8TsFFIBylE7EvVWZQLoKvzZOH+Gc1uD8LuGA/K9lwvIL0C5Nhi/yUD7",
-	"MkY/B2t1DRz4huhrtYypciZQQuLXS7RYd678ljNh20JxskCKszdx3L9wniSdXpoqWaL5lsgS5ROuKsHD",
-	"j18EZ+zRvOZ0nfT8nr+oa1M3nxBh1pY31N9qNfVusWC6V62M7dYVv3ZX1bd2a0tYu5Uq1d5Ty+lWJ+7t",
-	"NLFXO/F+ZeL9p22MfIUjs9XLRCRZyGLDXOUuF4DQZ9JIbUIusyqVcbSsGPMMHJXRQhI5p4AjNv1zFVr+",
-	"JF7ZyTUtP102Xr3kGi/RYgpsCrL04pwkojShLFlB64qVzICR0KerNvtBvbKW/EQlh3mEwxJDW1tuQs3Q",
-	"lFKn9pTlysAj4/g24zh2SUQfXxkJZ4VIbTO0Wkn90vpF49yqZmG3shVIBjgtN3s9r1ujqZcj0raQpGub",
-	"ylmO1XzXqAE/WqIwaFSYnlsnWn0FWaG59zVcbaW3bb/5k65N5fnq3Ehaus5btlwBTVLiG12KxRCFJg6F",
-	"IURDE+MnPogadvDput8/S276faXAF9n+Ri2SaoSSxE+FYUUmei4wRfOUNWfgtaLATqXecjqyZBaHjdZw",
-	"q9eSavGsqbS5f3sUW+c0tJSfaE7pUYlkCUFEVsfdHgM5DxIVc1cKGleAgzCWRtd/TVkDsgYWRvsDlU6k",
-	"c0tP0YG7rzvE1tZNo1kHyDpoqB6RL1GEXiaBOGbYsFNuMCmq6FeqgR+7x+LVPB4+q+fvnXQ7bqfb8Vz+",
-	"lsffWtAVFcV1XLh1gF5v32k5sz+YKGpoPDg+3je7Upqx76obpeP53WAfenVFy3PLmtvxtqndoQ6khufr",
-	"ljMN8Xh9FqZNrlaKYxtJbqa09s1K8D1HJNw0k8kWJ1LorbZj+pfyFm8UdV1I/tpc4lwnZWZnWEym6rxC",
-	"sUINvzzsyjeLOmrENPrMrYm5qr/q11sa9berjI1rgmjUCJ9IyJjsKtZU0bRM9cY5FL0aEBXI1/Cw1pW+",
-	"lpl0wn4+xQ+iN76sqxCSaqKvaPMUslPdzki01dcRHapJUF2h63qB/5VqXWW7EOELOIpEsoCFFRYxru46",
-	"XaPAbIYsTYbY20kN26SpEk1t55Az07Fl8CfzpxY5nP/8giTZ+xYkafpBLz/e1IO0rtrRYppEqtTqCPxk",
-	"puqZirZQ6tROVWkRhiLAD0CRqL9N0SSJoYPeYRKFQPLad5ThZQddKIIMaZZpb6tFojKZ/oudylWmRmQ0",
-	"PloijGJYWKyV67jlZmUlb4qp+81VlRTXZna6sq6krq7QeU49yBXVBLxnVBO4e0nHwm0lm1mmmm6a6deM",
-	"VBanUWSM7zUof2n0EeJXOgMS+koCM1tOZGj90tkkxYqaL3tzrKS9ohN+3R28us7k61/FiZGj+/KQbFW7",
-	"l+rJ43Q2AiK6UA6lbDBEfxEtHYfKrTn8azEcoKYRw4MB4Tr7XaGWh9c+ubt12yd3X93W8dM/5eT/VJNa",
-	"iniopgx5A996zitfaZ7tqKm3VuYCTKejBJNANzDuO7Kl5jaugbypsU1LE0trjtLFcOV0FwaPu/THkz2U",
-	"m7SurgfrFikTqsXza3THW7vulsSxUlu7bRsyGTuyBH7zh7JxnfDcvWzbOtXUVdZ6CqnqomltVCdxzqqQ",
-	"WrXFDKu+iaooobiYJqJ2lWi7Kgts6iasIliDTSEuRmts0rzOxA8Lp9Wd0BtrdVM0Rec9r2/vuIQkzYxy",
-	"jam9Y6Ow0YradnKXX+0yDARCHim1qe5Uq11Ry5VlpIbk7SREVp60TUiOLFpGdMyCD8Q62k3+4YjIEo+1",
-	"uUjGcGakanXQT6Xm2kaUnLAYV7+4EnV6abESkWqhkdnd+BiFLWXibs0SNJRigEBVjs+b/Iot9Wt8ui2z",
-	"Z3erEkXZMSVhw91iga/s9qy7ow8uz8qdn3WdArOHZafclrGm3LHygqjmI/lHykT9dPf0/wMAAP//",
+	"7L3rduM2uiD6KhjOXivd2ZJMyfJNXrPOUVyuxJ0qp3bZlTrdZe8SREISY4pQCMiyUu2z5mnmweZJZuED",
+	"QIIkSJGy7Krs6fxJWSRx+fDhu1++OB6dL2hEIs6cwRdngWM8J5zE8Ndwwkl8RX5fksgj4gefMC8OFjyg",
+	"kTNwfonCNSL34luExauIzwKGmPoARcv5mMSnyEU48hEeMxLxAZrEdI74jKBJEDOO+AxzFDB0Rxa847Sc",
+	"QIz8+5LEa6flRHhOnIEDgzsth3kzMsdiIRMazzF3Bk4Q8cO+03LmQRTMl3Nn4LYcvl4Q+YhM4buH9pS2",
+	"xa9tdhcs2hQ2gMP2gop3YmcwwSEjj48t50xD4xJm/uKQBzxfhGI4j8476q/Ou5gwphe7wHyWrhX+13Ji",
+	"8vsyiInvDHi8JObS5/jhDYmmfOYMur1jWHnyd7J2xuMgmjpySTHRq8nC/3pGBMSjKRKTIjoBsHo0JgKQ",
+	"6coXYrVt9+jFFryMeHG1V8EfyRoXeEpaqIs4Rd2W67qnCKMQx1MSK6QRGMHxHYkQZvKVzJZ6B3ZE8WDq",
+	"3OIlXvS6/aP+8f5h/8hAlu6TkOUVuQ+8ZmcTBiTiyIcPs4c0xcspaXdf6IxeBeKP8VKstojqeMU605iQ",
+	"aBpjxjqXSy8kS/Ym4GTL5S0w5yQWH/7nJ9z+Y9j+h9s++dxp337ptrq948d/c2yLPBekRaB/NekB2AYM",
+	"EB/RuAhkO6bExNkWgk2QBDZxvV4QVm8XYtCyRcMqzEX/W0wmzsD573spFd+TT9leMjHA8sIn8wXlJPLW",
+	"P5N1cSlDxIhHIx+JQySMo1XAZ4CzTODvHVmjKeEMfsERW5FY47Qk4zQiQOV9ShiKKKB+FsGD+YLGvN1z",
+	"e4dtd7/t9vQmZwT7cPPULo2ltsVayxDpv7X//3L8aXJEF5O3mHsz+yUenV/j6UiyqRVmKCbYP0X9bg+t",
+	"ZiRCATCviKKQRlPggAR5yzgWGEgj0kGj70doLoYnDOFonYXJjdO7cUrhMGnLdZUA4C83N9//88b59N/+",
+	"ewqIG+evT4XFJY1ICTxG348GiAqk9WKCOcnCgTwEjLNOxXbE0NV7urn5/mnrfydGvybzRYg5KVI2Rnjb",
+	"C6l393Q623P7NQjtFZnjiAferyRmAERzNd2O23HtK7lX79dczGG/xlI4jrmdW70JGAdGlRHkBP6WUCLy",
+	"4IVLFtyTdNCXIKYwW+aIX3Qvm4+88WauMbsr2cNKkByP5jbCMburtxMx9IX/cudyLWh+yV4Eu93uPGDU",
+	"l0Wwa3pHouJGPs5ITBLxFY3JNIhYS+ozoxAzfn6PwyXmxO9E5EGOMjIlXjQmEyWc19g3LKKM9w3b/8Dt",
+	"P4QQBTJU3z05fCITVNiSoU//GPe7n7328X/YaRTXCLY7ubScckslJgwi8kIicop4mXW8rJz+kYxnlBYO",
+	"pj858fe9g177xMXddn98hNvH+JC03Ul/4uL98cn40LevMNjleT3KoQjjP1A/kBLuD2tO2A/UBxnToxEn",
+	"UhnEi0UYeFjg3x71OOFtxmOC5+KZRa8fBxGGy1EyZ7p8A2s2THsf+R28Ym3Pn7Tvux33339jOY6cNYd8",
+	"gpEmwXQZwwAfFr7iOHMST8WqvtyIhdE7wt6R+G0QLTm5cQZ99xGAzAh3Bp+cPR5jjzi3jy3nTojeVktC",
+	"vIw+BhxkrgVlwcMHJm6nM516n5eMxAPxj2lMlwvnsZUIB1qCeLxtOT5ZhHQ9JxF/R8PAU6cxwUG4jMlP",
+	"OPLDIJrCI7GE97+8efPD8OxnMZrCDOOCPdbVMS7JKmHEtqOBX9iCRkwuJzGvsNd0Gfm7PSsMtBHH0QCv",
+	"2CDVXwdL1iaY8XYXHqRfDXJ67lkYDBRo2aDXOQDZTEq6/lAgZaq7XLvHA9cduG7Hdd1/gP2JsSCaDmMe",
+	"TLAHK7pN7VeFeQRh54BMzqvzd29++fvwhzfn8ONyrG9lespyLY+3tc8lgbNgvvJksrwseQHpDXccZWsS",
+	"jGAXpzOWSo+YKSRip92W/u2achzCD0Iu+NXYZ7cngS7EBXkB64E/g8Ng6RLM6YpjvmTOwLlaep68Z0u4",
+	"w2XjdTsHYjxxn2pOHPjOwLnb/1v74fOJi8vnVWTsDEatvY765y3PzXbUYIkCoRFMVppKiNfPJJifeAmT",
+	"o0oMleY5WOF4ct09GvQPDDim5MsGvAZnmQzdS89ygadBhCU8vjzWhmoRWOXXSYi3StQTq0VBpAx/sU9i",
+	"Bfr7wINT2gnxE7M0hjsgWNfNwF2sSpErQObfr3ufZ7P2UTcP+I844FKqrEDmaBmGDQhVCpQy0Mo3AKjM",
+	"gONOYJhuXnCPhHJ/eWw9DaiKGqWiYgFAOZxUhmtBETOKBBx0KocmIz4+NoRwKeKatlJmwVqwIu4E2NLO",
+	"mWBsFrA+4TgINT0pAp5pJGQZonCRpb6PeqC2xlAaEyTR1EewFU2yT8Zdn4z7fnt/fOS3+2Pst0/Gvt/u",
+	"jV3/aLzve1KCZonzq3vUchhdxp72BQmm7vkTg7H32ouY3geCmal7EsA+StlHg4sCiy87RXlIcF4/ERzy",
+	"2VOl4ATc9K4+E5JT29Z3wcEuDAt8J0WAXWBU7SuUqOPOwHn78e+rf1z7s7d/DEHDWsj1SBrAGPUCGFFg",
+	"lriqtQUBeYUAIQ28hdHhx+7EJUd4320fePvjdn98QNon+OCo3Zt0Jwfj8b7nEqI/SEiumlv/ntWOM8ZM",
+	"+VxiPZ6SiI8xgw+Ta3LknZDDw6OT9lG/d9Duuz5pn/T74zZxjyZed3LiYnL0JFoOJ1uGourYAQXek8mS",
+	"kSfTkzimQkW6iO5xGCSOC6flTAIS+srHwz7t33aUWj4njOEpyT8ZoJvkyG4cFDCEw5hgfw200EfjtTRf",
+	"fXJv61+Gc1idBRAfwZEgiO4qptF0gEawkRHMiybBA/ERm9GYI04eeAuN1KpHiOE1A39DhCSVa6ERbHWk",
+	"zJ1C+JiT+ViRbsFVh55HFuoW2MVCMS/jNCY++G9WQRiiMUEejuOA+IguwSsvjfkgK76hXnLnCmc8M4Wg",
+	"TqWpoWjseGiLrwLLYi/87cc1zUrPoHWWq/Q2LX0bdUbZvHIX0xi/Wxsrs8q6BSHU89yRn1/jqR2D1BoE",
+	"Tv6+pJyIfU9ojEbaeTXq6OVud2If44BzmzX2CnD26y60VfcyGGBtdiEiq7vm0ggp2H7s+9QllRtehmCo",
+	"CTTkEg/oSh5J81uojJm7uITY48E90dM20dVrmk5Twa+vDJ9KRypcw2UcOgNnxvmCDfb2xAZZQgo8Ot+b",
+	"hITw+oxDAanshq7k41p4/zqH383OK1mxDAUDsVuFDixiuiAxVzZGrB9JK3VupMzpGAZeAcU2CMgVXgux",
+	"6WBOGMfzhZOHhw2r0w1+yqzLXMVtMiEd/0Y8OJtkeyC/lG8R/go4mbNN55gC7DGZD8cxXpevk5UsjQf3",
+	"CZHJr0s/ewnYawHXMg95WAQxYbuYJybTgHFpcX8TzANuTKijtHKvWUJrfqIrRCdcRiYIqiUkzo7Tsoxk",
+	"3OiStYuLjsdhQm9q7qVwzsZhGfA0T8lcjQlVG1jyMLAizxRCqBR2FhFI85fCgSrrdCFMCII4ZciHYA7x",
+	"MhIwSsJ+ECdh2Cm6bQxpZdO1VcK6fr90Vz9Rxu283qORH4i/NQubY28WRKSDQPj2cCRWOiYQyyNeiAlI",
+	"37A3sfgsjPyA3YFX6wmBp87AWeovavpkWzDx65iQZPJc9JiOvwoJYmvGyVzvFxTA7xia0BDsOK0XXXZI",
+	"sd/N3iW6FLfHOquM92wy/pzMabz+Kicip/7AiP9Vpl8uxGW7gkC9xpPn71l2sNJrpoI/7Tctkg/RIqaC",
+	"hyHMUvxDjBChrxYvFNhnpPZuoTylJCkWdDXmzBZaHHnEnFm8J8l9FUAMKkci8c4nR9IAcJ0zjsNQ0ncY",
+	"T/4zXkbKuDfBQQgWFsbpYkF8A4RbUD25EmOT1gNRNuoiHR8vvTvCn1sEuJPiX/VO1FLk25vkrh+W4R0E",
+	"WrDinuDLgEav1Bk9be3KE54Ep1cjhkDRt9QPJgHxK+ffUjRoOQsSeyTieErexXQKJgMzXL3runWQV15M",
+	"jb0XUTKWTGUIibQevta4eoYjj4SZf4t13toWLkZt3+MYjEtieHFYmSnED+Y04u9kKnhoTGf8DVOKHUhj",
+	"fs0z4UmEUjUCJmFJCkCtLCZZDje3khyyWM+qGplNs1sWqRtuwjbN2dByV/BFiY0v8NEy8kmMVrPAkxHd",
+	"Z0Mh7kjhkcQZsTglGwFjSxK/DqIpiRdxYM3o+GnY7h0cJskNYjkTocUTaSxgwTRi1sFjSnmTocX7mfGD",
+	"CIV0ReK2hxlBM/LQsWYQmBAFEBWntu3UCvV09rMZjqbSDOFLQROH74zjAHadZ3rG6q+Si5sLr764/Dw8",
+	"u7749VxagyMqZFPEFvLKCGCMLi7VGxBIru69/MlpOfop/PNz8u/357/+8vP5q5rX3NjpUJpZMru/iLD1",
+	"V9u778k9vROssXAYBWhYYZ4JYykifSZ1rZZWnoyog04KynneM1vt8UjeLGwwXVvlzoy48JxqH0df15pi",
+	"i2kqqIP6kbzwcFWJFyyIDsCOfJlDwmlMUIi9O5kfoI+qMGX+LEqFwcVyHAZsRuIm2usojbUaISpkRnJP",
+	"4jXSvn/IOhPqoJVoydisAo2Nl0QlRWDpPIdkx8Rsyrj4Wwx6imQKjAITDjWsZFgwWtMlkmEwSmpWKxhT",
+	"GhIcNRInBfa08qp0K5EyYSuWA94krp3ZwyEbkEEVOVlMP/rb1S+XSM4EagR54HbWIcMq8wPA50phaoRj",
+	"j9Ztypyz3I2cKhPKpkgs0JvEOGZMSQmQNhgRtcBvW6VBQ9+RyLcG3wsJQBqa0AwztCYccYoYiXwUcJZh",
+	"qcp/akc8GQf7OgjJjyQiMeYlylsmnu+5qZcZnVUm/ghZD6WvSpcnECvp3E0yB63IJkFX58xlmE01yTKC",
+	"Q8z0lSKCGg83Rv2pd9lLWjIVXcEG3VCQMhZfZta8LblwQ329LP5yndf8HVMafkwEJSU+nO+pMt1Js2RE",
+	"1Tt+4COWWAYYie+FMKVMA+giyToXwqQ07LQE7b6JcKTtCHjNJIuQqbx4ioMoyXfzaBQRj7MOegtOd4Zw",
+	"TNRSWig9L0TmC75uoWXEg1CsZQ0vchr6nZuoYB3JSjUlwNCGFyrNsOqKw3plQj1H8TLKEsJKQpO1E1s4",
+	"sdptWSiBBJigMRgxwgSan2ZWKh7RCNyWgvLQVWSnNH4M1pT3cMAWEKgHaBrckwgtFzkQTGiMVjjiYp6Y",
+	"0vlOjJ+PLWemrM0bgQhmaWVBkGu1ZhJFAAWgThKXEY7j4J74LTReGwj7HUMQ4pPZx1b0MkoNeRs3oY1+",
+	"TUSOFEEym2+ZCF043jJi8CohvJYLIO5tRFeJeV/Z5HTGNxpJxR+UqByUT9EoWecIJDXI3LoiJIIAGzSj",
+	"KzSJCZvpwhRF8yWOvVnAiceXMSlhgsZVsfHSah5JJhMCulQaf1xfwTkvfmy7zcq8Sfyz5jrUReFb2wwa",
+	"rE9n9DASnKiUONOHTx5acCoxgt3eLH1bpQpG1vb20/nwzfVPf3dazodL898/X/7y8dJqG+Z4WikYlgmu",
+	"+qbk7p/tSEuQyTSNJbhadhXLdG+VOlBT7ZbjXHAyf0aVWyypahswvd3OvBuZtFT2+7OIdFtLbzqPOeeW",
+	"yOcAfdlJoZ58ItGuRt2ovTRCelBLShB+hzgX2CMy5C5NQqIOLDvUe7wSqnNK097qIFkbFhvpIJv3rt5M",
+	"dl8vhUlWLHk5xIeEWFVYRZ5vZp/b3AM7xdyOxrV0ok8DSiszwTZEHclhq7ZxrU5Nc7gk3ecVgcts42lZ",
+	"+lWAgU+YnL9emOp7MpEmH6nsbfrsvXrPiHLN7llPbwxpA8Argv03hHNpXMwbgXBgCZmU2uSUCjGUUzQW",
+	"+kgY3BMIqxaf2JUdXK4cQNCSVnKeLv1jLki7lPIqyl8J8fO+hplL5tIAeDGzxZCq4BQQvdXcm100RGXo",
+	"JItNxgdQVZ+V/db5yfP6d8g4/+eSVcxl2beVSO9W0euyTNB4FgNbPZr/Kv9+bZ5SElS4NbupKWzlyMyz",
+	"cZyWs5Kpk6+l1dSm0or7LnTVCY1bKIjQisY+O02LJtLYrKq1SRNXCLI1J0uPsuxWNddMqxXSHd0qU8cx",
+	"hqze41VBmbukkHKRCXZI845fy+gAKwPM5gz/+SXi5yAnu8KZCY1tNqJXKeeNyEqwY1l9CAw6M+yLy6Yy",
+	"vOxcuUSiDij/Gx1LF1gDsXoRkyuObU6vs3RZEbknMUqUcSAGcOnLPIEx4fH6l0lFXtdqRhlBMkotgYCs",
+	"vCTDdfNyiRmeEYZ0KRMzwlDM8mmD5KU+eLzNgUH93gDj6nCMeEp4E83mvwojsaouqcauAdPKEcInM4FM",
+	"+YMnmoJegA1oNa42AyhX2rJOxm12aVfGds7w5PKa7NnA7Qb+e23halQoKuNFyJIrLOhUqGtFIzpBXURj",
+	"NKcxaYl/JBVIVUxAKhJJ9YITUDAkaZvTuVQgaEQU1UoCKk/0f61q/SdbZ63bPrn95LZPbr+4LWuZ2hzB",
+	"01BNwotsZjb7wWiHR97Z8KwhBKW1pc1ED4gUoDEBldQH5d8eM/gSltTaXvSv6AxvQmOT6hwW2qOqk9Sm",
+	"OToE4ZlojVxO+Tb+y9iAX0a73uZ0q2zK/zIEP12aMlVnaRPW5/QEMSpzcF/NnFOZ6vc8x/3CJHgXdo9M",
+	"OaqvZMM3qOn2Vnyzwr8F6WSJcpvddgKqM1dRVKwkSieYErY5bh9CJe7rheunFu7UDsNx3Jn+4bScP4KF",
+	"1dxSjtTBHxapBrL2rCFBRTv4tgmrCXDUIpLJWgnUN51XiTxgvNEAmUw82IRO2Slsy7TFl1hJmkTi8wfi",
+	"wWgp+diCxm1td031oxITc/pCKQneFCUvzULDuOppyeyp86TEyFE26ksR1gz8zEW1Ks64CcFN0kCzCET0",
+	"z7mCFrnqSGAhk/kFYmY7UZHFoKrKs8iaSUknIqjL1EJs6c2E1jnKFIsaWSeZp8zTHq8GY0K82YyCSXJK",
+	"EY1qeMQAEOkEVhjel17Csvx4S6OUJG50hhcLEgELKImJ1qX6aoqTmZJ8VgDpKe2JaCURp2AVmNEVWE6T",
+	"Ug8BSz2v9iyO0nZWF5yhRYg9YFdgXaDTJLQ4iBBGs4BxGq+rY0qtTlVdOdB201WM2VOkO5soq6bMwl9N",
+	"l5xiKT7ZWZCu4Vg3GPH+Oc18ajGlWyjEL9iKQcKPMqAh96M2LiAZdZg+VRVJ8yOpn/NjZS2Blq8yj7Nf",
+	"18vXS9oknSXVApOf1HjmT3pfalv6kVx+bgj5Y26QnF04/4X5UH95+9hyXoeE8KvlfI5jSxEhbgaNbGPn",
+	"0tvSM2yMl0xntGGQKmZZWGcx8JPeWSRTS3Z/SY6jJZq2MGnA3lPK7dHEYTAh3toLIY/STmGyr7wvFzpK",
+	"peldFm+5YGxJ/CfUkyKRD1abD3Fo5wzDj1dIv5QmJt6RteAOExqX5JVNyyQ8RryY8MyKm1Seyn+ezJXd",
+	"ShWs6lSAOqO+/fA2FolKX3hfDgQSxTQM51al8TxNkUnALRNCIkJ8JuQd+PwUkkMENDZLPrlqSbl9Whad",
+	"WWI5MJPmLjULIcU03Giyei/eEQTH3jjmagbJClG4RiXJpfZbBFPrUW07epMvdFvWsCYSwrLRtSYRa1Ty",
+	"DIRpieed8nSkqsDYUugZlXe/VMtiNTTyqlAhs1lLDfJlFsUpgPWSrDKXvYF7LKcsmr2jDg5tx26f3Lzv",
+	"jWZPS7TlmjDJWLMWYmSBIX1TJmf7wTSQzQdxtEbyC3jwGXXQAO2h/4H+HbXR/wuldHKb2eDyU8XLLiKj",
+	"XpFPJngZcmdwfNh33ZalZlso9KQAinShMUmqtqVtPA9Oem6mNsqhtViItYpcMn23VVUurmzubnbi7sYS",
+	"S8l53NoPOlv9pkkxCX/yzvCDvct07c0xRNlFNfJRMI10ydSsdQAE8vIRfolkWh3BUD8kiKYDJIgOYYn+",
+	"rWWp7xhKR8okH26b5ALwvpCjdC2KhMUbKPG/aacl89xKRs2AqeRIder48xzmyMMXOm/NIzG/iCYUWozh",
+	"YvUVI+l1ju+IaR3ZpLGXZHtn15I80mYUnYAEcUxpmQDDkvJ2ePlh+ObzxeXV9fDNm1Hqy49oBCX45tgn",
+	"OVJTJ7og2qI9srUl7eBzVUvaLLplz6k2fmfX+GvNe1RAtTI3eK6SLyG+NOZLk1xj2NYNX1CYrz3ATbA/",
+	"m3OTr0Qsk4d1MQ0NpxJUOwV5s2LDG9tkNs3x0Td+E50ynLC5G+2T5CghHlDdbvNnMNOptiejFhIkG9EY",
+	"SXCmIcLizw5Kj1xGapxK8iDVdJnvLiZgQiZtIagwtAoYMblD3ai6xs7cvAZuZt2UYFUxnrYBblUHiKq0",
+	"8aQ0hDVa9J5sDhfNxYXmuOc9iePAV+X5jQv+m/6mpQ3Q47Uu34/ei8OSXfNpzJEXB5zEAUYLDJZa3QcU",
+	"/UD5LCkQlXQgonEwDSIcfsfUgLI0gdhDg/MtD1x9Q7gJpdLg1SyAW3BtCYZa/hMciCWnLECVjlQcK2CI",
+	"EVvoa4NIDiNONK8X0bm8IFBsh9O0ggPsR8AqohyFARPbAS1K/CYuT0veHFUKQpyQ9QrNg8jEzm4hh5wx",
+	"wt8E4xjH61dKSmQ2TJV9edS5DsVXSH2WEa8ayuZ58mQu58eYLhfvMJ9Z1gPP7MuBag9BjPwgJh7XeFe6",
+	"SOika/DgPafhMv8Dmqda+5jj2JuVrzFpdqSLU+kror6Yyj1qd8gkiHw7CwbZAiByKU2xBs/YSrrIbzed",
+	"QMeixsSTqr506uUoTejnqsXlVpg5jN2t8Fl2/1ifDdUM0raEvpaZhI1Y6lK2pMM1/9SCfhPBWVXX+Jfo",
+	"vHvRORs+2VB4tsfvFtT+U9WGms+MbkFaGSrYA5pGJ6ZXYjeS8H8ZkTfpHVI3lSb7uWzs25TsrxdwquYm",
+	"KgXxqtDeS7KC3l1PMEU2NhzyGP+Kn0QcrqDqIpVSPmXWbjlFwlDssdaw/f9jphGbPaZ+IKm2ZUFNFNUy",
+	"S6NtF1XHugXRSTrm1acNEoOqSUPeBqdmqVz8djksmYCzbaylFVZ+QBGL80x872ds0Jm4rC3Um11ck19x",
+	"HIiVJcLvIsTrseovVAB7VHYlTIHgP29uHly3fXPz0J3c/rtVFChlAT9nSLUprublw3Kltfz6jdK+iKOB",
+	"4aPMFpCLlxErgKKZCUl/+ToIyVna4ypHDCzVnS0fsrzcsX9y3HX79WYt6dqg30RBhAQ4Dvst1EVvgx8Q",
+	"5mhOGdcsFTLRVdE+IFYrmhobGi+sKtFInodAsLynaRsE0zNeJVFX29zyTJDlNgMoq+Ul3W4Au1M4RfAS",
+	"yrgtUWxeCE7PlKkDN8cPmsJrd1m5MLgDSmxGIT9thHc0DDybHxe8g4nVYLEI1yjgp2iBGYMKsjFdTmcN",
+	"pMgMN2i+4t/KjY1ioVmjmzQ0Qr1/GoayoecTll7SjzCnK50KmoojJG8QCjiaLxlH5PclDlM1hMZoTFBI",
+	"Jlx3GbUqllKvPD60q5W7uqQ1Pm8hRpWBMBHb0q6I0EtKeY4htGKMZdXO6lu9oU68uM8zVdn5eSwNSUnZ",
+	"0dmr1yPEiGd2zkr2idldPnZqo/34m9Pyn80zXHZ0OvJliwRrm8laxiQjNsNhCMzyFOzUQYSWjKC1NJg3",
+	"9J3Wj2+qCFIq2b/uZdkMArq3Z0FWzolz8PFooOviSJ9BxDUctpesZYiaTTxd63vBgmmE+TImqQOj3IVd",
+	"UHoPS8yf1usZeDMkQ52TqC1BlKCo9ABh2W6vfji2NkukfPqoyJeXMrSySg6Dhqf/z2Bv79N/7qHbjSFt",
+	"y5IIx3eZSPC8SLKMSlr8QSwbC/4wCPCSET9fCTySOeuY3RE/R71yzZ4yYXRVQMzG3FlDuBJ7ScHnY3aX",
+	"L6gnglGMVJXwpAQ5Bzmddxqm9Hz/NVqAPl0fHeqSd5LeB4LKc29Wbq0pWUumi37Rti4hMmqh0UI2ThD/",
+	"VC2gRkIuGcmyOfZkH6uZqNoOtGXObcnuXir7S0O4lbbUqrQzmZvOnkErh/xNUsTgNm3VcmnDhasnH+5A",
+	"RSkLyqz3/S7u1QcGccCMaBf8phu1XQxh5tLp/AioVFUzlQXO+r38oOym5doBLCMVD6ElVWOHTW23hVu5",
+	"DRh4WTeSlzA62G5wRYMtgPduU92bWocT0/DW1uCMHfvZSnt/A/Q4ocINiadpEXo2+GxKkzaMHsUQqu1o",
+	"XKmBusri/DSL8kbjZg1bZOVtyL79vFVJM/bJBmHt2hJpbr2w0awwkE5V0e1cYchGPN6u/+LLOn2aOHJK",
+	"b8auvUHVmFKQGt6SeEp8SJwbr8X/TpFSUmIyp/eEISx+rfQVbROVYPpEC8ews6v8L+fQls6hbf0+//Lq",
+	"KAmtmrrtuPKQmVddXyBLQ+Q2FSCqzKJ+Vziy2m3Lm/caty5A22uJn9jRS/vyvpPlucoLIWYs4rp/MgM7",
+	"k91SEAf3mBOVRpjPqgrX6ahJ/J5PwLckg4wjuoLgYxIyUtYMEyA7jKOnqIc/rNEIbKijlgw3VAABCwkN",
+	"A2/9hk4DD4fiKo+gSx6aLGMgUXoJTPUtC2JFyYNoU8RN7jAzm6k8TNP4Hk2oJWHef6aiUC9ajE6Vj9og",
+	"4VuAUkJCLG82IAtlwN+oulmntW3lPREkfqNclz09FZ4wien8SqUTy8xWo8MCMKxcPP6mCP1c44ictCDO",
+	"VskJ4kUUyjchTUCa6MubfphLrcylFy9K44aujhslTo5k/EaFaB7tUM92Takogrx9I4j8GFWmzzplKCqK",
+	"fW6uz5ZfnxUZlV9Mm7HuA7KCSqICMpAR2XKwPw8ia12692kF9aKHfoJjhFWR9oDPkErroXE+2ydIXT4T",
+	"GsvIVUtDQmms3gQVmYxvk3suZc6TrJ0kQCN9+bIt9Q4aT1LBT2zxDkYB/JXgc8bsneo2neKIgWPHb4No",
+	"yauL6+Ps0GghOC18JjjsKXIHKKIoDObSz5Luli7HUIHBshB5IyUP/i1p9li9Ysah96XNybcWK9As1XIY",
+	"hmMrCCGiYkoJs5cQSybahVkHvCLEr7M9LqTfD4uSXkCUkZZMTov0uYzJFEebD1os2f9FXqYG1z6LHwYa",
+	"pis1t9fS18g4UWNuK4lYRh8D3jQyekFZ8PCBEUtK9WjJSCwdUOJfA0hFGtnrhRRWc7Vm1vqy2Ev8qMXK",
+	"L74fE8bIU4RHWWUEigNAwlwk0/di8QuxOxoqxH6PzlWxhjJp+gyrqogW3VW+gc6GaWZMIawFI1MiSeV5",
+	"D0cqpgJnRX55GUuF/IrCQbXLJqW8KSkNpI+tlSo56WnZsLGiwvC/igg36IC5XeXg68zutNDwUfZ92q6V",
+	"UIXZfkexms/YlTIbmFlnZdnGIPawzJqRZ79t0aanFLOf3wC/nfk9pRkNsLSABU2DhI1qC7KA4OZ0qOIn",
+	"qXknL7Opz5NIcHtEaKc61TBO+XJlVJt6LXcQ2yfh3EFxt6radxZcr2u7+K20inA2y3czs5Ftg7If6fGr",
+	"Fv21DZM7skmazZrql4HbiepZtZzSypiyx82v9eZP5tq6jqaaqHYZzezyjPmtm7XbYHFJmWvMZTVy8kS/",
+	"sGHSbIBuYq1n6Zc2hjk1kvMzdRtkEQSh6tSOzrxObqS1Ym5pcsIvE4TD0EwLZy0pjtNI5mvXnx547boy",
+	"07+cBJX4yPOXMxmoBeeeOeXcURnbTmBdilbmUdXGMGO6Eupa9A9UvVIac3hxOTy7vvj1fIQYx5EvI9rJ",
+	"PYnXULwcak6vINZXFaCLKNclVTrgHJcSpRxFCJRqwJqRVQZ0oBzlUAZZtwoPLiIVf31bSFXIwEqfXnHz",
+	"BZiVHpnE9hcnB9P6vHJqcMgCtpbuS12j2huTPpZX1FtqkaBuigV8WG8rxrt6L7l5rfuxl0t9CZVyJ5kJ",
+	"pnRcuj+7ZAN1VxvwC4DURtlEDmpbSo7zljVPv4g+MLJZDggxM4pxv65pIs5+ZSitDb/UGu7Gz3Qj9lq7",
+	"srdzl5/mhypbUQlkKrZuOysjs6U8eaXYIB7sSjKZw+4b2uG9KtEjQsrsFZwjrsyykJGnc42kE0D8uUYe",
+	"XYZ+prd9tQOq5MDtDeM/ztaqf4PgfFizp/x28x7zBV4y4kOGxEDo4Y3Td1hanDkZeyVP10znadBHwvDg",
+	"LReI04wLT7VQlOBrwZ+wX52hAk0vA4aw6VfcAsxJOlHzzKBCMtDzGUBUnlENfVW8qXfVchL0SE6hiRVE",
+	"Xd6aYYQbS7mV3HjpI0Y4ZFQc7JRwhlYSycWpS8TdVaJao2yzJjX07Flp58+WfNZgbU9PUqs92WM5Ftll",
+	"B0VB6t9AzVA2yQ/JwLc2xZwRbxkHfH0lRlUhVgTHNl/TEIEoosrEMUVPxXHCkgAj5afJRAKazqOYJ1BR",
+	"N7meStqvwtCPMSHRNMaMoV970qGpEuhbyq2ZFHUlfuKDgTIkKXAk7STzVlITRNwgzGUYJoRGdW6im+j7",
+	"78/ofIF5MA7CgK8733+fNG9hLTk59MmT/xb/MxsfJSuCIqDwYlIacBISwhGTEhm6I2Qhfr6JFpjPmK7b",
+	"yVpoRrBPVEl16QlJS6qcJXUxVYeY1zGekxWN777LwynjmBIHEnjkVJZiYzeRGHy8DO/UD2lho4Az9M76",
+	"adokgbVkKl0K6+SHZMcqySIz8E2kVi0fxh1ksDcSMvCNTacAqO8YoqtIHclb4gdYlqL6/nv0A/UDIsNj",
+	"hO7SQVck8tEILxahUBMDGu3dR34Hr1jb8yft+27H/fffGI2kM9R8DX49FQxTqtABn5G4Jf59E42+3/t+",
+	"BBxUPFJ5wR10PSMIR2xF4u8YrEisWRzNPYl8GsufllFIGENrukTY88iCW6YFMUHt7+OMojkGZJN7GS75",
+	"jMbBH/D+AP0AlwfdLF1334OrBv8kow4aopGMJhlB1QAm8BuNdFyJYhkecCf1DAJN5IObaI4jPBXHBKqE",
+	"rBILsi26I2smtzsJYsbVDQ8gFm/06uL9HozTgZ9HiSwEF/87hnzMsSrfSWO9TUHemNjkCNyRo6QQAESt",
+	"TIns2M0p6rZc10V/mavYBS5DYZn8/a8d9DHjTZX9vblxMDfRKDUldzIpuSM0o6GvjgyHS5KUAxiRBy9c",
+	"suCeXHEc8//9P//XKK0LoDcIzS8EDSWMq119iO4iIfapC/z999IxrF5CY+qvVcXcCYiXEKYjLzbqu26u",
+	"dCgUI+CzFhoTT3B1KS2L7+eU8ZtINhaAywC3Jo5pfIqWag2/L0m8NqoZwIec0g5StQ+SGJZs1Q70l5Eq",
+	"UjlqoVHi8hq1bqJR0Xsm3jELFUOkZ1mViNFfYT7yQOYLrqgvlRsy6+RKMgoLvlGb4VToOL4CEOZoTqQt",
+	"C+iFOP2BIi9iNFVgFyfoYkROy4O6Cv4ggH5DeSgzzHQcOuoeorfBDy1ZaCSk2BdDqS7cEEylmo/20I/B",
+	"D2q892RBMBdrwejdL1fXYmggaPAXLIPBjbvwyXxBOYm8dftnsh510Gsao14fzegyZmlbeo0ygCHJr3dk",
+	"jcTJ3EQpimt0lFeTRqQlP8pMJUMgiT+Akocq1NYocODTiCC+CjzSQTpJILcEzG8i1esog759121BkQJ5",
+	"dnROmIomSlcl5AAehCES7In4iEb62xNZixRyM9vDCScxEDI9t5xW1kGRc0K1RqFaa5UuJhJ5iN9BP5M1",
+	"8Ec/gHazEdfEDApu6/1yinwqFyDt2WK76iDPffCsi/ODCiaq8grxAyjZjOUpnl/j6Ugxm0CWZIFGBBeT",
+	"9lvBzxSAoRQm0Nsi1Lo9FExuIkbnBDAQeJ7Y6AQzTuJTeI0upcYs5YC0pQ4UIAgi1rkRcn0YeCSSVg5p",
+	"9HKGC+zNSLvXcZWKI4UsNtjbW61WHQyPOzSe7qlv2d6bi7Pzy6tz+AaCo7jQuxzFgpXEMnx3YbidBk5X",
+	"vkwXJMKLwBk4+x23sy/9q7LO817Sswr+nEq1QvIklT/tCF4wTF+D8PMFjVT4UM91lYtY57Rs5O4QKvGA",
+	"5wtp6DOX8CnXB8wZ/nwx/I+Dj/vnR++71yd/dz/0LvoZrW/g9NzeYdvdb7u9a/d44LoD1+24rvsPJx+y",
+	"NF4Goa8Yn/N4+6hkXrxJSE82D0I/SMI5odrgwzKKQRUwsY+bwG/vvcQ5KcRrAyAA3OTtrQTZpOYnu5JP",
+	"WdpzTKZNKxNP9vRkOVSzDZlZoKekKmn6yp5BpsTnj7dSMSGM/0D99ROPvup86p5Opm3TY1ZxUrk7OYTt",
+	"7gphqzA0064Orvdgb6/bO+q4HbfTHfQPDg/TuK+Bs2Rtghlvdy2d4wZ68rYQRNsR5W3cli+13W5vv39w",
+	"eHR8gseeXx9q+XZ8Fqy+lt3zTkHRkNMBp8i3NXs6wquSvTgysD4R9sy2fjbEf2yZVGzvi3E6jxLHQiJ9",
+	"g9mLIZtUZvvzZdCkb20hQTjxd7FnOVR2zyX3OntfE0Qsw7xArFRQeEd7WXKdCbP3w8SYZjWybiXoE11T",
+	"hblabLAg38ji+4ZymkZrqjxL1W9D8HGpz3jUJybOqSQPxoWsKHFQsHzxwaxzE43SVoAjsKaGoZxjpPhk",
+	"W2Z3ytdGsk1hUu1S7kvybDsNTfqzfWNEVFcacRYxYaztHjm2Pmz7h67bjKom+61FVp8uB2R7Wjo//370",
+	"Mer94+HgPT/++3j/7eTwp2xPSNjz/rjX73bdbpv0xuN2v3dw0D728KTd7+4fegeHh/jksGdrHJmluWaf",
+	"SyFVdTtk/bfuxW80wD+9d72f3h6+WZ+E5MfX3PvxIbyI3OakNgvNIq01LgbIoILsiguwE5GCcPAtwDWD",
+	"vRq0xrQ/JQQ1udWCoqYAz5HU4i4CX1Z9HBOEUUhXJG57mBH04cPFK6G8JAqwKpwWUakZC7XCbEkuD4SA",
+	"YW3Nkj87hcup6bhxOTcT8o8Bn/kxXkW7AK4eLEvdygHcssvZPwqeX76L3V2vJtemtqBdQYMKH59kP7Y0",
+	"bexmf2Xg7jI8UtrnV1N+r3/1doEPP4rLZqJCKsDrO12FHKX8vuaRWfl/pqvuTgWA8TK840k3Szv/vzYz",
+	"qOd4rRX+bJpGWmlVRkilJj2ZWpxtggKmXkVDIJenU8K3jXab3xTfzi3lOg21c6Z4OSXtrvPYsv3eg4WU",
+	"VTpNsLcJrzdg9CIqlC6r5Px/d/12d/X5hNVfbrrWIVjs4f5ZrzXkWoJxC+RFITqugjAUvMnDcRzIusgC",
+	"b5QnR0z9hnpJXHPO0QXli1WFXMygCkj5VSp6tx/a4qvAkgl44W8/7uPTCVZiDkZzHK21o0ll8o+xdzeN",
+	"6TLyDaKlLrwUFlIKsPdFHuxjqTHpR8Iz93HHTA7YVUCjVxAOWsWxJjIF50wmybkyEOgt9SFZsPTzrv58",
+	"QWKPRBxPSRordeDqhChxpGbmjyoyqSbrtnaE/1V4vytGNksyl6UTUl4pGyo0Ja7XEgaSi3i4CmXOhs+A",
+	"KhhGP5n0vD4eu0f+Pul2/Z53jLtjd9Inh/6Bt3/SO8LH40PvwO+T/UlPPPJO/GNyNDnEB+O+ty8uRSAE",
+	"/Ph1EE1JvIgDUCE2fbZpWghkpDw7aPNhssuoj2NnwzLcOhs+AbNUnIIz+HSbxzMudQeoMZJuOnWnDw2U",
+	"YzLnVVIfD3cWMkK7HHt+WEZ+SJrh0EN7QebtSSCxJQVbEgo1DiKx/KJYVICbEWzNEGbo3fnbFhLHK/0v",
+	"zwfQsyEaw9alWGW2QNRePB4vGS+FbSbjsNQ7cJa+1pQISJIo5JwNL4KnF8QgKYUVz7EabOkaXwMv25GZ",
+	"Xvp8OGE86VZMJ9JvlQxlQNes+2+Y7IvXDJxOKl4hJl6wIEJ3IOGkg4bK2clS+5l6Q4nJyrUFUg8KsXfH",
+	"TLerYuvSO3l6E0knKkTcgM9c+vdgPOnv1/uSrTGFGM74cqycpnKi5fg7hsDEV24+OzPA8UJS+BrPwydf",
+	"3usEvh0IYhEg+Pvw7RvEKQWNZUz5DM2TuBcgWfAiePTBwy17yTK0ImGYcayPOHngsE5w4MNfD234W3pe",
+	"sxQJHkgQP7uTA0LpcBwN8IoNpknA0iCxmg1c479BenTinx01UuedkIAGOjts0O244PSsaVaYB4wF0TTB",
+	"eKkvE8Y6HMed6R/ObaLiFiYVaLYchwGbkdgZOOfyGfpI4zsQybiU8S4uL64vhtfnr+C35TgJAM24UTsN",
+	"7H0JouvsOBtHkPvfSvVIptQ388X1Be2vKS5FFi/C6sKUEb4sa9n7Io7wcc9MYdzMan7Vb2/PcYr3XO8C",
+	"TziJVWIW130HxmQaRKwltzjKhSrpRmryRV1BJ7XdaMQH4wzE/qTWmWw0U5pTaTXLbMpOrh/c+q2xUX3+",
+	"qt9tDe7Z8NzVr0qIqEbCvS/qXzV8iIUL/5VciZbrmDgScEJCS8FZKj5v3J77/LxGPDBYDF6xTvpe5ywM",
+	"Uh7T6xw8kcekXKU4j8E6Xp2/e/PL34c/vDlPeIckvinrkGvZKeu4trOAHZmti0M/0/2rIfGTOY544CWw",
+	"qH1l9xJs3/ui//loMbk++4qtTCYJVsSsKLxDFdAQsxlhYCiHtGH1JgSXZtlKRhiym/7VbHXN/gfd3kaz",
+	"v5CsyvSWNVcB39romiw9Du4hfHGNFKlIg7KFkFw0379b8mF29YbIb8dw/UpA2B4U+ITXd+Sr3t0dvuJp",
+	"Fewi0cYsSYlb7eJif5AaHo6QgQwVgplsGb1JDtNvPa/GDw0eykSVJzog5HLFfn81CHZXhmVCzojkBTUZ",
+	"SSBgc7f/t/bD5xMXZ2tKDYyaULo1N4zqFN2atw3YhTyEsrjEsyQHZmdhiWZajRECG8jyhVnpQvxdbuUY",
+	"ggEC7GGMSqznBZ+NDAOKCVuG3DCsyGwCXWoYs7uObPsuI7zlGsGP+BAwzlDAbiKGJ2Qg84gChhTT16me",
+	"reRBkqpwRxa8g0C00l3m8IQgTlEMweRqLBwhguMwILFceUgm/CYak1kQ+TKqeE7vIa691Cwiz/Db8U0a",
+	"mf7iX5B6IYervCgb2k/uztzukZjr+s+QnSKFYCGE0XiKI5WLU9D5H6HOYDQJpq+DkPxIIlXQdeC8HV5+",
+	"GL75fHF5dT188yblnUYow6J0Y6Z/NvmgpBOl6Z29zVMCeX+1opEBu4RvflViiExT7WTKMzDuvlL9/ZM+",
+	"iulzOaZuXSSXIdUISUdqO44T9K3lNu5tpj1isNSvuytTBY2RBG0pmcqwvlp+TOPmbqNHy493pUVr4V1R",
+	"5zQxxUI77UT6Cb47iU0bpIVnlxRmMkXfWnEflohWkIKk6kcYrcOYzIWlETlFo0sakZGKPhavR+SexPka",
+	"xTkJvB0GESmx7vBsr7ztYm0apCxb9w/7MxwUZon+UxkHi0bmSkeZXe5Xb63EZCXrFPS6/aP+8f5h/6iy",
+	"eMETdqhS7oMIYaFcYEYGMjbYPHVIzDEyfmWWUvYsxTglpyhfF7DM7NJIOv/Lp2t+++l9fPvpw/L20zm5",
+	"/een15PbT0N8++lNePvpisGPf/03Z+cWu6c4wVPmXU/ILXJGbtQrVVfLSHXKXI/ELrJvlICxl5rPxk9U",
+	"DtZ7zFarSJd/ct09GvQPBt1ep3fg/kOGTWUKF3pJREahGyy38vXHRsJ5lWAO8qvYGKKxT+JUnNbB8FGa",
+	"17hb+b2K/WmryibG9wxGwKn60HQ6p1KPzb+jDXHvP1xeXlz+6FicNrcg80WqVLsShGKoky47IMjQ0plW",
+	"UQJ2B3YDZ7Df7e4fH3R7xyeHLfj9dUyIepbQtGO35QjluusM3E7voOXMyZzGa/2ae3DQc49PDl394AMj",
+	"vnrY7/aOjw6PXQhs5cGcJIH6x4f73W5PFVeSq7Rh9cFx50BdyqUXkqVRyTJvt7xUL8ChCWYpd63hFy+j",
+	"SFKi+7x8/5iFqfoptSarVjqZtj46K3GjDbbb6fYO/qH6+AycdME9w4Kn7176D5iw80ewcBKJfsvpgSo0",
+	"nT6IGMdhSGKZUt1Zz0OpWzQJlZZmb28WcOLxZQxnNvehwk8BX0sULzKZEChCk5avSi0aUvY/fyDeUtzA",
+	"hKye/fL23Ztz6e60Llhjl9tLF5xUxxIE4BC75IS4XvtwcjBu9/3+fvsE75+0exMX9/3uZH/c7Wa+uswT",
+	"70QQgWhlyE6HkV2v6+97x2573yUH7f54n7SPJy5p708O8aF3OD7ER8BwIP19mPEZBJSXOaaBjkNBvz3P",
+	"n3yeTu97n9PFvaaxVs4+pyv83HM2sxQAjyAwGiH8syzlCth7SpM29mEwId7aC6FeYpZqVZA4G0ETZOGK",
+	"kKi4rkMDz+AtOHZZfjmtwFSxHWi3xic0njsDJwyi5YNjxDT+dD58c/3T39PyfU+VA3qb5YC0gNuuhIAm",
+	"DLzcAbObzEdDbUtcdZJAfMdkhdAdKGtiIxmnZ8rmq1Xe4r6hzAFmaPTj+TWyfDw6RX23n5ZU06a6iHK0",
+	"wDHPhzmXKtW/TCqkjK+rWoNlUbetDNiuVOr0lFpbqN/6PH2TF2zQyE2+8ee04vsWzndZoEzVfM4t8jkL",
+	"8UkCtv8x7nc/e+3j/8gb+I13DUq4kfxV0iy3J0W8guJSXw1JD7lMGTHQ4BSqqqgEPcD4aXAv03bJfMHX",
+	"EEPY2WXQh3GCOu4jJi0UkRVhKjzWuFvmee+WDkqiW8/v9cp49yvem2q4G4vceaSOztOEolDGqWUdQira",
+	"OHN88pcnHV1V1CygLKSfQoJZIklD6viprCSzChhBfdctSxdLAfftu2Q0QDd7X8p8Jo+pLKeTzuo6O9Ik",
+	"tZ35Osz95FbVyNlhcWq0HBr6JL5SrZULLpYi2yhdTM+pvWNmbrmJX8XAwj+NZyVTXjGlC1YCUEKA6xLf",
+	"F3ImPIHy7p7qNoLvLnnjLGCcytLkVsVAVpGWce3gFI9okr5AQ0htlIW5oAR2C7GlNxO/qFqH4rkqsgeJ",
+	"KUayTJFGazT4Sa3pmdFAFnffCg0kVHaKBQDcGV4sSCRbWm4Ql2TJ8adjQyp2bRaQXuXe/bMrFtdJoNBY",
+	"1kk9o+IlQe3dlv7tmnIcghuhsa6hYoyCom4BRR4znog0/0FwqNtcd72sy2SHSkg3NXU9WQmpCld6lavH",
+	"uzNFI1/od1PoUkHNqKislt3aNyYyjpMmIYmssxmvWvqfxxLF6iPSo2pzfT0jQ8YIfxOMY9XTwjY/Nt55",
+	"pQqI5FC8lXkJGse8k7ULPzl7Kxrfsb0ZDsP2OP/qf4D7VoDjdziGSUBCX9o0YdFyOX1DTlPTStmketOw",
+	"UZn1d02TbjbJFs2Cq+Lv3+g4McQz1SI6faoc5UZP40MXlpA7qKRrG6xV77reWhfYI/4w8ocRWWWWOqGx",
+	"l9Tvz68b2lKnf+r+1LL0+SdZUUa6M4eXZ+dv0qR62RLKeT28eAOOhnkQXUIfhF8mEhDEVwnsg4OWw2cx",
+	"YTMa+u+SnHpn0HOB9ZigK0COPMgLFeDwvdr/GDPyPtshuuu2nCDyYiLbfngQ8tXtHMhW0hfiCWbkTG0O",
+	"gKjWeqW7BCeLldlTi5hcyVWqvgf1SHWze6T+HLJr8sArb/CPqhtZA6TIOPpUTlgD1SRD8b5R9USuEuE0",
+	"zCfJY6UbCL5F5MlYx8vKX12qArY0SmttKRm3g4aG8dhSb7dYtvfkFHk48kiIgiRP3F77qsCCvk72UY7L",
+	"yq3OMEMk8olfwV7L4gw27eupQt7zCXS7t0RnZTu73bmeKbllW9xx/cXlWj7LIHOF7bLg8zRgnMQakzO9",
+	"DvKL142Qn7T4k/qLL5eXa83fclYyjP81xA3LjE+PmF4t6RHOS/Ox5F3AclVPLrflROSBl0x4mARc6f71",
+	"UBOtyNqSrvUQ0JG27XeNzvxds5u++9jaQgi0H9ozeDq2UyleohJOkcKl1d+hl2NJjO3TnBYZV18ZV9qT",
+	"nKJ5ilsyeplVXUaqKVIui7SjMSGRGRCLiExRk5h9mvHpwJfi0uh6vkrdghSxVVKFUVZzxzeRfKbqwHJK",
+	"79BygaaUMESjLBNNOIuNd1rzLQBGz6GvFUWdQhc4xuliJwrtFaeLIipuJcvUCNzOQusFw7i3tLwWV7tL",
+	"AyzcBbC71gX/M932moGaRXg4zxJB/Hwu9+2lnMZspCrU5ztmnPiu+AmNlMPyRTCq9USjb4p9dUNMstj3",
+	"gsEm3xwFKUZOVV/t0QvTk5hw1Xl2t8JDsu+CDg4cXfZ5U2QVeLqUIFR3Fooiqpq/yDZSUO7VD/wWcPgC",
+	"f4cmNS/D3l/WkiHBpNrqGEwIZCE8xUEENewxisiqjjRQL9Ll/+ooFzPCJeteaxLlkgN3razCTPjJcxs8",
+	"ujaDR32GDsHt3WJw+6aMoq4loyiNPmnC95PhummgHCjfv1/3Ps9m7aOKASvy8CsmqC9YZAM4nl83TTC2",
+	"NPlTpR7sIl4gx1g2x2783xm3kY3Z2EAkTJG+zMasqyZAhLWsEjKlEemgq0x1AlXBDCPlkSk3HSuMyB1K",
+	"vn3LnN7LhnHSwp32pzAKsqv6hqcIjxmJuOxll02whDzGkgxLI6KrNMVSjPhPGOSf3X+6T8qlLGSRnquy",
+	"mZgx6gVGH44kjr3GBisySP2A6aEV2F/HdK6Usmff7u1Xq0lm3oAS0lPNC5+j3tiT09e6jdPXFIMzs9ce",
+	"n8htKwM3LVGJz8PjyvibPOEdZsnUwKRmvEWuP6PzmnR4T3VGrsHX3qk3XyQczZ7ir9s4K5oVMBVUlyVQ",
+	"CrNKaBSMoUSlEqL0Cbf/+Hz7pdva7z0+Qy57NXooMO88tFLDTllicggGT0u6s1gbICl3kByoJet5sWQS",
+	"yPkOuK2MBFx+SxG3SNaOqFXArXdwWKtvix+Iv8dLvrHm6qvMm7uPtcsuRGgOyziGwVS+djAlTFCsA7/f",
+	"7bs9PPb64x4+OhyfHHVP/JNu1+0eeQcnPUwO3UnX6x35Y9wbT7qTntcn42PveNKfnGB37LTSAtBJzbzK",
+	"jOk3AagGLPiDOIODXr93fOxms6T3ISmzPsk0NlsaB2cCBI3XEmNw5O+y2mOC+yp5XPdN1o2np+C+Uf11",
+	"KfTr9at7hmXOUZPQTBnVhtTZGG/7mpFJrcJCbUFz/E0S8E90JYVD1Vw6ENfZuysUEMkUYsyXEJGoV3WN",
+	"SbScQ08NPY4QE26tFRh3Wg6x+3zlEDNQLi2FuMsyh3mMfgrW6kZ45CuirzX4VPU0I9VI/GRrp/v1EANE",
+	"SOOdForoCinWsAt8+UUQNSkp6WvNqSZ8UORbTFjVyE/gj4qxr+KfMhPg+WRD6Mt+JS575NVCM1iQTG+v",
+	"+fI1xMh+M4kQEui6ACTUzxF/JAXb10mWhC0bIj22PcZjguelmS1X0Iu6zaBpLHwxQKPAH+nOHEwBHcmQ",
+	"0RYawVsjJf5xHIRQ5LaFRj7mWP4Or6SuIDnuCHrcCkGxg4Y3kUfn4AqU/fplO7zuAWKyRIy0/uh++dCa",
+	"3qeEddA1RVOKkgL2GI1jgu9aiBFl3IAqWLADzG6i0RvMeBvOp33xaoT+Mo7pipGYIZ/+FdEYFglDjU7N",
+	"RvfQ2176ZCAlZULDUC5edfQMaTQlMdTQbBndRm6igEFrfSHL6Ax6Iu3qCiwqPtIWv3EFZ1V2mSwakcIS",
+	"CQupEWXP6xS5A3nT02XoAE2x9tTSY5CDTgl7h2kyWlMiawYRh8ouuyp/9lzXu1XE/wy8tGIDWGSc1woz",
+	"FBOPBPc5gajfVbCSiJMCK4N4LwC0zZwNWq/AntopUajootGyJsElziES7USmeQ03K8FkZhK3MtIGxqu9",
+	"ZIxyV9Nr8eKVem/3FZaV/Um2BU2jAgdfVOpEUtKol2hU8G7XqCBzEX1gJGnPlzp3X6dBlNkHRkxn8aH2",
+	"/QzctOyMmqH72HJ6xYn7W03cLZ14vzDx/mOT8PvMkVmwcIhiuoJQO3D45FtS6TPZSdN+IZ4od/R4XXDx",
+	"G9gprakSOWcEh3z2RxVa/gSvbFX6RX663nk/tSu8FjyXz4CRELSIKfTsl2yNlbVPmxMeBx6r2uxb9Uo9",
+	"+rQIcRA1JExqhl3ZYdWekuLb5AFCO+cCx97FdC6AtCyFCNjAktiDqry6d/rNb61przIJfypvvM9j/CuW",
+	"9RL+oILiOR+uz6BMAuzJrAc7cBjhbS+kntyneC4PFPSQMYZDuG2SnpMC7hvNzIEFWlyihpk1iyq14iZM",
+	"fHmOprKbC/slJYKOvBNyeHh00j7q9w7afdcn7ZN+f9wm7tHE605OXEyOnO3bmecO+LkDC+AcYMxsG/NF",
+	"4vKoYydvEk5gOflarpgEMC/qjfl2HRm5ULDdHo8p3W04keTV5z2PzGTPURSgdungKE/azZTiRuWWSYTH",
+	"YWopjmrzDCjkuB5Teqf4DLwPtUrTR1d0GctSpBbft3RqSzLdlngV7+kv2V6yhs+fP6djPxbIWiLbX1Ih",
+	"Zd82JHMKaGWuEslLEtBmSyrvzE2yyM5Seqc2ijMaOb+tKgEQY2stjLQD9HsdhORML855c+Xys8Cd4h9P",
+	"/vB/ent48eNrNh7S/wFQ15/kSkJlDRKcqWI4cn6btHW+jOmC7P1A4jCIjGKl266bVS284qI1S6vOka86",
+	"stszum0sq6nTwfT8Gk/tceBaFQ0i9PuSylsk9NTRxaT9Vkw26miCUb+Xaatmy9TsBf56/VKz69gk+2p6",
+	"Yw0LtEXzPZHITOAcnK8XK5YFj4xkwWEI4uZ92u/VSnyr9YIUJl9HN9hExbJ09tmI2leUBTLQOclCx5AQ",
+	"etvJB2WqUPHifz1i9bhjjaySijS9/O8KpglZ7kkQhAKIRgmCjiCPd07iKfHRHVmj8Vr8r4OGkIySwJGh",
+	"VRxwTqLTREWRYSbia+ynKb93hCxkZoWl+JssZL5LKrcrs1DV/U4a8sNNrrzd73AcyEZlW9yBMyg1Uk9y",
+	"sBB0+bn/p78jch9oTuZjEitNOHtjTnVuBEeM4/UmG5RgwPCPQvmXUh7sfFUOegqppUnmPdMF2ONltBX3",
+	"fIYA7DTGXswksaRR/4ymVld4vztxyRHed9sH3v643R8fkPYJPjhq9ybdycF4vO+5hGg2miQMqXodW1tv",
+	"ixVTQCJVzFOVMABRRxXB7D3NlmiB3Ykq4NeIrFSy1B2bF2vyMKOdfr2TtITSamyoGU27sTPbY4ZPlvIr",
+	"Z+dOiARBZfZus8N9Iq+44GgVhCEaE0FUdoEM75dRQqchpbWCKFuSHDaYIa1f7N4+aF/Ypy8yJTHNwpDh",
+	"xN1+t7fp5rq69Gb947UsotR6ZrxrGNHGaxT4O40xXlgnqg6ss0Jz70tQiwnb8mD+hPqwDWzlUKtg43Z4",
+	"7Bj/S0vFf3EUW7xKDTfvCQONMy1CBUMIMTjmASkO8R4Amf4kBlHDDj9eDQYX9HowUPmfWQlaEWw6/o1A",
+	"6/MkaEjQHbz629Uvl6UBqNRbzlW4XiADnRZLXktGfp2Thb+OqtgUg0o5bkq9LEw12DU/LQnZ3+29btV4",
+	"9ZJG5DkUxj/9XdlCatCh/t/+5Ul7G8RkEWJvC2IsWBiYNCpjnd4T7AeRrEfwbYY7QeyxDDSWEc/xPYlV",
+	"x2DdL/8UHbj7SVByWeyP+qMCGlfyjd2rm55y1jpmZ0Cn5WDfFyqknAcvAmfgzDhfDPb2ur2jjttxO93B",
+	"sXsMr6Y5w/AOEy+d9Dpup9fpuuKtrnhrxWxj9A8OD43Wj9YB+v19p+XMf+dineaD4+N9ccK29GQ6nwfw",
+	"utfz90kfIDeVNyjphpgp9ut2urKDZz1hUh1ICXOUuLAzVVCfhZnpVhpIxmsJ/i8VepAYTL9yxEGm7veW",
+	"IQe2Op61Gitm+jvXV1g2KSnXz+zclwHtnDBeGi6bBj4ZvYlTxEzBvCkK4BkDADYnAOrJq3IANwQCqhE+",
+	"Slu+s0PPaOL0w+kxdEtgnLn/NWqmvM8VB0WrWRAS3dNxhhnC5tEHXGdsq1jwjP/Ipm7+iVXM2s7WLJKX",
+	"cfANymU99Npl40777cY2AS53jZsFyJV6znI6zHP5rp58/ftf4/qbhRHffbguP4xlSXXB1YyGBEG3qTGR",
+	"yXKQ004ekvM+lTlqAUchwfeEIQhg1WWTznEcBiROMB48Qh2kS/kHLCl0bEtJU52V/3We2oqbaEsJXRmv",
+	"VWHCYl7IJpq+Z2YFbZTxfk1p1raiXha/QDpI8MLIIhSIU5IESB68cMmCewJi4a/JljO2EJnO1uv2j/rH",
+	"+4f9IyPHrfusOW5PSOGClgaZ7uYyJqRuz/LdCJ+ZgNJm4aSbxEyNPiBlLuckDjwlaKJh2hM3Qevn7oub",
+	"4N0LcKvKu5et4LGJ76cY/22wfxqRF+T7BRIyTCbXCeI0RiMpj4zQX3DIKBqpkgajv2ZrifTsptZ7A8Jl",
+	"FjGzhtynbvvk9pPbPrn94raOH/8pJ/+nmtRSU06VB+Kq51F1lpa0IX5TGVrb98FdbNvq9sJ07zWJ+TVM",
+	"sM8S62uCJa3U+I7MnYHTFv/9cP7jxSU6O39/ffH64mx4fQ6/3kT/+3/+LygnBzVGfgZKb7z/7v3Fr8Pr",
+	"c/Tz+d8z78fKTj2MI5ab0xk4OI4GeMUGAeWDxDo1MC1yA/HBXnfseif+MTmaHOKDcd/b908mPa+Px+6R",
+	"v0+6Xb/nHePu2J30yaF/4O2f9I7w8fjQO/D7ZH/Sw2LhNAy89Rs6DTwcqjOsMb38TFbqA91HmtrrfAqv",
+	"7iV40txdq7qMVbppid9BEIIhzwUC7gIGlSMiRKNwjWYkzkc51ouQhvW/uJ092ZmgzCBwg7i4ydSuaJOS",
+	"GuGPGmYAaDEChcdV+VKxd7PbLBgeAQcCAsZtjBjhHFp6TQzrt9IoGCS7JhU4loxI7YGVmgkUsfxKmr6a",
+	"vQDECm3evuCnl9+MtrlULQdzWQ1ILmSGw9AZOGMBJPMYZW/CunMUSI6TGU3GjZU+rk1KjW+SwJ3h2fXF",
+	"r+fA/qa6h19T6MCHugdmDkKPalxFANVLsqaURPJmE+bJo/z7lXKRiyMRWyPyj0+3LefXtE6e2+21u267",
+	"ewQ8FD40eausLcTtLLemgF9GPq9T8rYrt3p5FWTWSimIICfqYK3XrqGomXpzbwt0by97Ab48YewN0Wzw",
+	"6pk5206FN8s1ubjUF6UuKhjLe2Kg2xXhp4gRJnUxCKmd4zVE08pCS9AUCxpiQSDnTjo8KbOlCgelE1X/",
+	"yay1LXWZMooO6EHvyCbLiXxl92YDNXVjn5OP2WxMcezLjnmg7gRkReImAXCwq1JnEixtd5o6DJdvCcHJ",
+	"Q8Y/hGXxl43OIcgn/6Z0qc3n0kTZkfnyL6HsbFx3SyIpWOzgq7YQn+tv54KxJfGNHVlYjnh4CvwBiqTY",
+	"BPVdOtDEdKrJXsDQ8N2FDQNTylA7qVCj5VeSWiUUVzMqiCACP54sM6db/un6bVG2VKN56Upj2gz8eGLV",
+	"5TpxbQL4KzKeUbqh9c5H/dLOSXM6verffZ90sa5JqiGUuT858fe9g177xMXddn98hNvH+JC03Ul/4uL9",
+	"8cn4EBIfdE1KKASn+6zfWky6yzg0wmJgiYlZ2aNzWdOsCRdQICzjAxrCO+MEGrApL2DEi0mGDyTANzlB",
+	"rooc9maqsl7A0Ltfrq4JtNbE6CykSx+KzLUQC6aR9mdLtVRM1ULLiAehSm6CanyxrlCFeg8PHfRRLQ2r",
+	"L26go1bAIAXvVN0rg0hBjadAl7my9tQEpFHQ/LZ4V9LWHxoUq3R1BBB0WvJHRbDUj7e10bAB09OgeRG2",
+	"9wIXWqBNjmu2I8rbuK2embfebW13CltSh4a04alVDZ4So1q3cIEiGS9umPtJqDWq6iRUv+UUYfTh/Rs7",
+	"OTM5W80Uja1pxlcPmVEbTdV/n2AfhYTzbCnADLkvM7GlYGjuMFPf7tJfluwuW+srudt2VtboANWqdePI",
+	"KlvDbnBkVwwlS11r0aS9+15jstTEYvHySGLLrlbIUJFWXUUq9sT1eaNuT3WnnfS9l6qlvvuYisxuhRC+",
+	"oTYG5pzMF5wJFaMlC/3qtsvZDGhZbry8JTPT9jSW6bAM4L3b/1v74fOJiyWGiIF00oeVb4PMcDLu+mTc",
+	"99v74yO/3R9jv30y9v12b+z6R+N938srAd2jlsNUmREIHMEr1vH8idF3pdfOpFG0HB7APsozI8UBYQCz",
+	"YxF8iY8O3GYNWpLzKdMdVKXn8bpY/h2ihhOxHMpkg5qKw50GhyjGLCtopPyILkMfTJMc35HdE+vizYXk",
+	"mC0aB+dYgNUmBqFk629Os2CFO5ypVWb8DhT7seVMYjofXgKCZF4Wv18Zd6NBtTAJmwb1XQvWqXWSv812",
+	"1E3jikR+Uqdc9iQGywzO3xJEI0Rj1SFhk+CUy1L64owJjgUgP92KM5X+WIkRKUMupu+Ac0mO/sUe90V8",
+	"iOECjpbuupMag9IooWKYD9BIVdA2qfYCvYPlHfWUkS7ykRSKxQtzY3BPNRovDJxpHyrXFm85hy64W5zl",
+	"Oh1lLFQIM3xTxy9xKqfODJi2li4OCt72eBlBswoZlKD7ICltrRim7wULtbkk20ouK81NF2NkAJfEJJYs",
+	"QcMuIsRHYzIRRwVF9HGsWo8PStLTW0g1/wloxFqFPlkdM1zR4FkW+M4IyqTaC7QNPDKQHhwVj1AaidCC",
+	"KLbxGv4nHgQRGi/DOxM5peenOPU7XaMr09UrXkbiFirQdHLFMeybAGDqriq6dTscpfG96kNg+5pCtiAN",
+	"fZliYXyUXHcL5MBULZVhadSW2AECDLoja6YV5eHHK0QiH2JijbGVFdh+JiqXMeCMhBPjI5Vo9nj7+H8C",
+	"AAD//w==",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

@@ -93,14 +93,16 @@ func componentVersion(v component.Version) fleetapi.ComponentVersion {
 // provisioningPort is the provisioning templates in the words of the fleet API.
 type provisioningPort struct{ t *provisioning.Templates }
 
-func (p provisioningPort) PutProvisioningTemplate(ctx context.Context, id string, document []byte) error {
-	_, err := p.t.Put(ctx, id, document, provisioning.Any)
-	return err
+func (p provisioningPort) PutProvisioningTemplate(ctx context.Context, id string, document []byte, m provisioning.Match) (string, error) {
+	return p.t.Put(ctx, id, document, m)
 }
 
-func (p provisioningPort) ProvisioningTemplate(ctx context.Context, id string) ([]byte, error) {
-	document, _, err := p.t.Document(ctx, id)
-	return document, err
+func (p provisioningPort) ProvisioningTemplate(ctx context.Context, id string) ([]byte, string, error) {
+	return p.t.Document(ctx, id)
+}
+
+func (p provisioningPort) DeleteProvisioningTemplate(ctx context.Context, id string, m provisioning.Match) error {
+	return p.t.Delete(ctx, id, m)
 }
 
 func (p provisioningPort) ProvisioningTemplates(ctx context.Context) ([]fleetapi.ProvisioningTemplateInfo, error) {

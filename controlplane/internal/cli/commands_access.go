@@ -15,7 +15,7 @@ func (a *app) accessKey() *cobra.Command {
 		if err != nil {
 			return result{}, err
 		}
-		k, err := get[api.IssuedAccessKey](c.CreateAccessKeyWithBody(ctx, api.MediaType, b))
+		k, err := get[api.IssuedAccessKey](c.CreateAccessKeyWithBody(ctx, nil, api.MediaType, b))
 		if err != nil {
 			return result{}, err
 		}
@@ -56,7 +56,7 @@ func (a *app) tokens() *cobra.Command {
 		if err != nil {
 			return result{}, err
 		}
-		t, err := get[api.IssuedToken](c.CreateTokenWithBody(ctx, api.MediaType, b))
+		t, err := get[api.IssuedToken](c.CreateTokenWithBody(ctx, nil, api.MediaType, b))
 		if err != nil {
 			return result{}, err
 		}

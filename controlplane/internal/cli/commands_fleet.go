@@ -328,7 +328,7 @@ func (a *app) activation() *cobra.Command {
 		if err != nil {
 			return result{}, err
 		}
-		v, err := get[api.IssuedActivation](c.CreateActivationWithBody(ctx, api.MediaType, b))
+		v, err := get[api.IssuedActivation](c.CreateActivationWithBody(ctx, nil, api.MediaType, b))
 		if err != nil {
 			return result{}, err
 		}

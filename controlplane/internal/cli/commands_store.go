@@ -39,10 +39,10 @@ func (a *app) template() *cobra.Command {
 			}
 			call := func() (string, error) {
 				if update {
-					h, _, err := read(c.UpdateTemplateWithBody(ctx, args[0], api.MediaType, b))
+					h, _, err := read(c.UpdateTemplateWithBody(ctx, args[0], nil, api.MediaType, b))
 					return h.Get("x-version"), err
 				}
-				h, _, err := read(c.CreateTemplateWithBody(ctx, api.MediaType, b))
+				h, _, err := read(c.CreateTemplateWithBody(ctx, nil, api.MediaType, b))
 				return h.Get("x-version"), err
 			}
 			version, err := call()
@@ -108,7 +108,7 @@ func (a *app) component() *cobra.Command {
 			return result{}, err
 		}
 		defer f.Close()
-		v, err := get[api.ComponentVersion](c.CreateComponentWithBody(ctx, "application/yaml", f))
+		v, err := get[api.ComponentVersion](c.CreateComponentWithBody(ctx, nil, "application/yaml", f))
 		if err != nil {
 			return result{}, err
 		}
@@ -206,7 +206,7 @@ func (a *app) nucleus() *cobra.Command {
 		}
 		d, err := get[api.Distribution](c.PutDistributionWithBody(ctx, args[0], args[1], &api.PutDistributionParams{Format: api.PutDistributionParamsFormat(how)}, "application/octet-stream", archive))
 		if err == nil && activate {
-			d, err = get[api.Distribution](c.ActivateDistribution(ctx, args[0], args[1]))
+			d, err = get[api.Distribution](c.ActivateDistribution(ctx, args[0], args[1], nil))
 		}
 		if err != nil {
 			return result{}, err
@@ -226,7 +226,7 @@ func (a *app) nucleus() *cobra.Command {
 			return r, nil
 		}),
 		a.command("activate NAME VERSION", "Offer an archive to agents", cobra.ExactArgs(2), func(ctx context.Context, c *client, args []string) (result, error) {
-			d, err := get[api.Distribution](c.ActivateDistribution(ctx, args[0], args[1]))
+			d, err := get[api.Distribution](c.ActivateDistribution(ctx, args[0], args[1], nil))
 			if err != nil {
 				return result{}, err
 			}
@@ -268,7 +268,7 @@ func (a *app) provisioningTemplate() *cobra.Command {
 				return result{}, err
 			}
 			defer f.Close()
-			return result{}, done(c.PutProvisioningTemplateWithBody(ctx, args[0], api.MediaType, f))
+			return result{}, done(c.PutProvisioningTemplateWithBody(ctx, args[0], nil, api.MediaType, f))
 		}),
 		a.command("get ID", "Print a provisioning template", cobra.ExactArgs(1), func(ctx context.Context, c *client, args []string) (result, error) {
 			_, b, err := read(c.GetProvisioningTemplate(ctx, args[0]))

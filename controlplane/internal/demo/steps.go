@@ -39,7 +39,7 @@ func (d *Demo) offerNucleus(ctx context.Context) (string, error) {
 	if err := answered(err, put, put.ApplicationVndAwsCdfV10JSONDefault, http.StatusOK, http.StatusCreated); err != nil {
 		return "", err
 	}
-	act, err := d.api.ActivateDistributionWithResponse(ctx, nucleusName, version)
+	act, err := d.api.ActivateDistributionWithResponse(ctx, nucleusName, version, nil)
 	if err := answered(err, act, act.ApplicationVndAwsCdfV10JSONDefault, http.StatusOK, http.StatusNoContent); err != nil {
 		return "", err
 	}
@@ -68,7 +68,7 @@ const script = "#!/bin/sh\nwhile true; do echo \"$1 from $AWS_IOT_THING_NAME\"; 
 
 func (d *Demo) createComponent(ctx context.Context) (string, error) {
 	what := componentName + " " + componentVer
-	r, err := d.api.CreateComponentWithBodyWithResponse(ctx, "application/yaml", strings.NewReader(recipe))
+	r, err := d.api.CreateComponentWithBodyWithResponse(ctx, nil, "application/yaml", strings.NewReader(recipe))
 	if err := answered(err, r, r.ApplicationVndAwsCdfV10JSONDefault, http.StatusCreated, http.StatusConflict); err != nil {
 		return "", err
 	}
@@ -148,7 +148,7 @@ func (d *Demo) startAgents(ctx context.Context) (string, error) {
 			if err != nil {
 				return "", err
 			}
-			r, err := d.api.CreateActivationWithBodyWithResponse(ctx, mediaType, strings.NewReader(string(body)))
+			r, err := d.api.CreateActivationWithBodyWithResponse(ctx, nil, mediaType, strings.NewReader(string(body)))
 			if err := answered(err, r, r.ApplicationVndAwsCdfV10JSONDefault, http.StatusOK); err != nil {
 				return "", err
 			}
@@ -190,7 +190,7 @@ func (d *Demo) createTemplate(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	r, err := d.api.CreateTemplateWithBodyWithResponse(ctx, mediaType, strings.NewReader(string(body)))
+	r, err := d.api.CreateTemplateWithBodyWithResponse(ctx, nil, mediaType, strings.NewReader(string(body)))
 	if err := answered(err, r, r.ApplicationVndAwsCdfV10JSONDefault, http.StatusCreated, http.StatusConflict); err != nil {
 		return "", err
 	}

@@ -2,6 +2,7 @@ package fleetapi
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -14,8 +15,8 @@ import (
 	"github.com/ggfleet/ggfleet/shared/fault"
 )
 
-// readBody bounds what a caller may send, in bytes and in time. JSON is read
-// whole and validated here; the rest is handed on as a stream.
+// readBody bounds what a caller may send, in bytes and in time. JSON and recipes
+// are read whole, and JSON is validated; the rest is handed on as a stream.
 func (s *server) readBody(c *gin.Context) {
 	op := s.operation(c)
 	if op == nil || op.body == noBody {
@@ -42,12 +43,17 @@ func (s *server) readBody(c *gin.Context) {
 		header:     c.Writer.Header(),
 	}
 	c.Request.Body = body
-	if op.body != jsonBody {
+	if op.body == bytesBody {
 		return
 	}
 	data, err := io.ReadAll(body)
 	if err != nil {
 		s.fail(c, fmt.Errorf("reading the body: %w", err))
+		return
+	}
+	c.Set(keyBody, sha256.Sum256(data))
+	c.Request.Body = io.NopCloser(bytes.NewReader(data))
+	if op.body != jsonBody {
 		return
 	}
 	value, err := decodeStrict(data)
@@ -57,9 +63,7 @@ func (s *server) readBody(c *gin.Context) {
 	}
 	if err := validateJSON(op.schema, value); err != nil {
 		s.fail(c, err)
-		return
 	}
-	c.Request.Body = io.NopCloser(bytes.NewReader(data))
 }
 
 // impatient is a body that gives up on a sender who sends nothing.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/access"
@@ -27,6 +28,18 @@ type Config struct {
 	Auth                  Authenticator
 	Metrics               http.Handler // answers GET /metrics
 
+	// Without one of these, its calls are answered with 501.
+	Devices           Devices
+	DeploymentControl DeploymentControl
+	Things            Things
+	Patches           Patches
+	Events            Events
+	Webhooks          Webhooks
+
+	// Once remembers answers by their Idempotency-Key. Nil: the key only keeps
+	// tasks from being made twice.
+	Once Once
+
 	Log *slog.Logger // nil: nothing is logged
 
 	// Anonymous is who a request without a token is. Nil: it is refused.
@@ -41,6 +54,15 @@ type Config struct {
 	// Rate and Burst bound the requests of one principal. 0: 500/s and 1,000.
 	Rate  float64
 	Burst int
+
+	// BasePath is a path under which a proxy publishes the API, such as /fleet; it
+	// is removed from the front of requests' paths. Empty: none.
+	BasePath string
+
+	// Heartbeat is how often a stream of events says that it is there, and
+	// SlowReader how long its reader may take for what was sent. 0: 15 s each.
+	Heartbeat  time.Duration
+	SlowReader time.Duration
 
 	// CORSOrigin is the one origin whose pages may call the API, or *. Empty:
 	// none may.
@@ -91,7 +113,16 @@ func (c *Config) complete() error {
 	if c.Burst == 0 {
 		c.Burst = 1000
 	}
-	if c.MaxBody < 0 || c.MaxUpload < 0 || c.StallTimeout < 0 || c.Rate < 0 || c.Burst < 0 {
+	if c.Heartbeat == 0 {
+		c.Heartbeat = 15 * time.Second
+	}
+	if c.SlowReader == 0 {
+		c.SlowReader = 15 * time.Second
+	}
+	if c.BasePath = strings.Trim(c.BasePath, "/"); c.BasePath != "" {
+		c.BasePath = "/" + c.BasePath
+	}
+	if c.Heartbeat < 0 || c.SlowReader < 0 || c.MaxBody < 0 || c.MaxUpload < 0 || c.StallTimeout < 0 || c.Rate < 0 || c.Burst < 0 {
 		return errors.New("fleetapi: limits must not be negative")
 	}
 	return nil

@@ -3,6 +3,7 @@ package fleetapi
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -18,11 +19,16 @@ func (s *server) CreateCoreTask(ctx context.Context, r gen.CreateCoreTaskRequest
 	if err != nil {
 		return nil, err
 	}
-	id, err := s.Cores.CreateCoreTask(ctx, in, opt(r.Params.IdempotencyKey))
+	id, err := s.Cores.CreateCoreTask(ctx, in, idempotency(ctx))
 	if err != nil {
 		return nil, fmt.Errorf("creating a core task: %w", err)
 	}
-	return gen.CreateCoreTask202Response{Headers: gen.TaskAcceptedResponseHeaders{Location: "/coreTasks/" + id, XTaskid: id}}, nil
+	return gen.CreateCoreTask202Response{Headers: taskAccepted("/coreTasks/", id)}, nil
+}
+
+// taskAccepted names a task that was made.
+func taskAccepted(collection, id string) gen.TaskAcceptedResponseHeaders {
+	return gen.TaskAcceptedResponseHeaders{Location: collection + url.PathEscape(id), XTaskid: id}
 }
 
 // newCoreTask translates a body and checks what the document can not say.
@@ -31,6 +37,11 @@ func newCoreTask(b *api.NewCoreTask) (fleet.NewCoreTask, error) {
 	create := t.Type == fleet.CoreTaskCreate
 	if create && t.CoreVersion == "" {
 		return t, fault.Field("coreVersion", "is missing")
+	}
+	if !create {
+		if err := checkDeleteOptions(b.Options, "deprovisionClientDevices", "deprovisionCores"); err != nil {
+			return t, err
+		}
 	}
 	seen := make(map[string]int, len(b.Cores))
 	for i, c := range b.Cores {
@@ -143,7 +154,7 @@ func taskItem(i fleet.TaskItem) api.TaskItem {
 func coreView(v fleet.CoreView) api.Core {
 	c := api.Core{
 		Name:                 v.Name,
-		Artifacts:            make(map[string]api.Artifact, len(v.Artifacts)),
+		Artifacts:            artifacts(v.Artifacts),
 		Device:               coreDevice(v.Device),
 		Template:             coreTemplates(v.Core),
 		DeploymentTaskID:     v.DeploymentTask,
@@ -156,9 +167,6 @@ func coreView(v fleet.CoreView) api.Core {
 	}
 	if v.Agent != nil {
 		c.Agent = coreAgent(*v.Agent)
-	}
-	for kind, a := range v.Artifacts {
-		c.Artifacts[kind] = api.Artifact{Bucket: a.Bucket, Key: a.Key, CreatedAt: api.At(a.CreatedAt)}
 	}
 	return c
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/ggfleet/ggfleet/controlplane/api"
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/fleetapi/gen"
@@ -24,11 +23,13 @@ func (s *server) CreateDeploymentTask(ctx context.Context, r gen.CreateDeploymen
 		TemplateVersion: int(r.Body.Template.Version),
 		Targets:         targets,
 		IoTJobConfig:    r.Body.IotJobConfig,
-	}, opt(r.Params.IdempotencyKey))
+		Force:           r.Body.Force,
+		PreStage:        r.Body.PreStage,
+	}, idempotency(ctx))
 	if err != nil {
 		return nil, fmt.Errorf("creating a deployment task: %w", err)
 	}
-	return gen.CreateDeploymentTask202Response{Headers: gen.TaskAcceptedResponseHeaders{Location: "/deploymentTasks/" + id, XTaskid: id}}, nil
+	return gen.CreateDeploymentTask202Response{Headers: taskAccepted("/deploymentTasks/", id)}, nil
 }
 
 // newTargets reads the targets, older spellings included (spec cdf-services
@@ -39,27 +40,33 @@ func newTargets(raw json.RawMessage) (fleet.Targets, error) {
 		ThingNames      []string `json:"thingNames"`
 		ThingGroupNames []string `json:"thingGroupNames"`
 		ThingGroups     []string `json:"thingGroups"`
+
+		DeviceIDs  []string        `json:"assetLibraryDeviceIds"`
+		GroupPaths []string        `json:"assetLibraryGroupPaths"`
+		Query      json.RawMessage `json:"assetLibraryQuery"`
 	}
 	if err := json.Unmarshal(raw, &in); err != nil {
 		return t, decodeError(err)
 	}
-	t.ThingNames = once(in.ThingNames)
-	t.ThingGroupNames = once(append(in.ThingGroupNames, in.ThingGroups...))
-	if len(t.ThingNames) > 0 || len(t.ThingGroupNames) > 0 {
-		return t, nil
+	t.ThingNames = distinct(in.ThingNames)
+	t.ThingGroupNames = distinct(append(in.ThingGroupNames, in.ThingGroups...))
+	t.DeviceIDs = distinct(in.DeviceIDs)
+	t.GroupPaths = distinct(in.GroupPaths)
+	var query map[string]json.RawMessage
+	if len(in.Query) > 0 {
+		_ = json.Unmarshal(in.Query, &query) // it is an object: the document says so
 	}
-	var members map[string]json.RawMessage
-	_ = json.Unmarshal(raw, &members) // it is an object: the document says so
-	for name := range members {
-		if strings.HasPrefix(name, "assetLibrary") {
-			return t, fault.New(fault.Unsupported, "targets.%s: this server knows no Asset Library; name things or thing groups", clip(name))
-		}
+	if len(query) > 0 { // an empty one would find everything
+		t.Query = in.Query
 	}
-	return t, fault.New(fault.Invalid, "name at least one target in thingNames or thingGroupNames")
+	if len(t.ThingNames)+len(t.ThingGroupNames)+len(t.DeviceIDs)+len(t.GroupPaths)+len(t.Query) == 0 {
+		return t, fault.New(fault.Invalid, "targets: name at least one in thingNames, thingGroupNames, assetLibraryDeviceIds, assetLibraryGroupPaths or assetLibraryQuery")
+	}
+	return t, nil
 }
 
-// once drops repetitions and keeps the order.
-func once(names []string) []string {
+// distinct drops repetitions and keeps the order.
+func distinct(names []string) []string {
 	seen := make(map[string]bool, len(names))
 	return slices.DeleteFunc(names, func(n string) bool {
 		twice := seen[n]
@@ -74,6 +81,28 @@ func (s *server) GetDeploymentTask(ctx context.Context, r gen.GetDeploymentTaskR
 		return nil, fmt.Errorf("reading deployment task %s: %w", r.TaskID, err)
 	}
 	return gen.GetDeploymentTask200ApplicationVndAwsCdfV10PlusJSONResponse(deploymentTask(t)), nil
+}
+
+func (s *server) CancelDeploymentTask(ctx context.Context, r gen.CancelDeploymentTaskRequestObject) (gen.CancelDeploymentTaskResponseObject, error) {
+	if err := s.DeploymentControl.CancelDeploymentTask(ctx, r.TaskID); err != nil {
+		return nil, fmt.Errorf("cancelling deployment task %s: %w", r.TaskID, err)
+	}
+	return gen.CancelDeploymentTask202Response{}, nil
+}
+
+func (s *server) RetryDeploymentTask(ctx context.Context, r gen.RetryDeploymentTaskRequestObject) (gen.RetryDeploymentTaskResponseObject, error) {
+	id, err := s.DeploymentControl.RetryDeploymentTask(ctx, r.TaskID, idempotency(ctx))
+	if err != nil {
+		return nil, fmt.Errorf("retrying deployment task %s: %w", r.TaskID, err)
+	}
+	return gen.RetryDeploymentTask202Response{Headers: taskAccepted("/deploymentTasks/", id)}, nil
+}
+
+func (s *server) DeleteDeploymentTask(ctx context.Context, r gen.DeleteDeploymentTaskRequestObject) (gen.DeleteDeploymentTaskResponseObject, error) {
+	if err := s.DeploymentControl.DeleteDeploymentTask(ctx, r.TaskID); err != nil {
+		return nil, fmt.Errorf("deleting deployment task %s: %w", r.TaskID, err)
+	}
+	return gen.DeleteDeploymentTask204Response{}, nil
 }
 
 func (s *server) ListDeploymentTasks(ctx context.Context, r gen.ListDeploymentTasksRequestObject) (gen.ListDeploymentTasksResponseObject, error) {
@@ -174,6 +203,10 @@ func deploymentTask(t fleet.DeploymentTask) api.DeploymentTask {
 		Template:        templateRef(t.Template),
 		Targets:         t.Targets,
 		IotJobConfig:    t.IoTJobConfig,
+		Force:           t.Force,
+		PreStage:        t.PreStage,
+		RetryOf:         t.RetryOf,
+		Rollout:         rollout(t.Rollout),
 		Deployments:     each(t.Deployments, deployment),
 		TaskStatus:      api.TaskStatus(t.Status),
 		StatusMessage:   t.StatusMessage,
@@ -184,6 +217,24 @@ func deploymentTask(t fleet.DeploymentTask) api.DeploymentTask {
 	}
 }
 
+func rollout(r *fleet.RolloutState) *api.Rollout {
+	if r == nil {
+		return nil
+	}
+	return &api.Rollout{
+		RatePerMinute: r.RatePerMinute,
+		Notified:      r.Notified,
+		TakenUp:       r.TakenUp,
+		Succeeded:     r.Succeeded,
+		Failed:        r.Failed,
+		Rejected:      r.Rejected,
+		TimedOut:      r.TimedOut,
+		NextAt:        api.At(r.NextAt),
+		Stopped:       r.Stopped,
+		StoppedAt:     api.At(r.StoppedAt),
+	}
+}
+
 func deployment(d fleet.Deployment) api.Deployment {
 	return api.Deployment{
 		CoreName:         d.Name,
@@ -191,6 +242,7 @@ func deployment(d fleet.Deployment) api.Deployment {
 		TaskStatus:       api.TaskStatus(d.Status),
 		StatusMessage:    d.StatusMessage,
 		DeploymentStatus: api.DeploymentStatus(d.DeploymentStatus),
+		WaitingFor:       d.Waiting,
 		CreatedAt:        api.At(d.CreatedAt),
 		UpdatedAt:        api.At(d.UpdatedAt),
 	}

@@ -25,28 +25,48 @@ func (s *server) ListProvisioningTemplates(ctx context.Context, _ gen.ListProvis
 }
 
 // document answers with JSON that is not written anew.
-type document []byte
+type document struct {
+	text []byte
+	etag string
+}
 
 func (d document) VisitGetProvisioningTemplateResponse(w http.ResponseWriter) error {
 	w.Header().Set("Content-Type", api.MediaType)
+	w.Header().Set("ETag", quoted(d.etag))
 	w.WriteHeader(http.StatusOK)
-	_, err := w.Write(d)
+	_, err := w.Write(d.text)
 	return err //nolint:wrapcheck // the caller went away
 }
 
 func (s *server) GetProvisioningTemplate(ctx context.Context, r gen.GetProvisioningTemplateRequestObject) (gen.GetProvisioningTemplateResponseObject, error) {
-	d, err := s.ProvisioningTemplates.ProvisioningTemplate(ctx, r.ID)
+	text, etag, err := s.ProvisioningTemplates.ProvisioningTemplate(ctx, r.ID)
 	if err != nil {
 		return nil, fmt.Errorf("reading provisioning template %s: %w", r.ID, err)
 	}
-	return document(d), nil
+	return document{text, etag}, nil
 }
 
 func (s *server) PutProvisioningTemplate(ctx context.Context, r gen.PutProvisioningTemplateRequestObject) (gen.PutProvisioningTemplateResponseObject, error) {
-	if err := s.ProvisioningTemplates.PutProvisioningTemplate(ctx, r.ID, *r.Body); err != nil {
+	m, err := demand(r.Params.IfMatch, r.Params.IfNoneMatch)
+	if err != nil {
+		return nil, err
+	}
+	etag, err := s.ProvisioningTemplates.PutProvisioningTemplate(ctx, r.ID, *r.Body, m)
+	if err != nil {
 		return nil, fmt.Errorf("storing provisioning template %s: %w", r.ID, err)
 	}
-	return gen.PutProvisioningTemplate204Response{}, nil
+	return gen.PutProvisioningTemplate204Response{Headers: gen.PutProvisioningTemplate204ResponseHeaders{ETag: quoted(etag)}}, nil
+}
+
+func (s *server) DeleteProvisioningTemplate(ctx context.Context, r gen.DeleteProvisioningTemplateRequestObject) (gen.DeleteProvisioningTemplateResponseObject, error) {
+	m, err := demand(r.Params.IfMatch, nil)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.ProvisioningTemplates.DeleteProvisioningTemplate(ctx, r.ID, m); err != nil {
+		return nil, fmt.Errorf("deleting provisioning template %s: %w", r.ID, err)
+	}
+	return gen.DeleteProvisioningTemplate204Response{}, nil
 }
 
 func (s *server) ListDistributions(ctx context.Context, _ gen.ListDistributionsRequestObject) (gen.ListDistributionsResponseObject, error) {

@@ -29,7 +29,7 @@ func (s *server) CreateTemplate(ctx context.Context, r gen.CreateTemplateRequest
 }
 
 func (s *server) UpdateTemplate(ctx context.Context, r gen.UpdateTemplateRequestObject) (gen.UpdateTemplateResponseObject, error) {
-	t, err := s.updateTemplate(ctx, r.Name, r.Body)
+	t, err := s.updateTemplate(ctx, r.Name, r.Body, r.Params.IfMatch)
 	if err != nil {
 		return nil, err
 	}
@@ -37,14 +37,14 @@ func (s *server) UpdateTemplate(ctx context.Context, r gen.UpdateTemplateRequest
 }
 
 func (s *server) PatchTemplate(ctx context.Context, r gen.PatchTemplateRequestObject) (gen.PatchTemplateResponseObject, error) {
-	t, err := s.updateTemplate(ctx, r.Name, r.Body)
+	t, err := s.updateTemplate(ctx, r.Name, r.Body, r.Params.IfMatch)
 	if err != nil {
 		return nil, err
 	}
 	return gen.PatchTemplate204Response{Headers: templateWritten(t)}, nil
 }
 
-func (s *server) updateTemplate(ctx context.Context, name string, body *api.NewTemplate) (fleet.Template, error) {
+func (s *server) updateTemplate(ctx context.Context, name string, body *api.NewTemplate, ifMatch *string) (fleet.Template, error) {
 	if body.Name != "" && body.Name != name {
 		return fleet.Template{}, fault.Field("name", "%q differs from %q in the path; leave it out or make them equal", body.Name, clip(name))
 	}
@@ -53,6 +53,9 @@ func (s *server) updateTemplate(ctx context.Context, name string, body *api.NewT
 		return fleet.Template{}, err
 	}
 	in.Name = name
+	if in.IfVersion, err = ifVersion(ifMatch); err != nil {
+		return fleet.Template{}, err
+	}
 	t, err := s.Templates.UpdateTemplate(ctx, name, in)
 	if err != nil {
 		return t, fmt.Errorf("updating template %s: %w", name, err)
@@ -65,7 +68,11 @@ func (s *server) GetTemplate(ctx context.Context, r gen.GetTemplateRequestObject
 	if err != nil {
 		return nil, fmt.Errorf("reading template %s: %w", r.Name, err)
 	}
-	return gen.GetTemplate200ApplicationVndAwsCdfV10PlusJSONResponse{TemplateFoundApplicationVndAwsCdfV10PlusJSONResponse: gen.TemplateFoundApplicationVndAwsCdfV10PlusJSONResponse(template(t))}, nil
+	return gen.GetTemplate200ApplicationVndAwsCdfV10PlusJSONResponse{TemplateFoundApplicationVndAwsCdfV10PlusJSONResponse: templateFound(t)}, nil
+}
+
+func templateFound(t fleet.Template) gen.TemplateFoundApplicationVndAwsCdfV10PlusJSONResponse {
+	return gen.TemplateFoundApplicationVndAwsCdfV10PlusJSONResponse{Body: template(t), Headers: gen.TemplateFoundResponseHeaders{ETag: entityTag(t.Version)}}
 }
 
 func (s *server) GetTemplateVersion(ctx context.Context, r gen.GetTemplateVersionRequestObject) (gen.GetTemplateVersionResponseObject, error) {
@@ -79,7 +86,7 @@ func (s *server) GetTemplateVersion(ctx context.Context, r gen.GetTemplateVersio
 	if err != nil {
 		return nil, fmt.Errorf("reading template %s version %s: %w", r.Name, r.Version, err)
 	}
-	return gen.GetTemplateVersion200ApplicationVndAwsCdfV10PlusJSONResponse{TemplateFoundApplicationVndAwsCdfV10PlusJSONResponse: gen.TemplateFoundApplicationVndAwsCdfV10PlusJSONResponse(template(t))}, nil
+	return gen.GetTemplateVersion200ApplicationVndAwsCdfV10PlusJSONResponse{TemplateFoundApplicationVndAwsCdfV10PlusJSONResponse: templateFound(t)}, nil
 }
 
 func (s *server) ListTemplates(ctx context.Context, r gen.ListTemplatesRequestObject) (gen.ListTemplatesResponseObject, error) {
@@ -117,7 +124,11 @@ func (s *server) ListTemplateVersions(ctx context.Context, r gen.ListTemplateVer
 }
 
 func (s *server) DeleteTemplate(ctx context.Context, r gen.DeleteTemplateRequestObject) (gen.DeleteTemplateResponseObject, error) {
-	if err := s.Templates.DeleteTemplate(ctx, r.Name); err != nil {
+	version, err := ifVersion(r.Params.IfMatch)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Templates.DeleteTemplate(ctx, r.Name, version); err != nil {
 		return nil, fmt.Errorf("deleting template %s: %w", r.Name, err)
 	}
 	return gen.DeleteTemplate204Response{}, nil
@@ -168,6 +179,7 @@ func templateWritten(t fleet.Template) gen.TemplateWrittenResponseHeaders {
 		Location: "/templates/" + url.PathEscape(t.Name),
 		XName:    t.Name,
 		XVersion: strconv.Itoa(t.Version),
+		ETag:     entityTag(t.Version),
 	}
 }
 

@@ -104,11 +104,11 @@ func (s *server) cors(c *gin.Context) {
 	}
 	h := c.Writer.Header()
 	h.Set("Access-Control-Allow-Origin", s.CORSOrigin)
-	h.Set("Access-Control-Expose-Headers", "content-type,location,x-taskid,x-name,x-version,x-request-id")
+	h.Set("Access-Control-Expose-Headers", "content-type,location,x-taskid,x-name,x-version,etag,retry-after,idempotency-replayed,x-request-id")
 	h.Add("Vary", "Origin")
 	if c.Request.Method == http.MethodOptions {
 		h.Set("Access-Control-Allow-Methods", "GET,POST,PUT,PATCH,DELETE")
-		h.Set("Access-Control-Allow-Headers", "accept,authorization,content-type,idempotency-key,x-request-id")
+		h.Set("Access-Control-Allow-Headers", "accept,authorization,content-type,idempotency-key,if-match,if-none-match,last-event-id,x-request-id")
 		c.AbortWithStatus(http.StatusNoContent)
 	}
 }

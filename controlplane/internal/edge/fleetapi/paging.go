@@ -1,8 +1,12 @@
 package fleetapi
 
 import (
+	"encoding/base64"
+	"unicode/utf8"
+
 	"github.com/ggfleet/ggfleet/controlplane/api"
 	"github.com/ggfleet/ggfleet/controlplane/internal/fleet"
+	"github.com/ggfleet/ggfleet/shared/fault"
 )
 
 // page translates what a caller asked for; count is 0 when absent, and checked
@@ -33,4 +37,16 @@ func opt[T any](p *T) T {
 		return *new(T)
 	}
 	return *p
+}
+
+// toToken and fromToken write where a page begins as an opaque text, for lists
+// whose order is not that of a name that callers know.
+func toToken(next string) string { return base64.RawURLEncoding.EncodeToString([]byte(next)) }
+
+func fromToken(token *string) (string, error) {
+	after, err := base64.RawURLEncoding.DecodeString(opt(token))
+	if err != nil || !utf8.Valid(after) {
+		return "", fault.Field("exclusiveStartToken", "was not made here; take it from lastEvaluated.nextToken of the page before")
+	}
+	return string(after), nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/access"
 	"github.com/ggfleet/ggfleet/controlplane/internal/fleet"
+	"github.com/ggfleet/ggfleet/controlplane/internal/provisioning"
 	"github.com/ggfleet/ggfleet/shared/logx"
 )
 
@@ -17,7 +18,8 @@ import (
 type Templates interface {
 	// CreateTemplate returns fault.Exists if the name is taken.
 	CreateTemplate(ctx context.Context, t fleet.NewTemplate) (fleet.Template, error)
-	// UpdateTemplate writes the next version; fault.NotFound if there is none.
+	// UpdateTemplate writes the next version; fault.NotFound if there is none,
+	// fault.Stale if t.IfVersion is set and not the latest.
 	UpdateTemplate(ctx context.Context, name string, t fleet.NewTemplate) (fleet.Template, error)
 	// Template returns the latest version.
 	Template(ctx context.Context, name string) (fleet.Template, error)
@@ -27,7 +29,8 @@ type Templates interface {
 	Templates(ctx context.Context, p fleet.Page) (_ []fleet.Template, next string, _ error)
 	// TemplateVersions pages by version number, written as text in After and next.
 	TemplateVersions(ctx context.Context, name string, p fleet.Page) (_ []fleet.Template, next string, _ error)
-	DeleteTemplate(ctx context.Context, name string) error
+	// DeleteTemplate treats ifVersion like UpdateTemplate.
+	DeleteTemplate(ctx context.Context, name string, ifVersion int) error
 }
 
 // Cores is what the edge needs of the service of core devices.
@@ -42,6 +45,19 @@ type Cores interface {
 	Cores(ctx context.Context, f fleet.CoreFilter, p fleet.Page) (_ []fleet.Core, next string, _ error)
 }
 
+// Devices is what the edge needs of the service of client devices.
+type Devices interface {
+	// CreateDeviceTask treats idempotencyKey like Cores.CreateCoreTask.
+	CreateDeviceTask(ctx context.Context, t fleet.NewDeviceTask, idempotencyKey string) (id string, _ error)
+	DeviceTask(ctx context.Context, id string) (fleet.DeviceTask, error)
+	// DeviceTasks returns tasks without their items: of one core, or of all when
+	// core is empty.
+	DeviceTasks(ctx context.Context, core string, p fleet.Page) (_ []fleet.DeviceTask, next string, _ error)
+	Device(ctx context.Context, name string) (fleet.Device, error)
+	Devices(ctx context.Context, f fleet.DeviceFilter, p fleet.Page) (_ []fleet.Device, next string, _ error)
+	DeleteDevice(ctx context.Context, name string, d fleet.DeleteDevice) error
+}
+
 // Deployments is what the edge needs of the service of deployment tasks.
 type Deployments interface {
 	// CreateDeploymentTask treats idempotencyKey like Cores.CreateCoreTask.
@@ -54,6 +70,17 @@ type Deployments interface {
 	// CoreDeployments returns the newest first.
 	CoreDeployments(ctx context.Context, core string, p fleet.Page) (_ []fleet.Deployment, next string, _ error)
 	Summary(ctx context.Context) (fleet.Summary, error)
+}
+
+// DeploymentControl stops, repeats and removes deployment tasks.
+type DeploymentControl interface {
+	// CancelDeploymentTask returns fault.Conflict for a task that has ended.
+	CancelDeploymentTask(ctx context.Context, id string) error
+	// RetryDeploymentTask makes a task for the failed cores of another one;
+	// fault.Conflict if none failed.
+	RetryDeploymentTask(ctx context.Context, id, idempotencyKey string) (newID string, _ error)
+	// DeleteDeploymentTask returns fault.Conflict for a task that has not ended.
+	DeleteDeploymentTask(ctx context.Context, id string) error
 }
 
 // Components is the component store, behind which the Greengrass V2 API stands
@@ -89,10 +116,13 @@ type ComponentVersion struct {
 // ProvisioningTemplates keeps provisioning templates as they were written.
 type ProvisioningTemplates interface {
 	// PutProvisioningTemplate creates or replaces; fault.Invalid if document is
-	// no provisioning template.
-	PutProvisioningTemplate(ctx context.Context, id string, document []byte) error
-	ProvisioningTemplate(ctx context.Context, id string) ([]byte, error)
+	// no provisioning template, fault.Stale if m does not hold.
+	PutProvisioningTemplate(ctx context.Context, id string, document []byte, m provisioning.Match) (etag string, _ error)
+	ProvisioningTemplate(ctx context.Context, id string) (document []byte, etag string, _ error)
 	ProvisioningTemplates(ctx context.Context) ([]ProvisioningTemplateInfo, error)
+	// DeleteProvisioningTemplate returns fault.NotFound for an unknown one, and
+	// fault.Stale if m does not hold.
+	DeleteProvisioningTemplate(ctx context.Context, id string, m provisioning.Match) error
 }
 
 // ProvisioningTemplateInfo describes a provisioning template.
@@ -196,6 +226,7 @@ type Info struct {
 	Region    string
 	Account   string
 	Bucket    string
+	PrivateCA string            // ARN; may be empty
 	Addresses map[string]string // by Address…; URLs, host:port for MQTT
 }
 

@@ -12,13 +12,23 @@ func needs(operationID string) access.Role {
 		"ListDeploymentTasks", "GetDeploymentTask", "ListDeploymentTaskCores", "ListDeploymentTaskDeployments", "GetDeploymentTaskCore",
 		"GetFleetSummary", "ListComponents", "ListComponentVersions", "GetComponentVersion",
 		"ListProvisioningTemplates", "GetProvisioningTemplate", "ListDistributions", "GetActivation",
-		"GetMetrics", "GetSystem":
+		"GetMetrics", "GetSystem",
+		"ListDevices", "ListCoreDevices", "GetDevice", "ListDeviceTasks", "ListCoreDeviceTasks", "GetDeviceTask",
+		"GetThing", "GetBulkThings",
+		"ListPatchTemplates", "GetPatchTemplate", "GetPatchTask", "ListPatchTaskPatches", "GetPatch", "ListDevicePatches",
+		"ListEvents", "StreamEvents", "ListCoreHistory":
 		return access.Viewer
 	case "CreateTemplate", "UpdateTemplate", "PatchTemplate", "DeleteTemplate",
 		"CreateCoreTask", "CreateDeploymentTask",
 		"CreateComponent", "PutArtifact", "DeleteComponentVersion",
 		"PutProvisioningTemplate", "PutDistribution", "ActivateDistribution",
-		"CreateActivation", "DeleteActivation":
+		"DeleteProvisioningTemplate", "CreateActivation", "DeleteActivation",
+		"CreateDeviceTask", "DeleteDevice",
+		"CancelDeploymentTask", "RetryDeploymentTask", "DeleteDeploymentTask",
+		"CreateThing", "DeleteThing", "UpdateThingCertificates", "CreateBulkThings",
+		"CreatePatchTemplate", "UpdatePatchTemplate", "DeletePatchTemplate", "CreatePatchTask", "UpdatePatch", "DeletePatch",
+		// The URL of a webhook may hold a secret.
+		"CreateWebhook", "ListWebhooks", "GetWebhook", "UpdateWebhook", "DeleteWebhook", "ListDeadLetters", "ReplayWebhook":
 		return access.Operator
 	case "CreateAccessKey", "ListAccessKeys", "DeleteAccessKey", "CreateToken", "ListTokens", "DeleteToken":
 		return access.Admin

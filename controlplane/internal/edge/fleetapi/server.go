@@ -11,6 +11,7 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/api"
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/fleetapi/gen"
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/problem"
+	"github.com/ggfleet/ggfleet/shared/fault"
 )
 
 // server implements the generated StrictServerInterface; its methods are in the
@@ -40,7 +41,7 @@ func New(cfg Config) (http.Handler, error) {
 	e.RedirectTrailingSlash = false
 	e.UseRawPath = true // an artifact's name may hold an escaped slash
 	e.ContextWithFallback = true
-	e.Use(s.identify, s.accessLog, s.recover, s.secure, s.cors, s.authenticate, s.negotiate, s.readBody, s.validate)
+	e.Use(s.identify, s.accessLog, s.recover, s.secure, s.cors, s.authenticate, s.negotiate, s.readBody, s.validate, s.wired, s.once)
 	e.NoRoute(func(c *gin.Context) {
 		s.refuse(c, problem.New(http.StatusNotFound, "there is nothing under "+clip(c.Request.URL.Path)))
 	})
@@ -54,7 +55,7 @@ func New(cfg Config) (http.Handler, error) {
 		HandlerErrorFunc:         s.fail,
 		ResponseErrorHandlerFunc: s.fail,
 	}), gen.GinServerOptions{ErrorHandler: func(c *gin.Context, err error, _ int) { badRequest(c, err) }})
-	return slashedArtifacts(e), nil
+	return underBase(s.BasePath, slashedArtifacts(e)), nil
 }
 
 // outlive hands the handler a copy of gin's context. The original is used again
@@ -62,6 +63,22 @@ func New(cfg Config) (http.Handler, error) {
 // started may still look at it.
 func outlive(next gen.StrictHandlerFunc, _ string) gen.StrictHandlerFunc {
 	return func(c *gin.Context, request any) (any, error) { return next(c.Copy(), request) }
+}
+
+// underBase removes base from the front of paths, where it stands as whole
+// segments (spec cdf-services W-04). Other paths are served as they are.
+func underBase(base string, next http.Handler) http.Handler {
+	if base == "" {
+		return next
+	}
+	stripped := http.StripPrefix(base, next)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.EscapedPath(), base+"/") && strings.HasPrefix(r.URL.Path, base+"/") {
+			stripped.ServeHTTP(w, r)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // slashedArtifacts lets the name of an artifact hold slashes as they are. The
@@ -80,6 +97,7 @@ func slashedArtifacts(next http.Handler) http.Handler {
 // operation is one operation of the API document, prepared for requests.
 type operation struct {
 	id         string
+	tag        string
 	open       bool // needs no token
 	parameters openapi3.Parameters
 	body       bodyKind
@@ -102,6 +120,7 @@ func operations(spec *openapi3.T) map[string]*operation {
 		for method, o := range item.Operations() {
 			op := &operation{
 				id:         o.OperationID,
+				tag:        o.Tags[0],
 				open:       o.Security != nil && len(*o.Security) == 0,
 				parameters: append(append(openapi3.Parameters{}, item.Parameters...), o.Parameters...),
 				negotiates: true,
@@ -126,6 +145,34 @@ func operations(spec *openapi3.T) map[string]*operation {
 		}
 	}
 	return m
+}
+
+// wired refuses calls whose service is not there.
+func (s *server) wired(c *gin.Context) {
+	op := s.operation(c)
+	if op == nil {
+		return
+	}
+	missing := false
+	switch op.tag {
+	case "devices":
+		missing = s.Devices == nil
+	case "things":
+		missing = s.Things == nil
+	case "patching":
+		missing = s.Patches == nil
+	case "events":
+		missing = s.Events == nil
+	case "webhooks":
+		missing = s.Webhooks == nil
+	}
+	switch op.id {
+	case "CancelDeploymentTask", "RetryDeploymentTask", "DeleteDeploymentTask":
+		missing = s.DeploymentControl == nil
+	}
+	if missing {
+		s.fail(c, fault.New(fault.Unsupported, "this server does not do that"))
+	}
 }
 
 func ginPath(path string) string {

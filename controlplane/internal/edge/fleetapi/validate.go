@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,12 +32,39 @@ func (s *server) validate(c *gin.Context) {
 	for _, p := range c.Params {
 		in.PathParams[p.Key] = p.Value
 	}
+	if err := checkQuery(in.QueryParams, op.parameters); err != nil {
+		s.fail(c, err)
+		return
+	}
 	for _, p := range op.parameters {
 		if err := openapi3filter.ValidateParameter(c.Request.Context(), in, p.Value); err != nil {
 			s.fail(c, parameterError(p.Value, in.QueryParams.Get(p.Value.Name), err))
 			return
 		}
 	}
+}
+
+// checkQuery refuses parameters that the operation does not have, and those that
+// stand twice: which of them counts would be a guess.
+func checkQuery(query url.Values, known openapi3.Parameters) error {
+	for _, name := range slices.Sorted(maps.Keys(query)) {
+		switch p := known.GetByInAndName(openapi3.ParameterInQuery, name); {
+		case p == nil:
+			var names []string
+			for _, k := range known {
+				if k.Value.In == openapi3.ParameterInQuery {
+					names = append(names, k.Value.Name)
+				}
+			}
+			if len(names) == 0 {
+				return fault.Field(clip(name), "is unknown; this call has no query parameters")
+			}
+			return fault.Field(clip(name), "is unknown; known here: %s", strings.Join(names, ", "))
+		case len(query[name]) > 1:
+			return fault.Field(name, "stands more than once")
+		}
+	}
+	return nil
 }
 
 func parameterError(p *openapi3.Parameter, sent string, err error) error {

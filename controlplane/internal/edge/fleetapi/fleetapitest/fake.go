@@ -16,8 +16,11 @@ import (
 	"time"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/access"
+	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/fleetapi"
+	"github.com/ggfleet/ggfleet/controlplane/internal/event"
 	"github.com/ggfleet/ggfleet/controlplane/internal/fleet"
+	"github.com/ggfleet/ggfleet/controlplane/internal/patching"
 	"github.com/ggfleet/ggfleet/shared/fault"
 )
 
@@ -48,6 +51,19 @@ type Fake struct {
 	acts      map[string]fleetapi.Activation
 	tokens    []access.Token
 	keysOf    []access.Key
+	devTasks  map[string]fleet.DeviceTask
+	devices   map[string]fleet.Device
+	things    map[string]cloud.ThingDetail
+	bulks     map[string]fleetapi.Bulk
+
+	patchTemplates map[string]patching.Template
+	patchTasks     map[string]patching.Task
+	patches        map[string]patching.Patch
+
+	log   []event.Event
+	first int64         // sequence of the first event that is kept
+	told  chan struct{} // closed at the next event
+	hooks map[string]event.Webhook
 
 	// What the last calls were given.
 	LastNewCoreTask fleet.NewCoreTask
@@ -56,6 +72,11 @@ type Fake struct {
 	LastFilter      fleet.CoreFilter
 	LastActivation  fleetapi.NewActivation
 	LastRecipe      []byte
+	LastDeviceTask  fleet.NewDeviceTask
+	LastDelete      fleet.DeleteDevice
+	LastThing       fleetapi.NewThing
+	LastRetry       patching.Retry
+	LastReplay      event.ReplayRequest
 }
 
 // New returns an empty fake.
@@ -70,6 +91,17 @@ func New() *Fake {
 		artifacts: map[string]string{},
 		docs:      map[string][]byte{},
 		acts:      map[string]fleetapi.Activation{},
+		devTasks:  map[string]fleet.DeviceTask{},
+		devices:   map[string]fleet.Device{},
+		things:    map[string]cloud.ThingDetail{},
+		bulks:     map[string]fleetapi.Bulk{},
+
+		patchTemplates: map[string]patching.Template{},
+		patchTasks:     map[string]patching.Task{},
+		patches:        map[string]patching.Patch{},
+
+		told:  make(chan struct{}),
+		hooks: map[string]event.Webhook{},
 	}
 }
 
@@ -78,6 +110,7 @@ func (f *Fake) Config() fleetapi.Config {
 	return fleetapi.Config{
 		Templates: f, Cores: f, Deployments: f, Components: f, ProvisioningTemplates: f, Distributions: f, Activations: f,
 		Tokens: Tokens{f}, AccessKeys: Keys{f}, System: f, Auth: f,
+		Devices: f, DeploymentControl: f, Things: f, Patches: Patches{f}, Events: f, Webhooks: f,
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "text/plain; version=0.0.4")
 			_, _ = io.WriteString(w, "up 1\n")
@@ -172,6 +205,9 @@ func (f *Fake) UpdateTemplate(_ context.Context, name string, t fleet.NewTemplat
 	if f.templates[name] == nil {
 		return fleet.Template{}, missing("template", name)
 	}
+	if err := stale(len(f.templates[name]), t.IfVersion); err != nil {
+		return fleet.Template{}, err
+	}
 	return f.write(t), nil
 }
 
@@ -222,7 +258,7 @@ func (f *Fake) TemplateVersions(_ context.Context, name string, p fleet.Page) ([
 }
 
 // DeleteTemplate forgets every version.
-func (f *Fake) DeleteTemplate(_ context.Context, name string) error {
+func (f *Fake) DeleteTemplate(_ context.Context, name string, ifVersion int) error {
 	done, err := f.lock()
 	defer done()
 	if err != nil {
@@ -231,20 +267,20 @@ func (f *Fake) DeleteTemplate(_ context.Context, name string) error {
 	if f.templates[name] == nil {
 		return missing("template", name)
 	}
+	if err := stale(len(f.templates[name]), ifVersion); err != nil {
+		return err
+	}
 	delete(f.templates, name)
 	return nil
 }
 
-// CreateCoreTask creates every core at once. A Delete is not supported.
+// CreateCoreTask creates or deletes every core at once.
 func (f *Fake) CreateCoreTask(_ context.Context, t fleet.NewCoreTask, key string) (string, error) {
 	done, err := f.lock()
 	defer done()
 	f.LastNewCoreTask = t
 	if err != nil {
 		return "", err
-	}
-	if t.Type == fleet.CoreTaskDelete {
-		return "", fault.New(fault.Unsupported, "core tasks of type Delete are not supported yet")
 	}
 	if id := f.keys[key]; key != "" && id != "" {
 		return id, nil
@@ -257,6 +293,10 @@ func (f *Fake) CreateCoreTask(_ context.Context, t fleet.NewCoreTask, key string
 	}
 	for _, c := range t.Cores {
 		task.Cores = append(task.Cores, fleet.TaskItem{Name: c.Name, Status: fleet.TaskSuccess, CreatedAt: Now(), UpdatedAt: Now()})
+		if t.Type == fleet.CoreTaskDelete {
+			delete(f.cores, c.Name)
+			continue
+		}
 		f.cores[c.Name] = fleet.CoreView{Core: fleet.Core{
 			Name: c.Name, ProvisioningTemplate: c.ProvisioningTemplate, ConfigGenerator: c.ConfigFileGenerator, CoreVersion: t.CoreVersion, CreatedAt: Now(), UpdatedAt: Now(),
 			Artifacts: map[string]fleet.Artifact{
@@ -366,7 +406,7 @@ func (f *Fake) CreateDeploymentTask(_ context.Context, t fleet.NewDeploymentTask
 	id := fmt.Sprintf("depl-%04d", len(f.deploys)+1)
 	task := fleet.DeploymentTask{
 		TaskState: fleet.TaskState{ID: id, Status: fleet.TaskSuccess, CreatedAt: Now(), UpdatedAt: Now(), BatchesComplete: &one, BatchesTotal: &one},
-		Template:  ref, Targets: t.Targets.Raw, IoTJobConfig: t.IoTJobConfig,
+		Template:  ref, Targets: t.Targets.Raw, IoTJobConfig: t.IoTJobConfig, Force: t.Force, PreStage: t.PreStage != nil && *t.PreStage,
 	}
 	for _, n := range slices.Sorted(slices.Values(t.Targets.ThingNames)) {
 		task.Deployments = append(task.Deployments, fleet.Deployment{

@@ -13,6 +13,7 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/access"
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/fleetapi"
 	"github.com/ggfleet/ggfleet/controlplane/internal/fleet"
+	"github.com/ggfleet/ggfleet/controlplane/internal/provisioning"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/logx"
 )
@@ -149,27 +150,54 @@ func (f *Fake) DeleteComponentVersion(_ context.Context, name, version string) e
 }
 
 // PutProvisioningTemplate stores a document.
-func (f *Fake) PutProvisioningTemplate(_ context.Context, id string, doc []byte) error {
+func (f *Fake) PutProvisioningTemplate(_ context.Context, id string, doc []byte, m provisioning.Match) (string, error) {
+	done, err := f.lock()
+	defer done()
+	if err == nil {
+		err = f.holds(id, m)
+	}
+	if err != nil {
+		return "", err
+	}
+	f.docs[id] = doc
+	return etagOf(doc), nil
+}
+
+func etagOf(doc []byte) string {
+	h := sha256.Sum256(doc)
+	return hex.EncodeToString(h[:8])
+}
+
+func (f *Fake) holds(id string, m provisioning.Match) error {
+	doc, ok := f.docs[id]
+	switch {
+	case m == provisioning.Any, m == provisioning.IfExists && ok, m == provisioning.IfAbsent && !ok, ok && string(m) == etagOf(doc):
+		return nil
+	}
+	return fault.New(fault.Stale, "provisioning template %s is another one; read it again", id)
+}
+
+// DeleteProvisioningTemplate forgets a document.
+func (f *Fake) DeleteProvisioningTemplate(_ context.Context, id string, m provisioning.Match) error {
 	done, err := f.lock()
 	defer done()
 	if err != nil {
 		return err
 	}
-	f.docs[id] = doc
+	if f.docs[id] == nil {
+		return missing("provisioning template", id)
+	}
+	if err := f.holds(id, m); err != nil {
+		return err
+	}
+	delete(f.docs, id)
 	return nil
 }
 
 // ProvisioningTemplate returns a document.
-func (f *Fake) ProvisioningTemplate(_ context.Context, id string) ([]byte, error) {
-	done, err := f.lock()
-	defer done()
-	if err != nil {
-		return nil, err
-	}
-	if d, ok := f.docs[id]; ok {
-		return d, nil
-	}
-	return nil, missing("provisioning template", id)
+func (f *Fake) ProvisioningTemplate(_ context.Context, id string) ([]byte, string, error) {
+	d, err := get(f, f.docs, "provisioning template", id)
+	return d, etagOf(d), err
 }
 
 // ProvisioningTemplates lists documents.

@@ -24,19 +24,25 @@ type ServerInterface interface {
 	ListAccessKeys(c *gin.Context)
 	// CreateAccessKey Create an access key for the AWS endpoint
 	// (POST /accessKeys)
-	CreateAccessKey(c *gin.Context)
+	CreateAccessKey(c *gin.Context, params CreateAccessKeyParams)
 	// DeleteAccessKey Delete an access key
 	// (DELETE /accessKeys/{accessKeyId})
 	DeleteAccessKey(c *gin.Context, accessKeyID string)
 	// CreateActivation Let a device enrol
 	// (POST /activations)
-	CreateActivation(c *gin.Context)
+	CreateActivation(c *gin.Context, params CreateActivationParams)
 	// DeleteActivation Withdraw an activation
 	// (DELETE /activations/{activationId})
 	DeleteActivation(c *gin.Context, activationID string)
 	// GetActivation Get an activation, without its code
 	// (GET /activations/{activationId})
 	GetActivation(c *gin.Context, activationID string)
+	// CreateBulkThings Provision many things in the background
+	// (POST /bulkthings)
+	CreateBulkThings(c *gin.Context, params CreateBulkThingsParams)
+	// GetBulkThings Get how far a bulk task is
+	// (GET /bulkthings/{taskId})
+	GetBulkThings(c *gin.Context, taskID TaskID)
 	// GetCA Get the id and fingerprints of the CA
 	// (GET /ca)
 	GetCA(c *gin.Context)
@@ -48,7 +54,7 @@ type ServerInterface interface {
 	ListComponents(c *gin.Context, params ListComponentsParams)
 	// CreateComponent Create a component version from a recipe
 	// (POST /components)
-	CreateComponent(c *gin.Context)
+	CreateComponent(c *gin.Context, params CreateComponentParams)
 	// ListComponentVersions List the versions of a component
 	// (GET /components/{name}/versions)
 	ListComponentVersions(c *gin.Context, name ComponentName, params ListComponentVersionsParams)
@@ -64,7 +70,7 @@ type ServerInterface interface {
 	// ListCoreTasks List core tasks, without their cores
 	// (GET /coreTasks)
 	ListCoreTasks(c *gin.Context, params ListCoreTasksParams)
-	// CreateCoreTask Create cores
+	// CreateCoreTask Create or delete cores
 	// (POST /coreTasks)
 	CreateCoreTask(c *gin.Context, params CreateCoreTaskParams)
 	// GetCoreTask Get a core task with the result of each core
@@ -82,15 +88,33 @@ type ServerInterface interface {
 	// ListCoreDeployments List the deployments of a core, newest first
 	// (GET /cores/{name}/deployments)
 	ListCoreDeployments(c *gin.Context, name CoreName, params ListCoreDeploymentsParams)
+	// ListCoreDeviceTasks List the device tasks of a core, without their devices
+	// (GET /cores/{name}/deviceTasks)
+	ListCoreDeviceTasks(c *gin.Context, name CoreName, params ListCoreDeviceTasksParams)
+	// CreateDeviceTask Create or delete client devices of a core
+	// (POST /cores/{name}/deviceTasks)
+	CreateDeviceTask(c *gin.Context, name CoreName, params CreateDeviceTaskParams)
+	// ListCoreDevices List the client devices of a core
+	// (GET /cores/{name}/devices)
+	ListCoreDevices(c *gin.Context, name CoreName, params ListCoreDevicesParams)
+	// ListCoreHistory List what happened to a core, newest first
+	// (GET /cores/{name}/history)
+	ListCoreHistory(c *gin.Context, name CoreName, params ListCoreHistoryParams)
 	// ListDeploymentTasks List deployment tasks, without their cores
 	// (GET /deploymentTasks)
 	ListDeploymentTasks(c *gin.Context, params ListDeploymentTasksParams)
 	// CreateDeploymentTask Deploy a template version to cores
 	// (POST /deploymentTasks)
 	CreateDeploymentTask(c *gin.Context, params CreateDeploymentTaskParams)
+	// DeleteDeploymentTask Delete a deployment task that has ended
+	// (DELETE /deploymentTasks/{taskId})
+	DeleteDeploymentTask(c *gin.Context, taskID TaskID)
 	// GetDeploymentTask Get a deployment task with the state of each core
 	// (GET /deploymentTasks/{taskId})
 	GetDeploymentTask(c *gin.Context, taskID TaskID)
+	// CancelDeploymentTask Stop a deployment task
+	// (POST /deploymentTasks/{taskId}/cancel)
+	CancelDeploymentTask(c *gin.Context, taskID TaskID, params CancelDeploymentTaskParams)
 	// ListDeploymentTaskCores List the cores of a deployment task
 	// (GET /deploymentTasks/{taskId}/cores)
 	ListDeploymentTaskCores(c *gin.Context, taskID TaskID, params ListDeploymentTaskCoresParams)
@@ -100,6 +124,27 @@ type ServerInterface interface {
 	// ListDeploymentTaskDeployments The same as `GET /deploymentTasks/{taskId}/cores`
 	// (GET /deploymentTasks/{taskId}/deployments)
 	ListDeploymentTaskDeployments(c *gin.Context, taskID TaskID, params ListDeploymentTaskDeploymentsParams)
+	// RetryDeploymentTask Do the failed cores of a task again, in a new task
+	// (POST /deploymentTasks/{taskId}/retry)
+	RetryDeploymentTask(c *gin.Context, taskID TaskID, params RetryDeploymentTaskParams)
+	// ListDeviceTasks List device tasks, newest first, without their devices
+	// (GET /deviceTasks)
+	ListDeviceTasks(c *gin.Context, params ListDeviceTasksParams)
+	// GetDeviceTask Get a device task with the result of each device
+	// (GET /deviceTasks/{taskId})
+	GetDeviceTask(c *gin.Context, taskID TaskID)
+	// ListDevices List client devices
+	// (GET /devices)
+	ListDevices(c *gin.Context, params ListDevicesParams)
+	// DeleteDevice Delete a client device
+	// (DELETE /devices/{name})
+	DeleteDevice(c *gin.Context, name DeviceName, params DeleteDeviceParams)
+	// GetDevice Get a client device
+	// (GET /devices/{name})
+	GetDevice(c *gin.Context, name DeviceName)
+	// ListDevicePatches List the patches of a device
+	// (GET /devices/{name}/patches)
+	ListDevicePatches(c *gin.Context, name string, params ListDevicePatchesParams)
 	// ListDistributions List the nucleus archives that agents can be offered
 	// (GET /distributions)
 	ListDistributions(c *gin.Context)
@@ -108,7 +153,13 @@ type ServerInterface interface {
 	PutDistribution(c *gin.Context, name DistributionName, version SemanticVersion, params PutDistributionParams)
 	// ActivateDistribution Offer this archive to agents from now on
 	// (POST /distributions/{name}/{version}/activate)
-	ActivateDistribution(c *gin.Context, name DistributionName, version SemanticVersion)
+	ActivateDistribution(c *gin.Context, name DistributionName, version SemanticVersion, params ActivateDistributionParams)
+	// ListEvents List events in the order in which they happened
+	// (GET /events)
+	ListEvents(c *gin.Context, params ListEventsParams)
+	// StreamEvents Follow events as they happen
+	// (GET /events/stream)
+	StreamEvents(c *gin.Context, params StreamEventsParams)
 	// GetFleetSummary Count cores by template version
 	// (GET /fleet/summary)
 	GetFleetSummary(c *gin.Context)
@@ -118,15 +169,51 @@ type ServerInterface interface {
 	// GetMetrics Get metrics in the text form of Prometheus
 	// (GET /metrics)
 	GetMetrics(c *gin.Context)
+	// CreatePatchTask Patch devices
+	// (POST /patchTasks)
+	CreatePatchTask(c *gin.Context, params CreatePatchTaskParams)
+	// GetPatchTask Get a patch task, without its patches
+	// (GET /patchTasks/{taskId})
+	GetPatchTask(c *gin.Context, taskID TaskID)
+	// ListPatchTaskPatches List the patches of a task
+	// (GET /patchTasks/{taskId}/patches)
+	ListPatchTaskPatches(c *gin.Context, taskID TaskID, params ListPatchTaskPatchesParams)
+	// ListPatchTemplates List patch templates
+	// (GET /patchTemplates)
+	ListPatchTemplates(c *gin.Context, params ListPatchTemplatesParams)
+	// CreatePatchTemplate Create a patch template
+	// (POST /patchTemplates)
+	CreatePatchTemplate(c *gin.Context, params CreatePatchTemplateParams)
+	// DeletePatchTemplate Delete a patch template with all its versions
+	// (DELETE /patchTemplates/{name})
+	DeletePatchTemplate(c *gin.Context, name PatchTemplateName, params DeletePatchTemplateParams)
+	// GetPatchTemplate Get a patch template
+	// (GET /patchTemplates/{name})
+	GetPatchTemplate(c *gin.Context, name PatchTemplateName)
+	// UpdatePatchTemplate Change members of a patch template; the rest stays
+	// (PATCH /patchTemplates/{name})
+	UpdatePatchTemplate(c *gin.Context, name PatchTemplateName, params UpdatePatchTemplateParams)
+	// DeletePatch Delete a patch; one that waits is not run
+	// (DELETE /patches/{patchId})
+	DeletePatch(c *gin.Context, patchID string)
+	// GetPatch Get a patch
+	// (GET /patches/{patchId})
+	GetPatch(c *gin.Context, patchID string)
+	// UpdatePatch Run a patch again
+	// (PATCH /patches/{patchId})
+	UpdatePatch(c *gin.Context, patchID string)
 	// ListProvisioningTemplates List the provisioning templates
 	// (GET /provisioningTemplates)
 	ListProvisioningTemplates(c *gin.Context)
+	// DeleteProvisioningTemplate Delete a provisioning template
+	// (DELETE /provisioningTemplates/{id})
+	DeleteProvisioningTemplate(c *gin.Context, id string, params DeleteProvisioningTemplateParams)
 	// GetProvisioningTemplate Get a provisioning template
 	// (GET /provisioningTemplates/{id})
 	GetProvisioningTemplate(c *gin.Context, id string)
 	// PutProvisioningTemplate Create or replace a provisioning template
 	// (PUT /provisioningTemplates/{id})
-	PutProvisioningTemplate(c *gin.Context, id string)
+	PutProvisioningTemplate(c *gin.Context, id string, params PutProvisioningTemplateParams)
 	// GetReadiness Say whether everything the server needs is there; 503 when not
 	// (GET /readyz)
 	GetReadiness(c *gin.Context)
@@ -138,34 +225,67 @@ type ServerInterface interface {
 	ListTemplates(c *gin.Context, params ListTemplatesParams)
 	// CreateTemplate Create a template at version 1
 	// (POST /templates)
-	CreateTemplate(c *gin.Context)
+	CreateTemplate(c *gin.Context, params CreateTemplateParams)
 	// DeleteTemplate Delete a template with all its versions
 	// (DELETE /templates/{name})
-	DeleteTemplate(c *gin.Context, name TemplateName)
+	DeleteTemplate(c *gin.Context, name TemplateName, params DeleteTemplateParams)
 	// GetTemplate Get the latest version of a template
 	// (GET /templates/{name})
 	GetTemplate(c *gin.Context, name TemplateName)
 	// PatchTemplate The same as PUT
 	// (PATCH /templates/{name})
-	PatchTemplate(c *gin.Context, name TemplateName)
+	PatchTemplate(c *gin.Context, name TemplateName, params PatchTemplateParams)
 	// UpdateTemplate Replace a template by a new version
 	// (PUT /templates/{name})
-	UpdateTemplate(c *gin.Context, name TemplateName)
+	UpdateTemplate(c *gin.Context, name TemplateName, params UpdateTemplateParams)
 	// ListTemplateVersions List the versions of a template
 	// (GET /templates/{name}/versions)
 	ListTemplateVersions(c *gin.Context, name TemplateName, params ListTemplateVersionsParams)
 	// GetTemplateVersion Get one version of a template
 	// (GET /templates/{name}/versions/{version})
 	GetTemplateVersion(c *gin.Context, name TemplateName, version string)
+	// CreateThing Provision a thing by a provisioning template
+	// (POST /things)
+	CreateThing(c *gin.Context, params CreateThingParams)
+	// DeleteThing Delete a thing
+	// (DELETE /things/{name})
+	DeleteThing(c *gin.Context, name ThingName)
+	// GetThing Get a thing with its certificates, policies and groups
+	// (GET /things/{name})
+	GetThing(c *gin.Context, name ThingName)
+	// UpdateThingCertificates Set the status of every certificate of a thing
+	// (PATCH /things/{name}/certificates)
+	UpdateThingCertificates(c *gin.Context, name ThingName)
 	// ListTokens List tokens, without their texts
 	// (GET /tokens)
 	ListTokens(c *gin.Context)
 	// CreateToken Create a token for this API
 	// (POST /tokens)
-	CreateToken(c *gin.Context)
+	CreateToken(c *gin.Context, params CreateTokenParams)
 	// DeleteToken Delete a token; whoever used it is refused from then on
 	// (DELETE /tokens/{name})
 	DeleteToken(c *gin.Context, name string)
+	// ListWebhooks List webhooks, without secrets
+	// (GET /webhooks)
+	ListWebhooks(c *gin.Context)
+	// CreateWebhook Have events sent to a URL
+	// (POST /webhooks)
+	CreateWebhook(c *gin.Context, params CreateWebhookParams)
+	// DeleteWebhook Delete a webhook with its dead letters
+	// (DELETE /webhooks/{id})
+	DeleteWebhook(c *gin.Context, id WebhookID, params DeleteWebhookParams)
+	// GetWebhook Get a webhook, without its secret
+	// (GET /webhooks/{id})
+	GetWebhook(c *gin.Context, id WebhookID)
+	// UpdateWebhook Change members of a webhook; the rest stays
+	// (PATCH /webhooks/{id})
+	UpdateWebhook(c *gin.Context, id WebhookID, params UpdateWebhookParams)
+	// ListDeadLetters List the events that a webhook would not take
+	// (GET /webhooks/{id}/deadLetters)
+	ListDeadLetters(c *gin.Context, id WebhookID, params ListDeadLettersParams)
+	// ReplayWebhook Send events again, from a sequence number on or the dead letters
+	// (POST /webhooks/{id}/replay)
+	ReplayWebhook(c *gin.Context, id WebhookID, params ReplayWebhookParams)
 }
 
 // ServerInterfaceWrapper converts contexts to parameters.
@@ -193,6 +313,33 @@ func (siw *ServerInterfaceWrapper) ListAccessKeys(c *gin.Context) {
 // CreateAccessKey operation middleware
 func (siw *ServerInterfaceWrapper) CreateAccessKey(c *gin.Context) {
 
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CreateAccessKeyParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -200,7 +347,7 @@ func (siw *ServerInterfaceWrapper) CreateAccessKey(c *gin.Context) {
 		}
 	}
 
-	siw.Handler.CreateAccessKey(c)
+	siw.Handler.CreateAccessKey(c, params)
 }
 
 // DeleteAccessKey operation middleware
@@ -231,6 +378,33 @@ func (siw *ServerInterfaceWrapper) DeleteAccessKey(c *gin.Context) {
 // CreateActivation operation middleware
 func (siw *ServerInterfaceWrapper) CreateActivation(c *gin.Context) {
 
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CreateActivationParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -238,7 +412,7 @@ func (siw *ServerInterfaceWrapper) CreateActivation(c *gin.Context) {
 		}
 	}
 
-	siw.Handler.CreateActivation(c)
+	siw.Handler.CreateActivation(c, params)
 }
 
 // DeleteActivation operation middleware
@@ -289,6 +463,71 @@ func (siw *ServerInterfaceWrapper) GetActivation(c *gin.Context) {
 	}
 
 	siw.Handler.GetActivation(c, activationID)
+}
+
+// CreateBulkThings operation middleware
+func (siw *ServerInterfaceWrapper) CreateBulkThings(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CreateBulkThingsParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.CreateBulkThings(c, params)
+}
+
+// GetBulkThings operation middleware
+func (siw *ServerInterfaceWrapper) GetBulkThings(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "taskId" -------------
+	var taskID TaskID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "taskId", c.Param("taskId"), &taskID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter taskId: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetBulkThings(c, taskID)
 }
 
 // GetCA operation middleware
@@ -355,6 +594,33 @@ func (siw *ServerInterfaceWrapper) ListComponents(c *gin.Context) {
 // CreateComponent operation middleware
 func (siw *ServerInterfaceWrapper) CreateComponent(c *gin.Context) {
 
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CreateComponentParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -362,7 +628,7 @@ func (siw *ServerInterfaceWrapper) CreateComponent(c *gin.Context) {
 		}
 	}
 
-	siw.Handler.CreateComponent(c)
+	siw.Handler.CreateComponent(c, params)
 }
 
 // ListComponentVersions operation middleware
@@ -782,6 +1048,187 @@ func (siw *ServerInterfaceWrapper) ListCoreDeployments(c *gin.Context) {
 	siw.Handler.ListCoreDeployments(c, name, params)
 }
 
+// ListCoreDeviceTasks operation middleware
+func (siw *ServerInterfaceWrapper) ListCoreDeviceTasks(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "name" -------------
+	var name CoreName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", c.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter name: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListCoreDeviceTasksParams
+
+	// ------------- Optional query parameter "count" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "count", c.Request.URL.Query(), &params.Count, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter count: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "exclusiveStartTaskId" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "exclusiveStartTaskId", c.Request.URL.Query(), &params.ExclusiveStartTaskID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter exclusiveStartTaskId: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListCoreDeviceTasks(c, name, params)
+}
+
+// CreateDeviceTask operation middleware
+func (siw *ServerInterfaceWrapper) CreateDeviceTask(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "name" -------------
+	var name CoreName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", c.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter name: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CreateDeviceTaskParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.CreateDeviceTask(c, name, params)
+}
+
+// ListCoreDevices operation middleware
+func (siw *ServerInterfaceWrapper) ListCoreDevices(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "name" -------------
+	var name CoreName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", c.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter name: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListCoreDevicesParams
+
+	// ------------- Optional query parameter "count" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "count", c.Request.URL.Query(), &params.Count, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter count: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "exclusiveStartThingName" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "exclusiveStartThingName", c.Request.URL.Query(), &params.ExclusiveStartThingName, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter exclusiveStartThingName: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListCoreDevices(c, name, params)
+}
+
+// ListCoreHistory operation middleware
+func (siw *ServerInterfaceWrapper) ListCoreHistory(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "name" -------------
+	var name CoreName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", c.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter name: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListCoreHistoryParams
+
+	// ------------- Optional query parameter "count" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "count", c.Request.URL.Query(), &params.Count, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter count: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "exclusiveStartToken" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "exclusiveStartToken", c.Request.URL.Query(), &params.ExclusiveStartToken, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter exclusiveStartToken: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListCoreHistory(c, name, params)
+}
+
 // ListDeploymentTasks operation middleware
 func (siw *ServerInterfaceWrapper) ListDeploymentTasks(c *gin.Context) {
 
@@ -857,6 +1304,31 @@ func (siw *ServerInterfaceWrapper) CreateDeploymentTask(c *gin.Context) {
 	siw.Handler.CreateDeploymentTask(c, params)
 }
 
+// DeleteDeploymentTask operation middleware
+func (siw *ServerInterfaceWrapper) DeleteDeploymentTask(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "taskId" -------------
+	var taskID TaskID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "taskId", c.Param("taskId"), &taskID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter taskId: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.DeleteDeploymentTask(c, taskID)
+}
+
 // GetDeploymentTask operation middleware
 func (siw *ServerInterfaceWrapper) GetDeploymentTask(c *gin.Context) {
 
@@ -880,6 +1352,55 @@ func (siw *ServerInterfaceWrapper) GetDeploymentTask(c *gin.Context) {
 	}
 
 	siw.Handler.GetDeploymentTask(c, taskID)
+}
+
+// CancelDeploymentTask operation middleware
+func (siw *ServerInterfaceWrapper) CancelDeploymentTask(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "taskId" -------------
+	var taskID TaskID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "taskId", c.Param("taskId"), &taskID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter taskId: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CancelDeploymentTaskParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.CancelDeploymentTask(c, taskID, params)
 }
 
 // ListDeploymentTaskCores operation middleware
@@ -1004,6 +1525,271 @@ func (siw *ServerInterfaceWrapper) ListDeploymentTaskDeployments(c *gin.Context)
 	siw.Handler.ListDeploymentTaskDeployments(c, taskID, params)
 }
 
+// RetryDeploymentTask operation middleware
+func (siw *ServerInterfaceWrapper) RetryDeploymentTask(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "taskId" -------------
+	var taskID TaskID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "taskId", c.Param("taskId"), &taskID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter taskId: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RetryDeploymentTaskParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.RetryDeploymentTask(c, taskID, params)
+}
+
+// ListDeviceTasks operation middleware
+func (siw *ServerInterfaceWrapper) ListDeviceTasks(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListDeviceTasksParams
+
+	// ------------- Optional query parameter "count" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "count", c.Request.URL.Query(), &params.Count, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter count: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "exclusiveStartTaskId" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "exclusiveStartTaskId", c.Request.URL.Query(), &params.ExclusiveStartTaskID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter exclusiveStartTaskId: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListDeviceTasks(c, params)
+}
+
+// GetDeviceTask operation middleware
+func (siw *ServerInterfaceWrapper) GetDeviceTask(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "taskId" -------------
+	var taskID TaskID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "taskId", c.Param("taskId"), &taskID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter taskId: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetDeviceTask(c, taskID)
+}
+
+// ListDevices operation middleware
+func (siw *ServerInterfaceWrapper) ListDevices(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListDevicesParams
+
+	// ------------- Optional query parameter "count" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "count", c.Request.URL.Query(), &params.Count, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter count: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "exclusiveStartThingName" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "exclusiveStartThingName", c.Request.URL.Query(), &params.ExclusiveStartThingName, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter exclusiveStartThingName: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListDevices(c, params)
+}
+
+// DeleteDevice operation middleware
+func (siw *ServerInterfaceWrapper) DeleteDevice(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "name" -------------
+	var name DeviceName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", c.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter name: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params DeleteDeviceParams
+
+	// ------------- Optional query parameter "deprovision" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "deprovision", c.Request.URL.Query(), &params.Deprovision, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter deprovision: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "disassociateDeviceFromCore" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "disassociateDeviceFromCore", c.Request.URL.Query(), &params.DisassociateDeviceFromCore, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter disassociateDeviceFromCore: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.DeleteDevice(c, name, params)
+}
+
+// GetDevice operation middleware
+func (siw *ServerInterfaceWrapper) GetDevice(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "name" -------------
+	var name DeviceName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", c.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter name: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetDevice(c, name)
+}
+
+// ListDevicePatches operation middleware
+func (siw *ServerInterfaceWrapper) ListDevicePatches(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "name" -------------
+	var name string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", c.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter name: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListDevicePatchesParams
+
+	// ------------- Optional query parameter "count" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "count", c.Request.URL.Query(), &params.Count, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter count: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "exclusiveStartToken" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "exclusiveStartToken", c.Request.URL.Query(), &params.ExclusiveStartToken, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter exclusiveStartToken: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "patchStatus" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "patchStatus", c.Request.URL.Query(), &params.PatchStatus, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter patchStatus: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListDevicePatches(c, name, params)
+}
+
 // ListDistributions operation middleware
 func (siw *ServerInterfaceWrapper) ListDistributions(c *gin.Context) {
 
@@ -1086,6 +1872,30 @@ func (siw *ServerInterfaceWrapper) ActivateDistribution(c *gin.Context) {
 		return
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ActivateDistributionParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -1093,7 +1903,122 @@ func (siw *ServerInterfaceWrapper) ActivateDistribution(c *gin.Context) {
 		}
 	}
 
-	siw.Handler.ActivateDistribution(c, name, version)
+	siw.Handler.ActivateDistribution(c, name, version, params)
+}
+
+// ListEvents operation middleware
+func (siw *ServerInterfaceWrapper) ListEvents(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListEventsParams
+
+	// ------------- Optional query parameter "count" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "count", c.Request.URL.Query(), &params.Count, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter count: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "after" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "after", c.Request.URL.Query(), &params.After, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter after: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "core" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "core", c.Request.URL.Query(), &params.Core, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter core: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "type" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "type", c.Request.URL.Query(), &params.Type, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter type: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListEvents(c, params)
+}
+
+// StreamEvents operation middleware
+func (siw *ServerInterfaceWrapper) StreamEvents(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params StreamEventsParams
+
+	// ------------- Optional query parameter "after" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "after", c.Request.URL.Query(), &params.After, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter after: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "core" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "core", c.Request.URL.Query(), &params.Core, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter core: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "type" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "type", c.Request.URL.Query(), &params.Type, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter type: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Last-Event-ID" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Last-Event-ID")]; found {
+		var LastEventID int64
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Last-Event-ID, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Last-Event-ID", valueList[0], &LastEventID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Last-Event-ID: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.LastEventID = &LastEventID
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.StreamEvents(c, params)
 }
 
 // GetFleetSummary operation middleware
@@ -1135,6 +2060,388 @@ func (siw *ServerInterfaceWrapper) GetMetrics(c *gin.Context) {
 	siw.Handler.GetMetrics(c)
 }
 
+// CreatePatchTask operation middleware
+func (siw *ServerInterfaceWrapper) CreatePatchTask(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CreatePatchTaskParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.CreatePatchTask(c, params)
+}
+
+// GetPatchTask operation middleware
+func (siw *ServerInterfaceWrapper) GetPatchTask(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "taskId" -------------
+	var taskID TaskID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "taskId", c.Param("taskId"), &taskID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter taskId: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetPatchTask(c, taskID)
+}
+
+// ListPatchTaskPatches operation middleware
+func (siw *ServerInterfaceWrapper) ListPatchTaskPatches(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "taskId" -------------
+	var taskID TaskID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "taskId", c.Param("taskId"), &taskID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter taskId: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListPatchTaskPatchesParams
+
+	// ------------- Optional query parameter "count" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "count", c.Request.URL.Query(), &params.Count, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter count: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "exclusiveStartToken" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "exclusiveStartToken", c.Request.URL.Query(), &params.ExclusiveStartToken, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter exclusiveStartToken: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListPatchTaskPatches(c, taskID, params)
+}
+
+// ListPatchTemplates operation middleware
+func (siw *ServerInterfaceWrapper) ListPatchTemplates(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListPatchTemplatesParams
+
+	// ------------- Optional query parameter "count" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "count", c.Request.URL.Query(), &params.Count, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter count: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "exclusiveStartName" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "exclusiveStartName", c.Request.URL.Query(), &params.ExclusiveStartName, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter exclusiveStartName: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListPatchTemplates(c, params)
+}
+
+// CreatePatchTemplate operation middleware
+func (siw *ServerInterfaceWrapper) CreatePatchTemplate(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CreatePatchTemplateParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.CreatePatchTemplate(c, params)
+}
+
+// DeletePatchTemplate operation middleware
+func (siw *ServerInterfaceWrapper) DeletePatchTemplate(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "name" -------------
+	var name PatchTemplateName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", c.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter name: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params DeletePatchTemplateParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.DeletePatchTemplate(c, name, params)
+}
+
+// GetPatchTemplate operation middleware
+func (siw *ServerInterfaceWrapper) GetPatchTemplate(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "name" -------------
+	var name PatchTemplateName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", c.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter name: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetPatchTemplate(c, name)
+}
+
+// UpdatePatchTemplate operation middleware
+func (siw *ServerInterfaceWrapper) UpdatePatchTemplate(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "name" -------------
+	var name PatchTemplateName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", c.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter name: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params UpdatePatchTemplateParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.UpdatePatchTemplate(c, name, params)
+}
+
+// DeletePatch operation middleware
+func (siw *ServerInterfaceWrapper) DeletePatch(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "patchId" -------------
+	var patchID string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "patchId", c.Param("patchId"), &patchID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter patchId: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.DeletePatch(c, patchID)
+}
+
+// GetPatch operation middleware
+func (siw *ServerInterfaceWrapper) GetPatch(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "patchId" -------------
+	var patchID string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "patchId", c.Param("patchId"), &patchID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter patchId: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetPatch(c, patchID)
+}
+
+// UpdatePatch operation middleware
+func (siw *ServerInterfaceWrapper) UpdatePatch(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "patchId" -------------
+	var patchID string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "patchId", c.Param("patchId"), &patchID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter patchId: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.UpdatePatch(c, patchID)
+}
+
 // ListProvisioningTemplates operation middleware
 func (siw *ServerInterfaceWrapper) ListProvisioningTemplates(c *gin.Context) {
 
@@ -1146,6 +2453,55 @@ func (siw *ServerInterfaceWrapper) ListProvisioningTemplates(c *gin.Context) {
 	}
 
 	siw.Handler.ListProvisioningTemplates(c)
+}
+
+// DeleteProvisioningTemplate operation middleware
+func (siw *ServerInterfaceWrapper) DeleteProvisioningTemplate(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", c.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params DeleteProvisioningTemplateParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.DeleteProvisioningTemplate(c, id, params)
 }
 
 // GetProvisioningTemplate operation middleware
@@ -1188,6 +2544,49 @@ func (siw *ServerInterfaceWrapper) PutProvisioningTemplate(c *gin.Context) {
 		return
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params PutProvisioningTemplateParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	// ------------- Optional header parameter "If-None-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-None-Match")]; found {
+		var IfNoneMatch IfNoneMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-None-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-None-Match", valueList[0], &IfNoneMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-None-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfNoneMatch = &IfNoneMatch
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -1195,7 +2594,7 @@ func (siw *ServerInterfaceWrapper) PutProvisioningTemplate(c *gin.Context) {
 		}
 	}
 
-	siw.Handler.PutProvisioningTemplate(c, id)
+	siw.Handler.PutProvisioningTemplate(c, id, params)
 }
 
 // GetReadiness operation middleware
@@ -1262,6 +2661,33 @@ func (siw *ServerInterfaceWrapper) ListTemplates(c *gin.Context) {
 // CreateTemplate operation middleware
 func (siw *ServerInterfaceWrapper) CreateTemplate(c *gin.Context) {
 
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CreateTemplateParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -1269,7 +2695,7 @@ func (siw *ServerInterfaceWrapper) CreateTemplate(c *gin.Context) {
 		}
 	}
 
-	siw.Handler.CreateTemplate(c)
+	siw.Handler.CreateTemplate(c, params)
 }
 
 // DeleteTemplate operation middleware
@@ -1287,6 +2713,30 @@ func (siw *ServerInterfaceWrapper) DeleteTemplate(c *gin.Context) {
 		return
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params DeleteTemplateParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -1294,7 +2744,7 @@ func (siw *ServerInterfaceWrapper) DeleteTemplate(c *gin.Context) {
 		}
 	}
 
-	siw.Handler.DeleteTemplate(c, name)
+	siw.Handler.DeleteTemplate(c, name, params)
 }
 
 // GetTemplate operation middleware
@@ -1337,6 +2787,30 @@ func (siw *ServerInterfaceWrapper) PatchTemplate(c *gin.Context) {
 		return
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params PatchTemplateParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -1344,7 +2818,7 @@ func (siw *ServerInterfaceWrapper) PatchTemplate(c *gin.Context) {
 		}
 	}
 
-	siw.Handler.PatchTemplate(c, name)
+	siw.Handler.PatchTemplate(c, name, params)
 }
 
 // UpdateTemplate operation middleware
@@ -1362,6 +2836,30 @@ func (siw *ServerInterfaceWrapper) UpdateTemplate(c *gin.Context) {
 		return
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params UpdateTemplateParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -1369,7 +2867,7 @@ func (siw *ServerInterfaceWrapper) UpdateTemplate(c *gin.Context) {
 		}
 	}
 
-	siw.Handler.UpdateTemplate(c, name)
+	siw.Handler.UpdateTemplate(c, name, params)
 }
 
 // ListTemplateVersions operation middleware
@@ -1450,6 +2948,121 @@ func (siw *ServerInterfaceWrapper) GetTemplateVersion(c *gin.Context) {
 	siw.Handler.GetTemplateVersion(c, name, version)
 }
 
+// CreateThing operation middleware
+func (siw *ServerInterfaceWrapper) CreateThing(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CreateThingParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.CreateThing(c, params)
+}
+
+// DeleteThing operation middleware
+func (siw *ServerInterfaceWrapper) DeleteThing(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "name" -------------
+	var name ThingName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", c.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter name: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.DeleteThing(c, name)
+}
+
+// GetThing operation middleware
+func (siw *ServerInterfaceWrapper) GetThing(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "name" -------------
+	var name ThingName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", c.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter name: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetThing(c, name)
+}
+
+// UpdateThingCertificates operation middleware
+func (siw *ServerInterfaceWrapper) UpdateThingCertificates(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "name" -------------
+	var name ThingName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", c.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter name: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.UpdateThingCertificates(c, name)
+}
+
 // ListTokens operation middleware
 func (siw *ServerInterfaceWrapper) ListTokens(c *gin.Context) {
 
@@ -1466,6 +3079,33 @@ func (siw *ServerInterfaceWrapper) ListTokens(c *gin.Context) {
 // CreateToken operation middleware
 func (siw *ServerInterfaceWrapper) CreateToken(c *gin.Context) {
 
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CreateTokenParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -1473,7 +3113,7 @@ func (siw *ServerInterfaceWrapper) CreateToken(c *gin.Context) {
 		}
 	}
 
-	siw.Handler.CreateToken(c)
+	siw.Handler.CreateToken(c, params)
 }
 
 // DeleteToken operation middleware
@@ -1499,6 +3139,275 @@ func (siw *ServerInterfaceWrapper) DeleteToken(c *gin.Context) {
 	}
 
 	siw.Handler.DeleteToken(c, name)
+}
+
+// ListWebhooks operation middleware
+func (siw *ServerInterfaceWrapper) ListWebhooks(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListWebhooks(c)
+}
+
+// CreateWebhook operation middleware
+func (siw *ServerInterfaceWrapper) CreateWebhook(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CreateWebhookParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.CreateWebhook(c, params)
+}
+
+// DeleteWebhook operation middleware
+func (siw *ServerInterfaceWrapper) DeleteWebhook(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id WebhookID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", c.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params DeleteWebhookParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.DeleteWebhook(c, id, params)
+}
+
+// GetWebhook operation middleware
+func (siw *ServerInterfaceWrapper) GetWebhook(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id WebhookID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", c.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetWebhook(c, id)
+}
+
+// UpdateWebhook operation middleware
+func (siw *ServerInterfaceWrapper) UpdateWebhook(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id WebhookID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", c.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params UpdateWebhookParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.UpdateWebhook(c, id, params)
+}
+
+// ListDeadLetters operation middleware
+func (siw *ServerInterfaceWrapper) ListDeadLetters(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id WebhookID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", c.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListDeadLettersParams
+
+	// ------------- Optional query parameter "count" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "count", c.Request.URL.Query(), &params.Count, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter count: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "after" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "after", c.Request.URL.Query(), &params.After, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter after: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListDeadLetters(c, id, params)
+}
+
+// ReplayWebhook operation middleware
+func (siw *ServerInterfaceWrapper) ReplayWebhook(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id WebhookID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", c.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ReplayWebhookParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ReplayWebhook(c, id, params)
 }
 
 // GinServerOptions provides options for the Gin server.
@@ -1543,12 +3452,24 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.GET(options.BaseURL+"/cores/:name", wrapper.GetCore)
 	router.GET(options.BaseURL+"/cores/:name/coreTasks/:taskId", wrapper.GetCoreTaskOfCore)
 	router.GET(options.BaseURL+"/cores/:name/deployments", wrapper.ListCoreDeployments)
+	router.GET(options.BaseURL+"/cores/:name/deviceTasks", wrapper.ListCoreDeviceTasks)
+	router.POST(options.BaseURL+"/cores/:name/deviceTasks", wrapper.CreateDeviceTask)
+	router.GET(options.BaseURL+"/deviceTasks", wrapper.ListDeviceTasks)
+	router.GET(options.BaseURL+"/deviceTasks/:taskId", wrapper.GetDeviceTask)
+	router.GET(options.BaseURL+"/cores/:name/devices", wrapper.ListCoreDevices)
+	router.GET(options.BaseURL+"/devices", wrapper.ListDevices)
+	router.DELETE(options.BaseURL+"/devices/:name", wrapper.DeleteDevice)
+	router.GET(options.BaseURL+"/devices/:name", wrapper.GetDevice)
 	router.GET(options.BaseURL+"/deploymentTasks", wrapper.ListDeploymentTasks)
 	router.POST(options.BaseURL+"/deploymentTasks", wrapper.CreateDeploymentTask)
+	router.DELETE(options.BaseURL+"/deploymentTasks/:taskId", wrapper.DeleteDeploymentTask)
 	router.GET(options.BaseURL+"/deploymentTasks/:taskId", wrapper.GetDeploymentTask)
+	router.POST(options.BaseURL+"/deploymentTasks/:taskId/cancel", wrapper.CancelDeploymentTask)
+	router.POST(options.BaseURL+"/deploymentTasks/:taskId/retry", wrapper.RetryDeploymentTask)
 	router.GET(options.BaseURL+"/deploymentTasks/:taskId/cores", wrapper.ListDeploymentTaskCores)
 	router.GET(options.BaseURL+"/deploymentTasks/:taskId/deployments", wrapper.ListDeploymentTaskDeployments)
 	router.GET(options.BaseURL+"/deploymentTasks/:taskId/cores/:name", wrapper.GetDeploymentTaskCore)
+	router.GET(options.BaseURL+"/cores/:name/history", wrapper.ListCoreHistory)
 	router.GET(options.BaseURL+"/fleet/summary", wrapper.GetFleetSummary)
 	router.GET(options.BaseURL+"/components", wrapper.ListComponents)
 	router.POST(options.BaseURL+"/components", wrapper.CreateComponent)
@@ -1557,6 +3478,7 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.GET(options.BaseURL+"/components/:name/versions/:version", wrapper.GetComponentVersion)
 	router.PUT(options.BaseURL+"/components/:name/versions/:version/artifacts/:artifact", wrapper.PutArtifact)
 	router.GET(options.BaseURL+"/provisioningTemplates", wrapper.ListProvisioningTemplates)
+	router.DELETE(options.BaseURL+"/provisioningTemplates/:id", wrapper.DeleteProvisioningTemplate)
 	router.GET(options.BaseURL+"/provisioningTemplates/:id", wrapper.GetProvisioningTemplate)
 	router.PUT(options.BaseURL+"/provisioningTemplates/:id", wrapper.PutProvisioningTemplate)
 	router.GET(options.BaseURL+"/distributions", wrapper.ListDistributions)
@@ -1565,6 +3487,33 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.POST(options.BaseURL+"/activations", wrapper.CreateActivation)
 	router.DELETE(options.BaseURL+"/activations/:activationId", wrapper.DeleteActivation)
 	router.GET(options.BaseURL+"/activations/:activationId", wrapper.GetActivation)
+	router.POST(options.BaseURL+"/things", wrapper.CreateThing)
+	router.DELETE(options.BaseURL+"/things/:name", wrapper.DeleteThing)
+	router.GET(options.BaseURL+"/things/:name", wrapper.GetThing)
+	router.PATCH(options.BaseURL+"/things/:name/certificates", wrapper.UpdateThingCertificates)
+	router.POST(options.BaseURL+"/bulkthings", wrapper.CreateBulkThings)
+	router.GET(options.BaseURL+"/bulkthings/:taskId", wrapper.GetBulkThings)
+	router.GET(options.BaseURL+"/patchTemplates", wrapper.ListPatchTemplates)
+	router.POST(options.BaseURL+"/patchTemplates", wrapper.CreatePatchTemplate)
+	router.DELETE(options.BaseURL+"/patchTemplates/:name", wrapper.DeletePatchTemplate)
+	router.GET(options.BaseURL+"/patchTemplates/:name", wrapper.GetPatchTemplate)
+	router.PATCH(options.BaseURL+"/patchTemplates/:name", wrapper.UpdatePatchTemplate)
+	router.POST(options.BaseURL+"/patchTasks", wrapper.CreatePatchTask)
+	router.GET(options.BaseURL+"/patchTasks/:taskId", wrapper.GetPatchTask)
+	router.GET(options.BaseURL+"/patchTasks/:taskId/patches", wrapper.ListPatchTaskPatches)
+	router.DELETE(options.BaseURL+"/patches/:patchId", wrapper.DeletePatch)
+	router.GET(options.BaseURL+"/patches/:patchId", wrapper.GetPatch)
+	router.PATCH(options.BaseURL+"/patches/:patchId", wrapper.UpdatePatch)
+	router.GET(options.BaseURL+"/devices/:name/patches", wrapper.ListDevicePatches)
+	router.GET(options.BaseURL+"/events", wrapper.ListEvents)
+	router.GET(options.BaseURL+"/events/stream", wrapper.StreamEvents)
+	router.GET(options.BaseURL+"/webhooks", wrapper.ListWebhooks)
+	router.POST(options.BaseURL+"/webhooks", wrapper.CreateWebhook)
+	router.DELETE(options.BaseURL+"/webhooks/:id", wrapper.DeleteWebhook)
+	router.GET(options.BaseURL+"/webhooks/:id", wrapper.GetWebhook)
+	router.PATCH(options.BaseURL+"/webhooks/:id", wrapper.UpdateWebhook)
+	router.GET(options.BaseURL+"/webhooks/:id/deadLetters", wrapper.ListDeadLetters)
+	router.POST(options.BaseURL+"/webhooks/:id/replay", wrapper.ReplayWebhook)
 	router.GET(options.BaseURL+"/accessKeys", wrapper.ListAccessKeys)
 	router.POST(options.BaseURL+"/accessKeys", wrapper.CreateAccessKey)
 	router.DELETE(options.BaseURL+"/accessKeys/:accessKeyId", wrapper.DeleteAccessKey)
@@ -1585,7 +3534,15 @@ type CoreTaskFoundApplicationVndAwsCdfV10PlusJSONResponse CoreTask
 
 type DeploymentTaskCoresApplicationVndAwsCdfV10PlusJSONResponse DeploymentTaskCoreList
 
+type DeviceTasksFoundApplicationVndAwsCdfV10PlusJSONResponse DeviceTaskList
+
+type DevicesFoundApplicationVndAwsCdfV10PlusJSONResponse DeviceList
+
+type EventsFoundApplicationVndAwsCdfV10PlusJSONResponse EventList
+
 type HealthyApplicationVndAwsCdfV10PlusJSONResponse Health
+
+type PatchesFoundApplicationVndAwsCdfV10PlusJSONResponse PatchList
 
 type RefusedApplicationVndAwsCdfV10PlusJSONResponse Error
 
@@ -1597,15 +3554,32 @@ type TaskAcceptedResponse struct {
 	Headers TaskAcceptedResponseHeaders
 }
 
-type TemplateFoundApplicationVndAwsCdfV10PlusJSONResponse Template
+type TemplateFoundResponseHeaders struct {
+	ETag string
+}
+type TemplateFoundApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body Template
+
+	Headers TemplateFoundResponseHeaders
+}
 
 type TemplateWrittenResponseHeaders struct {
+	ETag     string
 	Location string
 	XName    string
 	XVersion string
 }
 type TemplateWrittenResponse struct {
 	Headers TemplateWrittenResponseHeaders
+}
+
+type WebhookFoundResponseHeaders struct {
+	ETag string
+}
+type WebhookFoundApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body Webhook
+
+	Headers WebhookFoundResponseHeaders
 }
 
 type ListAccessKeysRequestObject struct {
@@ -1647,7 +3621,8 @@ func (response ListAccessKeysdefaultApplicationVndAwsCdfV10PlusJSONResponse) Vis
 }
 
 type CreateAccessKeyRequestObject struct {
-	Body *CreateAccessKeyApplicationVndAwsCdfV10PlusJSONRequestBody
+	Params CreateAccessKeyParams
+	Body   *CreateAccessKeyApplicationVndAwsCdfV10PlusJSONRequestBody
 }
 
 type CreateAccessKeyResponseObject interface {
@@ -1719,7 +3694,8 @@ func (response DeleteAccessKeydefaultApplicationVndAwsCdfV10PlusJSONResponse) Vi
 }
 
 type CreateActivationRequestObject struct {
-	Body *CreateActivationApplicationVndAwsCdfV10PlusJSONRequestBody
+	Params CreateActivationParams
+	Body   *CreateActivationApplicationVndAwsCdfV10PlusJSONRequestBody
 }
 
 type CreateActivationResponseObject interface {
@@ -1818,6 +3794,95 @@ type GetActivationdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
 }
 
 func (response GetActivationdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitGetActivationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateBulkThingsRequestObject struct {
+	Params CreateBulkThingsParams
+	Body   *CreateBulkThingsApplicationVndAwsCdfV10PlusJSONRequestBody
+}
+
+type CreateBulkThingsResponseObject interface {
+	VisitCreateBulkThingsResponse(w http.ResponseWriter) error
+}
+
+type CreateBulkThings201ResponseHeaders struct {
+	Location string
+	XTaskid  string
+}
+
+type CreateBulkThings201ApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body    BulkThingsAccepted
+	Headers CreateBulkThings201ResponseHeaders
+}
+
+func (response CreateBulkThings201ApplicationVndAwsCdfV10PlusJSONResponse) VisitCreateBulkThingsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.Header().Set("x-taskid", fmt.Sprint(response.Headers.XTaskid))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateBulkThingsdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response CreateBulkThingsdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitCreateBulkThingsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetBulkThingsRequestObject struct {
+	TaskID TaskID `json:"taskId"`
+}
+
+type GetBulkThingsResponseObject interface {
+	VisitGetBulkThingsResponse(w http.ResponseWriter) error
+}
+
+type GetBulkThings200ApplicationVndAwsCdfV10PlusJSONResponse BulkThings
+
+func (response GetBulkThings200ApplicationVndAwsCdfV10PlusJSONResponse) VisitGetBulkThingsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetBulkThingsdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response GetBulkThingsdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitGetBulkThingsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -1953,7 +4018,8 @@ func (response ListComponentsdefaultApplicationVndAwsCdfV10PlusJSONResponse) Vis
 }
 
 type CreateComponentRequestObject struct {
-	Body io.Reader
+	Params CreateComponentParams
+	Body   io.Reader
 }
 
 type CreateComponentResponseObject interface {
@@ -2432,6 +4498,168 @@ func (response ListCoreDeploymentsdefaultApplicationVndAwsCdfV10PlusJSONResponse
 	return err
 }
 
+type ListCoreDeviceTasksRequestObject struct {
+	Name   CoreName `json:"name"`
+	Params ListCoreDeviceTasksParams
+}
+
+type ListCoreDeviceTasksResponseObject interface {
+	VisitListCoreDeviceTasksResponse(w http.ResponseWriter) error
+}
+
+type ListCoreDeviceTasks200ApplicationVndAwsCdfV10PlusJSONResponse struct {
+	DeviceTasksFoundApplicationVndAwsCdfV10PlusJSONResponse
+}
+
+func (response ListCoreDeviceTasks200ApplicationVndAwsCdfV10PlusJSONResponse) VisitListCoreDeviceTasksResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListCoreDeviceTasksdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response ListCoreDeviceTasksdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitListCoreDeviceTasksResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateDeviceTaskRequestObject struct {
+	Name   CoreName `json:"name"`
+	Params CreateDeviceTaskParams
+	Body   *CreateDeviceTaskApplicationVndAwsCdfV10PlusJSONRequestBody
+}
+
+type CreateDeviceTaskResponseObject interface {
+	VisitCreateDeviceTaskResponse(w http.ResponseWriter) error
+}
+
+type CreateDeviceTask202Response = TaskAcceptedResponse
+
+func (response CreateDeviceTask202Response) VisitCreateDeviceTaskResponse(w http.ResponseWriter) error {
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.Header().Set("x-taskid", fmt.Sprint(response.Headers.XTaskid))
+	w.WriteHeader(202)
+	return nil
+}
+
+type CreateDeviceTaskdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response CreateDeviceTaskdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitCreateDeviceTaskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListCoreDevicesRequestObject struct {
+	Name   CoreName `json:"name"`
+	Params ListCoreDevicesParams
+}
+
+type ListCoreDevicesResponseObject interface {
+	VisitListCoreDevicesResponse(w http.ResponseWriter) error
+}
+
+type ListCoreDevices200ApplicationVndAwsCdfV10PlusJSONResponse struct {
+	DevicesFoundApplicationVndAwsCdfV10PlusJSONResponse
+}
+
+func (response ListCoreDevices200ApplicationVndAwsCdfV10PlusJSONResponse) VisitListCoreDevicesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListCoreDevicesdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response ListCoreDevicesdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitListCoreDevicesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListCoreHistoryRequestObject struct {
+	Name   CoreName `json:"name"`
+	Params ListCoreHistoryParams
+}
+
+type ListCoreHistoryResponseObject interface {
+	VisitListCoreHistoryResponse(w http.ResponseWriter) error
+}
+
+type ListCoreHistory200ApplicationVndAwsCdfV10PlusJSONResponse struct {
+	EventsFoundApplicationVndAwsCdfV10PlusJSONResponse
+}
+
+func (response ListCoreHistory200ApplicationVndAwsCdfV10PlusJSONResponse) VisitListCoreHistoryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListCoreHistorydefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response ListCoreHistorydefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitListCoreHistoryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListDeploymentTasksRequestObject struct {
 	Params ListDeploymentTasksParams
 }
@@ -2506,6 +4734,39 @@ func (response CreateDeploymentTaskdefaultApplicationVndAwsCdfV10PlusJSONRespons
 	return err
 }
 
+type DeleteDeploymentTaskRequestObject struct {
+	TaskID TaskID `json:"taskId"`
+}
+
+type DeleteDeploymentTaskResponseObject interface {
+	VisitDeleteDeploymentTaskResponse(w http.ResponseWriter) error
+}
+
+type DeleteDeploymentTask204Response struct {
+}
+
+func (response DeleteDeploymentTask204Response) VisitDeleteDeploymentTaskResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type DeleteDeploymentTaskdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response DeleteDeploymentTaskdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitDeleteDeploymentTaskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetDeploymentTaskRequestObject struct {
 	TaskID TaskID `json:"taskId"`
 }
@@ -2534,6 +4795,40 @@ type GetDeploymentTaskdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
 }
 
 func (response GetDeploymentTaskdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitGetDeploymentTaskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelDeploymentTaskRequestObject struct {
+	TaskID TaskID `json:"taskId"`
+	Params CancelDeploymentTaskParams
+}
+
+type CancelDeploymentTaskResponseObject interface {
+	VisitCancelDeploymentTaskResponse(w http.ResponseWriter) error
+}
+
+type CancelDeploymentTask202Response struct {
+}
+
+func (response CancelDeploymentTask202Response) VisitCancelDeploymentTaskResponse(w http.ResponseWriter) error {
+	w.WriteHeader(202)
+	return nil
+}
+
+type CancelDeploymentTaskdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response CancelDeploymentTaskdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitCancelDeploymentTaskResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -2669,6 +4964,277 @@ func (response ListDeploymentTaskDeploymentsdefaultApplicationVndAwsCdfV10PlusJS
 	return err
 }
 
+type RetryDeploymentTaskRequestObject struct {
+	TaskID TaskID `json:"taskId"`
+	Params RetryDeploymentTaskParams
+}
+
+type RetryDeploymentTaskResponseObject interface {
+	VisitRetryDeploymentTaskResponse(w http.ResponseWriter) error
+}
+
+type RetryDeploymentTask202Response = TaskAcceptedResponse
+
+func (response RetryDeploymentTask202Response) VisitRetryDeploymentTaskResponse(w http.ResponseWriter) error {
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.Header().Set("x-taskid", fmt.Sprint(response.Headers.XTaskid))
+	w.WriteHeader(202)
+	return nil
+}
+
+type RetryDeploymentTaskdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response RetryDeploymentTaskdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitRetryDeploymentTaskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDeviceTasksRequestObject struct {
+	Params ListDeviceTasksParams
+}
+
+type ListDeviceTasksResponseObject interface {
+	VisitListDeviceTasksResponse(w http.ResponseWriter) error
+}
+
+type ListDeviceTasks200ApplicationVndAwsCdfV10PlusJSONResponse struct {
+	DeviceTasksFoundApplicationVndAwsCdfV10PlusJSONResponse
+}
+
+func (response ListDeviceTasks200ApplicationVndAwsCdfV10PlusJSONResponse) VisitListDeviceTasksResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDeviceTasksdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response ListDeviceTasksdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitListDeviceTasksResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDeviceTaskRequestObject struct {
+	TaskID TaskID `json:"taskId"`
+}
+
+type GetDeviceTaskResponseObject interface {
+	VisitGetDeviceTaskResponse(w http.ResponseWriter) error
+}
+
+type GetDeviceTask200ApplicationVndAwsCdfV10PlusJSONResponse DeviceTask
+
+func (response GetDeviceTask200ApplicationVndAwsCdfV10PlusJSONResponse) VisitGetDeviceTaskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDeviceTaskdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response GetDeviceTaskdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitGetDeviceTaskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDevicesRequestObject struct {
+	Params ListDevicesParams
+}
+
+type ListDevicesResponseObject interface {
+	VisitListDevicesResponse(w http.ResponseWriter) error
+}
+
+type ListDevices200ApplicationVndAwsCdfV10PlusJSONResponse struct {
+	DevicesFoundApplicationVndAwsCdfV10PlusJSONResponse
+}
+
+func (response ListDevices200ApplicationVndAwsCdfV10PlusJSONResponse) VisitListDevicesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDevicesdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response ListDevicesdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitListDevicesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteDeviceRequestObject struct {
+	Name   DeviceName `json:"name"`
+	Params DeleteDeviceParams
+}
+
+type DeleteDeviceResponseObject interface {
+	VisitDeleteDeviceResponse(w http.ResponseWriter) error
+}
+
+type DeleteDevice204Response struct {
+}
+
+func (response DeleteDevice204Response) VisitDeleteDeviceResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type DeleteDevicedefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response DeleteDevicedefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitDeleteDeviceResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDeviceRequestObject struct {
+	Name DeviceName `json:"name"`
+}
+
+type GetDeviceResponseObject interface {
+	VisitGetDeviceResponse(w http.ResponseWriter) error
+}
+
+type GetDevice200ApplicationVndAwsCdfV10PlusJSONResponse Device
+
+func (response GetDevice200ApplicationVndAwsCdfV10PlusJSONResponse) VisitGetDeviceResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetDevicedefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response GetDevicedefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitGetDeviceResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDevicePatchesRequestObject struct {
+	Name   string `json:"name"`
+	Params ListDevicePatchesParams
+}
+
+type ListDevicePatchesResponseObject interface {
+	VisitListDevicePatchesResponse(w http.ResponseWriter) error
+}
+
+type ListDevicePatches200ApplicationVndAwsCdfV10PlusJSONResponse struct {
+	PatchesFoundApplicationVndAwsCdfV10PlusJSONResponse
+}
+
+func (response ListDevicePatches200ApplicationVndAwsCdfV10PlusJSONResponse) VisitListDevicePatchesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDevicePatchesdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response ListDevicePatchesdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitListDevicePatchesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListDistributionsRequestObject struct {
 }
 
@@ -2752,6 +5318,7 @@ func (response PutDistributiondefaultApplicationVndAwsCdfV10PlusJSONResponse) Vi
 type ActivateDistributionRequestObject struct {
 	Name    DistributionName `json:"name"`
 	Version SemanticVersion  `json:"version"`
+	Params  ActivateDistributionParams
 }
 
 type ActivateDistributionResponseObject interface {
@@ -2778,6 +5345,115 @@ type ActivateDistributiondefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
 }
 
 func (response ActivateDistributiondefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitActivateDistributionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListEventsRequestObject struct {
+	Params ListEventsParams
+}
+
+type ListEventsResponseObject interface {
+	VisitListEventsResponse(w http.ResponseWriter) error
+}
+
+type ListEvents200ApplicationVndAwsCdfV10PlusJSONResponse struct {
+	EventsFoundApplicationVndAwsCdfV10PlusJSONResponse
+}
+
+func (response ListEvents200ApplicationVndAwsCdfV10PlusJSONResponse) VisitListEventsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListEventsdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response ListEventsdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitListEventsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type StreamEventsRequestObject struct {
+	Params StreamEventsParams
+}
+
+type StreamEventsResponseObject interface {
+	VisitStreamEventsResponse(w http.ResponseWriter) error
+}
+
+type StreamEvents200TextEventStreamResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response StreamEvents200TextEventStreamResponse) VisitStreamEventsResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/event-stream")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	flusher, ok := w.(http.Flusher)
+	if !ok {
+		// If w doesn't support flushing, fall back to io.Copy.
+		_, err := io.Copy(w, response.Body)
+		return err
+	}
+	// text/event-stream messages are typically small; use a
+	// modest buffer and flush after each chunk so clients see
+	// events immediately instead of waiting on OS buffering.
+	buf := make([]byte, 4096)
+	for {
+		n, err := response.Body.Read(buf)
+		if n > 0 {
+			if _, writeErr := w.Write(buf[:n]); writeErr != nil {
+				return writeErr
+			}
+			flusher.Flush()
+		}
+		if err != nil {
+			if err == io.EOF {
+				return nil
+			}
+			return err
+		}
+	}
+}
+
+type StreamEventsdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response StreamEventsdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitStreamEventsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -2902,6 +5578,439 @@ func (response GetMetricsdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitGe
 	return err
 }
 
+type CreatePatchTaskRequestObject struct {
+	Params CreatePatchTaskParams
+	Body   *CreatePatchTaskApplicationVndAwsCdfV10PlusJSONRequestBody
+}
+
+type CreatePatchTaskResponseObject interface {
+	VisitCreatePatchTaskResponse(w http.ResponseWriter) error
+}
+
+type CreatePatchTask202Response = TaskAcceptedResponse
+
+func (response CreatePatchTask202Response) VisitCreatePatchTaskResponse(w http.ResponseWriter) error {
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.Header().Set("x-taskid", fmt.Sprint(response.Headers.XTaskid))
+	w.WriteHeader(202)
+	return nil
+}
+
+type CreatePatchTaskdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response CreatePatchTaskdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitCreatePatchTaskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetPatchTaskRequestObject struct {
+	TaskID TaskID `json:"taskId"`
+}
+
+type GetPatchTaskResponseObject interface {
+	VisitGetPatchTaskResponse(w http.ResponseWriter) error
+}
+
+type GetPatchTask200ApplicationVndAwsCdfV10PlusJSONResponse PatchTask
+
+func (response GetPatchTask200ApplicationVndAwsCdfV10PlusJSONResponse) VisitGetPatchTaskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetPatchTaskdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response GetPatchTaskdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitGetPatchTaskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListPatchTaskPatchesRequestObject struct {
+	TaskID TaskID `json:"taskId"`
+	Params ListPatchTaskPatchesParams
+}
+
+type ListPatchTaskPatchesResponseObject interface {
+	VisitListPatchTaskPatchesResponse(w http.ResponseWriter) error
+}
+
+type ListPatchTaskPatches200ApplicationVndAwsCdfV10PlusJSONResponse struct {
+	PatchesFoundApplicationVndAwsCdfV10PlusJSONResponse
+}
+
+func (response ListPatchTaskPatches200ApplicationVndAwsCdfV10PlusJSONResponse) VisitListPatchTaskPatchesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListPatchTaskPatchesdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response ListPatchTaskPatchesdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitListPatchTaskPatchesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListPatchTemplatesRequestObject struct {
+	Params ListPatchTemplatesParams
+}
+
+type ListPatchTemplatesResponseObject interface {
+	VisitListPatchTemplatesResponse(w http.ResponseWriter) error
+}
+
+type ListPatchTemplates200ApplicationVndAwsCdfV10PlusJSONResponse PatchTemplateList
+
+func (response ListPatchTemplates200ApplicationVndAwsCdfV10PlusJSONResponse) VisitListPatchTemplatesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListPatchTemplatesdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response ListPatchTemplatesdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitListPatchTemplatesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreatePatchTemplateRequestObject struct {
+	Params CreatePatchTemplateParams
+	Body   *CreatePatchTemplateApplicationVndAwsCdfV10PlusJSONRequestBody
+}
+
+type CreatePatchTemplateResponseObject interface {
+	VisitCreatePatchTemplateResponse(w http.ResponseWriter) error
+}
+
+type CreatePatchTemplate201ResponseHeaders struct {
+	ETag     string
+	Location string
+}
+
+type CreatePatchTemplate201ApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body    PatchTemplate
+	Headers CreatePatchTemplate201ResponseHeaders
+}
+
+func (response CreatePatchTemplate201ApplicationVndAwsCdfV10PlusJSONResponse) VisitCreatePatchTemplateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreatePatchTemplatedefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response CreatePatchTemplatedefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitCreatePatchTemplateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeletePatchTemplateRequestObject struct {
+	Name   PatchTemplateName `json:"name"`
+	Params DeletePatchTemplateParams
+}
+
+type DeletePatchTemplateResponseObject interface {
+	VisitDeletePatchTemplateResponse(w http.ResponseWriter) error
+}
+
+type DeletePatchTemplate204Response struct {
+}
+
+func (response DeletePatchTemplate204Response) VisitDeletePatchTemplateResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type DeletePatchTemplatedefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response DeletePatchTemplatedefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitDeletePatchTemplateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetPatchTemplateRequestObject struct {
+	Name PatchTemplateName `json:"name"`
+}
+
+type GetPatchTemplateResponseObject interface {
+	VisitGetPatchTemplateResponse(w http.ResponseWriter) error
+}
+
+type GetPatchTemplate200ResponseHeaders struct {
+	ETag string
+}
+
+type GetPatchTemplate200ApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body    PatchTemplate
+	Headers GetPatchTemplate200ResponseHeaders
+}
+
+func (response GetPatchTemplate200ApplicationVndAwsCdfV10PlusJSONResponse) VisitGetPatchTemplateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetPatchTemplatedefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response GetPatchTemplatedefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitGetPatchTemplateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdatePatchTemplateRequestObject struct {
+	Name   PatchTemplateName `json:"name"`
+	Params UpdatePatchTemplateParams
+	Body   *UpdatePatchTemplateApplicationVndAwsCdfV10PlusJSONRequestBody
+}
+
+type UpdatePatchTemplateResponseObject interface {
+	VisitUpdatePatchTemplateResponse(w http.ResponseWriter) error
+}
+
+type UpdatePatchTemplate204ResponseHeaders struct {
+	ETag string
+}
+
+type UpdatePatchTemplate204Response struct {
+	Headers UpdatePatchTemplate204ResponseHeaders
+}
+
+func (response UpdatePatchTemplate204Response) VisitUpdatePatchTemplateResponse(w http.ResponseWriter) error {
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(204)
+	return nil
+}
+
+type UpdatePatchTemplatedefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response UpdatePatchTemplatedefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitUpdatePatchTemplateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeletePatchRequestObject struct {
+	PatchID string `json:"patchId"`
+}
+
+type DeletePatchResponseObject interface {
+	VisitDeletePatchResponse(w http.ResponseWriter) error
+}
+
+type DeletePatch204Response struct {
+}
+
+func (response DeletePatch204Response) VisitDeletePatchResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type DeletePatchdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response DeletePatchdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitDeletePatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetPatchRequestObject struct {
+	PatchID string `json:"patchId"`
+}
+
+type GetPatchResponseObject interface {
+	VisitGetPatchResponse(w http.ResponseWriter) error
+}
+
+type GetPatch200ApplicationVndAwsCdfV10PlusJSONResponse Patch
+
+func (response GetPatch200ApplicationVndAwsCdfV10PlusJSONResponse) VisitGetPatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetPatchdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response GetPatchdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitGetPatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdatePatchRequestObject struct {
+	PatchID string `json:"patchId"`
+	Body    *UpdatePatchApplicationVndAwsCdfV10PlusJSONRequestBody
+}
+
+type UpdatePatchResponseObject interface {
+	VisitUpdatePatchResponse(w http.ResponseWriter) error
+}
+
+type UpdatePatch204Response struct {
+}
+
+func (response UpdatePatch204Response) VisitUpdatePatchResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type UpdatePatchdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response UpdatePatchdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitUpdatePatchResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListProvisioningTemplatesRequestObject struct {
 }
 
@@ -2940,6 +6049,40 @@ func (response ListProvisioningTemplatesdefaultApplicationVndAwsCdfV10PlusJSONRe
 	return err
 }
 
+type DeleteProvisioningTemplateRequestObject struct {
+	ID     string `json:"id"`
+	Params DeleteProvisioningTemplateParams
+}
+
+type DeleteProvisioningTemplateResponseObject interface {
+	VisitDeleteProvisioningTemplateResponse(w http.ResponseWriter) error
+}
+
+type DeleteProvisioningTemplate204Response struct {
+}
+
+func (response DeleteProvisioningTemplate204Response) VisitDeleteProvisioningTemplateResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type DeleteProvisioningTemplatedefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response DeleteProvisioningTemplatedefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitDeleteProvisioningTemplateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetProvisioningTemplateRequestObject struct {
 	ID string `json:"id"`
 }
@@ -2948,15 +6091,23 @@ type GetProvisioningTemplateResponseObject interface {
 	VisitGetProvisioningTemplateResponse(w http.ResponseWriter) error
 }
 
-type GetProvisioningTemplate200ApplicationVndAwsCdfV10PlusJSONResponse RawJSON
+type GetProvisioningTemplate200ResponseHeaders struct {
+	ETag string
+}
+
+type GetProvisioningTemplate200ApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body    RawJSON
+	Headers GetProvisioningTemplate200ResponseHeaders
+}
 
 func (response GetProvisioningTemplate200ApplicationVndAwsCdfV10PlusJSONResponse) VisitGetProvisioningTemplateResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
@@ -2980,18 +6131,25 @@ func (response GetProvisioningTemplatedefaultApplicationVndAwsCdfV10PlusJSONResp
 }
 
 type PutProvisioningTemplateRequestObject struct {
-	ID   string `json:"id"`
-	Body *PutProvisioningTemplateApplicationVndAwsCdfV10PlusJSONRequestBody
+	ID     string `json:"id"`
+	Params PutProvisioningTemplateParams
+	Body   *PutProvisioningTemplateApplicationVndAwsCdfV10PlusJSONRequestBody
 }
 
 type PutProvisioningTemplateResponseObject interface {
 	VisitPutProvisioningTemplateResponse(w http.ResponseWriter) error
 }
 
+type PutProvisioningTemplate204ResponseHeaders struct {
+	ETag string
+}
+
 type PutProvisioningTemplate204Response struct {
+	Headers PutProvisioningTemplate204ResponseHeaders
 }
 
 func (response PutProvisioningTemplate204Response) VisitPutProvisioningTemplateResponse(w http.ResponseWriter) error {
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.WriteHeader(204)
 	return nil
 }
@@ -3131,7 +6289,8 @@ func (response ListTemplatesdefaultApplicationVndAwsCdfV10PlusJSONResponse) Visi
 }
 
 type CreateTemplateRequestObject struct {
-	Body *CreateTemplateApplicationVndAwsCdfV10PlusJSONRequestBody
+	Params CreateTemplateParams
+	Body   *CreateTemplateApplicationVndAwsCdfV10PlusJSONRequestBody
 }
 
 type CreateTemplateResponseObject interface {
@@ -3141,6 +6300,7 @@ type CreateTemplateResponseObject interface {
 type CreateTemplate201Response = TemplateWrittenResponse
 
 func (response CreateTemplate201Response) VisitCreateTemplateResponse(w http.ResponseWriter) error {
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
 	w.Header().Set("x-name", fmt.Sprint(response.Headers.XName))
 	w.Header().Set("x-version", fmt.Sprint(response.Headers.XVersion))
@@ -3166,7 +6326,8 @@ func (response CreateTemplatedefaultApplicationVndAwsCdfV10PlusJSONResponse) Vis
 }
 
 type DeleteTemplateRequestObject struct {
-	Name TemplateName `json:"name"`
+	Name   TemplateName `json:"name"`
+	Params DeleteTemplateParams
 }
 
 type DeleteTemplateResponseObject interface {
@@ -3213,10 +6374,11 @@ type GetTemplate200ApplicationVndAwsCdfV10PlusJSONResponse struct {
 func (response GetTemplate200ApplicationVndAwsCdfV10PlusJSONResponse) VisitGetTemplateResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
@@ -3240,8 +6402,9 @@ func (response GetTemplatedefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitG
 }
 
 type PatchTemplateRequestObject struct {
-	Name TemplateName `json:"name"`
-	Body *PatchTemplateApplicationVndAwsCdfV10PlusJSONRequestBody
+	Name   TemplateName `json:"name"`
+	Params PatchTemplateParams
+	Body   *PatchTemplateApplicationVndAwsCdfV10PlusJSONRequestBody
 }
 
 type PatchTemplateResponseObject interface {
@@ -3251,6 +6414,7 @@ type PatchTemplateResponseObject interface {
 type PatchTemplate204Response = TemplateWrittenResponse
 
 func (response PatchTemplate204Response) VisitPatchTemplateResponse(w http.ResponseWriter) error {
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
 	w.Header().Set("x-name", fmt.Sprint(response.Headers.XName))
 	w.Header().Set("x-version", fmt.Sprint(response.Headers.XVersion))
@@ -3276,8 +6440,9 @@ func (response PatchTemplatedefaultApplicationVndAwsCdfV10PlusJSONResponse) Visi
 }
 
 type UpdateTemplateRequestObject struct {
-	Name TemplateName `json:"name"`
-	Body *UpdateTemplateApplicationVndAwsCdfV10PlusJSONRequestBody
+	Name   TemplateName `json:"name"`
+	Params UpdateTemplateParams
+	Body   *UpdateTemplateApplicationVndAwsCdfV10PlusJSONRequestBody
 }
 
 type UpdateTemplateResponseObject interface {
@@ -3287,6 +6452,7 @@ type UpdateTemplateResponseObject interface {
 type UpdateTemplate204Response = TemplateWrittenResponse
 
 func (response UpdateTemplate204Response) VisitUpdateTemplateResponse(w http.ResponseWriter) error {
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
 	w.Header().Set("x-name", fmt.Sprint(response.Headers.XName))
 	w.Header().Set("x-version", fmt.Sprint(response.Headers.XVersion))
@@ -3367,10 +6533,11 @@ type GetTemplateVersion200ApplicationVndAwsCdfV10PlusJSONResponse struct {
 func (response GetTemplateVersion200ApplicationVndAwsCdfV10PlusJSONResponse) VisitGetTemplateVersionResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.WriteHeader(200)
 	_, err := buf.WriteTo(w)
 	return err
@@ -3382,6 +6549,160 @@ type GetTemplateVersiondefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
 }
 
 func (response GetTemplateVersiondefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitGetTemplateVersionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateThingRequestObject struct {
+	Params CreateThingParams
+	Body   *CreateThingApplicationVndAwsCdfV10PlusJSONRequestBody
+}
+
+type CreateThingResponseObject interface {
+	VisitCreateThingResponse(w http.ResponseWriter) error
+}
+
+type CreateThing201ResponseHeaders struct {
+	Location string
+}
+
+type CreateThing201ApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body    ProvisionedThing
+	Headers CreateThing201ResponseHeaders
+}
+
+func (response CreateThing201ApplicationVndAwsCdfV10PlusJSONResponse) VisitCreateThingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateThingdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response CreateThingdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitCreateThingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteThingRequestObject struct {
+	Name ThingName `json:"name"`
+}
+
+type DeleteThingResponseObject interface {
+	VisitDeleteThingResponse(w http.ResponseWriter) error
+}
+
+type DeleteThing204Response struct {
+}
+
+func (response DeleteThing204Response) VisitDeleteThingResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type DeleteThingdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response DeleteThingdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitDeleteThingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetThingRequestObject struct {
+	Name ThingName `json:"name"`
+}
+
+type GetThingResponseObject interface {
+	VisitGetThingResponse(w http.ResponseWriter) error
+}
+
+type GetThing200ApplicationVndAwsCdfV10PlusJSONResponse Thing
+
+func (response GetThing200ApplicationVndAwsCdfV10PlusJSONResponse) VisitGetThingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetThingdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response GetThingdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitGetThingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateThingCertificatesRequestObject struct {
+	Name ThingName `json:"name"`
+	Body *UpdateThingCertificatesApplicationVndAwsCdfV10PlusJSONRequestBody
+}
+
+type UpdateThingCertificatesResponseObject interface {
+	VisitUpdateThingCertificatesResponse(w http.ResponseWriter) error
+}
+
+type UpdateThingCertificates204Response struct {
+}
+
+func (response UpdateThingCertificates204Response) VisitUpdateThingCertificatesResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type UpdateThingCertificatesdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response UpdateThingCertificatesdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitUpdateThingCertificatesResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -3432,7 +6753,8 @@ func (response ListTokensdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitLi
 }
 
 type CreateTokenRequestObject struct {
-	Body *CreateTokenApplicationVndAwsCdfV10PlusJSONRequestBody
+	Params CreateTokenParams
+	Body   *CreateTokenApplicationVndAwsCdfV10PlusJSONRequestBody
 }
 
 type CreateTokenResponseObject interface {
@@ -3503,6 +6825,289 @@ func (response DeleteTokendefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitD
 	return err
 }
 
+type ListWebhooksRequestObject struct {
+}
+
+type ListWebhooksResponseObject interface {
+	VisitListWebhooksResponse(w http.ResponseWriter) error
+}
+
+type ListWebhooks200ApplicationVndAwsCdfV10PlusJSONResponse WebhookList
+
+func (response ListWebhooks200ApplicationVndAwsCdfV10PlusJSONResponse) VisitListWebhooksResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListWebhooksdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response ListWebhooksdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitListWebhooksResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateWebhookRequestObject struct {
+	Params CreateWebhookParams
+	Body   *CreateWebhookApplicationVndAwsCdfV10PlusJSONRequestBody
+}
+
+type CreateWebhookResponseObject interface {
+	VisitCreateWebhookResponse(w http.ResponseWriter) error
+}
+
+type CreateWebhook201ResponseHeaders struct {
+	ETag     string
+	Location string
+}
+
+type CreateWebhook201ApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body    Webhook
+	Headers CreateWebhook201ResponseHeaders
+}
+
+func (response CreateWebhook201ApplicationVndAwsCdfV10PlusJSONResponse) VisitCreateWebhookResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateWebhookdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response CreateWebhookdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitCreateWebhookResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteWebhookRequestObject struct {
+	ID     WebhookID `json:"id"`
+	Params DeleteWebhookParams
+}
+
+type DeleteWebhookResponseObject interface {
+	VisitDeleteWebhookResponse(w http.ResponseWriter) error
+}
+
+type DeleteWebhook204Response struct {
+}
+
+func (response DeleteWebhook204Response) VisitDeleteWebhookResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type DeleteWebhookdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response DeleteWebhookdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitDeleteWebhookResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetWebhookRequestObject struct {
+	ID WebhookID `json:"id"`
+}
+
+type GetWebhookResponseObject interface {
+	VisitGetWebhookResponse(w http.ResponseWriter) error
+}
+
+type GetWebhook200ApplicationVndAwsCdfV10PlusJSONResponse struct {
+	WebhookFoundApplicationVndAwsCdfV10PlusJSONResponse
+}
+
+func (response GetWebhook200ApplicationVndAwsCdfV10PlusJSONResponse) VisitGetWebhookResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetWebhookdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response GetWebhookdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitGetWebhookResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateWebhookRequestObject struct {
+	ID     WebhookID `json:"id"`
+	Params UpdateWebhookParams
+	Body   *UpdateWebhookApplicationVndAwsCdfV10PlusJSONRequestBody
+}
+
+type UpdateWebhookResponseObject interface {
+	VisitUpdateWebhookResponse(w http.ResponseWriter) error
+}
+
+type UpdateWebhook200ApplicationVndAwsCdfV10PlusJSONResponse struct {
+	WebhookFoundApplicationVndAwsCdfV10PlusJSONResponse
+}
+
+func (response UpdateWebhook200ApplicationVndAwsCdfV10PlusJSONResponse) VisitUpdateWebhookResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateWebhookdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response UpdateWebhookdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitUpdateWebhookResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDeadLettersRequestObject struct {
+	ID     WebhookID `json:"id"`
+	Params ListDeadLettersParams
+}
+
+type ListDeadLettersResponseObject interface {
+	VisitListDeadLettersResponse(w http.ResponseWriter) error
+}
+
+type ListDeadLetters200ApplicationVndAwsCdfV10PlusJSONResponse DeadLetterList
+
+func (response ListDeadLetters200ApplicationVndAwsCdfV10PlusJSONResponse) VisitListDeadLettersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDeadLettersdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response ListDeadLettersdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitListDeadLettersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReplayWebhookRequestObject struct {
+	ID     WebhookID `json:"id"`
+	Params ReplayWebhookParams
+	Body   *ReplayWebhookApplicationVndAwsCdfV10PlusJSONRequestBody
+}
+
+type ReplayWebhookResponseObject interface {
+	VisitReplayWebhookResponse(w http.ResponseWriter) error
+}
+
+type ReplayWebhook202Response struct {
+}
+
+func (response ReplayWebhook202Response) VisitReplayWebhookResponse(w http.ResponseWriter) error {
+	w.WriteHeader(202)
+	return nil
+}
+
+type ReplayWebhookdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response ReplayWebhookdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitReplayWebhookResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
 	// ListAccessKeys List access keys, without secrets
@@ -3523,6 +7128,12 @@ type StrictServerInterface interface {
 	// GetActivation Get an activation, without its code
 	// (GET /activations/{activationId})
 	GetActivation(ctx context.Context, request GetActivationRequestObject) (GetActivationResponseObject, error)
+	// CreateBulkThings Provision many things in the background
+	// (POST /bulkthings)
+	CreateBulkThings(ctx context.Context, request CreateBulkThingsRequestObject) (CreateBulkThingsResponseObject, error)
+	// GetBulkThings Get how far a bulk task is
+	// (GET /bulkthings/{taskId})
+	GetBulkThings(ctx context.Context, request GetBulkThingsRequestObject) (GetBulkThingsResponseObject, error)
 	// GetCA Get the id and fingerprints of the CA
 	// (GET /ca)
 	GetCA(ctx context.Context, request GetCARequestObject) (GetCAResponseObject, error)
@@ -3550,7 +7161,7 @@ type StrictServerInterface interface {
 	// ListCoreTasks List core tasks, without their cores
 	// (GET /coreTasks)
 	ListCoreTasks(ctx context.Context, request ListCoreTasksRequestObject) (ListCoreTasksResponseObject, error)
-	// CreateCoreTask Create cores
+	// CreateCoreTask Create or delete cores
 	// (POST /coreTasks)
 	CreateCoreTask(ctx context.Context, request CreateCoreTaskRequestObject) (CreateCoreTaskResponseObject, error)
 	// GetCoreTask Get a core task with the result of each core
@@ -3568,15 +7179,33 @@ type StrictServerInterface interface {
 	// ListCoreDeployments List the deployments of a core, newest first
 	// (GET /cores/{name}/deployments)
 	ListCoreDeployments(ctx context.Context, request ListCoreDeploymentsRequestObject) (ListCoreDeploymentsResponseObject, error)
+	// ListCoreDeviceTasks List the device tasks of a core, without their devices
+	// (GET /cores/{name}/deviceTasks)
+	ListCoreDeviceTasks(ctx context.Context, request ListCoreDeviceTasksRequestObject) (ListCoreDeviceTasksResponseObject, error)
+	// CreateDeviceTask Create or delete client devices of a core
+	// (POST /cores/{name}/deviceTasks)
+	CreateDeviceTask(ctx context.Context, request CreateDeviceTaskRequestObject) (CreateDeviceTaskResponseObject, error)
+	// ListCoreDevices List the client devices of a core
+	// (GET /cores/{name}/devices)
+	ListCoreDevices(ctx context.Context, request ListCoreDevicesRequestObject) (ListCoreDevicesResponseObject, error)
+	// ListCoreHistory List what happened to a core, newest first
+	// (GET /cores/{name}/history)
+	ListCoreHistory(ctx context.Context, request ListCoreHistoryRequestObject) (ListCoreHistoryResponseObject, error)
 	// ListDeploymentTasks List deployment tasks, without their cores
 	// (GET /deploymentTasks)
 	ListDeploymentTasks(ctx context.Context, request ListDeploymentTasksRequestObject) (ListDeploymentTasksResponseObject, error)
 	// CreateDeploymentTask Deploy a template version to cores
 	// (POST /deploymentTasks)
 	CreateDeploymentTask(ctx context.Context, request CreateDeploymentTaskRequestObject) (CreateDeploymentTaskResponseObject, error)
+	// DeleteDeploymentTask Delete a deployment task that has ended
+	// (DELETE /deploymentTasks/{taskId})
+	DeleteDeploymentTask(ctx context.Context, request DeleteDeploymentTaskRequestObject) (DeleteDeploymentTaskResponseObject, error)
 	// GetDeploymentTask Get a deployment task with the state of each core
 	// (GET /deploymentTasks/{taskId})
 	GetDeploymentTask(ctx context.Context, request GetDeploymentTaskRequestObject) (GetDeploymentTaskResponseObject, error)
+	// CancelDeploymentTask Stop a deployment task
+	// (POST /deploymentTasks/{taskId}/cancel)
+	CancelDeploymentTask(ctx context.Context, request CancelDeploymentTaskRequestObject) (CancelDeploymentTaskResponseObject, error)
 	// ListDeploymentTaskCores List the cores of a deployment task
 	// (GET /deploymentTasks/{taskId}/cores)
 	ListDeploymentTaskCores(ctx context.Context, request ListDeploymentTaskCoresRequestObject) (ListDeploymentTaskCoresResponseObject, error)
@@ -3586,6 +7215,27 @@ type StrictServerInterface interface {
 	// ListDeploymentTaskDeployments The same as `GET /deploymentTasks/{taskId}/cores`
 	// (GET /deploymentTasks/{taskId}/deployments)
 	ListDeploymentTaskDeployments(ctx context.Context, request ListDeploymentTaskDeploymentsRequestObject) (ListDeploymentTaskDeploymentsResponseObject, error)
+	// RetryDeploymentTask Do the failed cores of a task again, in a new task
+	// (POST /deploymentTasks/{taskId}/retry)
+	RetryDeploymentTask(ctx context.Context, request RetryDeploymentTaskRequestObject) (RetryDeploymentTaskResponseObject, error)
+	// ListDeviceTasks List device tasks, newest first, without their devices
+	// (GET /deviceTasks)
+	ListDeviceTasks(ctx context.Context, request ListDeviceTasksRequestObject) (ListDeviceTasksResponseObject, error)
+	// GetDeviceTask Get a device task with the result of each device
+	// (GET /deviceTasks/{taskId})
+	GetDeviceTask(ctx context.Context, request GetDeviceTaskRequestObject) (GetDeviceTaskResponseObject, error)
+	// ListDevices List client devices
+	// (GET /devices)
+	ListDevices(ctx context.Context, request ListDevicesRequestObject) (ListDevicesResponseObject, error)
+	// DeleteDevice Delete a client device
+	// (DELETE /devices/{name})
+	DeleteDevice(ctx context.Context, request DeleteDeviceRequestObject) (DeleteDeviceResponseObject, error)
+	// GetDevice Get a client device
+	// (GET /devices/{name})
+	GetDevice(ctx context.Context, request GetDeviceRequestObject) (GetDeviceResponseObject, error)
+	// ListDevicePatches List the patches of a device
+	// (GET /devices/{name}/patches)
+	ListDevicePatches(ctx context.Context, request ListDevicePatchesRequestObject) (ListDevicePatchesResponseObject, error)
 	// ListDistributions List the nucleus archives that agents can be offered
 	// (GET /distributions)
 	ListDistributions(ctx context.Context, request ListDistributionsRequestObject) (ListDistributionsResponseObject, error)
@@ -3595,6 +7245,12 @@ type StrictServerInterface interface {
 	// ActivateDistribution Offer this archive to agents from now on
 	// (POST /distributions/{name}/{version}/activate)
 	ActivateDistribution(ctx context.Context, request ActivateDistributionRequestObject) (ActivateDistributionResponseObject, error)
+	// ListEvents List events in the order in which they happened
+	// (GET /events)
+	ListEvents(ctx context.Context, request ListEventsRequestObject) (ListEventsResponseObject, error)
+	// StreamEvents Follow events as they happen
+	// (GET /events/stream)
+	StreamEvents(ctx context.Context, request StreamEventsRequestObject) (StreamEventsResponseObject, error)
 	// GetFleetSummary Count cores by template version
 	// (GET /fleet/summary)
 	GetFleetSummary(ctx context.Context, request GetFleetSummaryRequestObject) (GetFleetSummaryResponseObject, error)
@@ -3604,9 +7260,45 @@ type StrictServerInterface interface {
 	// GetMetrics Get metrics in the text form of Prometheus
 	// (GET /metrics)
 	GetMetrics(ctx context.Context, request GetMetricsRequestObject) (GetMetricsResponseObject, error)
+	// CreatePatchTask Patch devices
+	// (POST /patchTasks)
+	CreatePatchTask(ctx context.Context, request CreatePatchTaskRequestObject) (CreatePatchTaskResponseObject, error)
+	// GetPatchTask Get a patch task, without its patches
+	// (GET /patchTasks/{taskId})
+	GetPatchTask(ctx context.Context, request GetPatchTaskRequestObject) (GetPatchTaskResponseObject, error)
+	// ListPatchTaskPatches List the patches of a task
+	// (GET /patchTasks/{taskId}/patches)
+	ListPatchTaskPatches(ctx context.Context, request ListPatchTaskPatchesRequestObject) (ListPatchTaskPatchesResponseObject, error)
+	// ListPatchTemplates List patch templates
+	// (GET /patchTemplates)
+	ListPatchTemplates(ctx context.Context, request ListPatchTemplatesRequestObject) (ListPatchTemplatesResponseObject, error)
+	// CreatePatchTemplate Create a patch template
+	// (POST /patchTemplates)
+	CreatePatchTemplate(ctx context.Context, request CreatePatchTemplateRequestObject) (CreatePatchTemplateResponseObject, error)
+	// DeletePatchTemplate Delete a patch template with all its versions
+	// (DELETE /patchTemplates/{name})
+	DeletePatchTemplate(ctx context.Context, request DeletePatchTemplateRequestObject) (DeletePatchTemplateResponseObject, error)
+	// GetPatchTemplate Get a patch template
+	// (GET /patchTemplates/{name})
+	GetPatchTemplate(ctx context.Context, request GetPatchTemplateRequestObject) (GetPatchTemplateResponseObject, error)
+	// UpdatePatchTemplate Change members of a patch template; the rest stays
+	// (PATCH /patchTemplates/{name})
+	UpdatePatchTemplate(ctx context.Context, request UpdatePatchTemplateRequestObject) (UpdatePatchTemplateResponseObject, error)
+	// DeletePatch Delete a patch; one that waits is not run
+	// (DELETE /patches/{patchId})
+	DeletePatch(ctx context.Context, request DeletePatchRequestObject) (DeletePatchResponseObject, error)
+	// GetPatch Get a patch
+	// (GET /patches/{patchId})
+	GetPatch(ctx context.Context, request GetPatchRequestObject) (GetPatchResponseObject, error)
+	// UpdatePatch Run a patch again
+	// (PATCH /patches/{patchId})
+	UpdatePatch(ctx context.Context, request UpdatePatchRequestObject) (UpdatePatchResponseObject, error)
 	// ListProvisioningTemplates List the provisioning templates
 	// (GET /provisioningTemplates)
 	ListProvisioningTemplates(ctx context.Context, request ListProvisioningTemplatesRequestObject) (ListProvisioningTemplatesResponseObject, error)
+	// DeleteProvisioningTemplate Delete a provisioning template
+	// (DELETE /provisioningTemplates/{id})
+	DeleteProvisioningTemplate(ctx context.Context, request DeleteProvisioningTemplateRequestObject) (DeleteProvisioningTemplateResponseObject, error)
 	// GetProvisioningTemplate Get a provisioning template
 	// (GET /provisioningTemplates/{id})
 	GetProvisioningTemplate(ctx context.Context, request GetProvisioningTemplateRequestObject) (GetProvisioningTemplateResponseObject, error)
@@ -3643,6 +7335,18 @@ type StrictServerInterface interface {
 	// GetTemplateVersion Get one version of a template
 	// (GET /templates/{name}/versions/{version})
 	GetTemplateVersion(ctx context.Context, request GetTemplateVersionRequestObject) (GetTemplateVersionResponseObject, error)
+	// CreateThing Provision a thing by a provisioning template
+	// (POST /things)
+	CreateThing(ctx context.Context, request CreateThingRequestObject) (CreateThingResponseObject, error)
+	// DeleteThing Delete a thing
+	// (DELETE /things/{name})
+	DeleteThing(ctx context.Context, request DeleteThingRequestObject) (DeleteThingResponseObject, error)
+	// GetThing Get a thing with its certificates, policies and groups
+	// (GET /things/{name})
+	GetThing(ctx context.Context, request GetThingRequestObject) (GetThingResponseObject, error)
+	// UpdateThingCertificates Set the status of every certificate of a thing
+	// (PATCH /things/{name}/certificates)
+	UpdateThingCertificates(ctx context.Context, request UpdateThingCertificatesRequestObject) (UpdateThingCertificatesResponseObject, error)
 	// ListTokens List tokens, without their texts
 	// (GET /tokens)
 	ListTokens(ctx context.Context, request ListTokensRequestObject) (ListTokensResponseObject, error)
@@ -3652,6 +7356,27 @@ type StrictServerInterface interface {
 	// DeleteToken Delete a token; whoever used it is refused from then on
 	// (DELETE /tokens/{name})
 	DeleteToken(ctx context.Context, request DeleteTokenRequestObject) (DeleteTokenResponseObject, error)
+	// ListWebhooks List webhooks, without secrets
+	// (GET /webhooks)
+	ListWebhooks(ctx context.Context, request ListWebhooksRequestObject) (ListWebhooksResponseObject, error)
+	// CreateWebhook Have events sent to a URL
+	// (POST /webhooks)
+	CreateWebhook(ctx context.Context, request CreateWebhookRequestObject) (CreateWebhookResponseObject, error)
+	// DeleteWebhook Delete a webhook with its dead letters
+	// (DELETE /webhooks/{id})
+	DeleteWebhook(ctx context.Context, request DeleteWebhookRequestObject) (DeleteWebhookResponseObject, error)
+	// GetWebhook Get a webhook, without its secret
+	// (GET /webhooks/{id})
+	GetWebhook(ctx context.Context, request GetWebhookRequestObject) (GetWebhookResponseObject, error)
+	// UpdateWebhook Change members of a webhook; the rest stays
+	// (PATCH /webhooks/{id})
+	UpdateWebhook(ctx context.Context, request UpdateWebhookRequestObject) (UpdateWebhookResponseObject, error)
+	// ListDeadLetters List the events that a webhook would not take
+	// (GET /webhooks/{id}/deadLetters)
+	ListDeadLetters(ctx context.Context, request ListDeadLettersRequestObject) (ListDeadLettersResponseObject, error)
+	// ReplayWebhook Send events again, from a sequence number on or the dead letters
+	// (POST /webhooks/{id}/replay)
+	ReplayWebhook(ctx context.Context, request ReplayWebhookRequestObject) (ReplayWebhookResponseObject, error)
 }
 
 type StrictHandlerFunc func(ctx *gin.Context, request any) (any, error)
@@ -3736,8 +7461,10 @@ func (sh *strictHandler) ListAccessKeys(ctx *gin.Context) {
 }
 
 // CreateAccessKey operation middleware
-func (sh *strictHandler) CreateAccessKey(ctx *gin.Context) {
+func (sh *strictHandler) CreateAccessKey(ctx *gin.Context, params CreateAccessKeyParams) {
 	var request CreateAccessKeyRequestObject
+
+	request.Params = params
 
 	var body CreateAccessKeyApplicationVndAwsCdfV10PlusJSONRequestBody
 	var err error
@@ -3804,8 +7531,10 @@ func (sh *strictHandler) DeleteAccessKey(ctx *gin.Context, accessKeyID string) {
 }
 
 // CreateActivation operation middleware
-func (sh *strictHandler) CreateActivation(ctx *gin.Context) {
+func (sh *strictHandler) CreateActivation(ctx *gin.Context, params CreateActivationParams) {
 	var request CreateActivationRequestObject
+
+	request.Params = params
 
 	var body CreateActivationApplicationVndAwsCdfV10PlusJSONRequestBody
 	var err error
@@ -3897,6 +7626,76 @@ func (sh *strictHandler) GetActivation(ctx *gin.Context, activationID string) {
 	}
 }
 
+// CreateBulkThings operation middleware
+func (sh *strictHandler) CreateBulkThings(ctx *gin.Context, params CreateBulkThingsParams) {
+	var request CreateBulkThingsRequestObject
+
+	request.Params = params
+
+	var body CreateBulkThingsApplicationVndAwsCdfV10PlusJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateBulkThings(ctx, request.(CreateBulkThingsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateBulkThings")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(CreateBulkThingsResponseObject); ok {
+		if err := validResponse.VisitCreateBulkThingsResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetBulkThings operation middleware
+func (sh *strictHandler) GetBulkThings(ctx *gin.Context, taskID TaskID) {
+	var request GetBulkThingsRequestObject
+
+	request.TaskID = taskID
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetBulkThings(ctx, request.(GetBulkThingsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetBulkThings")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(GetBulkThingsResponseObject); ok {
+		if err := validResponse.VisitGetBulkThingsResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // GetCA operation middleware
 func (sh *strictHandler) GetCA(ctx *gin.Context) {
 	var request GetCARequestObject
@@ -3972,8 +7771,10 @@ func (sh *strictHandler) ListComponents(ctx *gin.Context, params ListComponentsP
 }
 
 // CreateComponent operation middleware
-func (sh *strictHandler) CreateComponent(ctx *gin.Context) {
+func (sh *strictHandler) CreateComponent(ctx *gin.Context, params CreateComponentParams) {
 	var request CreateComponentRequestObject
+
+	request.Params = params
 
 	request.Body = ctx.Request.Body
 
@@ -4310,6 +8111,132 @@ func (sh *strictHandler) ListCoreDeployments(ctx *gin.Context, name CoreName, pa
 	}
 }
 
+// ListCoreDeviceTasks operation middleware
+func (sh *strictHandler) ListCoreDeviceTasks(ctx *gin.Context, name CoreName, params ListCoreDeviceTasksParams) {
+	var request ListCoreDeviceTasksRequestObject
+
+	request.Name = name
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListCoreDeviceTasks(ctx, request.(ListCoreDeviceTasksRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListCoreDeviceTasks")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ListCoreDeviceTasksResponseObject); ok {
+		if err := validResponse.VisitListCoreDeviceTasksResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CreateDeviceTask operation middleware
+func (sh *strictHandler) CreateDeviceTask(ctx *gin.Context, name CoreName, params CreateDeviceTaskParams) {
+	var request CreateDeviceTaskRequestObject
+
+	request.Name = name
+	request.Params = params
+
+	var body CreateDeviceTaskApplicationVndAwsCdfV10PlusJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateDeviceTask(ctx, request.(CreateDeviceTaskRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateDeviceTask")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(CreateDeviceTaskResponseObject); ok {
+		if err := validResponse.VisitCreateDeviceTaskResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListCoreDevices operation middleware
+func (sh *strictHandler) ListCoreDevices(ctx *gin.Context, name CoreName, params ListCoreDevicesParams) {
+	var request ListCoreDevicesRequestObject
+
+	request.Name = name
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListCoreDevices(ctx, request.(ListCoreDevicesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListCoreDevices")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ListCoreDevicesResponseObject); ok {
+		if err := validResponse.VisitListCoreDevicesResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListCoreHistory operation middleware
+func (sh *strictHandler) ListCoreHistory(ctx *gin.Context, name CoreName, params ListCoreHistoryParams) {
+	var request ListCoreHistoryRequestObject
+
+	request.Name = name
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListCoreHistory(ctx, request.(ListCoreHistoryRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListCoreHistory")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ListCoreHistoryResponseObject); ok {
+		if err := validResponse.VisitListCoreHistoryResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // ListDeploymentTasks operation middleware
 func (sh *strictHandler) ListDeploymentTasks(ctx *gin.Context, params ListDeploymentTasksParams) {
 	var request ListDeploymentTasksRequestObject
@@ -4380,6 +8307,32 @@ func (sh *strictHandler) CreateDeploymentTask(ctx *gin.Context, params CreateDep
 	}
 }
 
+// DeleteDeploymentTask operation middleware
+func (sh *strictHandler) DeleteDeploymentTask(ctx *gin.Context, taskID TaskID) {
+	var request DeleteDeploymentTaskRequestObject
+
+	request.TaskID = taskID
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.DeleteDeploymentTask(ctx, request.(DeleteDeploymentTaskRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeleteDeploymentTask")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(DeleteDeploymentTaskResponseObject); ok {
+		if err := validResponse.VisitDeleteDeploymentTaskResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // GetDeploymentTask operation middleware
 func (sh *strictHandler) GetDeploymentTask(ctx *gin.Context, taskID TaskID) {
 	var request GetDeploymentTaskRequestObject
@@ -4399,6 +8352,33 @@ func (sh *strictHandler) GetDeploymentTask(ctx *gin.Context, taskID TaskID) {
 		sh.options.HandlerErrorFunc(ctx, err)
 	} else if validResponse, ok := response.(GetDeploymentTaskResponseObject); ok {
 		if err := validResponse.VisitGetDeploymentTaskResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CancelDeploymentTask operation middleware
+func (sh *strictHandler) CancelDeploymentTask(ctx *gin.Context, taskID TaskID, params CancelDeploymentTaskParams) {
+	var request CancelDeploymentTaskRequestObject
+
+	request.TaskID = taskID
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.CancelDeploymentTask(ctx, request.(CancelDeploymentTaskRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CancelDeploymentTask")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(CancelDeploymentTaskResponseObject); ok {
+		if err := validResponse.VisitCancelDeploymentTaskResponse(ctx.Writer); err != nil {
 			sh.options.ResponseErrorHandlerFunc(ctx, err)
 		}
 	} else if response != nil {
@@ -4487,6 +8467,191 @@ func (sh *strictHandler) ListDeploymentTaskDeployments(ctx *gin.Context, taskID 
 	}
 }
 
+// RetryDeploymentTask operation middleware
+func (sh *strictHandler) RetryDeploymentTask(ctx *gin.Context, taskID TaskID, params RetryDeploymentTaskParams) {
+	var request RetryDeploymentTaskRequestObject
+
+	request.TaskID = taskID
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.RetryDeploymentTask(ctx, request.(RetryDeploymentTaskRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RetryDeploymentTask")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(RetryDeploymentTaskResponseObject); ok {
+		if err := validResponse.VisitRetryDeploymentTaskResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListDeviceTasks operation middleware
+func (sh *strictHandler) ListDeviceTasks(ctx *gin.Context, params ListDeviceTasksParams) {
+	var request ListDeviceTasksRequestObject
+
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListDeviceTasks(ctx, request.(ListDeviceTasksRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListDeviceTasks")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ListDeviceTasksResponseObject); ok {
+		if err := validResponse.VisitListDeviceTasksResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetDeviceTask operation middleware
+func (sh *strictHandler) GetDeviceTask(ctx *gin.Context, taskID TaskID) {
+	var request GetDeviceTaskRequestObject
+
+	request.TaskID = taskID
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetDeviceTask(ctx, request.(GetDeviceTaskRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetDeviceTask")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(GetDeviceTaskResponseObject); ok {
+		if err := validResponse.VisitGetDeviceTaskResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListDevices operation middleware
+func (sh *strictHandler) ListDevices(ctx *gin.Context, params ListDevicesParams) {
+	var request ListDevicesRequestObject
+
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListDevices(ctx, request.(ListDevicesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListDevices")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ListDevicesResponseObject); ok {
+		if err := validResponse.VisitListDevicesResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeleteDevice operation middleware
+func (sh *strictHandler) DeleteDevice(ctx *gin.Context, name DeviceName, params DeleteDeviceParams) {
+	var request DeleteDeviceRequestObject
+
+	request.Name = name
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.DeleteDevice(ctx, request.(DeleteDeviceRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeleteDevice")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(DeleteDeviceResponseObject); ok {
+		if err := validResponse.VisitDeleteDeviceResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetDevice operation middleware
+func (sh *strictHandler) GetDevice(ctx *gin.Context, name DeviceName) {
+	var request GetDeviceRequestObject
+
+	request.Name = name
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetDevice(ctx, request.(GetDeviceRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetDevice")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(GetDeviceResponseObject); ok {
+		if err := validResponse.VisitGetDeviceResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListDevicePatches operation middleware
+func (sh *strictHandler) ListDevicePatches(ctx *gin.Context, name string, params ListDevicePatchesParams) {
+	var request ListDevicePatchesRequestObject
+
+	request.Name = name
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListDevicePatches(ctx, request.(ListDevicePatchesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListDevicePatches")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ListDevicePatchesResponseObject); ok {
+		if err := validResponse.VisitListDevicePatchesResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // ListDistributions operation middleware
 func (sh *strictHandler) ListDistributions(ctx *gin.Context) {
 	var request ListDistributionsRequestObject
@@ -4542,11 +8707,12 @@ func (sh *strictHandler) PutDistribution(ctx *gin.Context, name DistributionName
 }
 
 // ActivateDistribution operation middleware
-func (sh *strictHandler) ActivateDistribution(ctx *gin.Context, name DistributionName, version SemanticVersion) {
+func (sh *strictHandler) ActivateDistribution(ctx *gin.Context, name DistributionName, version SemanticVersion, params ActivateDistributionParams) {
 	var request ActivateDistributionRequestObject
 
 	request.Name = name
 	request.Version = version
+	request.Params = params
 
 	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
 		return sh.ssi.ActivateDistribution(ctx, request.(ActivateDistributionRequestObject))
@@ -4561,6 +8727,58 @@ func (sh *strictHandler) ActivateDistribution(ctx *gin.Context, name Distributio
 		sh.options.HandlerErrorFunc(ctx, err)
 	} else if validResponse, ok := response.(ActivateDistributionResponseObject); ok {
 		if err := validResponse.VisitActivateDistributionResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListEvents operation middleware
+func (sh *strictHandler) ListEvents(ctx *gin.Context, params ListEventsParams) {
+	var request ListEventsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListEvents(ctx, request.(ListEventsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListEvents")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ListEventsResponseObject); ok {
+		if err := validResponse.VisitListEventsResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// StreamEvents operation middleware
+func (sh *strictHandler) StreamEvents(ctx *gin.Context, params StreamEventsParams) {
+	var request StreamEventsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.StreamEvents(ctx, request.(StreamEventsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "StreamEvents")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(StreamEventsResponseObject); ok {
+		if err := validResponse.VisitStreamEventsResponse(ctx.Writer); err != nil {
 			sh.options.ResponseErrorHandlerFunc(ctx, err)
 		}
 	} else if response != nil {
@@ -4640,6 +8858,367 @@ func (sh *strictHandler) GetMetrics(ctx *gin.Context) {
 	}
 }
 
+// CreatePatchTask operation middleware
+func (sh *strictHandler) CreatePatchTask(ctx *gin.Context, params CreatePatchTaskParams) {
+	var request CreatePatchTaskRequestObject
+
+	request.Params = params
+
+	var body CreatePatchTaskApplicationVndAwsCdfV10PlusJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.CreatePatchTask(ctx, request.(CreatePatchTaskRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreatePatchTask")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(CreatePatchTaskResponseObject); ok {
+		if err := validResponse.VisitCreatePatchTaskResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetPatchTask operation middleware
+func (sh *strictHandler) GetPatchTask(ctx *gin.Context, taskID TaskID) {
+	var request GetPatchTaskRequestObject
+
+	request.TaskID = taskID
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetPatchTask(ctx, request.(GetPatchTaskRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetPatchTask")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(GetPatchTaskResponseObject); ok {
+		if err := validResponse.VisitGetPatchTaskResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListPatchTaskPatches operation middleware
+func (sh *strictHandler) ListPatchTaskPatches(ctx *gin.Context, taskID TaskID, params ListPatchTaskPatchesParams) {
+	var request ListPatchTaskPatchesRequestObject
+
+	request.TaskID = taskID
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListPatchTaskPatches(ctx, request.(ListPatchTaskPatchesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListPatchTaskPatches")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ListPatchTaskPatchesResponseObject); ok {
+		if err := validResponse.VisitListPatchTaskPatchesResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListPatchTemplates operation middleware
+func (sh *strictHandler) ListPatchTemplates(ctx *gin.Context, params ListPatchTemplatesParams) {
+	var request ListPatchTemplatesRequestObject
+
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListPatchTemplates(ctx, request.(ListPatchTemplatesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListPatchTemplates")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ListPatchTemplatesResponseObject); ok {
+		if err := validResponse.VisitListPatchTemplatesResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CreatePatchTemplate operation middleware
+func (sh *strictHandler) CreatePatchTemplate(ctx *gin.Context, params CreatePatchTemplateParams) {
+	var request CreatePatchTemplateRequestObject
+
+	request.Params = params
+
+	var body CreatePatchTemplateApplicationVndAwsCdfV10PlusJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.CreatePatchTemplate(ctx, request.(CreatePatchTemplateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreatePatchTemplate")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(CreatePatchTemplateResponseObject); ok {
+		if err := validResponse.VisitCreatePatchTemplateResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeletePatchTemplate operation middleware
+func (sh *strictHandler) DeletePatchTemplate(ctx *gin.Context, name PatchTemplateName, params DeletePatchTemplateParams) {
+	var request DeletePatchTemplateRequestObject
+
+	request.Name = name
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.DeletePatchTemplate(ctx, request.(DeletePatchTemplateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeletePatchTemplate")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(DeletePatchTemplateResponseObject); ok {
+		if err := validResponse.VisitDeletePatchTemplateResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetPatchTemplate operation middleware
+func (sh *strictHandler) GetPatchTemplate(ctx *gin.Context, name PatchTemplateName) {
+	var request GetPatchTemplateRequestObject
+
+	request.Name = name
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetPatchTemplate(ctx, request.(GetPatchTemplateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetPatchTemplate")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(GetPatchTemplateResponseObject); ok {
+		if err := validResponse.VisitGetPatchTemplateResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// UpdatePatchTemplate operation middleware
+func (sh *strictHandler) UpdatePatchTemplate(ctx *gin.Context, name PatchTemplateName, params UpdatePatchTemplateParams) {
+	var request UpdatePatchTemplateRequestObject
+
+	request.Name = name
+	request.Params = params
+
+	var body UpdatePatchTemplateApplicationVndAwsCdfV10PlusJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.UpdatePatchTemplate(ctx, request.(UpdatePatchTemplateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UpdatePatchTemplate")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(UpdatePatchTemplateResponseObject); ok {
+		if err := validResponse.VisitUpdatePatchTemplateResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeletePatch operation middleware
+func (sh *strictHandler) DeletePatch(ctx *gin.Context, patchID string) {
+	var request DeletePatchRequestObject
+
+	request.PatchID = patchID
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.DeletePatch(ctx, request.(DeletePatchRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeletePatch")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(DeletePatchResponseObject); ok {
+		if err := validResponse.VisitDeletePatchResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetPatch operation middleware
+func (sh *strictHandler) GetPatch(ctx *gin.Context, patchID string) {
+	var request GetPatchRequestObject
+
+	request.PatchID = patchID
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetPatch(ctx, request.(GetPatchRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetPatch")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(GetPatchResponseObject); ok {
+		if err := validResponse.VisitGetPatchResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// UpdatePatch operation middleware
+func (sh *strictHandler) UpdatePatch(ctx *gin.Context, patchID string) {
+	var request UpdatePatchRequestObject
+
+	request.PatchID = patchID
+
+	var body UpdatePatchApplicationVndAwsCdfV10PlusJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.UpdatePatch(ctx, request.(UpdatePatchRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UpdatePatch")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(UpdatePatchResponseObject); ok {
+		if err := validResponse.VisitUpdatePatchResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // ListProvisioningTemplates operation middleware
 func (sh *strictHandler) ListProvisioningTemplates(ctx *gin.Context) {
 	var request ListProvisioningTemplatesRequestObject
@@ -4657,6 +9236,33 @@ func (sh *strictHandler) ListProvisioningTemplates(ctx *gin.Context) {
 		sh.options.HandlerErrorFunc(ctx, err)
 	} else if validResponse, ok := response.(ListProvisioningTemplatesResponseObject); ok {
 		if err := validResponse.VisitListProvisioningTemplatesResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeleteProvisioningTemplate operation middleware
+func (sh *strictHandler) DeleteProvisioningTemplate(ctx *gin.Context, id string, params DeleteProvisioningTemplateParams) {
+	var request DeleteProvisioningTemplateRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.DeleteProvisioningTemplate(ctx, request.(DeleteProvisioningTemplateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeleteProvisioningTemplate")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(DeleteProvisioningTemplateResponseObject); ok {
+		if err := validResponse.VisitDeleteProvisioningTemplateResponse(ctx.Writer); err != nil {
 			sh.options.ResponseErrorHandlerFunc(ctx, err)
 		}
 	} else if response != nil {
@@ -4691,10 +9297,11 @@ func (sh *strictHandler) GetProvisioningTemplate(ctx *gin.Context, id string) {
 }
 
 // PutProvisioningTemplate operation middleware
-func (sh *strictHandler) PutProvisioningTemplate(ctx *gin.Context, id string) {
+func (sh *strictHandler) PutProvisioningTemplate(ctx *gin.Context, id string, params PutProvisioningTemplateParams) {
 	var request PutProvisioningTemplateRequestObject
 
 	request.ID = id
+	request.Params = params
 
 	var body PutProvisioningTemplateApplicationVndAwsCdfV10PlusJSONRequestBody
 	var err error
@@ -4809,8 +9416,10 @@ func (sh *strictHandler) ListTemplates(ctx *gin.Context, params ListTemplatesPar
 }
 
 // CreateTemplate operation middleware
-func (sh *strictHandler) CreateTemplate(ctx *gin.Context) {
+func (sh *strictHandler) CreateTemplate(ctx *gin.Context, params CreateTemplateParams) {
 	var request CreateTemplateRequestObject
+
+	request.Params = params
 
 	var body CreateTemplateApplicationVndAwsCdfV10PlusJSONRequestBody
 	var err error
@@ -4851,10 +9460,11 @@ func (sh *strictHandler) CreateTemplate(ctx *gin.Context) {
 }
 
 // DeleteTemplate operation middleware
-func (sh *strictHandler) DeleteTemplate(ctx *gin.Context, name TemplateName) {
+func (sh *strictHandler) DeleteTemplate(ctx *gin.Context, name TemplateName, params DeleteTemplateParams) {
 	var request DeleteTemplateRequestObject
 
 	request.Name = name
+	request.Params = params
 
 	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
 		return sh.ssi.DeleteTemplate(ctx, request.(DeleteTemplateRequestObject))
@@ -4903,10 +9513,11 @@ func (sh *strictHandler) GetTemplate(ctx *gin.Context, name TemplateName) {
 }
 
 // PatchTemplate operation middleware
-func (sh *strictHandler) PatchTemplate(ctx *gin.Context, name TemplateName) {
+func (sh *strictHandler) PatchTemplate(ctx *gin.Context, name TemplateName, params PatchTemplateParams) {
 	var request PatchTemplateRequestObject
 
 	request.Name = name
+	request.Params = params
 
 	var body PatchTemplateApplicationVndAwsCdfV10PlusJSONRequestBody
 	var err error
@@ -4947,10 +9558,11 @@ func (sh *strictHandler) PatchTemplate(ctx *gin.Context, name TemplateName) {
 }
 
 // UpdateTemplate operation middleware
-func (sh *strictHandler) UpdateTemplate(ctx *gin.Context, name TemplateName) {
+func (sh *strictHandler) UpdateTemplate(ctx *gin.Context, name TemplateName, params UpdateTemplateParams) {
 	var request UpdateTemplateRequestObject
 
 	request.Name = name
+	request.Params = params
 
 	var body UpdateTemplateApplicationVndAwsCdfV10PlusJSONRequestBody
 	var err error
@@ -5044,6 +9656,146 @@ func (sh *strictHandler) GetTemplateVersion(ctx *gin.Context, name TemplateName,
 	}
 }
 
+// CreateThing operation middleware
+func (sh *strictHandler) CreateThing(ctx *gin.Context, params CreateThingParams) {
+	var request CreateThingRequestObject
+
+	request.Params = params
+
+	var body CreateThingApplicationVndAwsCdfV10PlusJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateThing(ctx, request.(CreateThingRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateThing")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(CreateThingResponseObject); ok {
+		if err := validResponse.VisitCreateThingResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeleteThing operation middleware
+func (sh *strictHandler) DeleteThing(ctx *gin.Context, name ThingName) {
+	var request DeleteThingRequestObject
+
+	request.Name = name
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.DeleteThing(ctx, request.(DeleteThingRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeleteThing")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(DeleteThingResponseObject); ok {
+		if err := validResponse.VisitDeleteThingResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetThing operation middleware
+func (sh *strictHandler) GetThing(ctx *gin.Context, name ThingName) {
+	var request GetThingRequestObject
+
+	request.Name = name
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetThing(ctx, request.(GetThingRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetThing")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(GetThingResponseObject); ok {
+		if err := validResponse.VisitGetThingResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// UpdateThingCertificates operation middleware
+func (sh *strictHandler) UpdateThingCertificates(ctx *gin.Context, name ThingName) {
+	var request UpdateThingCertificatesRequestObject
+
+	request.Name = name
+
+	var body UpdateThingCertificatesApplicationVndAwsCdfV10PlusJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.UpdateThingCertificates(ctx, request.(UpdateThingCertificatesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UpdateThingCertificates")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(UpdateThingCertificatesResponseObject); ok {
+		if err := validResponse.VisitUpdateThingCertificatesResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // ListTokens operation middleware
 func (sh *strictHandler) ListTokens(ctx *gin.Context) {
 	var request ListTokensRequestObject
@@ -5069,8 +9821,10 @@ func (sh *strictHandler) ListTokens(ctx *gin.Context) {
 }
 
 // CreateToken operation middleware
-func (sh *strictHandler) CreateToken(ctx *gin.Context) {
+func (sh *strictHandler) CreateToken(ctx *gin.Context, params CreateTokenParams) {
 	var request CreateTokenRequestObject
+
+	request.Params = params
 
 	var body CreateTokenApplicationVndAwsCdfV10PlusJSONRequestBody
 	var err error
@@ -5129,6 +9883,244 @@ func (sh *strictHandler) DeleteToken(ctx *gin.Context, name string) {
 		sh.options.HandlerErrorFunc(ctx, err)
 	} else if validResponse, ok := response.(DeleteTokenResponseObject); ok {
 		if err := validResponse.VisitDeleteTokenResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListWebhooks operation middleware
+func (sh *strictHandler) ListWebhooks(ctx *gin.Context) {
+	var request ListWebhooksRequestObject
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListWebhooks(ctx, request.(ListWebhooksRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListWebhooks")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ListWebhooksResponseObject); ok {
+		if err := validResponse.VisitListWebhooksResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CreateWebhook operation middleware
+func (sh *strictHandler) CreateWebhook(ctx *gin.Context, params CreateWebhookParams) {
+	var request CreateWebhookRequestObject
+
+	request.Params = params
+
+	var body CreateWebhookApplicationVndAwsCdfV10PlusJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateWebhook(ctx, request.(CreateWebhookRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateWebhook")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(CreateWebhookResponseObject); ok {
+		if err := validResponse.VisitCreateWebhookResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeleteWebhook operation middleware
+func (sh *strictHandler) DeleteWebhook(ctx *gin.Context, id WebhookID, params DeleteWebhookParams) {
+	var request DeleteWebhookRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.DeleteWebhook(ctx, request.(DeleteWebhookRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeleteWebhook")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(DeleteWebhookResponseObject); ok {
+		if err := validResponse.VisitDeleteWebhookResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetWebhook operation middleware
+func (sh *strictHandler) GetWebhook(ctx *gin.Context, id WebhookID) {
+	var request GetWebhookRequestObject
+
+	request.ID = id
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetWebhook(ctx, request.(GetWebhookRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetWebhook")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(GetWebhookResponseObject); ok {
+		if err := validResponse.VisitGetWebhookResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// UpdateWebhook operation middleware
+func (sh *strictHandler) UpdateWebhook(ctx *gin.Context, id WebhookID, params UpdateWebhookParams) {
+	var request UpdateWebhookRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	var body UpdateWebhookApplicationVndAwsCdfV10PlusJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.UpdateWebhook(ctx, request.(UpdateWebhookRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UpdateWebhook")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(UpdateWebhookResponseObject); ok {
+		if err := validResponse.VisitUpdateWebhookResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListDeadLetters operation middleware
+func (sh *strictHandler) ListDeadLetters(ctx *gin.Context, id WebhookID, params ListDeadLettersParams) {
+	var request ListDeadLettersRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListDeadLetters(ctx, request.(ListDeadLettersRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListDeadLetters")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ListDeadLettersResponseObject); ok {
+		if err := validResponse.VisitListDeadLettersResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ReplayWebhook operation middleware
+func (sh *strictHandler) ReplayWebhook(ctx *gin.Context, id WebhookID, params ReplayWebhookParams) {
+	var request ReplayWebhookRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	var body ReplayWebhookApplicationVndAwsCdfV10PlusJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ReplayWebhook(ctx, request.(ReplayWebhookRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ReplayWebhook")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ReplayWebhookResponseObject); ok {
+		if err := validResponse.VisitReplayWebhookResponse(ctx.Writer); err != nil {
 			sh.options.ResponseErrorHandlerFunc(ctx, err)
 		}
 	} else if response != nil {
