@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/task"
 	"github.com/ggfleet/ggfleet/shared/fault"
@@ -11,15 +12,20 @@ import (
 )
 
 // AssetLibrary turns what an Asset Library knows into things (cdf-services §8).
-// What it does not know is fault.NotFound and names it; other errors pass.
+//
+// Each look-up returns the names of the things in the order found, each once,
+// and beside them in words what it left out: devices that are unknown, have no
+// thing, or whose thing is in another region. An error means that nothing is
+// known: fault.NotFound names the group that does not exist, fault.Invalid the
+// member of the input; others pass, and the same call may succeed later.
 type AssetLibrary interface {
-	// Devices returns the things of devices; a device without a thing is left out.
-	Devices(ctx context.Context, ids []string) ([]string, error)
+	// Devices returns the things of devices.
+	Devices(ctx context.Context, ids []string) (things, skipped []string, err error)
 	// Group returns the things of the devices of a group, direct members only.
-	Group(ctx context.Context, path string) ([]string, error)
+	Group(ctx context.Context, path string) (things, skipped []string, err error)
 	// Query returns the things of what a query finds: devices, and the members of
 	// groups. query is an assetLibraryQuery as submitted.
-	Query(ctx context.Context, query json.RawMessage) ([]string, error)
+	Query(ctx context.Context, query json.RawMessage) (things, skipped []string, err error)
 	// CheckQuery refuses a query that can never be carried out with fault.Invalid
 	// and the path of the member.
 	CheckQuery(query json.RawMessage) error
@@ -82,7 +88,11 @@ func (s *Service) checkTargets(t Targets) error {
 	if s.cfg.Assets == nil {
 		return fault.Field("targets.assetLibraryQuery", "%s", noAssetLibrary)
 	}
-	return fault.Under("targets.assetLibraryQuery", s.cfg.Assets.CheckQuery(t.Query))
+	err := s.cfg.Assets.CheckQuery(t.Query)
+	if err != nil && fault.FieldOf(err) == "" {
+		return fault.Field("targets.assetLibraryQuery", "%s", fault.Message(err))
+	}
+	return fault.Under("targets.assetLibraryQuery", err)
 }
 
 const noAssetLibrary = "needs an Asset Library and none is connected (setting asset-library-url); name things or thing groups"
@@ -102,7 +112,8 @@ type expansion struct {
 	s       *Service
 	item    deploymentItem
 	items   []task.NewItem
-	skipped int // names from groups and queries that are no cores of this fleet
+	skipped int      // names from groups and queries that are no cores of this fleet
+	noThing []string // what the Asset Library left out, and why
 }
 
 // add takes what groups and queries found: what is no core of this fleet is left
@@ -116,10 +127,11 @@ func (x *expansion) add(thing string) error {
 	return nil
 }
 
-func (x *expansion) addAll(things []string, err error) error {
+func (x *expansion) addAll(things, skipped []string, err error) error {
 	for _, t := range things {
 		_ = x.add(t) // never fails
 	}
+	x.noThing = append(x.noThing, skipped...)
 	return err
 }
 
@@ -156,13 +168,28 @@ func (x *expansion) run(ctx context.Context, t Targets) error {
 	return nil
 }
 
+// namedSkips is how many of the things left out the task's message names.
+const namedSkips = 10
+
 // result is the items and what the task says of names left out.
 func (x *expansion) result() ([]task.NewItem, string, error) {
-	if len(x.items) == 0 {
-		return nil, "", fault.New(fault.Invalid, "the targets name no core of this fleet (%d names found by groups and queries are not cores)", x.skipped)
+	var said []string
+	if x.skipped > 0 {
+		said = append(said, fmt.Sprintf("%d names found by groups and queries are no cores of this fleet and were left out", x.skipped))
 	}
-	if x.skipped == 0 {
-		return x.items, "", nil
+	if n := len(x.noThing); n > 0 {
+		text := fmt.Sprintf("%d left out by the Asset Library: %s", n, strings.Join(x.noThing[:min(n, namedSkips)], ", "))
+		if n > namedSkips {
+			text += fmt.Sprintf(", and %d more", n-namedSkips)
+		}
+		said = append(said, text)
 	}
-	return x.items, fmt.Sprintf("%d names found by groups and queries are no cores of this fleet and were left out", x.skipped), nil
+	message := strings.Join(said, "; ")
+	if len(x.items) > 0 {
+		return x.items, message, nil
+	}
+	if message == "" {
+		return nil, "", fault.New(fault.Invalid, "the targets name no core of this fleet: the groups and queries are empty")
+	}
+	return nil, "", fault.New(fault.Invalid, "the targets name no core of this fleet (%s)", message)
 }
