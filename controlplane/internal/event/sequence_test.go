@@ -42,6 +42,10 @@ func (f *flaky) Commit(ctx context.Context, b *state.Batch) (state.Rev, error) {
 	if fate == 'a' {
 		return 0, fault.New(fault.Unavailable, "away")
 	}
+	if fate == 's' {
+		time.Sleep(time.Second)
+		ctx = context.WithoutCancel(ctx)
+	}
 	rev, err := f.Store.Commit(ctx, b)
 	if fate == 'l' && err == nil {
 		return 0, fault.New(fault.Unavailable, "answer lost")
@@ -64,7 +68,7 @@ type scenario struct {
 
 func draw(t *rapid.T) scenario {
 	return scenario{
-		fates: rapid.SliceOfN(rapid.SampledFrom([]byte("    la")), 0, 60).Draw(t, "fates"),
+		fates: rapid.SliceOfN(rapid.SampledFrom([]byte("    lass")), 0, 60).Draw(t, "fates"),
 		changes: rapid.SliceOfN(rapid.Custom(func(t *rapid.T) change {
 			return change{
 				after:  time.Duration(rapid.SampledFrom([]int{0, 0, 0, 1, 10, 25, 400, 3000}).Draw(t, "after")) * time.Millisecond,
