@@ -187,6 +187,15 @@ func (c *Config) complete() error {
 	} else if c.SealKeyFile, err = filepath.Abs(c.SealKeyFile); err != nil {
 		return fmt.Errorf("seal-key-file: %w", err)
 	}
+	for i, entry := range c.Overlays {
+		alias, name, ok := strings.Cut(entry, "=")
+		if ok && name != "" {
+			if name, err = filepath.Abs(name); err != nil {
+				return fmt.Errorf("generator-overlays: %w", err)
+			}
+			c.Overlays[i] = alias + "=" + name
+		}
+	}
 	if len(c.EtcdEndpoints) > 0 && c.S3Endpoint == "" {
 		return errors.New("etcd-endpoints is set but s3-endpoint is not: replicas that share an etcd must share the artifacts too; set s3-endpoint, or leave both out")
 	}
