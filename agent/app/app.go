@@ -15,6 +15,7 @@ import (
 	"github.com/ggfleet/ggfleet/agent/internal/localstate"
 	"github.com/ggfleet/ggfleet/agent/internal/mqttlink"
 	process "github.com/ggfleet/ggfleet/agent/internal/nucleus"
+	"github.com/ggfleet/ggfleet/agent/internal/patch"
 	"github.com/ggfleet/ggfleet/agent/internal/reconcile"
 	"github.com/ggfleet/ggfleet/agent/internal/svc"
 	"github.com/ggfleet/ggfleet/agent/internal/telemetry"
@@ -41,6 +42,7 @@ type Config struct {
 	Poll       time.Duration // between looks at the assignment
 	Health     time.Duration // between health reports
 	Components time.Duration // between looks at what the nucleus runs
+	Patches    time.Duration // between looks at what patches wait, beside notices
 	SpoolBytes int64         // of reports that wait to be sent
 	UpFor      time.Duration // after which a nucleus without ready file is proven
 	Gate       time.Duration // in which a new nucleus must be proven
@@ -133,6 +135,11 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 	defer spool.Close() //nolint:errcheck // every report is synced when it is appended
 
+	patches, err := patch.New(patch.Config{Dir: dir, Cloud: cloud, CAPEM: id.CAPEM, Every: cfg.Patches, MinWait: cfg.MinWait, Log: cfg.Log})
+	if err != nil {
+		return err
+	}
+
 	// The link needs the reporter's will, the reporter the link's Publish.
 	var link *mqttlink.Link
 	reporter, err := telemetry.New(telemetry.Config{
@@ -147,7 +154,8 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 	link, err = mqttlink.New(mqttlink.Config{
 		Address: id.MQTTAddress, TLS: tlsConfig.Clone(), ClientID: id.AgentThing,
-		Will: reporter.Will, OnUp: reporter.ConnectionUp, MinWait: cfg.MinWait, Log: cfg.Log,
+		Will: reporter.Will, OnUp: reporter.ConnectionUp,
+		Topic: protocol.PatchTopic(id.Core), OnNotice: patches.Wake, MinWait: cfg.MinWait, Log: cfg.Log,
 	})
 	if err != nil {
 		return err
@@ -174,7 +182,8 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		defer context.AfterFunc(reporting, cancel)()
-		err := run.All(ctx, run.Loop{Name: "nucleus", Run: supervisor.Run}, run.Loop{Name: "reconcile", Run: loop.Run})
+		err := run.All(ctx, run.Loop{Name: "nucleus", Run: supervisor.Run}, run.Loop{Name: "reconcile", Run: loop.Run},
+			run.Loop{Name: "patches", Run: patches.Run})
 		flush, done := context.WithTimeout(reporting, lastWords)
 		defer done()
 		reporter.Flush(flush)

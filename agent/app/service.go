@@ -11,6 +11,7 @@ import (
 
 	"github.com/ggfleet/ggfleet/agent/internal/identity"
 	process "github.com/ggfleet/ggfleet/agent/internal/nucleus"
+	"github.com/ggfleet/ggfleet/agent/internal/patch"
 	"github.com/ggfleet/ggfleet/agent/internal/reconcile"
 	"github.com/ggfleet/ggfleet/agent/internal/svc"
 	"github.com/ggfleet/ggfleet/shared/fault"
@@ -36,6 +37,12 @@ func Service(root, action string) error {
 	return fault.New(fault.Invalid, "%q is nothing that can be done to a service", action)
 }
 
+// AllowPatches lets the control plane run Ansible playbooks on this device
+// through the agent in root, or not. The agent need not be stopped.
+func AllowPatches(root string, allow bool) error {
+	return patch.Allow(filepath.Join(root, "agent"), allow)
+}
+
 // Status writes what the agent in root is and what it runs. It only reads, and
 // works while the agent runs.
 func Status(w io.Writer, root string) error {
@@ -56,6 +63,12 @@ func Status(w io.Writer, root string) error {
 		return err
 	}
 	fmt.Fprintf(w, "enrolled: %s at %s\ncore:     %s\n", id.AgentThing, id.URL, id.Core)
+
+	patches := "off"
+	if patch.Allowed(agent) {
+		patches = "on"
+	}
+	fmt.Fprintf(w, "patches:  %s\n", patches)
 
 	var installed reconcile.Record
 	if err := readJSON(filepath.Join(agent, reconcile.RecordName), &installed); err != nil {

@@ -24,6 +24,7 @@ const usage = `ggfleet-agent looks after one core device.
   ggfleet-agent enroll STRING [--root DIR]   enrol with the string of an activation ("-": read it from standard input)
   ggfleet-agent run [--root DIR]             work until stopped
   ggfleet-agent install [--root DIR]         make it a system service; also uninstall, start, stop
+  ggfleet-agent patches on|off [--root DIR]  let the control plane run Ansible playbooks here, or not (as it is unless told)
   ggfleet-agent status [--root DIR]          say what is enrolled, installed and running
   ggfleet-agent version
 
@@ -49,6 +50,7 @@ func main() {
 
 type options struct {
 	root, logLevel, logFormat string
+	allowPatches              bool
 }
 
 // parse reads flags before and after the arguments.
@@ -59,6 +61,7 @@ func parse(args []string, stderr io.Writer) (options, []string, error) {
 	fs.StringVar(&o.root, "root", app.DefaultRoot, "`folder` of this agent and its core; one agent each")
 	fs.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	fs.StringVar(&o.logFormat, "log-format", "text", "text or json")
+	fs.BoolVar(&o.allowPatches, "allow-patches", false, "with enroll or install: let the control plane run Ansible playbooks on this device")
 	fs.Usage = func() {
 		fmt.Fprint(stderr, usage)
 		fs.PrintDefaults()
@@ -88,7 +91,7 @@ func command(ctx context.Context, args []string, stdin io.Reader, stdout, stderr
 		return fmt.Errorf("%w: %w", errUsage, err)
 	}
 	want := 1
-	if rest[0] == "enroll" {
+	if rest[0] == "enroll" || rest[0] == "patches" {
 		want = 2
 	}
 	if len(rest) != want {
@@ -97,6 +100,14 @@ func command(ctx context.Context, args []string, stdin io.Reader, stdout, stderr
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(o.logLevel)); err != nil {
 		return fmt.Errorf("--log-level %q: %w", o.logLevel, errUsage)
+	}
+	if o.allowPatches {
+		if rest[0] != "enroll" && rest[0] != "install" {
+			return fmt.Errorf("--allow-patches goes with enroll and install, not with %s: %w", rest[0], errUsage)
+		}
+		if err := app.AllowPatches(o.root, true); err != nil {
+			return err
+		}
 	}
 	cfg := app.Config{Root: o.root, Log: logx.New(stderr, level, o.logFormat)}
 	switch rest[0] {
@@ -114,6 +125,15 @@ func command(ctx context.Context, args []string, stdin io.Reader, stdout, stderr
 			return err
 		}
 		_, err := fmt.Fprintf(stdout, "%s: done\n", rest[0])
+		return err
+	case "patches":
+		if rest[1] != "on" && rest[1] != "off" {
+			return fmt.Errorf("patches takes on or off, not %q: %w", rest[1], errUsage)
+		}
+		if err := app.AllowPatches(o.root, rest[1] == "on"); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintf(stdout, "patches: %s\n", rest[1])
 		return err
 	case "status":
 		return app.Status(stdout, o.root)

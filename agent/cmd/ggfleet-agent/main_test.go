@@ -27,6 +27,10 @@ func TestTheCommandLine(t *testing.T) {
 		"flags before the command":     {[]string{"--root", "ROOT", "status"}, false, "", "enrolled: no"},
 		"flags behind the command":     {[]string{"status", "--root", "ROOT"}, false, "", "enrolled: no"},
 		"an unknown log level":         {[]string{"run", "--log-level", "loud"}, true, "loud", ""},
+		"patches allowed":              {[]string{"patches", "on", "--root", "ROOT"}, false, "", "patches: on"},
+		"patches forbidden twice":      {[]string{"patches", "off", "--root", "ROOT"}, false, "", "patches: off"},
+		"patches perhaps":              {[]string{"patches", "perhaps", "--root", "ROOT"}, true, `not "perhaps"`, ""},
+		"patches allowed by run":       {[]string{"run", "--allow-patches", "--root", "ROOT"}, true, "enroll and install", ""},
 		"run before it is enrolled":    {[]string{"run", "--root", "ROOT"}, false, "not enrolled", ""},
 		"the string on standard input": {[]string{"enroll", "-", "--root", "ROOT"}, false, "copy it whole", ""},
 	}

@@ -41,7 +41,7 @@ type broker struct {
 func newBroker(t testing.TB, cert tls.Certificate, registered func(*x509.Certificate) bool) *broker {
 	t.Helper()
 	b := &broker{registered: registered}
-	b.server = mqtt.New(&mqtt.Options{InlineClient: false, Logger: slog.New(slog.DiscardHandler)})
+	b.server = mqtt.New(&mqtt.Options{InlineClient: true, Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, b.server.AddHook(b, nil))
 	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequireAnyClientCert})
 	require.NoError(t, err)
@@ -74,7 +74,10 @@ func (b *broker) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool 
 
 // OnACLCheck admits an agent to its own topics.
 func (b *broker) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
-	return write && strings.HasPrefix(topic, protocol.AgentTopic(strings.TrimSuffix(cl.ID, ":agent"), ""))
+	if !write {
+		return topic == protocol.PatchTopic(strings.TrimSuffix(cl.ID, ":agent"))
+	}
+	return strings.HasPrefix(topic, protocol.AgentTopic(strings.TrimSuffix(cl.ID, ":agent"), ""))
 }
 
 // OnPublish keeps a report, before it is acknowledged.
@@ -121,6 +124,12 @@ func (c *Cloud) Clients() []string {
 	c.broker.mu.Lock()
 	defer c.broker.mu.Unlock()
 	return append([]string(nil), c.broker.clients...)
+}
+
+// Notice tells the core's agent that a patch waits.
+func (c *Cloud) Notice(t testing.TB, core string) {
+	t.Helper()
+	require.NoError(t, c.broker.server.Publish(protocol.PatchTopic(core), []byte("{}"), false, 1))
 }
 
 // DropConnections ends every MQTT connection without a word.

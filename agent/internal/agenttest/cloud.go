@@ -59,6 +59,7 @@ type State struct {
 	Cores      map[string]string // the same for the core
 	Ranges     []string          // Range headers seen
 	Calls      map[string]int
+	Patches    []*Patch // that wait, and those that ended
 }
 
 // New starts a control plane that knows one core.
@@ -179,6 +180,10 @@ func (c *Cloud) serve(w http.ResponseWriter, r *http.Request) {
 func (c *Cloud) agent(w http.ResponseWriter, r *http.Request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if strings.HasPrefix(r.URL.Path, protocol.PathPatches) {
+		c.patches(w, r)
+		return
+	}
 	switch r.URL.Path {
 	case protocol.PathAgentCore:
 		c.answer(w, r, c.s.Assignment)

@@ -14,6 +14,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -91,6 +92,29 @@ func (c *Client) CoreCerts(ctx context.Context) ([]byte, error) {
 // CoreConfig returns the installer configuration.
 func (c *Client) CoreConfig(ctx context.Context) ([]byte, error) {
 	return c.call(ctx, http.MethodGet, protocol.PathCoreConfig, nil)
+}
+
+// Patches returns the patches that wait for this device, in order.
+func (c *Client) Patches(ctx context.Context) (protocol.PatchList, error) {
+	var out protocol.PatchList
+	return out, c.callJSON(ctx, http.MethodGet, protocol.PathPatches, nil, &out)
+}
+
+// TakePatch takes a patch for one run.
+func (c *Client) TakePatch(ctx context.Context, id string, t protocol.PatchTake) (protocol.PatchOrder, error) {
+	var out protocol.PatchOrder
+	return out, c.callJSON(ctx, http.MethodPost, protocol.PatchPath(url.PathEscape(id), protocol.PatchTakePath), t, &out)
+}
+
+// PatchPlaybook returns the playbook of a patch that was taken.
+func (c *Client) PatchPlaybook(ctx context.Context, id string) ([]byte, error) {
+	return c.call(ctx, http.MethodGet, protocol.PatchPath(url.PathEscape(id), protocol.PatchPlaybookPath), nil)
+}
+
+// ReportPatch tells how a run ended.
+func (c *Client) ReportPatch(ctx context.Context, id string, r protocol.PatchResult) error {
+	var out struct{}
+	return c.callJSON(ctx, http.MethodPost, protocol.PatchPath(url.PathEscape(id), protocol.PatchResultPath), r, &out)
 }
 
 func (c *Client) callJSON(ctx context.Context, method, path string, in, out any) error {

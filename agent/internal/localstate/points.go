@@ -31,6 +31,14 @@ const (
 	Revert Point = "revert" // current points to the old version again
 	Reject Point = "reject" // the failed version is remembered as such
 	Prune  Point = "prune"  // older versions are gone
+
+	PatchIntent Point = "patch-intent" // the run of a patch has a name
+	PatchCall   Point = "patch-call"   // the control plane knows that it was taken
+	PatchStart  Point = "patch-start"  // its start is about to happen
+	PatchRun    Point = "patch-run"    // the playbook has run
+	PatchEnd    Point = "patch-end"    // its result is stored
+	PatchReport Point = "patch-report" // the control plane has the result
+	PatchForget Point = "patch-forget" // nothing of it is left here
 )
 
 // Points returns the whole table.
@@ -38,6 +46,7 @@ func Points() []Point {
 	return []Point{
 		EnrollKey, EnrollCall, EnrollIdentity, CoreKey, CoreCertCall, CoreCertificate, CoreCA, CoreConfig,
 		Download, Unpack, Trial, Switch, NucleusIntent, NucleusStart, NucleusRecord, Commit, Revert, Reject, Prune,
+		PatchIntent, PatchCall, PatchStart, PatchRun, PatchEnd, PatchReport, PatchForget,
 	}
 }
 

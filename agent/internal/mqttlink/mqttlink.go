@@ -43,6 +43,12 @@ type Config struct {
 	// be held up.
 	OnUp func()
 
+	// Topic is subscribed to after each connect; empty: none. OnNotice is called
+	// when a message came there, and after each attempt to subscribe, since what
+	// was sent before is lost. It must not block.
+	Topic    string
+	OnNotice func()
+
 	MinWait, MaxWait time.Duration // between attempts; default 1 s and 2 min
 	Log              *slog.Logger
 }
@@ -55,6 +61,8 @@ type Link struct {
 	mu      sync.Mutex // guards manager
 	manager *autopaho.ConnectionManager
 	started chan struct{} // closed once manager is set
+
+	listening sync.WaitGroup // of listen
 }
 
 // New checks cfg. Nothing is connected before Run.
@@ -64,6 +72,9 @@ func New(cfg Config) (*Link, error) {
 	}
 	if cfg.OnUp == nil {
 		cfg.OnUp = func() {}
+	}
+	if cfg.OnNotice == nil {
+		cfg.OnNotice = func() {}
 	}
 	if cfg.MinWait <= 0 {
 		cfg.MinWait = time.Second
@@ -85,9 +96,12 @@ func (l *Link) Run(ctx context.Context) error {
 		CleanStartOnInitialConnection: true, // no session state: the spool is the memory
 		ConnectTimeout:                ackTimeout,
 		ReconnectBackoff:              l.wait,
-		OnConnectionUp: func(*autopaho.ConnectionManager, *paho.Connack) {
+		OnConnectionUp: func(m *autopaho.ConnectionManager, _ *paho.Connack) {
 			l.cfg.Log.InfoContext(ctx, "connected", logx.Address, l.cfg.Address, logx.ClientID, l.cfg.ClientID)
 			l.cfg.OnUp()
+			if l.cfg.Topic != "" {
+				l.listening.Go(func() { l.listen(ctx, m) })
+			}
 		},
 		OnConnectError: func(err error) {
 			if ctx.Err() == nil {
@@ -98,6 +112,12 @@ func (l *Link) Run(ctx context.Context) error {
 		DisconnectPacketBuilder: func() *paho.Disconnect { return &paho.Disconnect{ReasonCode: 0x04} }, // with will
 		ClientConfig: paho.ClientConfig{
 			ClientID: l.cfg.ClientID, PacketTimeout: ackTimeout,
+			OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(p paho.PublishReceived) (bool, error) {
+				if p.Packet.Topic == l.cfg.Topic {
+					l.cfg.OnNotice()
+				}
+				return true, nil
+			}},
 			OnClientError: func(err error) { l.cfg.Log.WarnContext(ctx, "connection lost", logx.Err, err) },
 			OnServerDisconnect: func(d *paho.Disconnect) {
 				l.cfg.Log.WarnContext(ctx, "disconnected by the server", "reason", d.ReasonCode)
@@ -118,7 +138,20 @@ func (l *Link) Run(ctx context.Context) error {
 	case <-m.Done():
 	case <-grace.Done():
 	}
+	l.listening.Wait()
 	return nil
+}
+
+// listen subscribes to the topic. A broker that refuses is no reason to give up
+// the session.
+func (l *Link) listen(ctx context.Context, m *autopaho.ConnectionManager) {
+	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
+	defer cancel()
+	_, err := m.Subscribe(ctx, &paho.Subscribe{Subscriptions: []paho.SubscribeOptions{{Topic: l.cfg.Topic, QoS: 1}}})
+	if err != nil && ctx.Err() == nil {
+		l.cfg.Log.WarnContext(ctx, "cannot listen", logx.Topic, l.cfg.Topic, logx.Err, err)
+	}
+	l.cfg.OnNotice()
 }
 
 func (l *Link) connect(c *paho.Connect, _ *url.URL) (*paho.Connect, error) {
