@@ -33,6 +33,11 @@ func (r Realm) Certificate(id string) string { return r.iot("cert/" + id) }
 // CACertificate returns the ARN of a registered CA.
 func (r Realm) CACertificate(id string) string { return r.iot("cacert/" + id) }
 
+// PrivateCA returns the ARN of a private certificate authority.
+func (r Realm) PrivateCA(id string) string {
+	return "arn:aws:acm-pca:" + r.Region + ":" + r.Account + ":certificate-authority/" + id
+}
+
 // Policy returns the ARN of a policy.
 func (r Realm) Policy(name string) string { return r.iot("policy/" + name) }
 

@@ -74,10 +74,12 @@ func ParseCSR(b []byte) (*x509.CertificateRequest, error) {
 	if err := csr.CheckSignature(); err != nil {
 		return nil, fault.New(fault.Invalid, "the CSR is not signed by its own key")
 	}
-	return csr, checkPublic(csr.PublicKey)
+	return csr, CheckPublic(csr.PublicKey)
 }
 
-func checkPublic(pub any) error {
+// CheckPublic refuses a public key that is too weak or of a kind that devices do
+// not have: fault.Invalid.
+func CheckPublic(pub any) error {
 	switch k := pub.(type) {
 	case *ecdsa.PublicKey:
 		if n := k.Curve.Params().BitSize; n != 256 && n != 384 {
@@ -155,7 +157,7 @@ type Client struct {
 
 // SignClient issues a client certificate and returns it as DER.
 func (a *Authority) SignClient(c Client, now time.Time) ([]byte, error) {
-	if err := checkPublic(c.Public); err != nil {
+	if err := CheckPublic(c.Public); err != nil {
 		return nil, err
 	}
 	t := &x509.Certificate{

@@ -54,6 +54,16 @@ func (c *Cloud) Issue(_ context.Context, r cloud.IssueRequest) (cloud.Issued, er
 	return c.Registry.Issue(r.CAID, r.Subject, r.Public, r.Validity)
 }
 
+// Import implements cloud.Things.
+func (c *Cloud) Import(ctx context.Context, r cloud.ImportRequest) (cloud.Issued, error) {
+	return c.Registry.Import(ctx, r)
+}
+
+// IssuePrivate implements cloud.PrivateCA.
+func (c *Cloud) IssuePrivate(ctx context.Context, ca string, r cloud.PrivateRequest) (cloud.PrivateCertificate, error) {
+	return c.Registry.IssuePrivate(ctx, ca, r)
+}
+
 // Register implements cloud.Things: everything is in the batch that commit gets.
 func (c *Cloud) Register(ctx context.Context, r cloud.Registration, commit func(*state.Batch) error) error {
 	b := state.NewBatch(state.StepCoreRegister)

@@ -27,6 +27,7 @@ func TestTheSelfHostedCloudKeepsTheContract(t *testing.T) {
 				w := selfhostedtest.New(t, open(t))
 				return cloudtest.Subject{
 					Ports: w, Commit: w.Commit, Finish: w.Finish, Appear: w.Appear, Ail: w.Ail, Pass: w.Pass, Connects: w.Connects,
+					PrivateCA: w.Registry.PrivateCAARN(), CA: w.CA.Issuer, CAID: w.CA.ID,
 					Policy: selfhostedtest.Policy, Component: "com.example.App", Atomic: true,
 				}
 			})

@@ -48,7 +48,10 @@ type Subject struct {
 	Pass func(ctx context.Context, d time.Duration) error
 	// Connects returns nil if a device with the certificate could connect now.
 	Connects func(ctx context.Context, pem string) error
-	// PrivateCA is the ARN of a private CA that exists.
+	// CA is one that the cloud knows as CAID. PrivateCA is the ARN of a private CA
+	// that exists.
+	CA        *pki.Authority
+	CAID      string
 	PrivateCA string
 	// Policy exists and is built in. Component exists in the versions 1.0.0 and 2.0.0.
 	Policy, Component string
@@ -75,6 +78,7 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 	maps.Copy(all, deviceTests)
 	maps.Copy(all, deleteTests)
 	maps.Copy(all, executionTests)
+	maps.Copy(all, certificateTests)
 	for name, test := range all {
 		t.Run(name, func(t *testing.T) { test(t, subject{open(t), t}) })
 	}

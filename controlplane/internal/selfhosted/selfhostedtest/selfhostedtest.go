@@ -74,9 +74,14 @@ func New(t TB, store state.Store) *World {
 	require.NoError(t, err)
 	issuer, err := root.NewIntermediate("test issuer", time.Now(), 24*time.Hour*300)
 	require.NoError(t, err)
+	private, err := root.NewIntermediate("test private", time.Now(), 24*time.Hour*300)
+	require.NoError(t, err)
 	w := &World{
 		t: t, Store: store, Realm: names.Realm{Region: "us-east-1", Account: "000000000000"},
-		CA: &iot.CA{ID: pki.ID(issuer.Cert.Raw), Root: root.Cert, Issuer: issuer},
+		CA: &iot.CA{
+			ID: pki.ID(issuer.Cert.Raw), Root: root.Cert, Issuer: issuer,
+			Private: &iot.PrivateCA{UUID: names.NewUUID(), ID: pki.ID(private.Cert.Raw), Authority: private},
+		},
 	}
 	w.restart()
 	require.NoError(t, w.Registry.EnsurePolicy(t.Context(), Policy, `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}`))
