@@ -15,7 +15,10 @@ import (
 )
 
 // busName is the subscriber behind the port Bus: webhooks have UUIDs.
-const busName = "bus"
+const (
+	busName    = "bus"
+	putTimeout = 10 * time.Second
+)
 
 // running is the delivery to one webhook.
 type running struct {
@@ -97,9 +100,11 @@ func (s *Service) subscriber(id string, r webhookRecord) (subscriber, error) {
 	if err != nil {
 		return subscriber{}, err
 	}
-	p := &poster{client: s.post, url: r.URL, key: key, now: s.now}
 	return subscriber{
-		id: id, send: p.send,
+		id: id,
+		send: func(ctx context.Context, e *Event) Outcome {
+			return s.cfg.Sender.Send(ctx, Request{URL: r.URL, Key: key, Event: *e})
+		},
 		wants: func(t Type) bool { return len(r.Types) == 0 || slices.Contains(r.Types, t) },
 		guard: func(b *state.Batch) { b.IfExists(webhookKey(id)) },
 		pause: func(ctx context.Context, reason string) error { return s.pause(ctx, id, reason) },
@@ -123,17 +128,17 @@ func (s *Service) pause(ctx context.Context, id, reason string) error {
 func (s *Service) forward(ctx context.Context) {
 	s.serve(ctx, subscriber{
 		id: busName, wants: func(Type) bool { return true }, guard: func(*state.Batch) {},
-		send: func(ctx context.Context, e *Event) outcome {
-			ctx, cancel := context.WithTimeout(ctx, postTimeout)
+		send: func(ctx context.Context, e *Event) Outcome {
+			ctx, cancel := context.WithTimeout(ctx, putTimeout)
 			defer cancel()
 			err := s.cfg.Bus.Put(ctx, []Envelope{e.Envelope()})
 			switch {
 			case err == nil:
-				return outcome{verdict: taken}
+				return Outcome{Verdict: Taken}
 			case fault.Permanent(err):
-				return outcome{verdict: refused, reason: clip(err.Error())}
+				return Outcome{Verdict: Refused, Reason: Clip(err.Error())}
 			}
-			return outcome{verdict: again, reason: clip(err.Error())}
+			return Outcome{Verdict: Again, Reason: Clip(err.Error())}
 		},
 	})
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/event"
+	"github.com/ggfleet/ggfleet/controlplane/internal/event/webhook"
 	"github.com/ggfleet/ggfleet/controlplane/internal/seal"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 )
@@ -67,6 +68,9 @@ func sealer(t testing.TB) seal.Sealer {
 func newService(t testing.TB, cfg event.Config) *event.Service {
 	t.Helper()
 	cfg.Sealer = sealer(t)
+	if cfg.Sender == nil {
+		cfg.Sender = webhook.New(webhook.Config{})
+	}
 	s, err := event.New(cfg)
 	require.NoError(t, err)
 	return s
@@ -105,14 +109,14 @@ func all(t testing.TB, s *event.Service) (events []event.Event) {
 // receiver is the other end of a webhook.
 type receiver struct {
 	mu       sync.Mutex
-	answer   func(event.CloudEvent, int) (*http.Response, error) // n is the attempt of this event, from 1
+	answer   func(webhook.CloudEvent, int) (*http.Response, error) // n is the attempt of this event, from 1
 	attempts map[string]int
-	got      []event.CloudEvent // those answered 2xx
+	got      []webhook.CloudEvent // those answered 2xx
 	requests []*http.Request
 	bodies   [][]byte
 }
 
-func newReceiver(answer func(e event.CloudEvent, n int) (*http.Response, error)) *receiver {
+func newReceiver(answer func(e webhook.CloudEvent, n int) (*http.Response, error)) *receiver {
 	return &receiver{answer: answer, attempts: map[string]int{}}
 }
 
@@ -121,7 +125,7 @@ func (r *receiver) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	var e event.CloudEvent
+	var e webhook.CloudEvent
 	if err := json.Unmarshal(body, &e); err != nil {
 		return nil, err
 	}
@@ -144,13 +148,13 @@ func (r *receiver) RoundTrip(req *http.Request) (*http.Response, error) {
 	return res, err
 }
 
-func (r *receiver) taken() []event.CloudEvent {
+func (r *receiver) taken() []webhook.CloudEvent {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.got)
 }
 
-func (r *receiver) set(answer func(event.CloudEvent, int) (*http.Response, error)) {
+func (r *receiver) set(answer func(webhook.CloudEvent, int) (*http.Response, error)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.answer = answer
@@ -164,8 +168,8 @@ func status(code int, headers ...string) (*http.Response, error) {
 	return &http.Response{StatusCode: code, Header: h, Body: io.NopCloser(bytes.NewReader([]byte("ok")))}, nil
 }
 
-func always(code int) func(event.CloudEvent, int) (*http.Response, error) {
-	return func(event.CloudEvent, int) (*http.Response, error) { return status(code) }
+func always(code int) func(webhook.CloudEvent, int) (*http.Response, error) {
+	return func(webhook.CloudEvent, int) (*http.Response, error) { return status(code) }
 }
 
 func (r *receiver) numbers(t testing.TB) (out []int) {
@@ -179,3 +183,6 @@ func (r *receiver) numbers(t testing.TB) (out []int) {
 }
 
 func coreName(n int) string { return fmt.Sprintf("core-%d", n) }
+
+// to sends to r.
+func to(r *receiver) event.Sender { return webhook.New(webhook.Config{Transport: r}) }

@@ -17,7 +17,7 @@ import (
 type subscriber struct {
 	id    string
 	wants func(Type) bool
-	send  func(context.Context, *Event) outcome
+	send  func(context.Context, *Event) Outcome
 	guard func(*state.Batch) // makes a commit conditional on the subscriber
 	pause func(ctx context.Context, reason string) error
 }
@@ -248,26 +248,26 @@ func (d *delivery) attempt(ctx context.Context, j job) bool {
 		}
 		o := d.send(ctx, j.event)
 		<-d.slots
-		if ctx.Err() != nil && o.verdict != taken {
+		if ctx.Err() != nil && o.Verdict != Taken {
 			return false
 		}
-		switch o.verdict {
-		case taken:
+		switch o.Verdict {
+		case Taken:
 			d.s.count.delivered.Add(1)
 			return !j.letter || d.settle(ctx, func(ctx context.Context) error { return d.dropLetter(ctx, j.event.Sequence) })
-		case closed:
-			reason := fmt.Sprintf("the receiver %s", o.reason)
+		case Closed:
+			reason := fmt.Sprintf("the receiver %s", o.Reason)
 			d.s.log.WarnContext(ctx, "webhook paused", "subscriber", d.id, "reason", reason)
 			if d.settle(ctx, func(ctx context.Context) error { return d.pause(ctx, reason) }) {
 				d.end(ctx, nil)
 			}
 			return false
-		case refused:
-			return d.bury(ctx, j, o.reason, n)
-		case again:
-			next := max(wait.Next(), o.wait)
+		case Refused:
+			return d.bury(ctx, j, o.Reason, n)
+		case Again:
+			next := max(wait.Next(), o.Wait)
 			if d.s.now().Add(next).After(deadline) {
-				return d.bury(ctx, j, o.reason, n)
+				return d.bury(ctx, j, o.Reason, n)
 			}
 			d.s.count.retried.Add(1)
 			if run.Sleep(ctx, next) != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net/http"
 	"sync/atomic"
 	"time"
 
@@ -14,38 +13,16 @@ import (
 	"github.com/ggfleet/ggfleet/shared/run"
 )
 
-// Publisher sends messages to the subscribers of a topic that are connected to
-// this process.
-type Publisher interface {
-	Publish(ctx context.Context, topic string, payload []byte) error
-}
-
-// Bus is another event bus.
-type Bus interface {
-	// Put hands events over. It returns nil only if the bus took every one of
-	// them: an entry that was refused inside of a successful answer is an error.
-	// After an error that is not fault.Permanent all of them are put again.
-	Put(ctx context.Context, events []Envelope) error
-}
-
 // Config is what a Service works with.
 type Config struct {
 	Store     state.Store
 	Sealer    seal.Sealer // of the webhooks' secrets
+	Sender    Sender      // to webhooks
 	Publisher Publisher   // nil: no MQTT
 	Bus       Bus         // nil: none
 
 	// Retain is how many events the log keeps; 0: 100,000.
 	Retain int
-	// AllowHTTP lets webhooks be plain http to any address; else only to this
-	// machine.
-	AllowHTTP bool
-	// DenyPrivate refuses webhooks to loopback and private addresses. Those of
-	// the link, where clouds hand out credentials, are refused in any case.
-	DenyPrivate bool
-	// Transport sends the requests to webhooks; nil: one that keeps to the
-	// addresses allowed.
-	Transport http.RoundTripper
 	// GiveUp is how long one event is tried before it becomes a dead letter; 0: an
 	// hour.
 	GiveUp time.Duration
@@ -67,7 +44,6 @@ type Service struct {
 	log  *slog.Logger
 	now  func() time.Time
 	tail *tail
-	post *http.Client
 
 	webhooks *state.Mirror[webhookRecord]
 	changed  chan struct{} // a webhook was made, changed or removed
@@ -108,6 +84,8 @@ func New(cfg Config) (*Service, error) {
 		return nil, errors.New("event service needs a store")
 	case cfg.Sealer == nil:
 		return nil, errors.New("event service needs a sealer for the secrets of webhooks")
+	case cfg.Sender == nil:
+		return nil, errors.New("event service needs a sender to webhooks")
 	case cfg.Retain < 0:
 		return nil, errors.New("event service: Retain is negative")
 	}
@@ -123,14 +101,7 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	if cfg.Transport == nil {
-		cfg.Transport = guardedTransport(cfg.DenyPrivate)
-	}
 	s := &Service{cfg: cfg, log: cfg.Log, now: cfg.Now, tail: newTail(), changed: make(chan struct{}, 1)}
-	s.post = &http.Client{
-		Transport:     cfg.Transport, // each request has a timeout of its own
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
 	s.webhooks = state.NewMirror(cfg.Store, webhookPrefix, func(string, *webhookRecord, *webhookRecord) { wake(s.changed) })
 	return s, nil
 }

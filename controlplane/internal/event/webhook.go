@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -57,7 +56,6 @@ const (
 	minSecret = 16
 	maxSecret = 256
 	maxKey    = 64
-	maxURL    = 2048
 
 	secretPrefix = "whsec_"
 )
@@ -211,7 +209,7 @@ func noWebhook(id string) error { return fault.New(fault.NotFound, "there is no 
 // edit checks u and makes it part of r.
 func (s *Service) edit(r *webhookRecord, id string, u WebhookUpdate) error {
 	if u.URL != nil {
-		if err := s.checkURL(*u.URL); err != nil {
+		if err := s.cfg.Sender.CheckURL(*u.URL); err != nil {
 			return err
 		}
 		r.URL = *u.URL
@@ -239,34 +237,6 @@ func (s *Service) edit(r *webhookRecord, id string, u WebhookUpdate) error {
 	if u.Active != nil {
 		r.Active = *u.Active
 		r.Reason = ""
-	}
-	return nil
-}
-
-// checkURL says what can be said of an address before it is resolved; the rest is
-// checked at each connection.
-func (s *Service) checkURL(raw string) error {
-	const field = "url"
-	if len(raw) > maxURL || !utf8.ValidString(raw) {
-		return fault.Field(field, "is longer than %d bytes or not UTF-8", maxURL)
-	}
-	u, err := url.Parse(raw)
-	switch {
-	case err != nil: // the error would repeat the URL
-		return fault.Field(field, "is not a URL")
-	case u.Scheme != "https" && u.Scheme != "http":
-		return fault.Field(field, "must begin with https://")
-	case u.Hostname() == "" || u.Opaque != "":
-		return fault.Field(field, "names no host")
-	case u.User != nil:
-		return fault.Field(field, "must not hold a user or a password: verify the signature instead")
-	case u.Fragment != "":
-		return fault.Field(field, "must not have a fragment")
-	case u.Scheme == "http" && !s.cfg.AllowHTTP && !loopbackHost(u.Hostname()):
-		return fault.Field(field, "must begin with https://: plain http is for this machine only, unless the server allows it")
-	}
-	if err := checkHost(u.Hostname(), s.cfg.DenyPrivate); err != nil {
-		return fault.Field(field, "%s", err)
 	}
 	return nil
 }

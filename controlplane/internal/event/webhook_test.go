@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/event"
+	"github.com/ggfleet/ggfleet/controlplane/internal/event/webhook"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state/memory"
 	"github.com/ggfleet/ggfleet/shared/fault"
@@ -28,7 +29,7 @@ const hookURL = "https://hooks.example.com/in?token=abc"
 func hooked(t *testing.T, r *receiver, n event.NewWebhook, cfg event.Config) (*event.Service, *memory.Store, event.Webhook, func()) {
 	t.Helper()
 	store := memory.New()
-	cfg.Store, cfg.Transport = store, r
+	cfg.Store, cfg.Sender = store, to(r)
 	s := newService(t, cfg)
 	if n.URL == "" {
 		n.URL = hookURL
@@ -77,32 +78,32 @@ func TestARequestIsASignedCloudEvent(t *testing.T) {
 }
 
 func TestWhateverTheReceiverDoesEachEventArrivesInTheOrderOfItsCore(t *testing.T) {
-	answers := map[string]func(event.CloudEvent, int) (*http.Response, error){
-		"W-120: it fails twice with 500": func(_ event.CloudEvent, n int) (*http.Response, error) {
+	answers := map[string]func(webhook.CloudEvent, int) (*http.Response, error){
+		"W-120: it fails twice with 500": func(_ webhook.CloudEvent, n int) (*http.Response, error) {
 			if n <= 2 {
 				return status(http.StatusInternalServerError)
 			}
 			return status(http.StatusOK)
 		},
-		"it hangs once": func(_ event.CloudEvent, n int) (*http.Response, error) {
+		"it hangs once": func(_ webhook.CloudEvent, n int) (*http.Response, error) {
 			if n == 1 {
 				return nil, nil
 			}
 			return status(http.StatusOK)
 		},
-		"it redirects elsewhere at first": func(_ event.CloudEvent, n int) (*http.Response, error) {
+		"it redirects elsewhere at first": func(_ webhook.CloudEvent, n int) (*http.Response, error) {
 			if n == 1 {
 				return status(http.StatusTemporaryRedirect, "Location", "https://elsewhere.example.com/")
 			}
 			return status(http.StatusOK)
 		},
-		"it breaks the connection": func(_ event.CloudEvent, n int) (*http.Response, error) {
+		"it breaks the connection": func(_ webhook.CloudEvent, n int) (*http.Response, error) {
 			if n <= 3 {
 				return nil, errors.New("connection reset by peer")
 			}
 			return status(http.StatusOK)
 		},
-		"one core's events hang for long": func(e event.CloudEvent, n int) (*http.Response, error) {
+		"one core's events hang for long": func(e webhook.CloudEvent, n int) (*http.Response, error) {
 			if e.Subject == coreName(1) && n <= 5 {
 				return nil, nil
 			}
@@ -146,7 +147,7 @@ func TestWhateverTheReceiverDoesEachEventArrivesInTheOrderOfItsCore(t *testing.T
 
 func TestOneSlowCoreDoesNotStopTheOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newReceiver(func(e event.CloudEvent, _ int) (*http.Response, error) {
+		r := newReceiver(func(e webhook.CloudEvent, _ int) (*http.Response, error) {
 			if e.Subject == coreName(0) {
 				return status(http.StatusServiceUnavailable)
 			}
@@ -172,7 +173,7 @@ func TestARestartDeliversAtLeastOnce(t *testing.T) {
 			if i%50 == 49 {
 				time.Sleep(20 * time.Millisecond)
 				stop()
-				stop = start(t, newService(t, event.Config{Store: store, Transport: r}))
+				stop = start(t, newService(t, event.Config{Store: store, Sender: to(r)}))
 			}
 		}
 		time.Sleep(time.Minute)
@@ -189,7 +190,7 @@ func TestARestartDeliversAtLeastOnce(t *testing.T) {
 
 func TestWhatIsGivenUpIsADeadLetterThatCanBeReplayed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newReceiver(func(e event.CloudEvent, _ int) (*http.Response, error) {
+		r := newReceiver(func(e webhook.CloudEvent, _ int) (*http.Response, error) {
 			switch e.Subject {
 			case coreName(0):
 				return status(http.StatusInternalServerError)
@@ -228,7 +229,7 @@ func TestWhatIsGivenUpIsADeadLetterThatCanBeReplayed(t *testing.T) {
 		stop()
 		require.NoError(t, s.Replay(t.Context(), w.ID, event.ReplayRequest{DeadLetters: true}))
 		r.set(always(http.StatusOK))
-		stop = start(t, newService(t, event.Config{Store: store, Transport: r}))
+		stop = start(t, newService(t, event.Config{Store: store, Sender: to(r)}))
 		time.Sleep(time.Minute)
 		letters, _, err = s.DeadLetters(t.Context(), w.ID, 0, 0)
 		require.NoError(t, err)
@@ -295,7 +296,7 @@ func TestAReceiverThatIsGonePausesItsWebhook(t *testing.T) {
 func TestRetryAfterIsHonouredWithinBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var times []time.Time
-		r := newReceiver(func(_ event.CloudEvent, n int) (*http.Response, error) {
+		r := newReceiver(func(_ webhook.CloudEvent, n int) (*http.Response, error) {
 			times = append(times, time.Now())
 			switch n {
 			case 1:
@@ -319,7 +320,7 @@ func TestAWebhookGetsTheTypesItAskedForFromItsBeginningOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newReceiver(always(http.StatusOK))
 		store := memory.New()
-		s := newService(t, event.Config{Store: store, Transport: r})
+		s := newService(t, event.Config{Store: store, Sender: to(r)})
 		defer start(t, s)()
 		happen(t, store, event.CoreDeleted, coreName(0), 0)
 		time.Sleep(time.Second)
@@ -346,7 +347,7 @@ func TestEventsThatLeftTheLogUndeliveredAreCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newReceiver(always(http.StatusOK))
 		store := memory.New()
-		s := newService(t, event.Config{Store: store, Transport: r, Retain: 100})
+		s := newService(t, event.Config{Store: store, Sender: to(r), Retain: 100})
 		w, _, err := s.CreateWebhook(t.Context(), event.NewWebhook{URL: hookURL, Inactive: true})
 		require.NoError(t, err)
 		stop := start(t, s)
@@ -358,7 +359,7 @@ func TestEventsThatLeftTheLogUndeliveredAreCounted(t *testing.T) {
 		stop()
 		first, _, err := s.Bounds(t.Context())
 		require.NoError(t, err)
-		s = newService(t, event.Config{Store: store, Transport: r, Retain: 100})
+		s = newService(t, event.Config{Store: store, Sender: to(r), Retain: 100})
 		defer start(t, s)()
 		yes := true
 		_, err = s.UpdateWebhook(t.Context(), w.ID, event.WebhookUpdate{Active: &yes}, 0)

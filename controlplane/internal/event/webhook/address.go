@@ -1,4 +1,4 @@
-package event
+package webhook
 
 import (
 	"crypto/tls"
@@ -83,7 +83,7 @@ func guardedTransport(denyPrivate bool) *http.Transport {
 	}}
 	return &http.Transport{
 		DialContext: d.DialContext, ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout: 5 * time.Second, MaxIdleConns: 64, MaxIdleConnsPerHost: parallel, MaxConnsPerHost: 2 * parallel,
+		TLSHandshakeTimeout: 5 * time.Second, MaxIdleConns: 64, MaxIdleConnsPerHost: 16, MaxConnsPerHost: 32,
 		IdleConnTimeout: time.Minute, MaxResponseHeaderBytes: 16 << 10,
 	}
 }
