@@ -22,6 +22,7 @@ import (
 	"github.com/ggfleet/ggfleet/agent/app"
 	"github.com/ggfleet/ggfleet/agent/internal/agenttest"
 	"github.com/ggfleet/ggfleet/agent/internal/localstate"
+	"github.com/ggfleet/ggfleet/agent/internal/patch"
 	"github.com/ggfleet/ggfleet/agent/internal/reconcile"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/logx"
@@ -92,7 +93,7 @@ func killer(at, mark, hits string) localstate.Around {
 
 func fast(root string) app.Config {
 	return app.Config{
-		Root: root, Poll: 100 * time.Millisecond, Health: time.Second, Components: 50 * time.Millisecond,
+		Root: root, Poll: 100 * time.Millisecond, Health: time.Second, Components: 50 * time.Millisecond, Patches: time.Second,
 		Gate: 20 * time.Second, Stop: 5 * time.Second, MinWait: 20 * time.Millisecond,
 	}
 }
@@ -110,6 +111,9 @@ type agent struct {
 func startAgent(t *testing.T, c *agenttest.Cloud, kill string) *agent {
 	t.Helper()
 	dir := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "bin"), 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "bin", "ansible-playbook"), []byte("#!/bin/sh\necho run >> "+filepath.Join(dir, "playbook-runs")+"\n"), 0o700))
+	require.NoError(t, patch.Allow(filepath.Join(dir, "root", "agent"), true))
 	ctx, cancel := context.WithCancel(context.Background())
 	a := &agent{t: t, root: filepath.Join(dir, "root"), mark: filepath.Join(dir, "mark"), hits: filepath.Join(dir, "hits"), stop: cancel, done: make(chan int, 1)}
 	log, err := os.Create(filepath.Join(dir, "agent.log"))
@@ -119,7 +123,8 @@ func startAgent(t *testing.T, c *agenttest.Cloud, kill string) *agent {
 		for {
 			cmd := exec.Command(os.Args[0])
 			cmd.Env = append(os.Environ(), "AGENT_TEST_ROOT="+a.root, "AGENT_TEST_STRING="+c.Enrollment.String(),
-				"AGENT_TEST_KILL="+kill, "AGENT_TEST_MARK="+a.mark, "AGENT_TEST_HITS="+a.hits)
+				"AGENT_TEST_KILL="+kill, "AGENT_TEST_MARK="+a.mark, "AGENT_TEST_HITS="+a.hits,
+				"PATH="+filepath.Join(dir, "bin")+":"+os.Getenv("PATH"))
 			cmd.Stderr = log
 			if cmd.Start() != nil {
 				break
@@ -217,14 +222,45 @@ func (a *agent) snapshot() map[string]string {
 	return out
 }
 
-// scenario is a device's life: enrol, install 1.0.0, update to 2.0.0, refuse
-// 3.0.0, which breaks.
+// patched has the device run a playbook: once, whatever kills the agent, and
+// with a result that is true.
+func (a *agent) patched(c *agenttest.Cloud, kill string) {
+	a.t.Helper()
+	p := c.AddPatch(agenttest.Patch{ID: "0f8fad5b-d9cb-469f-a165-70867728950e", Playbook: "- hosts: all\n", Timeout: 60})
+	c.Notice(a.t, core)
+	a.waitFor("the patch's result", func() bool { _, ok := c.Result(p); return ok })
+	a.waitFor("the patch forgotten", func() bool {
+		_, err := os.Lstat(filepath.Join(a.root, "agent", "patch.json"))
+		return os.IsNotExist(err)
+	})
+	r, _ := c.Result(p)
+	runs, _ := os.ReadFile(filepath.Join(filepath.Dir(a.root), "playbook-runs"))
+	switch localstate.Point(strings.TrimSuffix(strings.TrimSuffix(kill, ":before"), ":after")) {
+	case localstate.PatchRun:
+		assert.Contains(a.t, r.Message, protocol.PatchInterrupted)
+		assert.LessOrEqual(a.t, len(runs), len("run\n"), "never twice")
+	case localstate.PatchStart, localstate.PatchEnd: // on one side of it the playbook may have run
+		assert.LessOrEqual(a.t, len(runs), len("run\n"), "never twice")
+		assert.Equal(a.t, r.Success, !strings.Contains(r.Message, protocol.PatchInterrupted))
+	default:
+		assert.True(a.t, r.Success, r.Message)
+		assert.Equal(a.t, "run\n", string(runs))
+	}
+	c.Change(func(*agenttest.State) {
+		assert.Len(a.t, p.Runs, 1)
+		assert.Len(a.t, p.Results, 1)
+	})
+}
+
+// scenario is a device's life: enrol, install 1.0.0, run a patch, update to
+// 2.0.0, refuse 3.0.0, which breaks.
 func scenario(t *testing.T, archives [3][]byte, kill string) (map[string]string, *agent) {
 	c := agenttest.New(t, core)
 	c.Change(func(s *agenttest.State) { s.Config, s.Assignment.Config = []byte(document), true })
 	c.Offer("1.0.0", archives[0])
 	a := startAgent(t, c, kill)
 	a.waitVersion(c, "1.0.0")
+	a.patched(c, kill)
 	c.Offer("2.0.0", archives[1])
 	a.waitVersion(c, "2.0.0")
 	bad := c.Offer("3.0.0", archives[2])

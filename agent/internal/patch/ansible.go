@@ -25,7 +25,6 @@ const (
 	workName   = "patch" // folder of the patch in hand, in the agent's folder
 	program    = "ansible-playbook"
 	runVar     = "GGFLEET_PATCH_RUN" // marks the processes of a run
-	askGrace   = 10 * time.Second    // between asking a playbook to stop and killing it
 	maxEncoded = 48 << 10            // bytes of a message as JSON: the control plane takes 64 KiB
 )
 
@@ -36,6 +35,7 @@ type prepared struct {
 	runID   string
 	ca      string // file of certificates to trust; empty: the system's own
 	timeout time.Duration
+	grace   time.Duration // between asking it to stop and killing it
 }
 
 // prepare fetches the playbook and puts it and its variables into the work
@@ -75,7 +75,7 @@ func (r *Runner) prepare(ctx context.Context, o protocol.PatchOrder, j journal) 
 			return p, "", err
 		}
 	}
-	p.dir, p.runID, p.timeout = r.cfg.Dir.Path(workName), j.Run, time.Duration(o.TimeoutSeconds)*time.Second
+	p.dir, p.runID, p.grace, p.timeout = r.cfg.Dir.Path(workName), j.Run, r.cfg.Grace, time.Duration(o.TimeoutSeconds)*time.Second
 	if p.timeout <= 0 {
 		p.timeout = time.Hour
 	}
@@ -97,7 +97,7 @@ func (p prepared) run(ctx context.Context) (success bool, message string) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	// Also how long what the playbook left running may hold its output.
-	cmd.WaitDelay = askGrace
+	cmd.WaitDelay = p.grace
 	err := cmd.Run()
 	if timed.Err() != nil && cmd.Process != nil {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // whatever did not heed the signal

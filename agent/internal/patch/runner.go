@@ -36,7 +36,9 @@ type Config struct {
 	// min. A notice (Wake) makes it look at once.
 	Every   time.Duration
 	MinWait time.Duration // after the first failure, doubling up to Every; default 1 s
-	Log     *slog.Logger
+	// Grace is the time between asking a playbook to stop and killing it; default 10 s.
+	Grace time.Duration
+	Log   *slog.Logger
 }
 
 // Runner runs patches.
@@ -56,6 +58,9 @@ func New(cfg Config) (*Runner, error) {
 	}
 	if cfg.MinWait <= 0 {
 		cfg.MinWait = time.Second
+	}
+	if cfg.Grace <= 0 {
+		cfg.Grace = 10 * time.Second
 	}
 	if cfg.Log == nil {
 		cfg.Log = logx.Discard()
