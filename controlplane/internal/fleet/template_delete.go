@@ -33,8 +33,8 @@ func leavingKey(name string) string { return leavingPrefix + name }
 const resumeEvery = time.Minute
 
 // DeleteTemplate removes all versions with their thing groups and deployments. It
-// is refused with fault.Conflict while a core desires or reports one of them or a
-// deployment task at work names one, and with fault.Stale unless ifVersion (0:
+// is refused with fault.Conflict while a core uses one of them or a deployment task
+// at work names one, and with fault.Stale unless ifVersion (0:
 // any) is the latest.
 func (s *Service) DeleteTemplate(ctx context.Context, name string, ifVersion int) error {
 	h, err := s.headRecord(ctx, name)
@@ -107,7 +107,7 @@ func (s *Service) unused(ctx context.Context, name string) error {
 		return fault.New(fault.Unavailable, "the fleet is still being read; try again in a moment")
 	}
 	if s.count.users(name) > 0 {
-		users, _ := s.cores.Range("", 0, func(_ string, c *Core) bool { return c.Desired.Name == name || c.Reported.Name == name })
+		users, _ := s.cores.Range("", 0, func(_ string, c *Core) bool { return c.uses(name) })
 		if len(users) > 0 {
 			return fault.New(fault.Conflict, "template %s is in use by %d cores; deploy another template to them first", name, len(users))
 		}
@@ -124,6 +124,14 @@ func (s *Service) unused(ctx context.Context, name string) error {
 		}
 		return nil
 	})
+}
+
+// uses reports whether the core was sent to a version of the template or reports
+// one. A core that only was to be sent there, which failed, does not hold the
+// template: it may never come.
+func (c *Core) uses(name string) bool {
+	started := c.Execution != (ExecutionRef{}) || c.DeploymentStatus != DeploymentFailure
+	return c.Reported.Name == name || c.Desired.Name == name && started
 }
 
 // sweepTemplate removes what is left of a deleted template. It can be repeated.
