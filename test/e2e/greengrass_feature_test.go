@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -144,7 +145,8 @@ func (f greengrass) createCores(t *testing.T) {
 	assert.Contains(t, string(config), "version: 2.4.0")
 	f.get(t, "/cores/"+itCore2).is(http.StatusOK).lacks("artifacts.config")
 	_, err = f.world.Object(t.Context(), bucket, strings.ReplaceAll(key, itCore1, itCore2))
-	assert.Equal(t, "NoSuchKey", minio.ToErrorResponse(err).Code, "%v", err)
+	noSuchKey, _ := errors.AsType[minio.ErrorResponse](err)
+	assert.Equal(t, "NoSuchKey", noSuchKey.Code, "%v", err)
 }
 
 func (f greengrass) createInvalid(t *testing.T) {
