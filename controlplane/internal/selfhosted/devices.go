@@ -83,8 +83,7 @@ func (d *Devices) Events(published func(gateway.Session, string, []byte)) gatewa
 		Disconnected: func(s gateway.Session, _ string, at time.Time) { d.count(s.Identity.Thing, -1, at) },
 		Published:    published,
 		TooLarge: func(s gateway.Session, m gateway.Message, limit int) {
-			// The callback must not block, and ending the execution waits for a commit.
-			go d.announcer.TooLarge(context.Background(), s.Identity.Thing, jobs.Message{Topic: m.Topic, Payload: m.Payload, Job: m.Ref}, limit)
+			d.announcer.TooLarge(s.Identity.Thing, jobs.Message{Topic: m.Topic, Payload: m.Payload, Job: m.Ref}, limit)
 		},
 	}
 }

@@ -36,6 +36,7 @@ type Gateway struct {
 	log      *slog.Logger
 	server   *mqtt.Server
 
+	own       atomic.Pointer[own] // nil: Run has not begun
 	started   atomic.Bool
 	check     chan struct{}   // a session is marked to be checked
 	strangers *rate.Limiter   // log records about those who are not admitted
@@ -84,6 +85,8 @@ func (g *Gateway) Run(ctx context.Context, listeners ...net.Listener) error {
 		return err
 	}
 	defer func() { _ = g.server.Close() }() // it has no listener that could fail to close
+	g.own.Store(newOwn(g.server))
+	defer g.own.Store(nil)
 
 	loops := []run.Loop{{Name: "check sessions", Run: g.checkSessions}}
 	if g.changes != nil {

@@ -164,6 +164,9 @@ func (s *session) deny(cl *mqtt.Client, action, topic, why string) {
 // that its message arrived.
 func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
 	s := of(cl)
+	if s == nil {
+		return pk, nil // the server's own
+	}
 	if pk.TopicName[0] == '$' {
 		return pk, h.serveReserved(s, cl, pk)
 	}
@@ -223,6 +226,9 @@ func (h *hook) serveReserved(s *session, cl *mqtt.Client, pk packets.Packet) err
 // OnPublished runs after the PUBACK: the answers follow.
 func (h *hook) OnPublished(cl *mqtt.Client, _ packets.Packet) {
 	s := of(cl)
+	if s == nil {
+		return // the server's own
+	}
 	answers := s.answers
 	s.answers = nil
 	for _, m := range answers {

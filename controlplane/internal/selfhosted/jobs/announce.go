@@ -21,7 +21,8 @@ import (
 type Devices interface {
 	// Connected reports whether the thing has a session here.
 	Connected(thing string) bool
-	// Notify hands m to the sessions of the thing that subscribed to its topic.
+	// Notify hands m to the sessions of the thing that subscribed to its topic, and
+	// does not wait for them.
 	// tooLarge is the maximum packet size, in bytes, of a session that cannot
 	// take it, else 0.
 	Notify(thing string, m Message) (tooLarge int)
@@ -35,6 +36,9 @@ type Announcer struct {
 	devices Devices
 	seed    maphash.Seed
 	shards  [64]announcerShard
+	// oversized are the executions that no packet can carry to their thing, by
+	// <thing>/<job>: there are never more than executions.
+	oversized backlog
 }
 
 type announcerShard struct {
@@ -52,6 +56,7 @@ type announced struct {
 // NewAnnouncer returns an Announcer; Run starts it.
 func NewAnnouncer(jobs *Service, devices Devices) *Announcer {
 	a := &Announcer{jobs: jobs, devices: devices, seed: maphash.MakeSeed()}
+	a.oversized.init()
 	for i := range a.shards {
 		a.shards[i].said = map[string]announced{}
 		a.shards[i].backlog.init()
@@ -79,7 +84,7 @@ func (a *Announcer) Gone(thing string) {
 
 // Run announces until ctx is done.
 func (a *Announcer) Run(ctx context.Context) error {
-	loops := []run.Loop{{Name: "watch", Run: a.watch}}
+	loops := []run.Loop{{Name: "watch", Run: a.watch}, {Name: "oversized jobs", Run: a.oversized.each(a.fail)}}
 	for i := range a.shards {
 		loops = append(loops, run.Loop{Name: "announcements", Run: a.shards[i].backlog.each(a.announce)})
 	}
@@ -152,30 +157,35 @@ func (a *Announcer) announce(ctx context.Context, thing string) {
 	if !a.devices.Connected(thing) {
 		return
 	}
-	unlock := a.lock(thing)
+	// Under the lock until it is on its way: what is said later arrives later.
+	defer a.lock(thing)()
 	notices, err := a.noticesLocked(ctx, thing, false)
-	unlock()
 	if err != nil {
 		a.jobs.log.WarnContext(ctx, "pending jobs could not be announced", logx.Thing, thing, logx.Err, err)
 		return
 	}
 	for _, m := range notices {
 		if limit := a.devices.Notify(thing, m); limit > 0 {
-			a.TooLarge(ctx, thing, m, limit)
+			a.TooLarge(thing, m, limit)
 		}
 	}
 }
 
-// TooLarge ends the execution that m carries: a session of the thing takes at
-// most limit bytes a packet, so the deployment could never arrive there.
-func (a *Announcer) TooLarge(ctx context.Context, thing string, m Message, limit int) {
+// TooLarge has the execution that m carries end soon: a session of the thing
+// takes at most limit bytes a packet, so the deployment could never arrive there.
+func (a *Announcer) TooLarge(thing string, m Message, limit int) {
 	if m.Job == "" {
 		return
 	}
-	a.jobs.log.WarnContext(ctx, "deployment is too large for the device", logx.Thing, thing, logx.Job, m.Job, "bytes", len(m.Payload), "limit", limit)
+	a.jobs.log.Warn("deployment is too large for the device", logx.Thing, thing, logx.Job, m.Job, "bytes", len(m.Payload), "limit", limit)
+	a.oversized.add(thing + "/" + m.Job)
+}
+
+func (a *Announcer) fail(ctx context.Context, execution string) {
+	thing, job, _ := strings.Cut(execution, "/")
 	cause := "The deployment document does not fit the core's maximum packet size; deploy fewer components or less configuration at once."
-	if err := a.jobs.Fail(ctx, thing, m.Job, cause); err != nil {
-		a.jobs.log.ErrorContext(ctx, "oversized job could not be failed", logx.Thing, thing, logx.Job, m.Job, logx.Err, err)
+	if err := a.jobs.Fail(ctx, thing, job, cause); err != nil {
+		a.jobs.log.ErrorContext(ctx, "oversized job could not be failed", logx.Thing, thing, logx.Job, job, logx.Err, err)
 	}
 }
 

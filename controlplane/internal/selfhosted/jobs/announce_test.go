@@ -203,18 +203,22 @@ func TestADeploymentThatNoPacketCanCarryFails(t *testing.T) {
 }
 
 func TestAnAnswerThatNoPacketCanCarryNamesItsJob(t *testing.T) {
-	k := newKit(t, t.Context())
-	k.job("j", "g", 0)
-	k.start("j", "core", false)
-	get := func(payload string) jobs.Message {
-		return k.ask("core", protocol.JobGet("core", protocol.NextJob), payload)[0]
-	}
-	assert.Equal(t, "j", get("{}").Job)
-	assert.Empty(t, get(`{"includeJobDocument":false}`).Job, "without the document nothing is lost")
-	k.announce.TooLarge(t.Context(), "core", jobs.Message{Topic: "x"}, 100)
-	assert.Len(t, k.pending("core"), 1)
-	k.announce.TooLarge(t.Context(), "core", get("{}"), 100)
-	assert.Empty(t, k.pending("core"))
+	announcing(t, func(t *testing.T, k *kit) {
+		k.job("j", "g", 0)
+		k.start("j", "core", false)
+		get := func(payload string) jobs.Message {
+			return k.ask("core", protocol.JobGet("core", protocol.NextJob), payload)[0]
+		}
+		assert.Equal(t, "j", get("{}").Job)
+		assert.Empty(t, get(`{"includeJobDocument":false}`).Job, "without the document nothing is lost")
+		k.announce.TooLarge("core", jobs.Message{Topic: "x"}, 100)
+		synctest.Wait()
+		assert.Len(t, k.pending("core"), 1)
+		k.announce.TooLarge("core", get("{}"), 100)
+		k.announce.TooLarge("core", get("{}"), 100)
+		synctest.Wait()
+		assert.Empty(t, k.pending("core"))
+	})
 }
 
 func TestWhatWasMissedIsAnnouncedLater(t *testing.T) {
