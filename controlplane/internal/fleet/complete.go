@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
+	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
+	"github.com/ggfleet/ggfleet/controlplane/internal/event"
 	"github.com/ggfleet/ggfleet/controlplane/internal/provisioning"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/shared/fault"
@@ -59,6 +62,7 @@ func (s *Service) complete(ctx context.Context, name, csrPEM, key string) (strin
 	core.UpdatedAt = s.stamp()
 	err = s.cfg.Cloud.Register(ctx, reg, func(b *state.Batch) error {
 		b.Step = state.StepCoreComplete
+		addIssued(b, name, reg, s.now())
 		b.If(coreKey(name), rec.Rev).Put(coreKey(name), core)
 		_, err := s.cfg.Store.Commit(ctx, b)
 		return err
@@ -73,4 +77,21 @@ func (s *Service) complete(ctx context.Context, name, csrPEM, key string) (strin
 type CompletedCertificate struct {
 	Key string `json:"key"` // hex SHA-256 of the public key
 	PEM string `json:"pem"`
+}
+
+// certificateDetail is the detail of CertificateIssued.
+type certificateDetail struct {
+	CertificateID string     `json:"certificateId"`
+	NotAfter      *time.Time `json:"notAfter,omitempty"`
+}
+
+// addIssued tells the core's history of the certificate that r registers.
+func addIssued(b *state.Batch, core string, r cloud.Registration, at time.Time) {
+	switch {
+	case r.Certificate != nil:
+		until := r.Certificate.NotAfter.UTC()
+		event.Add(b, event.CertificateIssued, core, at, certificateDetail{r.Certificate.ID, &until})
+	case r.CertificateID != "":
+		event.Add(b, event.CertificateIssued, core, at, certificateDetail{CertificateID: r.CertificateID})
+	}
 }

@@ -131,6 +131,9 @@ func (s *Service) checkNewCore(kind string, c NewCore) error {
 	if err := s.cfg.Provisioner.Check(c.CDFProvisioningParameters); err != nil {
 		return err
 	}
+	if c.Claim && c.ConfigFileGenerator == "" {
+		return fault.Field("claim", "needs a configFileGenerator: the installer configuration is all that is made of a core that its device claims")
+	}
 	if c.ConfigFileGenerator != "" {
 		if _, err := s.cfg.Generators.For(c.ConfigFileGenerator); err != nil {
 			return fault.Field("configFileGenerator", "%s", fault.Message(err))
