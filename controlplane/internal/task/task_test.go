@@ -266,7 +266,9 @@ func TestLaterWaitsWithoutASlotAndWithoutCounting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		turn := time.Now().Add(2 * time.Hour)
 		s := memory.New()
+		var begun sync.Map
 		e := engine(t, s, work(func(ctx context.Context, w *task.Work) error {
+			begun.Store(w.Item.Name, true)
 			if w.Item.Name != "quick" && time.Now().Before(turn) {
 				return task.Later(10 * time.Minute)
 			}
@@ -276,6 +278,9 @@ func TestLaterWaitsWithoutASlotAndWithoutCounting(t *testing.T) {
 		require.NoError(t, err)
 		start(t, e)
 		time.Sleep(time.Minute)
+		waiting := 0
+		begun.Range(func(any, any) bool { waiting++; return true })
+		assert.LessOrEqual(t, waiting, 60, "few batches are claimed by items that only wait")
 		quick, err := e.Create(t.Context(), task.NewTask{Kind: "work", Items: []task.NewItem{{Name: "quick"}}})
 		require.NoError(t, err)
 		began := time.Now()
