@@ -69,12 +69,12 @@ func build(s Settings, root string, claim bool, layout func(Settings, Input) map
 	if err != nil {
 		return nil, err
 	}
-	overlay, err := parseOverlay(s.Overlay)
+	overlay, err := parseOverlay(settingsOverlay, s.Overlay)
 	if err != nil {
 		return nil, err
 	}
 	// What the overlay cannot do shows now, not at the first core.
-	if _, err := layout(s, Input{}).merged(overlay, "overlay"); err != nil {
+	if _, err := layout(s, Input{}).merged(overlay, settingsOverlay); err != nil {
 		return nil, err
 	}
 	return builtin{s, overlay, claim, layout}, nil
@@ -88,13 +88,13 @@ func (g builtin) Generate(_ context.Context, in Input) ([]byte, error) {
 	if g.claim && in.ProvisioningTemplate == "" {
 		return nil, missing("provisioningTemplate")
 	}
-	doc, err := g.layout(g.s, in).merged(g.overlay, "overlay")
+	doc, err := g.layout(g.s, in).merged(g.overlay, settingsOverlay)
 	if err != nil {
 		return nil, err
 	}
-	own, err := parseOverlay(in.Overlay)
+	own, err := parseOverlay(inputOverlay, in.Overlay)
 	if err == nil {
-		doc, err = doc.merged(own, "overlay")
+		doc, err = doc.merged(own, inputOverlay)
 	}
 	if err != nil {
 		return nil, err

@@ -47,10 +47,10 @@ func TestDocumentsByteForByte(t *testing.T) {
 		"template parameters are absent when there are none":                                           {"classic-fleet-no-parameters.yaml", config.FleetProvisioning, settings(), none},
 		"W-92: ports of a self-hosted cloud are numbers":                                               {"classic-fleet-self-hosted.yaml", config.FleetProvisioning, selfHosted(), several},
 		"U-13: ports are configurable":                                                                 {"classic-manual-self-hosted.yaml", config.ManualInstall, selfHosted(), in},
-		"lite":                          {"lite-manual.yaml", config.ManualInstallLite, selfHosted(), in},
-		"lite by claim":                 {"lite-fleet.yaml", config.FleetProvisioningLite, selfHosted(), several},
-		"lite by claim, no parameters":  {"lite-fleet-no-parameters.yaml", config.FleetProvisioningLite, selfHosted(), none},
-		"lite without a port gets 8443": {"lite-manual-aws.yaml", config.ManualInstallLite, settings(), in},
+		"lite":                                                                                         {"lite-manual.yaml", config.ManualInstallLite, selfHosted(), in},
+		"lite by claim":                                                                                {"lite-fleet.yaml", config.FleetProvisioningLite, selfHosted(), several},
+		"lite by claim, no parameters":                                                                 {"lite-fleet-no-parameters.yaml", config.FleetProvisioningLite, selfHosted(), none},
+		"lite without a port gets 8443":                                                                {"lite-manual-aws.yaml", config.ManualInstallLite, settings(), in},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -127,7 +127,7 @@ func TestOverlayThatCannotBe(t *testing.T) {
 			assert.Equal(t, tc.field, fault.FieldOf(err))
 			_, err = builtin(t, settings(), config.ManualInstall).Generate(t.Context(), config.Input{Version: "2", CoreDeviceName: "gw", Overlay: s.Overlay})
 			require.ErrorIs(t, err, fault.Invalid)
-			assert.Equal(t, tc.field, fault.FieldOf(err))
+			assert.Equal(t, "configO"+tc.field[1:], fault.FieldOf(err))
 		})
 	}
 }

@@ -20,37 +20,43 @@ const (
 	maxName         = 256 // bytes of a member's name; YAML allows 1,024 characters
 )
 
-// CheckOverlay refuses what can be no overlay of any generator with
-// fault.Invalid and the path of the member, below "overlay".
+// Names of the two overlays in errors.
+const (
+	settingsOverlay = "overlay"       // of Settings
+	inputOverlay    = "configOverlay" // of Input
+)
+
+// CheckOverlay refuses what can be the overlay of no core with fault.Invalid
+// and the path of the member, below configOverlay.
 func CheckOverlay(raw json.RawMessage) error {
-	_, err := parseOverlay(raw)
+	_, err := parseOverlay(inputOverlay, raw)
 	return err
 }
 
-func parseOverlay(raw json.RawMessage) (map[string]any, error) {
+func parseOverlay(name string, raw json.RawMessage) (map[string]any, error) {
 	if len(raw) == 0 || string(raw) == "null" {
 		return nil, nil
 	}
 	if len(raw) > maxOverlay {
-		return nil, fault.Field("overlay", "has %d bytes, at most %d are allowed", len(raw), maxOverlay)
+		return nil, fault.Field(name, "has %d bytes, at most %d are allowed", len(raw), maxOverlay)
 	}
 	if !utf8.Valid(raw) {
-		return nil, fault.Field("overlay", "is not UTF-8")
+		return nil, fault.Field(name, "is not UTF-8")
 	}
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.UseNumber()
 	var v any
 	if err := dec.Decode(&v); err != nil {
-		return nil, fault.Field("overlay", "is not JSON: %v", err)
+		return nil, fault.Field(name, "is not JSON: %v", err)
 	}
 	if _, err := dec.Token(); err != io.EOF {
-		return nil, fault.Field("overlay", "has something after the JSON value")
+		return nil, fault.Field(name, "has something after the JSON value")
 	}
 	o, ok := v.(map[string]any)
 	if !ok {
-		return nil, fault.Field("overlay", "is not a JSON object")
+		return nil, fault.Field(name, "is not a JSON object")
 	}
-	return o, checkOverlay(o, "overlay", 0)
+	return o, checkOverlay(o, name, 0)
 }
 
 func checkOverlay(v any, path string, depth int) error {

@@ -161,11 +161,15 @@ func TestOverlays(t *testing.T) {
 	got, err := generator.Overlays([]string{"MANUAL_INSTALL=" + file(`{"system": null}`)})
 	require.NoError(t, err)
 	assert.Equal(t, map[string]json.RawMessage{"MANUAL_INSTALL": json.RawMessage(`{"system": null}`)}, got)
-	for content, want := range map[string]string{"[]": "overlay: is not a JSON object", "{": "overlay: is not JSON", `{"a": "` + strings.Repeat("x", 2<<20): "at most 65536"} {
-		_, err = generator.Overlays([]string{"MANUAL_INSTALL=" + file(content)})
-		require.ErrorContains(t, err, want)
-		require.ErrorContains(t, err, "overlay of generator MANUAL_INSTALL, file ")
+	large, err := generator.Overlays([]string{"MANUAL_INSTALL=" + file(strings.Repeat("x", 2<<20))})
+	require.NoError(t, err)
+	for _, overlays := range []map[string]json.RawMessage{large, {"MANUAL_INSTALL": json.RawMessage(`[]`)}} {
+		_, err = config.Builtin(config.Settings{AWSRegion: "r", RoleAlias: "a", DataEndpoint: "d", CredEndpoint: "c"}, overlays)
+		require.ErrorIs(t, err, fault.Invalid)
+		assert.Equal(t, "MANUAL_INSTALL.overlay", fault.FieldOf(err))
 	}
+	_, err = generator.Overlays([]string{"MANUAL_INSTALL"})
+	require.ErrorContains(t, err, "entry 1 must be ALIAS=FILE")
 	_, err = generator.Overlays([]string{"MANUAL_INSTALL=/nowhere/x.json"})
 	require.ErrorIs(t, err, os.ErrNotExist)
 }
