@@ -102,13 +102,13 @@ var rules = []rule{
 		Deny: sdks,
 	},
 	{
-		Why:    "HTTP stops at the edge: a domain package answers with values and kinds of fault",
-		From:   domain,
+		Why:  "HTTP stops at the edge: a domain package answers with values and kinds of fault",
+		From: domain,
 		Except: []string{
 			"controlplane/internal/event/webhook",       // is an adapter below the domain whose port it fulfils
 			"controlplane/internal/selfhosted/artifact", // is the handler that streams an artifact
 		},
-		Deny:   []string{"net/http"},
+		Deny: []string{"net/http"},
 	},
 	{
 		Why:  "the domain knows ports, not who implements them",
