@@ -17,6 +17,7 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/distribution"
 	"github.com/ggfleet/ggfleet/controlplane/internal/enrollment"
 	"github.com/ggfleet/ggfleet/controlplane/internal/etcdstore"
+	"github.com/ggfleet/ggfleet/controlplane/internal/event"
 	"github.com/ggfleet/ggfleet/controlplane/internal/fleet"
 	"github.com/ggfleet/ggfleet/controlplane/internal/object"
 	"github.com/ggfleet/ggfleet/controlplane/internal/provisioning"
@@ -65,6 +66,7 @@ type App struct {
 	tasks      *task.Engine
 	dist       *distribution.Store
 	enrollment *enrollment.Service
+	eventLog   *event.Service
 	downloads  *artifact.Handler
 	signer     *artifact.Signer
 	servers    []server
@@ -84,7 +86,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 		}
 	}()
 	for _, step := range []func(context.Context) error{
-		a.openDataDir, a.listen, a.openState, a.openSecrets, a.openObjects, a.openCloud, a.openFleet, a.openPatching, a.firstStart, a.openEdges, a.openPprof,
+		a.openDataDir, a.listen, a.openState, a.openSecrets, a.openObjects, a.openCloud, a.openEvents, a.openFleet, a.openPatching, a.firstStart, a.openEdges, a.openPprof,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -171,6 +173,7 @@ func (a *App) Run(ctx context.Context) error {
 		{Name: "tasks", Run: a.tasks.Run},
 		{Name: "announcer", Run: a.devices.Run},
 		{Name: "agents", Run: a.agents.Run},
+		{Name: "events", Run: a.runEvents},
 		{Name: "patches", Run: a.patching.Run},
 		{Name: "job timeouts", Run: a.expireJobs},
 		{Name: "roll-outs", Run: a.resume},

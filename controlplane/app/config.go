@@ -75,6 +75,10 @@ type Config struct {
 	BasePath   string `koanf:"base-path"`   // removed from the path of requests to the fleet API
 	CORSOrigin string `koanf:"cors-origin"` // empty: no page of another origin may call the fleet API
 
+	EventRetain        int  `koanf:"event-retain"`         // events that the log keeps
+	WebhookHTTP        bool `koanf:"webhook-http"`         // webhooks may be plain http to any address
+	WebhookDenyPrivate bool `koanf:"webhook-deny-private"` // webhooks must not reach loopback and private addresses
+
 	Workers        int    `koanf:"workers"` // task items at once
 	LogLevel       string `koanf:"log-level"`
 	LogFormat      string `koanf:"log-format"` // json or text
@@ -124,6 +128,9 @@ func Flags(f *pflag.FlagSet) {
 	f.StringSlice("patch-prefixes", nil, "folders of the bucket, each with a slash at its end, that the extraVars of any device's patch may link to; its own artifacts it always may")
 	f.String("base-path", "", "path under which a proxy publishes the fleet API, removed from requests")
 	f.String("cors-origin", "", "origin whose web pages may call the fleet API, or * (default: none)")
+	f.Int("event-retain", 100_000, "events that the log keeps for readers, webhooks and replays")
+	f.Bool("webhook-http", false, "let webhooks be plain http to any address, not to this machine only")
+	f.Bool("webhook-deny-private", false, "refuse webhooks to loopback and private addresses")
 	f.Int("workers", 64, "task items worked on at once; each waits for the disk most of its time")
 	f.String("log-level", "info", "debug, info, warn or error")
 	f.String("log-format", "json", "json or text")
@@ -219,6 +226,9 @@ func (c *Config) complete() error {
 	}
 	if c.PublicHost == "" || strings.ContainsAny(c.PublicHost, "/: ") && net.ParseIP(c.PublicHost) == nil {
 		return fmt.Errorf("public-host %q must be a host name or an address, without scheme and port", c.PublicHost)
+	}
+	if c.EventRetain < 100 {
+		return fmt.Errorf("event-retain %d is too few: readers that are away for a moment need 100 at least", c.EventRetain)
 	}
 	if c.LogFormat != "json" && c.LogFormat != "text" {
 		return fmt.Errorf("log-format %q must be json or text", c.LogFormat)

@@ -82,7 +82,7 @@ func (a *App) fleetAPI() (http.Handler, error) {
 		Templates: a.fleet, Cores: a.fleet, Deployments: a.fleet,
 		Components: componentsPort{a.components}, ProvisioningTemplates: provisioningPort{a.templates},
 		Distributions: distributionsPort{a.dist}, Activations: activationsPort{a}, Tokens: a.tokens, AccessKeys: a.keys,
-		System: systemPort{a}, Auth: a.tokens, Metrics: a.metrics(), Log: a.log,
+		System: systemPort{a}, Auth: a.tokens, Events: a.eventLog, Webhooks: a.eventLog, Metrics: a.metrics(), Log: a.log,
 	}
 	if a.cfg.InsecureNoAuth {
 		cfg.Anonymous = &access.Principal{Name: "anonymous", Role: access.Admin}

@@ -42,5 +42,6 @@ func (a *App) metrics() http.Handler {
 		reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "ggfleet", Name: c.name, Help: c.help},
 			func() float64 { return float64(c.value(a.gateway.Metrics())) }))
 	}
+	a.eventMetrics(reg)
 	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{MaxRequestsInFlight: 4})
 }
