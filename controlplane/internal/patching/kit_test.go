@@ -118,7 +118,7 @@ func (k *kit) task(list ...patching.NewPatch) []patching.Patch {
 	k.t.Helper()
 	id, err := k.CreateTask(k.ctx, patching.NewTask{Patches: list}, "")
 	require.NoError(k.t, err)
-	out, next, err := k.TaskPatches(k.ctx, id, patching.Filter{}, patching.Page{})
+	out, next, err := k.TaskPatches(k.ctx, id, patching.Page{})
 	require.NoError(k.t, err)
 	require.Empty(k.t, next)
 	return out

@@ -23,11 +23,11 @@ func (s *Service) Task(ctx context.Context, id string) (Task, error) {
 
 // TaskPatches returns the patches of a task in the order submitted, and the token
 // to continue after ("" at the end); fault.NotFound without the task.
-func (s *Service) TaskPatches(ctx context.Context, id string, f Filter, p Page) ([]Patch, string, error) {
+func (s *Service) TaskPatches(ctx context.Context, id string, p Page) ([]Patch, string, error) {
 	if _, err := s.Task(ctx, id); err != nil {
 		return nil, "", err
 	}
-	return s.patches(ctx, byTask(id), f, p)
+	return s.patches(ctx, byTask(id), Filter{}, p)
 }
 
 // DevicePatches returns the patches of a device, the newest first, and the token
@@ -118,18 +118,18 @@ func (s *Service) patch(ctx context.Context, id string) (state.Record[record], e
 // RetryPatch runs a patch that has ended once more, with the current version of
 // its template. How it ended before is kept in Earlier. One that waits for its
 // device stays as it is; one that the device has taken is fault.Conflict.
-func (s *Service) RetryPatch(ctx context.Context, id string, n Retry) (Patch, error) {
+func (s *Service) RetryPatch(ctx context.Context, id string, n Retry) error {
 	if n.PatchTemplateName != "" {
 		if err := checkName("patchTemplateName", n.PatchTemplateName); err != nil {
-			return Patch{}, err
+			return err
 		}
 	}
 	if err := checkVars("extraVars", n.ExtraVars); err != nil {
-		return Patch{}, err
+		return err
 	}
 	old, err := s.patch(ctx, id)
 	if err != nil {
-		return Patch{}, err
+		return err
 	}
 	name := old.Value.PatchTemplateName
 	if n.PatchTemplateName != "" {
@@ -139,13 +139,13 @@ func (s *Service) RetryPatch(ctx context.Context, id string, n Retry) (Patch, er
 	if r, err := s.template(ctx, name); err == nil {
 		t = &r.Value
 	} else if !errors.Is(err, fault.NotFound) {
-		return Patch{}, err
+		return err
 	}
 	known, enrolled, err := s.cfg.Devices.PatchDevice(ctx, old.Value.DeviceID)
 	if err != nil {
-		return Patch{}, fmt.Errorf("look up device: %w", err)
+		return fmt.Errorf("look up device: %w", err)
 	}
-	r, err := state.Update(ctx, s.store, state.StepPatch, patchKey(id), func(r *record, exists bool, b *state.Batch) error {
+	_, err = state.Update(ctx, s.store, state.StepPatch, patchKey(id), func(r *record, exists bool, b *state.Batch) error {
 		switch {
 		case !exists:
 			return fault.New(fault.NotFound, "patch %q does not exist", clip(id))
@@ -171,7 +171,7 @@ func (s *Service) RetryPatch(ctx context.Context, id string, n Retry) (Patch, er
 		}
 		return nil
 	})
-	return r.Value.Patch, err
+	return err
 }
 
 // DeletePatch removes a patch. What its device has begun goes on there, and its

@@ -113,7 +113,7 @@ func TestW103ADisabledTemplateIsRefused(t *testing.T) {
 	require.NoError(t, err)
 	_, err = k.CreateTask(k.ctx, patching.NewTask{Patches: []patching.NewPatch{{DeviceID: "gw-1", PatchTemplateName: "tpl"}}}, "")
 	kind(t, err, fault.Conflict, `"tpl" is disabled`)
-	_, err = k.RetryPatch(k.ctx, p[1].ID, patching.Retry{})
+	err = k.RetryPatch(k.ctx, p[1].ID, patching.Retry{})
 	kind(t, err, fault.Conflict, `"tpl" is disabled`)
 	_, err = k.Take(k.ctx, "gw-1", p[0].ID, take("run"))
 	kind(t, err, fault.Conflict, "over")
@@ -121,7 +121,7 @@ func TestW103ADisabledTemplateIsRefused(t *testing.T) {
 	assert.Equal(t, patching.TemplateDisabled, k.patch(p[0].ID).StatusMessage)
 	_, err = k.UpdateTemplate(k.ctx, "tpl", patching.TemplateChange{Enabled: ptr(true)}, 0)
 	require.NoError(t, err)
-	_, err = k.RetryPatch(k.ctx, p[0].ID, patching.Retry{})
+	err = k.RetryPatch(k.ctx, p[0].ID, patching.Retry{})
 	require.NoError(t, err)
 }
 
