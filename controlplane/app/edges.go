@@ -81,7 +81,7 @@ func (a *App) fleetAPI() (http.Handler, error) {
 	cfg := fleetapi.Config{
 		Templates: a.fleet, Cores: a.fleet, Deployments: a.fleet,
 		Components: componentsPort{a.components}, ProvisioningTemplates: provisioningPort{a.templates},
-		Distributions: distributionsPort{a.dist}, Activations: activationsPort{a}, Tokens: a.tokens, AccessKeys: a.keys,
+		Distributions: distributionsPort{a.dist}, Activations: activationsPort{a}, Tokens: a.tokens, AccessKeys: a.keys, Patches: a.patching,
 		System: systemPort{a}, Auth: a.tokens, Events: a.eventLog, Webhooks: a.eventLog, Metrics: a.metrics(), Log: a.log,
 	}
 	if a.cfg.InsecureNoAuth {
