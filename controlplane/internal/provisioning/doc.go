@@ -1,10 +1,12 @@
-// Package provisioning is the grammar of provisioning templates: what thing,
-// certificate and policies a core or client device gets (cdf-services §4.3-4.5).
+// Package provisioning makes things out of provisioning templates (cdf-services
+// §4).
 //
 // [Parse] reads a template, [Bind] fills in one device's parameters and gives a
-// [Plan] to carry out. Both are pure. [Templates] keeps the documents in the object
-// store.
+// [Plan]; both are pure. [Templates] keeps the documents in the object store.
+// [Provisioner] makes, in memory, all that a plan asks for: whoever registers it
+// does so in one commit, together with what else belongs to it. [Service] is the
+// service of that name, for things that no task of the fleet makes.
 //
-// The package does not carry plans out: it knows no registry, no certificate
-// authority and no cloud.
+// The package reaches registry and certificate authorities through the ports of
+// package cloud only, and knows nothing of cores.
 package provisioning

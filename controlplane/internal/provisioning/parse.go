@@ -31,6 +31,7 @@ func Parse(b []byte) (*Template, error) {
 		case "Resources":
 			resources = &m
 		case "CDF":
+			p.t.extended = true
 			err = p.cdf(m.node)
 		case "Mappings", "DeviceConfiguration":
 			err = m.fail("belongs to fleet provisioning templates; a provisioning template has Parameters, Resources and CDF")

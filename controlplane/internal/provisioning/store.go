@@ -127,6 +127,8 @@ func (t *Templates) Get(ctx context.Context, id string) (*Template, error) {
 	return tpl, nil
 }
 
+func noTemplate(id string) string { return "INVALID_PROVISIONING_TEMPLATE: " + id }
+
 // Document reads the document of template id as it was put, and its ETag.
 func (t *Templates) Document(ctx context.Context, id string) (document []byte, etag string, err error) {
 	key, err := keyOf(id)
@@ -135,7 +137,7 @@ func (t *Templates) Document(ctx context.Context, id string) (document []byte, e
 	}
 	r, _, err := t.objects.Open(ctx, key)
 	if errors.Is(err, fault.NotFound) {
-		return nil, "", fault.New(fault.NotFound, "INVALID_PROVISIONING_TEMPLATE: %s", id)
+		return nil, "", fault.New(fault.NotFound, "%s", noTemplate(id))
 	}
 	if err != nil {
 		return nil, "", fmt.Errorf("open provisioning template %s: %w", id, err)

@@ -60,6 +60,7 @@ type Template struct {
 	cert       *certificate
 	policies   []policy
 	cdf        options
+	extended   bool // there is a CDF section
 	// late: the thing or a policy refers to a parameter that is filled when the
 	// certificate is made.
 	late bool
