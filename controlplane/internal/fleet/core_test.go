@@ -166,7 +166,6 @@ func TestACoreTaskThatCannotBeIsRefused(t *testing.T) {
 			says string
 		}{
 			{"unknown type", func(n *fleet.NewCoreTask) { n.Type = "Update" }, fault.Invalid, "type"},
-			{"deleting is not served", func(n *fleet.NewCoreTask) { n.Type = fleet.CoreTaskDelete }, fault.Unsupported, "Delete"},
 			{"no version", func(n *fleet.NewCoreTask) { n.CoreVersion = "" }, fault.Invalid, "coreVersion"},
 			{"no cores", func(n *fleet.NewCoreTask) { n.Cores = nil }, fault.Invalid, "cores"},
 			{"a bad name", func(n *fleet.NewCoreTask) { n.Cores[0].Name = "a b" }, fault.Invalid, "cores[0].name"},

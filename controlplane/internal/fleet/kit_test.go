@@ -6,6 +6,8 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
 	"github.com/ggfleet/ggfleet/controlplane/internal/fleet"
 	objects "github.com/ggfleet/ggfleet/controlplane/internal/object/memory"
 	"github.com/ggfleet/ggfleet/controlplane/internal/provisioning"
@@ -31,15 +34,32 @@ type kit struct {
 	ctx     context.Context
 	stop    func()
 	store   state.Store
+	fail    atomic.Pointer[func(*state.Batch) error] // asked before each commit; nil: none fails
 	objects *objects.Store
 	cloud   *selfhostedtest.World
 	tpl     *provisioning.Templates
+	forgot  forgotten
+}
+
+// forgotten keeps the devices whose activations were to be forgotten.
+type forgotten struct{ sync.Map }
+
+func (f *forgotten) Forget(_ context.Context, device string) error {
+	f.Store(device, true)
+	return nil
 }
 
 func newKit(t selfhostedtest.TB) *kit {
 	t.Helper()
 	ctx := context.Background()
-	k := &kit{t: t, ctx: ctx, store: state.NewHub(memory.New()), objects: objects.New("bucket")}
+	records := memory.New()
+	k := &kit{t: t, ctx: ctx, store: state.NewHub(records), objects: objects.New("bucket")}
+	records.FailCommit = func(b *state.Batch) error {
+		if f := k.fail.Load(); f != nil {
+			return (*f)(b)
+		}
+		return nil
+	}
 	k.cloud = selfhostedtest.New(t, k.store)
 	require.NoError(t, k.cloud.Registry.EnsurePolicy(ctx, "myTokenExchangeRoleAliasPolicy", `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:AssumeRoleWithCertificate","Resource":"*"}]}`))
 	k.tpl = provisioning.NewTemplates(k.objects)
@@ -62,6 +82,7 @@ func (k *kit) start() {
 	require.NoError(t, err)
 	k.Service, err = fleet.New(fleet.Config{
 		Store: k.store, Objects: k.objects, Cloud: k.cloud, Provisioner: provisioner, Realm: k.cloud.Realm, ArtifactPrefix: "greengrass2/artifacts/",
+		Activations: &k.forgot, Deprovision: cloud.Deprovision{Certificates: true},
 		Generators: config.NewRegistry(map[string]config.Generator{config.ManualInstall: manual}),
 	})
 	require.NoError(t, err)
@@ -84,7 +105,7 @@ func bubble(t *testing.T, test func(t *testing.T, k *kit)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		k := newKit(t)
-		defer k.stop()
+		defer func() { k.stop() }()
 		test(t, k)
 	})
 }
@@ -146,12 +167,21 @@ func (k *kit) deploy(name string, version int, to fleet.Targets) fleet.Deploymen
 	k.t.Helper()
 	id, err := k.CreateDeploymentTask(k.ctx, fleet.NewDeploymentTask{TemplateName: name, TemplateVersion: version, Targets: to}, "")
 	require.NoError(k.t, err)
+	return k.await(id)
+}
+
+// await waits for the end of a deployment task.
+func (k *kit) await(id string) fleet.DeploymentTask {
+	k.t.Helper()
 	for {
-		t, err := k.DeploymentTask(k.ctx, id)
+		list, _, err := k.DeploymentTasks(k.ctx, fleet.Page{}) // without the items: many are polled for long
 		require.NoError(k.t, err)
-		if t.Status == fleet.TaskFailure || t.Status == fleet.TaskSuccess {
-			if t.BatchesTotal == nil || *t.BatchesComplete == *t.BatchesTotal {
-				return t
+		for _, t := range list {
+			final := t.Status == fleet.TaskFailure || t.Status == fleet.TaskSuccess
+			if t.ID == id && final && (t.BatchesTotal == nil || *t.BatchesComplete == *t.BatchesTotal) {
+				out, err := k.DeploymentTask(k.ctx, id)
+				require.NoError(k.t, err)
+				return out
 			}
 		}
 		time.Sleep(100 * time.Millisecond) // virtual
