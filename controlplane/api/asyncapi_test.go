@@ -3,6 +3,7 @@ package api_test
 import (
 	"encoding/json"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/ggfleet/ggfleet/controlplane/internal/event"
 	"github.com/ggfleet/ggfleet/shared/protocol"
 )
 
@@ -55,12 +57,57 @@ func schemas(t *testing.T, doc asyncAPI) openapi3.Schemas {
 	return spec.Components.Schemas
 }
 
-func TestAgentsReportsAreAsTheDocumentSays(t *testing.T) {
+func readAsyncAPI(t *testing.T) (doc asyncAPI, known openapi3.Schemas) {
+	t.Helper()
 	b, err := os.ReadFile("asyncapi.yaml")
 	require.NoError(t, err)
-	var doc asyncAPI
 	require.NoError(t, yaml.Unmarshal(b, &doc))
-	known := schemas(t, doc)
+	return doc, schemas(t, doc)
+}
+
+// conform checks payloads, and the examples of the document, against the schema of
+// the message of a channel.
+func conform(t *testing.T, doc asyncAPI, known openapi3.Schemas, ref string, payloads []any) {
+	t.Helper()
+	m := doc.Components.Messages[strings.TrimPrefix(ref, "#/components/messages/")]
+	schema := known[strings.TrimPrefix(m.Payload.Ref, "#/components/schemas/")]
+	require.NotNil(t, schema)
+	require.NotEmpty(t, m.Examples)
+	for _, e := range m.Examples {
+		payloads = append(payloads, e.Payload)
+	}
+	for _, p := range payloads {
+		b, err := json.Marshal(p)
+		require.NoError(t, err)
+		var v any
+		require.NoError(t, json.Unmarshal(b, &v))
+		assert.NoError(t, schema.Value.VisitJSON(v), "%s", b)
+	}
+}
+
+func TestEventsAreAsTheDocumentSays(t *testing.T) {
+	doc, known := readAsyncAPI(t)
+	seen := 0
+	for name, c := range doc.Channels {
+		if !strings.HasPrefix(c.Address, "ggfleet/events/") {
+			continue
+		}
+		i := slices.IndexFunc(event.Types(), func(typ event.Type) bool { return strings.HasSuffix(c.Address, "/"+typ.Slug()) })
+		require.GreaterOrEqual(t, i, 0, name)
+		seen++
+		e := event.Event{ID: "5", Type: event.Types()[i], Core: "{core}", At: time.Now().UTC(), Sequence: 9}
+		assert.Equal(t, e.Topic(), c.Address)
+		var detail map[string]any // the package fleet knows the details; the example has all that are required
+		example := doc.Components.Messages[strings.TrimPrefix(c.Messages["event"].Ref, "#/components/messages/")].Examples[0].Payload
+		detail = example.(map[string]any)["detail"].(map[string]any)
+		e.Detail, _ = json.Marshal(detail)
+		conform(t, doc, known, c.Messages["event"].Ref, []any{e.Message()})
+	}
+	assert.Len(t, event.Types(), seen)
+}
+
+func TestAgentsReportsAreAsTheDocumentSays(t *testing.T) {
+	doc, known := readAsyncAPI(t)
 
 	h := protocol.ReportHeader{V: protocol.AgentVersion, Core: "press-07", Sequence: 1, Time: time.Now().UTC()}
 	load, n := 0.5, uint64(1<<40)
@@ -82,25 +129,12 @@ func TestAgentsReportsAreAsTheDocumentSays(t *testing.T) {
 			protocol.ComponentsReport{ReportHeader: h, Components: []protocol.LocalComponent{{Name: "a", Version: "1"}, {Name: "b", Version: "1", State: "RUNNING"}}},
 		},
 	}
-	assert.Len(t, doc.Channels, len(reports))
+	assert.Len(t, doc.Channels, len(reports)+len(event.Types()))
 	for kind, list := range reports {
 		t.Run(kind, func(t *testing.T) {
 			c := doc.Channels[kind]
 			assert.Equal(t, protocol.AgentTopic("{core}", kind), c.Address)
-			m := doc.Components.Messages[strings.TrimPrefix(c.Messages["report"].Ref, "#/components/messages/")]
-			schema := known[strings.TrimPrefix(m.Payload.Ref, "#/components/schemas/")]
-			require.NotNil(t, schema)
-			for _, e := range m.Examples {
-				list = append(list, e.Payload)
-			}
-			require.NotEmpty(t, m.Examples)
-			for _, r := range list {
-				b, err := json.Marshal(r)
-				require.NoError(t, err)
-				var v any
-				require.NoError(t, json.Unmarshal(b, &v))
-				assert.NoError(t, schema.Value.VisitJSON(v), "%s", b)
-			}
+			conform(t, doc, known, c.Messages["report"].Ref, list)
 		})
 	}
 }
