@@ -123,7 +123,7 @@ func (s *Service) joinInTurn(ctx context.Context, w *task.Work, spec deploymentI
 		return fault.New(fault.Invalid, "the task was stopped before this core: %s", r.Value.Stopped)
 	}
 	if spec.delivers(rec.Value) {
-		if wait := s.pace.turn(id, w.Item.Seq, s.now(), r.Value.NextAt, r.Value.interval()); wait > 0 {
+		if wait := s.pace.turn(id, w.Item.Seq, s.now(), r.Value.due(s.now())); wait > 0 {
 			return task.Later(wait)
 		}
 		r.Value.joined(s.now().UTC())

@@ -30,6 +30,10 @@ func newPace() *pace {
 // batch was lost to another replica.
 const overdue = 5 * time.Second
 
+// gather is how long an item waits when it comes first: those before it in its
+// batch come in the same moment, and cores join in the order of the task.
+const gather = 20 * time.Millisecond
+
 // enter waits until nobody else of this process is at the task's record, and
 // returns how to leave it.
 func (p *pace) enter(ctx context.Context, task string) (func(), error) {
@@ -57,15 +61,20 @@ func (p *pace) enter(ctx context.Context, task string) (func(), error) {
 	}
 }
 
-// turn returns how long item seq of the task has to wait, 0 when it is its turn.
-// No join is allowed before next, and the ones after it are interval apart.
-func (p *pace) turn(task string, seq int, now, next time.Time, interval time.Duration) time.Duration {
+// turn returns how long item seq of the task has to wait before it asks again, 0
+// when it is its turn. due is when the join is allowed that comes after so many
+// others.
+func (p *pace) turn(task string, seq int, now time.Time, due func(others int) time.Time) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	w := p.waits[task]
 	if w == nil {
 		w = map[int]time.Time{}
 		p.waits[task] = w
+	}
+	if _, lined := w[seq]; !lined {
+		w[seq] = now
+		return gather
 	}
 	ahead := 0
 	for other, back := range w {
@@ -75,13 +84,15 @@ func (p *pace) turn(task string, seq int, now, next time.Time, interval time.Dur
 			ahead++
 		}
 	}
-	due := now
-	if next.After(now) {
-		due = next
+	at := due(ahead)
+	if at.Before(now) {
+		at = now
+		if ahead > 0 {
+			at = now.Add(gather)
+		}
 	}
-	due = due.Add(time.Duration(ahead) * interval)
-	w[seq] = due
-	return due.Sub(now)
+	w[seq] = at
+	return at.Sub(now)
 }
 
 // done forgets an item that joined or will not.

@@ -77,6 +77,39 @@ func (r *rollout) joined(now time.Time) {
 	r.NextAt = r.NextAt.Add(d)
 }
 
+// followReports is how long an item waits at most before it asks again when
+// reports of cores can raise the rate.
+const followReports = 5 * time.Second
+
+// due returns when the join is allowed that comes after so many others from now on.
+func (r *rollout) due(now time.Time) func(others int) time.Time {
+	return func(others int) time.Time {
+		ahead := *r
+		for range others {
+			ahead.joined(later(now, ahead.NextAt))
+		}
+		at := ahead.NextAt
+		if e := r.Config.Exponential; e != nil && e.Succeeded > 0 && others > 0 {
+			return sooner(at, now.Add(followReports))
+		}
+		return at
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+func sooner(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
 // Ways in which an execution can count for a rollout.
 const (
 	statusInProgress = "IN_PROGRESS"
