@@ -46,17 +46,14 @@ func (r *Registry) Identify(ctx context.Context, leaf *x509.Certificate) (Identi
 	if c.Value.Status != cloud.Active {
 		return Identity{}, fault.New(fault.Denied, "certificate %s is %s", id, c.Value.Status)
 	}
-	if len(c.Value.Things) == 0 {
-		return Identity{}, fault.New(fault.Denied, "certificate %s is attached to no thing", id)
-	}
-	t, err := r.Thing(ctx, c.Value.Things[0])
-	if errors.Is(err, fault.NotFound) { // deleted between the two reads
-		return Identity{}, fault.New(fault.Denied, "certificate %s is of a thing that is gone", id)
-	}
+	t, err := r.owner(ctx, c.Value)
 	if err != nil {
 		return Identity{}, fmt.Errorf("identify certificate %s: %w", id, err)
 	}
-	out := Identity{CertificateID: id, Thing: t.Value.Name, ThingType: t.Value.Type, Attributes: t.Value.Attributes}
+	if t.Name == "" {
+		return Identity{}, fault.New(fault.Denied, "certificate %s is attached to no thing", id)
+	}
+	out := Identity{CertificateID: id, Thing: t.Name, ThingType: t.Type, Attributes: t.Attributes}
 	for _, name := range c.Value.Policies {
 		doc, err := r.document(ctx, name)
 		if errors.Is(err, fault.NotFound) {
@@ -68,6 +65,18 @@ func (r *Registry) Identify(ctx context.Context, leaf *x509.Certificate) (Identi
 		out.Policies = append(out.Policies, doc)
 	}
 	return out, nil
+}
+
+// owner is the first thing of the certificate that is there to stay, or the zero
+// Thing.
+func (r *Registry) owner(ctx context.Context, c Certificate) (Thing, error) {
+	for _, n := range c.Things {
+		t, err := state.ReadOr[Thing](ctx, r.store, thingKey(n))
+		if err != nil || t.Rev != 0 && !t.Value.Deleting {
+			return t.Value, err
+		}
+	}
+	return Thing{}, nil
 }
 
 // document returns the compiled policy, parsing it only when it changed.
