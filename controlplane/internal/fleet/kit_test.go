@@ -39,6 +39,7 @@ type kit struct {
 	cloud   *selfhostedtest.World
 	tpl     *provisioning.Templates
 	forgot  forgotten
+	assets  fleet.AssetLibrary // taken by start
 }
 
 // forgotten keeps the devices whose activations were to be forgotten.
@@ -82,7 +83,7 @@ func (k *kit) start() {
 	require.NoError(t, err)
 	k.Service, err = fleet.New(fleet.Config{
 		Store: k.store, Objects: k.objects, Cloud: k.cloud, Provisioner: provisioner, Realm: k.cloud.Realm, ArtifactPrefix: "greengrass2/artifacts/",
-		Activations: &k.forgot, Deprovision: cloud.Deprovision{Certificates: true},
+		Assets: k.assets, Activations: &k.forgot, Deprovision: cloud.Deprovision{Certificates: true},
 		Generators: config.NewRegistry(map[string]config.Generator{config.ManualInstall: manual}),
 	})
 	require.NoError(t, err)
