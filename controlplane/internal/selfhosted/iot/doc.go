@@ -11,5 +11,9 @@
 // between groups with the job executions that follow) is one commit: methods
 // named …Batch add the registry's part to a batch that the caller commits.
 //
+// A thing that is being deleted is marked first: from then on nothing may refer to
+// it, so that what is left of it only gets less. A group that is being removed and a
+// policy that may be are marked likewise.
+//
 // The package does not know MQTT, HTTP or the fleet service.
 package iot

@@ -6,7 +6,8 @@
 // thing, so that what a device has to do is one short range. An execution that
 // ended moves, in the same commit, under another prefix where the last one for
 // each target of a thing is kept: that is what became of the target's
-// deployment on this core.
+// deployment on this core. Both lie under one prefix, so that a single watch tells
+// in order what devices take up and how it ends.
 //
 // $next is IN_PROGRESS before QUEUED, then by the time queued. Devices are told
 // of changes by Announcer, after the commit and never before: a notification
