@@ -62,6 +62,7 @@ type App struct {
 	agents     *telemetry.View
 	gateway    *gateway.Gateway
 	templates  *provisioning.Templates
+	things     *provisioning.Service
 	fleet      *fleet.Service
 	tasks      *task.Engine
 	dist       *distribution.Store

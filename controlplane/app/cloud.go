@@ -110,16 +110,18 @@ func (a *App) openFleet(context.Context) error {
 	}
 	a.fleet, err = fleet.New(fleet.Config{
 		Store: a.hub, Objects: a.objects, Cloud: cloud, Provisioner: provisioner, Realm: a.cfg.realm(), ArtifactPrefix: a.cfg.ArtifactPrefix,
-		Generators: config.NewRegistry(map[string]config.Generator{config.ManualInstall: manual}), Agents: a.agents, Log: a.log,
+		Generators: config.NewRegistry(map[string]config.Generator{config.ManualInstall: manual}), Agents: a.agents,
+		Deprovision: a.deprovision(), Log: a.log,
 	})
 	if err != nil {
 		return err
 	}
-	a.tasks, err = task.New(task.Config{Store: a.hub, Kinds: a.fleet.Kinds(), Concurrency: a.cfg.Workers, Log: a.log})
+	a.tasks, err = task.New(task.Config{Store: a.hub, Kinds: append(a.fleet.Kinds(), a.things.Kinds()...), Concurrency: a.cfg.Workers, Log: a.log})
 	if err != nil {
 		return err
 	}
 	a.fleet.Use(a.tasks)
+	a.things.Use(a.tasks)
 	a.dist = distribution.New(a.hub, a.objects, distributionPrefix, nil)
 	a.enrollment, err = enrollment.New(enrollment.Config{
 		Store: a.hub, Objects: a.objects, Things: cloud, Cores: coresOfFleet{a.fleet}, Distributions: a.dist,

@@ -5,10 +5,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
 	"github.com/ggfleet/ggfleet/controlplane/internal/provisioning"
 )
 
-// openProvisioner makes what brings things into being on the cloud.
+// openProvisioner makes what brings things into being on the cloud, and the
+// service of things outside of the fleet.
 func (a *App) openProvisioner(c provisioning.Cloud) (*provisioning.Provisioner, error) {
 	cas, err := pairs("ca-aliases", a.cfg.CAAliases)
 	if err != nil {
@@ -18,10 +20,20 @@ func (a *App) openProvisioner(c provisioning.Cloud) (*provisioning.Provisioner, 
 	if err != nil {
 		return nil, err
 	}
-	return provisioning.NewProvisioner(provisioning.Config{
+	p, err := provisioning.NewProvisioner(provisioning.Config{
 		Cloud: c, Templates: a.templates, Realm: a.cfg.realm(), CAAliases: cas, PCAAliases: pcas,
 		DefaultValidity: time.Duration(a.cfg.CertificateDays) * 24 * time.Hour,
 	})
+	if err != nil {
+		return nil, err
+	}
+	a.things, err = provisioning.NewService(provisioning.ServiceConfig{Provisioner: p, Store: a.hub, Deprovision: a.deprovision()})
+	return p, err
+}
+
+// deprovision is what goes with a thing that is deleted.
+func (a *App) deprovision() cloud.Deprovision {
+	return cloud.Deprovision{Certificates: a.cfg.DeleteCertificates, Policies: a.cfg.DeletePolicies}
 }
 
 // pairs reads the NAME=VALUE texts of a setting.
