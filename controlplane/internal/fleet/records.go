@@ -13,6 +13,8 @@ const (
 	corePrefix     = prefix + "core/"
 	templatePrefix = prefix + "template/"
 	cursorKey      = prefix + "results-cursor"
+
+	statusCursorKey = prefix + "status-cursor"
 )
 
 func coreKey(name string) string     { return corePrefix + name }

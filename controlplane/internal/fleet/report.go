@@ -26,12 +26,28 @@ func (s *Service) Run(ctx context.Context) error {
 		run.Loop{Name: "rollout mirror", Run: s.rollouts.Run},
 		run.Loop{Name: "deleted templates", Run: s.sweepTemplates},
 		run.Loop{Name: "stopped rollouts", Run: s.withdrawStopped},
+		run.Loop{Name: "history of status", Run: s.followStatus},
+		run.Loop{Name: "fleet readiness", Run: s.sayReady},
 		run.Loop{Name: "reported state", Run: s.follow},
 	)
 }
 
 // Ready is closed once lists and summary are complete.
-func (s *Service) Ready() <-chan struct{} { return s.cores.Ready() }
+func (s *Service) Ready() <-chan struct{} { return s.ready }
+
+// sayReady closes ready once every mirror is complete.
+func (s *Service) sayReady(ctx context.Context) error {
+	for _, mirror := range []<-chan struct{}{s.cores.Ready(), s.rollouts.Ready(), s.devices.all.Ready()} {
+		select {
+		case <-mirror:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	close(s.ready)
+	<-ctx.Done()
+	return nil
+}
 
 // follow applies results in order. The cursor is stored after the records, so a
 // crash in between applies some again: applying is idempotent.

@@ -71,6 +71,7 @@ type Service struct {
 	pace     *pace
 	stops    chan struct{} // a rollout was stopped
 
+	ready    chan struct{}
 	cursorAt time.Time // of the loop in follow alone
 
 	mu       sync.Mutex // guards deployed
@@ -92,7 +93,7 @@ func New(cfg Config) (*Service, error) {
 	}
 	s.cores = state.NewMirror(cfg.Store, corePrefix, s.count.change)
 	s.devices = newDevices(cfg.Store)
-	s.pace, s.stops = newPace(), make(chan struct{}, 1)
+	s.pace, s.stops, s.ready = newPace(), make(chan struct{}, 1), make(chan struct{})
 	s.rollouts = state.NewMirror(cfg.Store, rolloutPrefix, s.rolloutChanged)
 	return s, nil
 }
