@@ -170,6 +170,7 @@ func (s *Service) join(ctx context.Context, w *task.Work, spec deploymentItem, r
 			}
 		}
 		b.If(coreKey(core.Name), rec.Rev).Put(coreKey(core.Name), core).If(key, r.Rev)
+		b.IfExists(templateKey(ref.Name)) // nobody joins a template that leaves
 		if r.Rev != 0 {
 			b.Put(key, r.Value)
 		}

@@ -34,8 +34,7 @@ const resumeEvery = time.Minute
 
 // DeleteTemplate removes all versions with their thing groups and deployments. It
 // is refused with fault.Conflict while a core uses one of them or a deployment task
-// at work names one, and with fault.Stale unless ifVersion (0:
-// any) is the latest.
+// at work names one, and with fault.Stale unless ifVersion (0: any) is the latest.
 func (s *Service) DeleteTemplate(ctx context.Context, name string, ifVersion int) error {
 	h, err := s.headRecord(ctx, name)
 	if errors.Is(err, fault.NotFound) {
@@ -143,6 +142,9 @@ func (s *Service) sweepTemplate(ctx context.Context, name string, latest int) er
 		}
 		s.forgetDeployment(ref)
 	}
+	if err := s.forgetDesire(ctx, name); err != nil {
+		return err
+	}
 	for _, p := range []string{versionPrefix(name), deployedPrefix(name)} {
 		if err := s.removeAll(ctx, p); err != nil {
 			return fmt.Errorf("remove versions of template %s: %w", name, err)
@@ -150,6 +152,26 @@ func (s *Service) sweepTemplate(ctx context.Context, name string, latest int) er
 	}
 	_, err := s.cfg.Store.Commit(ctx, state.NewBatch(state.StepTemplate).Delete(leavingKey(name)))
 	return err
+}
+
+// forgetDesire takes a template that leaves from the cores that could not be sent
+// to it, so that a template of the same name begins without them.
+func (s *Service) forgetDesire(ctx context.Context, name string) error {
+	idle := func(c *Core) bool { return c.Desired.Name == name && !c.uses(name) }
+	cores, _ := s.cores.Range("", 0, func(_ string, c *Core) bool { return idle(c) })
+	for _, it := range cores {
+		_, err := state.Update(ctx, s.cfg.Store, state.StepTemplate, it.Key, func(c *Core, exists bool, _ *state.Batch) error {
+			if !exists || !idle(c) {
+				return state.ErrKeep
+			}
+			c.Desired, c.DeploymentStatus, c.DeploymentMessage, c.UpdatedAt = TemplateRef{}, DeploymentNone, "", s.stamp()
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("take template %s from core %s: %w", name, it.Value.Name, err)
+		}
+	}
+	return nil
 }
 
 // retire removes the group of a template version. No core of the fleet belongs

@@ -218,6 +218,21 @@ func TestW23W68ADeletedTemplateTakesItsGroupsAlong(t *testing.T) {
 	})
 }
 
+func TestW62ACoreThatCouldNotBeSentIsNotCountedForTheNextTemplateOfThatName(t *testing.T) {
+	bubble(t, func(t *testing.T, k *kit) {
+		k.create("2.18.0", newCore("cold"))
+		k.template("t", "1.0.0")
+		k.deploy("t", 1, to("cold"))
+		require.Equal(t, fleet.DeploymentFailure, k.core("cold").DeploymentStatus)
+		require.NoError(t, k.DeleteTemplate(k.ctx, "t", 0))
+		assert.Equal(t, fleet.DeploymentNone, k.core("cold").DeploymentStatus)
+		k.template("t", "1.0.0")
+		sum, err := k.Summary(k.ctx)
+		require.NoError(t, err)
+		assert.Equal(t, fleet.Counter{}, sum.Templates["t"].Versions[1])
+	})
+}
+
 func TestADeletedTemplateIsNeverHalfThere(t *testing.T) {
 	lost := fault.New(fault.Unavailable, "cut off here")
 	for n := int32(1); ; n++ {
