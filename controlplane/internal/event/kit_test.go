@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -186,3 +187,9 @@ func coreName(n int) string { return fmt.Sprintf("core-%d", n) }
 
 // to sends to r.
 func to(r *receiver) event.Sender { return webhook.New(webhook.Config{Transport: r}) }
+
+// settle lets time pass in the bubble, until all is at rest.
+func settle(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}

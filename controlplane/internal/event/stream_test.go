@@ -41,7 +41,7 @@ func TestAStreamGoesOnFromAnySequence(t *testing.T) {
 		for i := range 1200 {
 			happen(t, store, event.CoreCreated, coreName(i%2), i)
 		}
-		time.Sleep(10 * time.Second)
+		settle(10 * time.Second)
 		var wg sync.WaitGroup
 		ctx, cancel := context.WithCancel(t.Context())
 		read := func(f event.Filter, after int64) *[]int {
@@ -65,7 +65,7 @@ func TestAStreamGoesOnFromAnySequence(t *testing.T) {
 		synctest.Wait()
 		happen(t, store, event.CoreDeleted, coreName(0), 1200)
 		happen(t, store, event.CoreDeleted, coreName(1), 1201)
-		time.Sleep(time.Second)
+		settle(time.Second)
 		cancel()
 		wg.Wait()
 		assert.Equal(t, upTo(1202), *everything)
@@ -86,7 +86,7 @@ func TestALateReaderIsToldOfTheGap(t *testing.T) {
 				happen(t, store, event.CoreCreated, coreName(1), n)
 				n++
 			}
-			time.Sleep(10 * time.Second)
+			settle(10 * time.Second)
 		}
 		more(10)
 		var got []int
@@ -110,7 +110,7 @@ func TestListsPageThroughASelection(t *testing.T) {
 		for i := range 2500 {
 			happen(t, store, event.CoreCreated, coreName(i%5), i)
 		}
-		time.Sleep(10 * time.Second)
+		settle(10 * time.Second)
 		for _, s := range []*event.Service{s, newService(t, event.Config{Store: store})} { // from memory, from the store
 			var got []int
 			for after := event.Oldest; ; {
@@ -149,7 +149,7 @@ func TestAHistoryHoldsTheLastOfACoreNewestFirst(t *testing.T) {
 			happen(t, store, types[i%4], "gw", i)
 			happen(t, store, event.CoreCreated, "other", i)
 		}
-		time.Sleep(10 * time.Second)
+		settle(10 * time.Second)
 		events, next, err := s.History(t.Context(), "gw", "", 0)
 		require.NoError(t, err)
 		assert.Empty(t, next)
@@ -191,7 +191,7 @@ func TestAHistoryOutlivesItsCoreForAWhile(t *testing.T) {
 			happen(t, store, event.CoreCreated, core, i)
 			happen(t, store, event.CoreDeleted, core, i+10)
 		}
-		time.Sleep(24 * time.Hour)
+		settle(24 * time.Hour)
 		length := func(core string) int {
 			events, _, err := s.History(t.Context(), core, "", 0)
 			require.NoError(t, err)
@@ -199,9 +199,9 @@ func TestAHistoryOutlivesItsCoreForAWhile(t *testing.T) {
 		}
 		assert.Equal(t, 2, length("gone"))
 		happen(t, store, event.CoreCreated, "again", 20)
-		time.Sleep(time.Minute)
+		settle(time.Minute)
 		assert.Equal(t, 1, length("again"), "another core with the name has a history of its own")
-		time.Sleep(31 * 24 * time.Hour)
+		settle(31 * 24 * time.Hour)
 		assert.Equal(t, 0, length("gone"))
 		assert.Equal(t, 1, length("again"))
 		p, err := store.List(t.Context(), "/ggfleet/v1/event/gone/", "", 0)
@@ -232,11 +232,11 @@ func TestEachReplicaPublishesToItsOwnDevices(t *testing.T) {
 		one, two := newService(t, event.Config{Store: store, Publisher: a}), newService(t, event.Config{Store: store, Publisher: b})
 		defer start(t, one)()
 		defer start(t, two)()
-		time.Sleep(time.Second)
+		settle(time.Second)
 		for i := range 50 {
 			happen(t, store, event.CoreCreated, "gw-1", i)
 		}
-		time.Sleep(time.Second)
+		settle(time.Second)
 		require.Len(t, a.topics, 50)
 		assert.Equal(t, a.payloads, b.payloads)
 		assert.Equal(t, "ggfleet/events/gw-1/core-created-event", a.topics[0])
@@ -283,14 +283,14 @@ func TestABusGetsEachEventOnce(t *testing.T) {
 				b := &bus{fail: map[string]int{`{"n":3,"status":"success"}`: 4}, err: err}
 				s := newService(t, event.Config{Store: store, Bus: b})
 				stop := start(t, s)
-				time.Sleep(time.Second)
+				settle(time.Second)
 				for i := range 20 {
 					happen(t, store, event.CoreCreated, coreName(i%3), i)
 				}
-				time.Sleep(5 * time.Minute)
+				settle(5 * time.Minute)
 				stop()
 				stop = start(t, newService(t, event.Config{Store: store, Bus: b}))
-				time.Sleep(time.Minute)
+				settle(time.Minute)
 				stop()
 				letters, _, lerr := s.DeadLetters(t.Context(), "bus", 0, 0)
 				require.NoError(t, lerr)

@@ -46,7 +46,7 @@ func TestARequestIsASignedCloudEvent(t *testing.T) {
 		defer stop()
 		at := time.Now()
 		happen(t, store, event.DeploymentTaskCreated, "gw-0001", 1)
-		time.Sleep(time.Second)
+		settle(time.Second)
 		require.Len(t, r.requests, 1)
 		req, body := r.requests[0], r.bodies[0]
 		assert.Equal(t, hookURL, req.URL.String())
@@ -120,7 +120,7 @@ func TestWhateverTheReceiverDoesEachEventArrivesInTheOrderOfItsCore(t *testing.T
 				for i := range n {
 					happen(t, store, event.CoreCreated, coreName(i%4), i)
 				}
-				time.Sleep(6 * time.Hour)
+				settle(6 * time.Hour)
 				byCore := map[string][]int{}
 				for i, e := range r.taken() {
 					byCore[e.Subject] = append(byCore[e.Subject], r.numbers(t)[i])
@@ -158,7 +158,7 @@ func TestOneSlowCoreDoesNotStopTheOthers(t *testing.T) {
 		for i := range 100 {
 			happen(t, store, event.CoreCreated, coreName(i%10), i)
 		}
-		time.Sleep(5 * time.Second)
+		settle(5 * time.Second)
 		assert.Len(t, r.taken(), 90)
 	})
 }
@@ -171,12 +171,12 @@ func TestARestartDeliversAtLeastOnce(t *testing.T) {
 		for i := range n {
 			happen(t, store, event.CoreCreated, coreName(i%4), i)
 			if i%50 == 49 {
-				time.Sleep(20 * time.Millisecond)
+				settle(20 * time.Millisecond)
 				stop()
 				stop = start(t, newService(t, event.Config{Store: store, Sender: to(r)}))
 			}
 		}
-		time.Sleep(time.Minute)
+		settle(time.Minute)
 		stop()
 		seen := map[string]int{}
 		for _, e := range r.taken() {
@@ -204,7 +204,7 @@ func TestWhatIsGivenUpIsADeadLetterThatCanBeReplayed(t *testing.T) {
 		for i := range 9 {
 			happen(t, store, event.CoreCreated, coreName(i%3), i)
 		}
-		time.Sleep(2 * time.Second)
+		settle(2 * time.Second)
 		letters, next, err := s.DeadLetters(t.Context(), w.ID, 0, 0)
 		require.NoError(t, err)
 		assert.Zero(t, next)
@@ -212,7 +212,7 @@ func TestWhatIsGivenUpIsADeadLetterThatCanBeReplayed(t *testing.T) {
 		assert.Equal(t, "answered 400 Bad Request", letters[0].Reason)
 		assert.Equal(t, 1, letters[0].Attempts)
 
-		time.Sleep(time.Hour)
+		settle(time.Hour)
 		letters, next, err = s.DeadLetters(t.Context(), w.ID, 0, 4)
 		require.NoError(t, err)
 		require.Len(t, letters, 4)
@@ -230,7 +230,7 @@ func TestWhatIsGivenUpIsADeadLetterThatCanBeReplayed(t *testing.T) {
 		require.NoError(t, s.Replay(t.Context(), w.ID, event.ReplayRequest{DeadLetters: true}))
 		r.set(always(http.StatusOK))
 		stop = start(t, newService(t, event.Config{Store: store, Sender: to(r)}))
-		time.Sleep(time.Minute)
+		settle(time.Minute)
 		letters, _, err = s.DeadLetters(t.Context(), w.ID, 0, 0)
 		require.NoError(t, err)
 		assert.Empty(t, letters)
@@ -251,7 +251,7 @@ func TestDeadLettersAreBounded(t *testing.T) {
 		for i := range event.MaxDeadLetters + 50 {
 			happen(t, store, event.CoreCreated, coreName(i%7), i)
 		}
-		time.Sleep(time.Minute)
+		settle(time.Minute)
 		letters, next, err := s.DeadLetters(t.Context(), w.ID, 0, 1000)
 		require.NoError(t, err)
 		assert.Len(t, letters, event.MaxDeadLetters)
@@ -259,7 +259,7 @@ func TestDeadLettersAreBounded(t *testing.T) {
 		assert.EqualValues(t, 51, letters[0].Event.Sequence)
 
 		require.NoError(t, s.DeleteWebhook(t.Context(), w.ID, 0))
-		time.Sleep(time.Second)
+		settle(time.Second)
 		p, err := store.List(t.Context(), state.Root+"event/dead/", "", 0)
 		require.NoError(t, err)
 		assert.Empty(t, p.Entries)
@@ -276,7 +276,7 @@ func TestAReceiverThatIsGonePausesItsWebhook(t *testing.T) {
 		for i := range 5 {
 			happen(t, store, event.CoreCreated, coreName(0), i)
 		}
-		time.Sleep(time.Hour)
+		settle(time.Hour)
 		assert.Len(t, r.requests, 1)
 		w, err := s.Webhook(t.Context(), w.ID)
 		require.NoError(t, err)
@@ -288,7 +288,7 @@ func TestAReceiverThatIsGonePausesItsWebhook(t *testing.T) {
 		w, err = s.UpdateWebhook(t.Context(), w.ID, event.WebhookUpdate{Active: &yes}, w.Version)
 		require.NoError(t, err)
 		assert.Empty(t, w.Reason)
-		time.Sleep(time.Minute)
+		settle(time.Minute)
 		assert.Equal(t, upTo(5), r.numbers(t), "it goes on where it was")
 	})
 }
@@ -309,7 +309,7 @@ func TestRetryAfterIsHonouredWithinBounds(t *testing.T) {
 		_, store, _, stop := hooked(t, r, event.NewWebhook{}, event.Config{})
 		defer stop()
 		happen(t, store, event.CoreCreated, coreName(0), 0)
-		time.Sleep(time.Hour)
+		settle(time.Hour)
 		require.Len(t, times, 3)
 		assert.Equal(t, 2*time.Minute, times[1].Sub(times[0]))
 		assert.Equal(t, 10*time.Minute, times[2].Sub(times[1]))
@@ -323,7 +323,7 @@ func TestAWebhookGetsTheTypesItAskedForFromItsBeginningOn(t *testing.T) {
 		s := newService(t, event.Config{Store: store, Sender: to(r)})
 		defer start(t, s)()
 		happen(t, store, event.CoreDeleted, coreName(0), 0)
-		time.Sleep(time.Second)
+		settle(time.Second)
 		w, secret, err := s.CreateWebhook(t.Context(), event.NewWebhook{URL: hookURL, Types: []event.Type{event.CoreDeleted, event.CoreDeleted}})
 		require.NoError(t, err)
 		assert.Regexp(t, `^whsec_[A-Za-z0-9+/]{43}=$`, secret)
@@ -331,14 +331,14 @@ func TestAWebhookGetsTheTypesItAskedForFromItsBeginningOn(t *testing.T) {
 		for i, typ := range []event.Type{event.CoreCreated, event.CoreDeleted, event.StatusChanged, event.DeviceCreated, event.CoreDeleted} {
 			happen(t, store, typ, coreName(0), i+1)
 		}
-		time.Sleep(5 * time.Second)
+		settle(5 * time.Second)
 		assert.Equal(t, []int{2, 5}, r.numbers(t))
 		w, err = s.Webhook(t.Context(), w.ID)
 		require.NoError(t, err)
 		assert.EqualValues(t, 5, w.Sequence, "1 before, and all but the one that is history only")
 
 		require.NoError(t, s.Replay(t.Context(), w.ID, event.ReplayRequest{FromSequence: 1}))
-		time.Sleep(5 * time.Second)
+		settle(5 * time.Second)
 		assert.Equal(t, []int{2, 5, 0, 2, 5}, r.numbers(t))
 	})
 }
@@ -355,7 +355,7 @@ func TestEventsThatLeftTheLogUndeliveredAreCounted(t *testing.T) {
 		for i := range n {
 			happen(t, store, event.CoreCreated, coreName(i%9), i)
 		}
-		time.Sleep(time.Minute)
+		settle(time.Minute)
 		stop()
 		first, _, err := s.Bounds(t.Context())
 		require.NoError(t, err)
@@ -364,7 +364,7 @@ func TestEventsThatLeftTheLogUndeliveredAreCounted(t *testing.T) {
 		yes := true
 		_, err = s.UpdateWebhook(t.Context(), w.ID, event.WebhookUpdate{Active: &yes}, 0)
 		require.NoError(t, err)
-		time.Sleep(time.Minute)
+		settle(time.Minute)
 		w, err = s.Webhook(t.Context(), w.ID)
 		require.NoError(t, err)
 		assert.EqualValues(t, n, w.Sequence)
