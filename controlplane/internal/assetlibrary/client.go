@@ -126,7 +126,7 @@ func (c *Client) get(ctx context.Context, path string, answer any) error {
 	if err != nil {
 		return unreachable(ctx, err)
 	}
-	defer res.Body.Close() //nolint:errcheck // only read
+	defer res.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
 	if err != nil {
 		return unreachable(ctx, err)

@@ -95,7 +95,7 @@ func (w *Webhook) Generate(ctx context.Context, in config.Input) ([]byte, error)
 	if err != nil {
 		return nil, w.unreachable(ctx, err)
 	}
-	defer res.Body.Close() //nolint:errcheck // only read
+	defer res.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
 	if err != nil {
 		return nil, w.unreachable(ctx, err)

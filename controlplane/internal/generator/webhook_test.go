@@ -2,7 +2,6 @@ package generator_test
 
 import (
 	"encoding/json"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -111,7 +110,7 @@ func TestAProgramThatDoesNotAnswerMayBeThereLater(t *testing.T) {
 	_, err = w.Generate(t.Context(), input())
 	require.ErrorIs(t, err, fault.Unavailable)
 	assert.NotContains(t, err.Error(), "s3cret")
-	w = serve(t, func(w http.ResponseWriter, r *http.Request) {
+	w = serve(t, func(w http.ResponseWriter, _ *http.Request) {
 		conn, _, _ := http.NewResponseController(w).Hijack()
 		_ = conn.Close()
 	})
@@ -196,6 +195,6 @@ func FuzzAnswer(f *testing.F) {
 		}
 		require.Equal(t, 200, status)
 		_, err = config.ReadSystem(doc)
-		require.NoError(t, err, fmt.Sprintf("%q", doc))
+		require.NoError(t, err, "%q", doc)
 	})
 }
