@@ -94,7 +94,11 @@ func TestACoreTaskIsAcceptedAndShown(t *testing.T) {
 	assert.Equal(t, []any{}, h.call(t, "GET", "/coreTasks", "").json(t)["tasks"].([]any)[0].(map[string]any)["cores"])
 
 	deletion := h.call(t, "POST", "/coreTasks", `{"type":"Delete","cores":[{"name":"press-07"}],"options":{"deprovisionCores":true}}`)
-	assert.Equal(t, 501, deletion.status)
+	assert.Equal(t, 202, deletion.status, deletion.body)
+	shown := h.call(t, "GET", deletion.header.Get("Location"), "").json(t)
+	assert.Equal(t, "Delete", shown["type"])
+	assert.Equal(t, map[string]any{"deprovisionCores": true}, shown["options"])
+	assert.Equal(t, 404, h.call(t, "GET", "/cores/press-07", "").status)
 }
 
 func TestACoreShowsTemplateAndDevice(t *testing.T) {
@@ -182,7 +186,7 @@ func TestADeploymentTaskTakesEverySpelling(t *testing.T) {
 		})
 	}
 	assert.Equal(t, 404, h.call(t, "POST", "/deploymentTasks", `{"template":{"name":"none"},"targets":{"thingNames":["a"]}}`).status)
-	assert.Equal(t, 501, h.call(t, "POST", "/deploymentTasks", `{"template":{"name":"press-line"},"targets":{"assetLibraryQuery":{}}}`).status)
+	assert.Equal(t, 400, h.call(t, "POST", "/deploymentTasks", `{"template":{"name":"press-line"},"targets":{"assetLibraryQuery":{}}}`).status, "it would find everything")
 
 	cores := h.call(t, "GET", "/deploymentTasks/depl-0001/cores", "").body
 	assert.Equal(t, cores, h.call(t, "GET", "/deploymentTasks/depl-0001/deployments", "").body)

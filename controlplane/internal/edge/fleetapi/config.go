@@ -29,12 +29,11 @@ type Config struct {
 	Metrics               http.Handler // answers GET /metrics
 
 	// Without one of these, its calls are answered with 501.
-	Devices           Devices
-	DeploymentControl DeploymentControl
-	Things            Things
-	Patches           Patches
-	Events            Events
-	Webhooks          Webhooks
+	Devices  Devices
+	Things   Things
+	Patches  Patches
+	Events   Events
+	Webhooks Webhooks
 
 	// Once remembers answers by their Idempotency-Key. Nil: the key only keeps
 	// tasks from being made twice.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/ggfleet/ggfleet/controlplane/api"
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/fleetapi/fleetapitest"
+	"github.com/ggfleet/ggfleet/controlplane/internal/fleet"
 )
 
 func TestTheDocumentAndItsExamplesAreValid(t *testing.T) {
@@ -63,6 +64,10 @@ func fillDocument(t *testing.T, h *harness, operation string) {
 	switch operation {
 	case "CreateTemplate":
 		require.Equal(t, 204, h.call(t, "DELETE", "/templates/press-line", "").status)
+	case "CreatePatchTemplate":
+		require.Equal(t, 204, h.call(t, "DELETE", "/patchTemplates/set-clock", "").status)
+	case "CancelDeploymentTask":
+		h.SetDeployment(fleet.DeploymentTask{TaskState: fleet.TaskState{ID: "depl-0001", Status: fleet.TaskInProgress}})
 	case "DeleteAccessKey":
 		require.Equal(t, 201, h.call(t, "POST", "/accessKeys", `{}`).status)
 	case "DeleteToken":
@@ -92,8 +97,18 @@ func exampleURL(t *testing.T, path string, item *openapi3.PathItem, op *openapi3
 		switch {
 		case p.Name == "taskId" && strings.Contains(op.OperationID, "DeploymentTask"):
 			value = "depl-0001"
+		case p.Name == "taskId" && strings.Contains(op.OperationID, "DeviceTask"):
+			value = "devi-0001"
+		case p.Name == "taskId" && strings.Contains(op.OperationID, "Bulk"):
+			value = "bulk-0001"
+		case p.Name == "taskId" && strings.Contains(op.OperationID, "Patch"):
+			value = "7c9e6679-7425-40de-944b-000000000001"
 		case p.Name == "taskId":
 			value = "core-0001"
+		case p.Name == "patchId":
+			value = "1f0e7a30-5c3b-4b5e-9a57-000000000001"
+		case p.Name == "id" && slices.Contains(op.Tags, "webhooks"):
+			value = "hook-1"
 		case p.Name == "activationId":
 			value = "3b241101-e2bb-4255-8caf-000000000001"
 		case p.Name == "accessKeyId":
@@ -140,6 +155,8 @@ func TestEachOperationNeedsItsRole(t *testing.T) {
 					want["nobody"] = true
 				case slices.Contains(op.Tags, "access"):
 					want["viewer"], want["operator"] = false, false
+				case slices.Contains(op.Tags, "webhooks"):
+					want["viewer"] = false
 				case method != http.MethodGet:
 					want["viewer"] = false
 				}

@@ -84,14 +84,14 @@ func (s *server) GetDeploymentTask(ctx context.Context, r gen.GetDeploymentTaskR
 }
 
 func (s *server) CancelDeploymentTask(ctx context.Context, r gen.CancelDeploymentTaskRequestObject) (gen.CancelDeploymentTaskResponseObject, error) {
-	if err := s.DeploymentControl.CancelDeploymentTask(ctx, r.TaskID); err != nil {
+	if err := s.Deployments.CancelDeploymentTask(ctx, r.TaskID); err != nil {
 		return nil, fmt.Errorf("cancelling deployment task %s: %w", r.TaskID, err)
 	}
 	return gen.CancelDeploymentTask202Response{}, nil
 }
 
 func (s *server) RetryDeploymentTask(ctx context.Context, r gen.RetryDeploymentTaskRequestObject) (gen.RetryDeploymentTaskResponseObject, error) {
-	id, err := s.DeploymentControl.RetryDeploymentTask(ctx, r.TaskID, idempotency(ctx))
+	id, err := s.Deployments.RetryDeploymentTask(ctx, r.TaskID, idempotency(ctx))
 	if err != nil {
 		return nil, fmt.Errorf("retrying deployment task %s: %w", r.TaskID, err)
 	}
@@ -99,7 +99,7 @@ func (s *server) RetryDeploymentTask(ctx context.Context, r gen.RetryDeploymentT
 }
 
 func (s *server) DeleteDeploymentTask(ctx context.Context, r gen.DeleteDeploymentTaskRequestObject) (gen.DeleteDeploymentTaskResponseObject, error) {
-	if err := s.DeploymentControl.DeleteDeploymentTask(ctx, r.TaskID); err != nil {
+	if err := s.Deployments.DeleteDeploymentTask(ctx, r.TaskID); err != nil {
 		return nil, fmt.Errorf("deleting deployment task %s: %w", r.TaskID, err)
 	}
 	return gen.DeleteDeploymentTask204Response{}, nil

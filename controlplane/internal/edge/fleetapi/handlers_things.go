@@ -9,18 +9,19 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/api"
 	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/fleetapi/gen"
+	"github.com/ggfleet/ggfleet/controlplane/internal/provisioning"
 )
 
 func (s *server) CreateThing(ctx context.Context, r gen.CreateThingRequestObject) (gen.CreateThingResponseObject, error) {
 	b := r.Body
-	t, err := s.Things.Provision(ctx, NewThing{Template: b.ProvisioningTemplateID, Parameters: b.Parameters, CDF: b.CdfProvisioningParameters})
+	t, err := s.Things.Provision(ctx, provisioning.NewThing{TemplateID: b.ProvisioningTemplateID, Parameters: b.Parameters, CDF: b.CdfProvisioningParameters})
 	if err != nil {
 		return nil, fmt.Errorf("provisioning a thing by template %s: %w", b.ProvisioningTemplateID, err)
 	}
 	out := api.ProvisionedThing{CertificatePem: t.CertificatePEM, PrivateKey: t.PrivateKey, ResourceArns: filled(t.ResourceARNs)}
 	return gen.CreateThing201ApplicationVndAwsCdfV10PlusJSONResponse{
 		Body:    out,
-		Headers: gen.CreateThing201ResponseHeaders{Location: "/things/" + url.PathEscape(t.Name)},
+		Headers: gen.CreateThing201ResponseHeaders{Location: "/things/" + url.PathEscape(t.ThingName)},
 	}, nil
 }
 
@@ -33,7 +34,7 @@ func (s *server) GetThing(ctx context.Context, r gen.GetThingRequestObject) (gen
 }
 
 func (s *server) DeleteThing(ctx context.Context, r gen.DeleteThingRequestObject) (gen.DeleteThingResponseObject, error) {
-	if err := s.Things.DeleteThing(ctx, r.Name); err != nil {
+	if err := s.Things.Delete(ctx, r.Name); err != nil {
 		return nil, fmt.Errorf("deleting thing %s: %w", r.Name, err)
 	}
 	return gen.DeleteThing204Response{}, nil
@@ -51,7 +52,7 @@ func (s *server) UpdateThingCertificates(ctx context.Context, r gen.UpdateThingC
 }
 
 func (s *server) CreateBulkThings(ctx context.Context, r gen.CreateBulkThingsRequestObject) (gen.CreateBulkThingsResponseObject, error) {
-	id, err := s.Things.CreateBulk(ctx, r.Body.ProvisioningTemplateID, r.Body.Parameters, idempotency(ctx))
+	id, err := s.Things.CreateBulk(ctx, provisioning.NewBulk{TemplateID: r.Body.ProvisioningTemplateID, Things: r.Body.Parameters}, idempotency(ctx))
 	if err != nil {
 		return nil, fmt.Errorf("creating a bulk task of template %s: %w", r.Body.ProvisioningTemplateID, err)
 	}

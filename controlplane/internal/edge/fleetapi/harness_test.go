@@ -20,6 +20,7 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/api"
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/fleetapi"
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/fleetapi/fleetapitest"
+	"github.com/ggfleet/ggfleet/controlplane/internal/event"
 )
 
 // harness is the API over a fake fleet. Every answer is compared with the API
@@ -91,6 +92,9 @@ func (h *harness) send(t testing.TB, req *http.Request) answer {
 	res, err := http.DefaultClient.Do(req)
 	require.NoError(t, err)
 	defer res.Body.Close()
+	if res.Header.Get("Content-Type") == "text/event-stream" { // has no end
+		return answer{res.StatusCode, res.Header, ""}
+	}
 	b, err := io.ReadAll(res.Body)
 	require.NoError(t, err)
 	h.conforms(t, req, res, b)
@@ -140,6 +144,12 @@ func populated(t testing.TB, change ...func(*fleetapi.Config)) *harness {
 		{"PUT", "/provisioningTemplates/default", `{"Parameters":{},"Resources":{}}`, ""},
 		{"PUT", "/distributions/aws.greengrass.NucleusLite/1.0.0?format=tar.gz", "archive", "application/octet-stream"},
 		{"POST", "/activations", `{"deviceId":"press-07"}`, ""},
+		{"POST", "/cores/press-07/deviceTasks", `{"type":"Create","devices":[{"name":"gauge-1","provisioningTemplate":"default"}]}`, ""},
+		{"POST", "/things", `{"provisioningTemplateId":"default","parameters":{"ThingName":"gauge-1"}}`, ""},
+		{"POST", "/bulkthings", `{"provisioningTemplateId":"default","parameters":[{"ThingName":"a"}]}`, ""},
+		{"POST", "/patchTemplates", `{"name":"set-clock","patchType":"agentbased","playbookFileContents":"LS0tCg==","extraVars":{"zone":"UTC"}}`, ""},
+		{"POST", "/patchTasks", `{"patches":[{"deviceId":"press-07","patchTemplateName":"set-clock"}]}`, ""},
+		{"POST", "/webhooks", `{"url":"https://hooks.example.com"}`, ""},
 	} {
 		ct := c.contentType
 		if ct == "" {
@@ -148,5 +158,7 @@ func populated(t testing.TB, change ...func(*fleetapi.Config)) *harness {
 		a := h.call(t, c.method, c.path, c.body, "Content-Type", ct)
 		require.Less(t, a.status, 300, "%s %s: %s", c.method, c.path, a.body)
 	}
+	h.Tell(event.CoreCreated, "press-07", `{"coreName":"press-07","taskId":"core-0001","status":"success"}`)
+	h.Tell(event.DeviceCreated, "gauge-1", `{"deviceName":"gauge-1","taskId":"devi-0001","status":"success"}`)
 	return h
 }

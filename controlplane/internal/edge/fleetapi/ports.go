@@ -63,17 +63,6 @@ type Deployments interface {
 	// CreateDeploymentTask treats idempotencyKey like Cores.CreateCoreTask.
 	CreateDeploymentTask(ctx context.Context, t fleet.NewDeploymentTask, idempotencyKey string) (id string, _ error)
 	DeploymentTask(ctx context.Context, id string) (fleet.DeploymentTask, error)
-	// DeploymentTasks returns tasks without their items.
-	DeploymentTasks(ctx context.Context, p fleet.Page) (_ []fleet.DeploymentTask, next string, _ error)
-	DeploymentTaskCores(ctx context.Context, id string, p fleet.Page) (_ []fleet.Deployment, next string, _ error)
-	DeploymentTaskCore(ctx context.Context, id, core string) (fleet.Deployment, error)
-	// CoreDeployments returns the newest first.
-	CoreDeployments(ctx context.Context, core string, p fleet.Page) (_ []fleet.Deployment, next string, _ error)
-	Summary(ctx context.Context) (fleet.Summary, error)
-}
-
-// DeploymentControl stops, repeats and removes deployment tasks.
-type DeploymentControl interface {
 	// CancelDeploymentTask returns fault.Conflict for a task that has ended.
 	CancelDeploymentTask(ctx context.Context, id string) error
 	// RetryDeploymentTask makes a task for the failed cores of another one;
@@ -81,6 +70,13 @@ type DeploymentControl interface {
 	RetryDeploymentTask(ctx context.Context, id, idempotencyKey string) (newID string, _ error)
 	// DeleteDeploymentTask returns fault.Conflict for a task that has not ended.
 	DeleteDeploymentTask(ctx context.Context, id string) error
+	// DeploymentTasks returns tasks without their items.
+	DeploymentTasks(ctx context.Context, p fleet.Page) (_ []fleet.DeploymentTask, next string, _ error)
+	DeploymentTaskCores(ctx context.Context, id string, p fleet.Page) (_ []fleet.Deployment, next string, _ error)
+	DeploymentTaskCore(ctx context.Context, id, core string) (fleet.Deployment, error)
+	// CoreDeployments returns the newest first.
+	CoreDeployments(ctx context.Context, core string, p fleet.Page) (_ []fleet.Deployment, next string, _ error)
+	Summary(ctx context.Context) (fleet.Summary, error)
 }
 
 // Components is the component store, behind which the Greengrass V2 API stands

@@ -2,50 +2,23 @@ package fleetapi
 
 import (
 	"context"
-	"encoding/json"
-	"time"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
 	"github.com/ggfleet/ggfleet/controlplane/internal/event"
 	"github.com/ggfleet/ggfleet/controlplane/internal/once"
 	"github.com/ggfleet/ggfleet/controlplane/internal/patching"
+	"github.com/ggfleet/ggfleet/controlplane/internal/provisioning"
 )
 
 // Things is the Provisioning service (spec cdf-services §4.2).
 type Things interface {
-	Provision(ctx context.Context, t NewThing) (ProvisionedThing, error)
+	Provision(ctx context.Context, n provisioning.NewThing) (provisioning.Provisioned, error)
 	Thing(ctx context.Context, name string) (cloud.ThingDetail, error)
-	DeleteThing(ctx context.Context, name string) error
+	Delete(ctx context.Context, name string) error
 	SetCertificates(ctx context.Context, name string, s cloud.CertificateStatus) error
 	// CreateBulk treats idempotencyKey like Cores.CreateCoreTask.
-	CreateBulk(ctx context.Context, template string, things []map[string]string, idempotencyKey string) (taskID string, _ error)
-	Bulk(ctx context.Context, taskID string) (Bulk, error)
-}
-
-// NewThing is the input of Provision.
-type NewThing struct {
-	Template   string
-	Parameters map[string]string
-	CDF        json.RawMessage // cdfProvisioningParameters
-}
-
-// ProvisionedThing is what Provision made.
-type ProvisionedThing struct {
-	Name           string
-	CertificatePEM string
-	PrivateKey     string // PEM; empty when the server did not make it
-	ResourceARNs   map[string]string
-}
-
-// Bulk is how far a bulk task is.
-type Bulk struct {
-	TaskID     string
-	Status     string // InProgress, Completed, Failed, Cancelled, Cancelling
-	CreatedAt  time.Time
-	UpdatedAt  time.Time
-	Success    int
-	Failure    int
-	Percentage int
+	CreateBulk(ctx context.Context, n provisioning.NewBulk, idempotencyKey string) (taskID string, _ error)
+	Bulk(ctx context.Context, taskID string) (provisioning.Bulk, error)
 }
 
 // Patches is what the edge needs of the service that patches devices. next is

@@ -56,7 +56,7 @@ func TestABadBodyIsRefusedWithTheMembersPath(t *testing.T) {
 		"a version that is no number":          {"/deploymentTasks", `{"template":{"name":"x","version":"two"},"targets":{"thingNames":["a"]}}`, "template.version", "want a whole number of 1 or more"},
 		"a version of zero":                    {"/deploymentTasks", `{"template":{"name":"x","version":0},"targets":{"thingNames":["a"]}}`, "template.version", "want a whole number of 1 or more"},
 		"no targets":                           {"/deploymentTasks", `{"template":{"name":"x"},"targets":{}}`, "targets", "at least 1 member"},
-		"targets without names":                {"/deploymentTasks", `{"template":{"name":"x"},"targets":{"thingNames":[],"thingGroups":[]}}`, "", "at least one target"},
+		"targets without names":                {"/deploymentTasks", `{"template":{"name":"x"},"targets":{"thingNames":[],"thingGroups":[]}}`, "", "name at least one in thingNames"},
 		"a target with a bad name":             {"/deploymentTasks", `{"template":{"name":"x"},"targets":{"thingNames":["ok","not ok"]}}`, "targets.thingNames[1]", "does not match"},
 		"a device id with a bad sign":          {"/activations", `{"deviceId":"a*b"}`, "deviceId", "no device id"},
 		"an expiry below a minute":             {"/activations", `{"deviceId":"a","expiresInSeconds":5}`, "expiresInSeconds", "want 60 or more, got 5"},

@@ -166,10 +166,6 @@ func (s *server) wired(c *gin.Context) {
 	case "webhooks":
 		missing = s.Webhooks == nil
 	}
-	switch op.id {
-	case "CancelDeploymentTask", "RetryDeploymentTask", "DeleteDeploymentTask":
-		missing = s.DeploymentControl == nil
-	}
 	if missing {
 		s.fail(c, fault.New(fault.Unsupported, "this server does not do that"))
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/event"
 	"github.com/ggfleet/ggfleet/controlplane/internal/fleet"
 	"github.com/ggfleet/ggfleet/controlplane/internal/patching"
+	"github.com/ggfleet/ggfleet/controlplane/internal/provisioning"
 	"github.com/ggfleet/ggfleet/shared/fault"
 )
 
@@ -54,7 +55,7 @@ type Fake struct {
 	devTasks  map[string]fleet.DeviceTask
 	devices   map[string]fleet.Device
 	things    map[string]cloud.ThingDetail
-	bulks     map[string]fleetapi.Bulk
+	bulks     map[string]provisioning.Bulk
 
 	patchTemplates map[string]patching.Template
 	patchTasks     map[string]patching.Task
@@ -74,7 +75,7 @@ type Fake struct {
 	LastRecipe      []byte
 	LastDeviceTask  fleet.NewDeviceTask
 	LastDelete      fleet.DeleteDevice
-	LastThing       fleetapi.NewThing
+	LastThing       provisioning.NewThing
 	LastRetry       patching.Retry
 	LastReplay      event.ReplayRequest
 }
@@ -94,7 +95,7 @@ func New() *Fake {
 		devTasks:  map[string]fleet.DeviceTask{},
 		devices:   map[string]fleet.Device{},
 		things:    map[string]cloud.ThingDetail{},
-		bulks:     map[string]fleetapi.Bulk{},
+		bulks:     map[string]provisioning.Bulk{},
 
 		patchTemplates: map[string]patching.Template{},
 		patchTasks:     map[string]patching.Task{},
@@ -110,7 +111,7 @@ func (f *Fake) Config() fleetapi.Config {
 	return fleetapi.Config{
 		Templates: f, Cores: f, Deployments: f, Components: f, ProvisioningTemplates: f, Distributions: f, Activations: f,
 		Tokens: Tokens{f}, AccessKeys: Keys{f}, System: f, Auth: f,
-		Devices: f, DeploymentControl: f, Things: f, Patches: Patches{f}, Events: f, Webhooks: f,
+		Devices: f, Things: f, Patches: Patches{f}, Events: f, Webhooks: f,
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "text/plain; version=0.0.4")
 			_, _ = io.WriteString(w, "up 1\n")

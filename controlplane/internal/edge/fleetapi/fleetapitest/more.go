@@ -6,8 +6,8 @@ import (
 	"slices"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
-	"github.com/ggfleet/ggfleet/controlplane/internal/edge/fleetapi"
 	"github.com/ggfleet/ggfleet/controlplane/internal/fleet"
+	"github.com/ggfleet/ggfleet/controlplane/internal/provisioning"
 	"github.com/ggfleet/ggfleet/shared/fault"
 )
 
@@ -140,17 +140,16 @@ func (f *Fake) DeleteDeploymentTask(_ context.Context, id string) error {
 	return remove(f, f.deploys, "deployment task", id)
 }
 
-// Provision makes a thing with one certificate, or as many as the template says
-// that parameter ThingName exist. Template "none" does not exist.
-func (f *Fake) Provision(_ context.Context, t fleetapi.NewThing) (fleetapi.ProvisionedThing, error) {
+// Provision makes a thing with one certificate, named by parameter ThingName. Template "none" does not exist.
+func (f *Fake) Provision(_ context.Context, t provisioning.NewThing) (provisioning.Provisioned, error) {
 	done, err := f.lock()
 	defer done()
 	f.LastThing = t
 	if err != nil {
-		return fleetapi.ProvisionedThing{}, err
+		return provisioning.Provisioned{}, err
 	}
-	if t.Template == "none" {
-		return fleetapi.ProvisionedThing{}, fault.New(fault.Invalid, "INVALID_PROVISIONING_TEMPLATE: none")
+	if t.TemplateID == "none" {
+		return provisioning.Provisioned{}, fault.New(fault.Invalid, "INVALID_PROVISIONING_TEMPLATE: none")
 	}
 	name := t.Parameters["ThingName"]
 	arn := "arn:aws:iot:us-east-1:000000000000:"
@@ -160,8 +159,8 @@ func (f *Fake) Provision(_ context.Context, t fleetapi.NewThing) (fleetapi.Provi
 		Policies:     []cloud.PolicyDetail{{Name: "gauges", ARN: arn + "policy/gauges", Document: `{"Version":"2012-10-17","Statement":[]}`}},
 		Groups:       []cloud.GroupDetail{{Name: "hall-b", ARN: arn + "thinggroup/hall-b"}},
 	}
-	return fleetapi.ProvisionedThing{
-		Name: name, CertificatePEM: "certificate", PrivateKey: "key of " + name,
+	return provisioning.Provisioned{
+		ThingName: name, CertificatePEM: "certificate", PrivateKey: "key of " + name,
 		ResourceARNs: map[string]string{"thing": arn + "thing/" + name, "certificate": arn + "cert/c1"},
 	}, nil
 }
@@ -171,8 +170,8 @@ func (f *Fake) Thing(_ context.Context, name string) (cloud.ThingDetail, error) 
 	return get(f, f.things, "thing", name)
 }
 
-// DeleteThing forgets a thing.
-func (f *Fake) DeleteThing(_ context.Context, name string) error {
+// Delete forgets a thing.
+func (f *Fake) Delete(_ context.Context, name string) error {
 	return remove(f, f.things, "thing", name)
 }
 
@@ -194,7 +193,7 @@ func (f *Fake) SetCertificates(_ context.Context, name string, s cloud.Certifica
 }
 
 // CreateBulk makes a task that has ended.
-func (f *Fake) CreateBulk(_ context.Context, _ string, things []map[string]string, key string) (string, error) {
+func (f *Fake) CreateBulk(_ context.Context, n provisioning.NewBulk, key string) (string, error) {
 	done, err := f.lock()
 	defer done()
 	if err != nil {
@@ -204,13 +203,13 @@ func (f *Fake) CreateBulk(_ context.Context, _ string, things []map[string]strin
 		return id, nil
 	}
 	id := fmt.Sprintf("bulk-%04d", len(f.bulks)+1)
-	f.bulks[id] = fleetapi.Bulk{TaskID: id, Status: "Completed", CreatedAt: Now(), UpdatedAt: Now(), Success: len(things), Percentage: 100}
+	f.bulks[id] = provisioning.Bulk{TaskID: id, Status: "Completed", CreatedAt: Now(), UpdatedAt: Now(), Success: len(n.Things), Percentage: 100}
 	f.keys[key] = id
 	return id, nil
 }
 
 // Bulk returns a bulk task.
-func (f *Fake) Bulk(_ context.Context, id string) (fleetapi.Bulk, error) {
+func (f *Fake) Bulk(_ context.Context, id string) (provisioning.Bulk, error) {
 	return get(f, f.bulks, "bulk task", id)
 }
 
