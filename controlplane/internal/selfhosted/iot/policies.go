@@ -125,5 +125,8 @@ func (r *Registry) deletePolicyBatch(ctx context.Context, b *state.Batch, name s
 		}
 	}
 	b.If(key, p.Rev).Delete(key).Delete(changedKey("policy", name))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.compiled, name) // what is used is compiled again
 	return nil
 }
