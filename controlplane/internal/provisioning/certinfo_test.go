@@ -60,11 +60,21 @@ func TestCertInfoNamesWhatIsWrong(t *testing.T) {
 }
 
 func FuzzParseCDFParameters(f *testing.F) {
-	f.Add([]byte(`{"caId":"abc","certInfo":{"country":"NO","daysExpiry":10}}`))
+	f.Add([]byte(`{"caId":"abc","certInfo":{"commonName":"gw","country":"NO","emailAddress":"a@b.no","daysExpiry":10}}`))
+	f.Add([]byte(`{"acmpcaCaAlias":"a","amcpcaCaArn":"b","awsiotCaArn":"c","csr":"d","certificatePem":"e","certificateStatus":"ACTIVE"}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c, err := provisioning.ParseCDFParameters(b)
-		if err == nil && (c.Days < 1 || c.Days > provisioning.MaxDays) {
+		if err != nil {
+			if k := fault.KindOf(err); k != fault.Invalid && k != fault.TooLarge {
+				t.Fatalf("kind %q: %v", k, err)
+			}
+			return
+		}
+		if c.Days < 0 || c.Days > provisioning.MaxDays {
 			t.Fatalf("%d days", c.Days)
+		}
+		if _, err := asn1.Marshal(c.Subject.ToRDNSequence()); err != nil {
+			t.Fatalf("no certificate can have the subject %q: %v", c.Subject, err)
 		}
 	})
 }
