@@ -19,7 +19,9 @@ import (
 // core was deleted it stays until the name is used again, or historyAfter.
 const (
 	maxHistory      = 100
-	maxHistoryBytes = 6 << 10 // of the encoded entries; the newest stays in any case
+	maxHistoryBytes = 6 << 10 // of the encoded entries
+	maxEntryDetail  = 1 << 10
+	maxEntryMessage = 500
 	historyAfter    = 30 * 24 * time.Hour
 	historySweep    = time.Hour
 )
@@ -53,7 +55,7 @@ func (h *history) append(e *Event) {
 	case (e.Type == CoreDeleted || e.Type == DeviceDeleted) && e.succeeded():
 		h.Deleted = true
 	}
-	h.Entries = append(h.Entries, entry{ID: e.ID, Type: e.Type, At: e.At.UnixMilli(), Sequence: e.Sequence, Detail: e.Detail})
+	h.Entries = append(h.Entries, entry{ID: e.ID, Type: e.Type, At: e.At.UnixMilli(), Sequence: e.Sequence, Detail: brief(e.Detail)})
 	bytes, keep := 0, len(h.Entries)
 	for keep > 0 && len(h.Entries)-keep < maxHistory {
 		bytes += h.Entries[keep-1].size()
@@ -63,6 +65,24 @@ func (h *history) append(e *Event) {
 		keep--
 	}
 	h.Entries = slices.Clone(h.Entries[keep:])
+}
+
+// brief returns detail short enough for an entry: what is long in it is the
+// message.
+func brief(detail json.RawMessage) json.RawMessage {
+	if len(detail) <= maxEntryDetail {
+		return detail
+	}
+	var members map[string]any
+	if json.Unmarshal(detail, &members) == nil {
+		if m, ok := members["message"].(string); ok {
+			members["message"] = strings.ToValidUTF8(m[:min(len(m), maxEntryMessage)], "") + "..."
+		}
+		if raw, err := json.Marshal(members); err == nil && len(raw) <= maxEntryDetail {
+			return raw
+		}
+	}
+	return json.RawMessage("{}")
 }
 
 // History returns up to count (0: all; there are never more than 100) of the last

@@ -59,6 +59,19 @@ func happen(t testing.TB, s state.Store, typ event.Type, core string, n int) {
 	require.NoError(t, err)
 }
 
+// happenMany commits n events of cores 0 to cores-1 in turn, forty at once.
+func happenMany(t testing.TB, s state.Store, from, n, cores int) {
+	t.Helper()
+	for i := from; i < from+n; {
+		b := state.NewBatch(state.StepRegistry)
+		for ; i < from+n && b.Len() < 40; i++ {
+			event.Add(b, event.CoreCreated, coreName(i%cores), time.Now(), detail{N: i, Status: "success"})
+		}
+		_, err := s.Commit(t.Context(), b)
+		require.NoError(t, err)
+	}
+}
+
 func sealer(t testing.TB) seal.Sealer {
 	t.Helper()
 	s, err := seal.New(bytes.Repeat([]byte{7}, seal.KeySize))

@@ -147,9 +147,7 @@ func TestABacklogIsMovedInOrderAWindowAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := memory.New()
 		const n = 9000 // more than the window
-		for i := range n {
-			happen(t, store, event.CoreCreated, coreName(i%50), i)
-		}
+		happenMany(t, store, 0, n, 50)
 		s := newService(t, event.Config{Store: store})
 		defer start(t, s)()
 		time.Sleep(time.Minute)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -13,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/event"
+	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state/memory"
 	"github.com/ggfleet/ggfleet/shared/fault"
 )
@@ -82,10 +84,8 @@ func TestALateReaderIsToldOfTheGap(t *testing.T) {
 		defer start(t, s)()
 		n := 0
 		more := func(count int) {
-			for range count {
-				happen(t, store, event.CoreCreated, coreName(1), n)
-				n++
-			}
+			happenMany(t, store, n, count, 3)
+			n += count
 			settle(10 * time.Second)
 		}
 		more(10)
@@ -207,6 +207,33 @@ func TestAHistoryOutlivesItsCoreForAWhile(t *testing.T) {
 		p, err := store.List(t.Context(), "/ggfleet/v1/event/gone/", "", 0)
 		require.NoError(t, err)
 		assert.Empty(t, p.Entries)
+	})
+}
+
+func TestAHistoryIsSmallWhateverTheMessagesSay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := memory.New()
+		s := newService(t, event.Config{Store: store})
+		defer start(t, s)()
+		for i := range 30 {
+			b := state.NewBatch(state.StepRegistry)
+			event.Add(b, event.CoreCreated, "gw", time.Now(), map[string]any{"n": i, "status": "failed", "message": strings.Repeat("\"é", 2000)})
+			event.Add(b, event.CoreTemplateUpdated, "gw", time.Now(), map[string]any{"n": i, "other": strings.Repeat("x", 5000)})
+			_, err := store.Commit(t.Context(), b)
+			require.NoError(t, err)
+		}
+		settle(10 * time.Second)
+		record, err := store.Get(t.Context(), "/ggfleet/v1/event/history/gw")
+		require.NoError(t, err)
+		assert.Less(t, len(record.Value), 7<<10)
+		events, _, err := s.History(t.Context(), "gw", "", 2)
+		require.NoError(t, err)
+		assert.JSONEq(t, "{}", string(events[0].Detail))
+		var d struct{ Message, Status string }
+		require.NoError(t, json.Unmarshal(events[1].Detail, &d))
+		assert.Equal(t, "failed", d.Status)
+		assert.True(t, strings.HasPrefix(d.Message, "\"é\"é") && strings.HasSuffix(d.Message, "..."))
+		assert.Len(t, all(t, s)[0].Detail, len(`{"message":"","n":0,"status":"failed"}`)+2000*len(`\"é`), "the log has it whole")
 	})
 }
 

@@ -352,9 +352,7 @@ func TestEventsThatLeftTheLogUndeliveredAreCounted(t *testing.T) {
 		require.NoError(t, err)
 		stop := start(t, s)
 		const n = 11_000 // more than replicas have in memory
-		for i := range n {
-			happen(t, store, event.CoreCreated, coreName(i%9), i)
-		}
+		happenMany(t, store, 0, n, 9)
 		settle(time.Minute)
 		stop()
 		first, _, err := s.Bounds(t.Context())
