@@ -20,6 +20,7 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/event"
 	"github.com/ggfleet/ggfleet/controlplane/internal/fleet"
 	"github.com/ggfleet/ggfleet/controlplane/internal/object"
+	"github.com/ggfleet/ggfleet/controlplane/internal/once"
 	"github.com/ggfleet/ggfleet/controlplane/internal/provisioning"
 	"github.com/ggfleet/ggfleet/controlplane/internal/s3store"
 	"github.com/ggfleet/ggfleet/controlplane/internal/seal"
@@ -68,6 +69,7 @@ type App struct {
 	dist       *distribution.Store
 	enrollment *enrollment.Service
 	eventLog   *event.Service
+	once       *once.Store
 	downloads  *artifact.Handler
 	signer     *artifact.Signer
 	servers    []server
@@ -176,6 +178,7 @@ func (a *App) Run(ctx context.Context) error {
 		{Name: "agents", Run: a.agents.Run},
 		{Name: "events", Run: a.runEvents},
 		{Name: "patches", Run: a.patching.Run},
+		{Name: "repeated requests", Run: a.once.Run},
 		{Name: "job timeouts", Run: a.expireJobs},
 		{Name: "roll-outs", Run: a.resume},
 		{Name: "mqtt", Run: func(ctx context.Context) error { return a.gateway.Run(ctx, a.listeners.mqtt) }},
@@ -253,10 +256,19 @@ type server struct {
 	l    net.Listener
 }
 
-// stopTimeout is how long requests under way may go on after the stop.
-const stopTimeout = 3 * time.Second
+// How long requests under way may go on after the stop: those that watch their
+// context, such as streams, and the rest.
+const (
+	streamGrace = time.Second
+	stopTimeout = 3 * time.Second
+)
 
 func (s server) run(ctx context.Context) error {
+	// Streams have no end of their own: after a while of grace their requests' context ends.
+	requests, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	s.http.BaseContext = func(net.Listener) context.Context { return requests }
+	s.http.RegisterOnShutdown(func() { time.AfterFunc(streamGrace, end) })
 	done := make(chan error, 1)
 	go func() { done <- s.http.Serve(s.l) }()
 	select {

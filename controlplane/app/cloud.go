@@ -25,7 +25,6 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/controlplane/internal/task"
 	"github.com/ggfleet/ggfleet/controlplane/internal/telemetry"
-	"github.com/ggfleet/ggfleet/installer/config"
 	"github.com/ggfleet/ggfleet/installer/durable"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/protocol"
@@ -95,12 +94,13 @@ func (a *App) openCloud(ctx context.Context) error {
 
 // openFleet puts the fleet service on the cloud.
 func (a *App) openFleet(context.Context) error {
-	manual, err := config.NewManual(config.Settings{
-		AWSRegion: a.cfg.Region, RoleAlias: a.cfg.RoleAlias, DataEndpoint: a.cfg.PublicHost, CredEndpoint: a.hostPort(a.listeners.device),
-		DataPlaneEndpoint: "iotdata", MQTTPort: port(a.listeners.mqtt), DataPlanePort: port(a.listeners.device),
-	})
+	generators, err := a.generators()
 	if err != nil {
-		return fmt.Errorf("installer configuration: %w", err)
+		return err
+	}
+	assets, err := a.assets()
+	if err != nil {
+		return err
 	}
 	a.templates = provisioning.NewTemplates(a.objects)
 	cloud := &selfhosted.Cloud{Registry: a.registry, Jobs: a.jobs, Greengrass: a.greengrass, Components: a.components, Presence: a.devices}
@@ -110,8 +110,8 @@ func (a *App) openFleet(context.Context) error {
 	}
 	a.fleet, err = fleet.New(fleet.Config{
 		Store: a.hub, Objects: a.objects, Cloud: cloud, Provisioner: provisioner, Realm: a.cfg.realm(), ArtifactPrefix: a.cfg.ArtifactPrefix,
-		Generators: config.NewRegistry(map[string]config.Generator{config.ManualInstall: manual}), Agents: a.agents,
-		Deprovision: a.deprovision(), Log: a.log,
+		Generators: generators, Agents: a.agents, Activations: activationsOfCores{a}, Assets: assets, Deprovision: a.deprovision(),
+		PreStage: a.cfg.PreStage, Log: a.log,
 	})
 	if err != nil {
 		return err
@@ -155,6 +155,15 @@ func coreOfAgent(id gateway.Identity) string {
 		return ""
 	}
 	return core
+}
+
+// activationsOfCores is the enrolment as the fleet service asks it; it is made
+// after the fleet service.
+type activationsOfCores struct{ a *App }
+
+// Forget implements fleet.Activations.
+func (c activationsOfCores) Forget(ctx context.Context, device string) error {
+	return c.a.enrollment.Forget(ctx, device)
 }
 
 // coresOfFleet is the fleet service as the enrolment asks it.

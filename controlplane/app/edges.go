@@ -13,6 +13,7 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/deviceapi"
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/fleetapi"
 	"github.com/ggfleet/ggfleet/controlplane/internal/enrollment"
+	"github.com/ggfleet/ggfleet/controlplane/internal/once"
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted"
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/gateway"
 )
@@ -78,10 +79,15 @@ func (a *App) awsServer() *http.Server {
 }
 
 func (a *App) fleetAPI() (http.Handler, error) {
+	var err error
+	if a.once, err = once.New(once.Config{Store: a.hub, Sealer: a.sealer, Log: a.log}); err != nil {
+		return nil, err
+	}
 	cfg := fleetapi.Config{
 		Templates: a.fleet, Cores: a.fleet, Deployments: a.fleet,
 		Components: componentsPort{a.components}, ProvisioningTemplates: provisioningPort{a.templates},
 		Distributions: distributionsPort{a.dist}, Activations: activationsPort{a}, Tokens: a.tokens, AccessKeys: a.keys, Patches: a.patching,
+		Devices: a.fleet, Things: a.things, Once: a.once, BasePath: a.cfg.BasePath, CORSOrigin: a.cfg.CORSOrigin,
 		System: systemPort{a}, Auth: a.tokens, Events: a.eventLog, Webhooks: a.eventLog, Metrics: a.metrics(), Log: a.log,
 	}
 	if a.cfg.InsecureNoAuth {
