@@ -50,14 +50,18 @@ type kit struct {
 	enroll chan struct{} // if set, an enrolment waits for it
 }
 
-func newKit(t *testing.T) *kit {
+func newKit(t *testing.T, more ...func(*deviceapi.Config)) *kit {
 	t.Helper()
 	k := &kit{t: t, world: selfhostedtest.New(t, memory.New()), pool: x509.NewCertPool(), lite: map[string]bool{}}
 	k.pool.AddCert(k.world.CA.Root)
 	ids := selfhosted.Identities{Registry: k.world.Registry}
-	h, err := deviceapi.New(deviceapi.Config{
+	api := deviceapi.Config{
 		Identities: ids, Components: k, Cores: k, RoleAliases: k.world.Registry, URLs: k, Agents: k, Realm: k.world.Realm, AgentAttribute: "core",
-	})
+	}
+	for _, m := range more {
+		m(&api)
+	}
+	h, err := deviceapi.New(api)
 	require.NoError(t, err)
 	key, err := pki.NewKey(pki.P256)
 	require.NoError(t, err)

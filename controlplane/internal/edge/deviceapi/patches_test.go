@@ -3,12 +3,10 @@ package deviceapi_test
 import (
 	"context"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/deviceapi"
 	"github.com/ggfleet/ggfleet/controlplane/internal/object"
@@ -47,12 +45,11 @@ func (p *patches) Report(_ context.Context, device, id string, r protocol.PatchR
 }
 
 func TestAgentsAskForTheirOwnPatches(t *testing.T) {
-	k, fake := newKit(t), &patches{}
-	k.more = func(c *deviceapi.Config) {
+	fake := &patches{}
+	k := newKit(t, func(c *deviceapi.Config) {
 		c.Patches = fake
 		c.Downloads = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })
-	}
-	k.restart()
+	})
 	cert, _ := k.world.Client(t, protocol.AgentThing("core"), map[string]string{"core": "core"})
 	agent := k.client(cert)
 	res, v := k.do(agent, http.MethodGet, protocol.PathPatches, "", "")
@@ -90,5 +87,3 @@ func TestAgentsAskForTheirOwnPatches(t *testing.T) {
 	res, _ = k.do(k.client(), http.MethodGet, "/a/token/file", "", "")
 	assert.Equal(t, http.StatusTeapot, res.StatusCode, "links need no certificate")
 }
-
-var _ = httptest.NewRecorder
