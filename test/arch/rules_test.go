@@ -24,6 +24,7 @@ var domain = []string{
 	"controlplane/internal/faultpoint",
 	"controlplane/internal/fleet",
 	"controlplane/internal/object",
+	"controlplane/internal/patching",
 	"controlplane/internal/provisioning",
 	"controlplane/internal/seal",
 	"controlplane/internal/state",
@@ -118,13 +119,13 @@ var rules = []rule{
 	{
 		// Its tests may: they run over the self-hosted cloud, which is the fake.
 		Why:  "the fleet service reaches a cloud through internal/cloud only: the next cloud is AWS",
-		From: []string{"controlplane/internal/fleet", "controlplane/internal/provisioning", "controlplane/internal/task", "controlplane/internal/enrollment"},
+		From: []string{"controlplane/internal/fleet", "controlplane/internal/provisioning", "controlplane/internal/task", "controlplane/internal/enrollment", "controlplane/internal/patching"},
 		Deny: []string{"controlplane/internal/selfhosted"},
 	},
 	{
 		Why:  "the self-hosted cloud does not know the fleet service: it could run alone",
 		From: []string{"controlplane/internal/selfhosted"},
-		Deny: []string{"controlplane/internal/fleet", "controlplane/internal/provisioning", "controlplane/internal/task", "controlplane/internal/enrollment"},
+		Deny: []string{"controlplane/internal/fleet", "controlplane/internal/provisioning", "controlplane/internal/task", "controlplane/internal/enrollment", "controlplane/internal/patching"},
 	},
 	{
 		Why:  "the ports are the common ground: they know neither side",
