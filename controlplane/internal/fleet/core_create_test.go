@@ -43,6 +43,8 @@ func TestEveryItemThatEndsIsTold(t *testing.T) {
 		}}, k.happened("bad", event.CoreCreated))
 		thing, err := k.cloud.Thing(k.ctx, "gw")
 		require.NoError(t, err)
+		_, err = k.cloud.Registry.Group(k.ctx, "gw")
+		require.ErrorIs(t, err, fault.NotFound, "W-41: no thing group per core")
 		issued := k.happened("gw", event.CertificateIssued)
 		require.Len(t, issued, 1)
 		assert.Equal(t, thing.Certificates[0], issued[0]["certificateId"])

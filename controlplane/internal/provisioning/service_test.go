@@ -346,3 +346,28 @@ func TestW87APrivateCAIsNotAwaitedForEver(t *testing.T) {
 		require.ErrorIs(t, err, fault.Unavailable)
 	})
 }
+
+func TestTheSubjectIsWhatTheRequestSays(t *testing.T) {
+	bubble(t, func(t *testing.T, k *kit) {
+		k.put("t", byPEM, `{"createDeviceCertificate":true}`)
+		for _, c := range []struct {
+			info map[string]any
+			want string
+			days int
+		}{
+			{map[string]any{"commonName": "gw", "organization": "ACME", "organizationalUnit": "Line", "locality": "Bergen", "stateName": "Vestland", "country": "NO", "daysExpiry": 10}, "CN=gw,OU=Line,O=ACME,L=Bergen,ST=Vestland,C=NO", 10},
+			{map[string]any{"country": "NO"}, "C=NO", 365},
+			{nil, "CN=x", 365},
+		} {
+			n := provisioning.NewThing{TemplateID: "t", Parameters: named("x")}
+			if c.info != nil {
+				n.CDF = cdf(t, map[string]any{"certInfo": c.info, "caId": k.world.CA.ID})
+			}
+			out, err := k.Provision(k.ctx, n)
+			require.NoError(t, err)
+			_, cert := k.connects(out.CertificatePEM)
+			assert.Equal(t, c.want, cert.Subject.String())
+			assert.WithinDuration(t, time.Now().Add(min(time.Duration(c.days)*24*time.Hour, 300*24*time.Hour)), cert.NotAfter, time.Hour, "cut to the end of its CA")
+		}
+	})
+}
