@@ -162,3 +162,21 @@ func TestATemplateThatIsDeletedUnderATask(t *testing.T) {
 		assert.Equal(t, "Failed provisioning: INVALID_PROVISIONING_TEMPLATE: default", done.Cores[0].StatusMessage)
 	})
 }
+
+func TestAClientDeviceDoesNotBecomeACore(t *testing.T) {
+	bubble(t, func(t *testing.T, k *kit) {
+		k.create("2.18.0", newCore("gw"))
+		k.appear("gw")
+		_, err := k.CreateDeviceTask(k.ctx, fleet.NewDeviceTask{Core: "gw", Type: fleet.CoreTaskCreate, Devices: []fleet.NewDevice{
+			{Name: "sensor", ProvisioningTemplate: "default", ProvisioningParameters: map[string]string{"ThingName": "sensor"}},
+		}}, "")
+		require.NoError(t, err)
+		time.Sleep(time.Minute) // virtual
+		_, err = k.Device(k.ctx, "sensor")
+		require.NoError(t, err)
+		done := k.create("2.18.0", newCore("sensor"))
+		assert.Equal(t, "sensor is a client device of this fleet and cannot be a core", done.Cores[0].StatusMessage)
+		_, err = k.Core(k.ctx, "sensor")
+		require.ErrorIs(t, err, fault.NotFound)
+	})
+}
