@@ -42,7 +42,7 @@ func (s *Service) doCore(ctx context.Context, w *task.Work) error {
 		return err
 	}
 	if spec.Type != CoreTaskDelete {
-		return s.createCore(ctx, w, spec)
+		return s.orNothing(ctx, w.Item.Name, s.createCore(ctx, w, spec))
 	}
 	o, err := deleteOptions(spec.Options, optionCores, optionDevices)
 	if err != nil {

@@ -15,8 +15,13 @@ import (
 
 // createDevice brings one client device into being and gives it to the core. Its
 // archive is put before anything is registered and overwritten by a retry; then one
-// commit has certificate, thing, association, record, result and event.
+// commit has certificate, thing, association, record, result and event. Nothing
+// stays of a device that cannot be (W-51).
 func (s *Service) createDevice(ctx context.Context, w *task.Work, core string) error {
+	return s.orNothing(ctx, w.Item.Name, s.makeDevice(ctx, w, core))
+}
+
+func (s *Service) makeDevice(ctx context.Context, w *task.Work, core string) error {
 	var n NewDevice
 	if err := w.Item.Decode(&n); err != nil {
 		return err
@@ -45,12 +50,27 @@ func (s *Service) createDevice(ctx context.Context, w *task.Work, core string) e
 	}
 	p.Registration.ClientOf = core
 	err = s.cfg.Cloud.Register(ctx, p.Registration, func(b *state.Batch) error { return a.commit(ctx, b, "") })
-	if fault.Permanent(err) && a.rev == 0 { // nothing stays of a device that cannot be (W-51)
-		if err := s.removeArtifacts(ctx, n.Name); err != nil {
-			return err
+	return failed(err, "Failed provisioning")
+}
+
+// orNothing returns the error of a creation. If it is for good, the archive of a key
+// that was never registered goes first (W-66).
+func (s *Service) orNothing(ctx context.Context, name string, created error) error {
+	if !fault.Permanent(created) {
+		return created
+	}
+	for _, key := range []string{coreKey(name), deviceKey(name)} {
+		if _, err := s.cfg.Store.Get(ctx, key); !errors.Is(err, fault.NotFound) {
+			return errors.Join(created, err)
 		}
 	}
-	return failed(err, "Failed provisioning")
+	if _, err := s.cfg.Cloud.Thing(ctx, name); !errors.Is(err, fault.NotFound) {
+		return errors.Join(created, err)
+	}
+	if err := s.removeArtifacts(ctx, name); err != nil {
+		return fmt.Errorf("after a failed creation: %w", err)
+	}
+	return created
 }
 
 func (s *Service) prepareDevice(ctx context.Context, n NewDevice) (provisioning.Prepared, error) {
