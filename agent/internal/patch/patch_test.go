@@ -234,12 +234,11 @@ func TestAPatchThatIsOverIsForgotten(t *testing.T) {
 		ansible(t, "echo run >> "+filepath.Join(t.TempDir(), "never"))
 		f, d := newFake(), newDevice(t)
 		f.refuse["take"] = fault.New(k, "over")
-		_, stop := d.start(f)
-		require.Eventually(t, func() bool {
-			f.mu.Lock()
-			defer f.mu.Unlock()
-			return f.over && f.lists > 1
-		}, patience, tick)
+		r, stop := d.start(f)
+		taken := func() bool { f.mu.Lock(); defer f.mu.Unlock(); return f.over }
+		require.Eventually(t, taken, patience, tick)
+		r.Wake()
+		require.Eventually(t, func() bool { f.mu.Lock(); defer f.mu.Unlock(); return f.lists == 2 }, patience, tick, "it looks again when told, not at once")
 		stop()
 		_, err := os.Lstat(d.dir.Path("patch.json"))
 		require.ErrorIs(t, err, fs.ErrNotExist)

@@ -111,49 +111,51 @@ func (r *Runner) round(ctx context.Context) error {
 		if j.State == running {
 			r.interrupted(ctx, &j)
 		}
-		if err := r.carryOn(ctx, j); err != nil {
+		if _, err := r.carryOn(ctx, j); err != nil {
 			return err
 		}
 	}
-	for {
+	for ended := true; ended; {
+		ended = false // a list of which nothing could be taken is not asked for again at once
 		list, err := r.cfg.Cloud.Patches(ctx)
 		if err != nil {
 			return fmt.Errorf("asking what waits: %w", err)
-		}
-		if len(list.Patches) == 0 {
-			return nil
 		}
 		for _, p := range list.Patches {
 			j := journal{ID: p.ID, Attempt: p.Attempt, Run: names.NewUUID(), State: taking}
 			if err := r.cfg.Dir.Do(localstate.PatchIntent, func() error { return r.store(j) }); err != nil {
 				return err
 			}
-			if err := r.carryOn(ctx, j); err != nil {
+			reported, err := r.carryOn(ctx, j)
+			if err != nil {
 				return err
 			}
+			ended = ended || reported
 		}
 	}
+	return nil
 }
 
-// carryOn brings the patch of j to its end. It is repeated after an error.
-func (r *Runner) carryOn(ctx context.Context, j journal) error {
+// carryOn brings the patch of j to its end and tells whether there was a result
+// to report. It is repeated after an error.
+func (r *Runner) carryOn(ctx context.Context, j journal) (reported bool, err error) {
 	if j.State == taking {
 		done, err := r.work(ctx, &j)
 		if err != nil || done {
-			return err
+			return false, err
 		}
 	}
-	err := r.cfg.Dir.Do(localstate.PatchReport, func() error { return r.cfg.Cloud.ReportPatch(ctx, j.ID, *j.Result) })
+	err = r.cfg.Dir.Do(localstate.PatchReport, func() error { return r.cfg.Cloud.ReportPatch(ctx, j.ID, *j.Result) })
 	switch fault.KindOf(err) {
 	case fault.Invalid, fault.NotFound, fault.Conflict, fault.TooLarge:
 		r.log.ErrorContext(ctx, "patch result is given up", "patch", j.ID, logx.Err, err)
 	default:
 		if err != nil {
-			return fmt.Errorf("reporting patch %s: %w", j.ID, err)
+			return false, fmt.Errorf("reporting patch %s: %w", j.ID, err)
 		}
 	}
 	r.log.InfoContext(ctx, "patch ended", "patch", j.ID, "success", j.Result.Success)
-	return r.forget()
+	return true, r.forget()
 }
 
 // work takes the patch and runs it; j has its result then. done tells that there
