@@ -50,3 +50,5 @@ func TestAPanicIsAnsweredAndLoggedWithTheRequestsID(t *testing.T) {
 	assert.Contains(t, log.String(), `"actor":"ada"`)
 	assert.NotContains(t, log.String(), fleetapitest.AdminToken)
 }
+
+func logTo(l *lines) *slog.Logger { return logx.New(l, slog.LevelDebug, "json") }

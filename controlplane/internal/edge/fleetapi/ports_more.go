@@ -46,6 +46,9 @@ type Events interface {
 	// after for the next page, 0 when there is none. fault.Stale when what follows
 	// after is no longer kept; event.Oldest begins with what is.
 	List(ctx context.Context, f event.Filter, after int64, count int) (_ []event.Event, next int64, _ error)
+	// Bounds returns the sequence numbers of the oldest and the newest event; both
+	// are 0 when there is none.
+	Bounds(ctx context.Context) (first, last int64, _ error)
 	// Stream calls handle with what follows after, and then with what happens,
 	// until ctx is done or handle fails. fault.Stale like List.
 	Stream(ctx context.Context, f event.Filter, after int64, handle func([]event.Event) error) error

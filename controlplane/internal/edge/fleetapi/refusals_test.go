@@ -62,6 +62,30 @@ func TestABadBodyIsRefusedWithTheMembersPath(t *testing.T) {
 		"an expiry below a minute":             {"/activations", `{"deviceId":"a","expiresInSeconds":5}`, "expiresInSeconds", "want 60 or more, got 5"},
 		"half a use":                           {"/activations", `{"deviceId":"a","registrationLimit":1.5}`, "registrationLimit", "want a whole number, got 1.5"},
 		"a role that is none":                  {"/tokens", `{"name":"x","role":"root"}`, "role", "want one of viewer, operator, admin"},
+		"no options to delete a core":          {"/coreTasks", `{"type":"Delete","cores":[{"name":"a"}]}`, "options", "deprovisionClientDevices, deprovisionCores"},
+		"empty options":                        {"/coreTasks", `{"type":"Delete","cores":[{"name":"a"}],"options":{}}`, "options", "at least one of"},
+		"an unknown option":                    {"/coreTasks", `{"type":"Delete","cores":[{"name":"a"}],"options":{"deprovisionCore":true}}`, "options.deprovisionCore", "is unknown"},
+		"W-31: an option that is text":         {"/coreTasks", `{"type":"Delete","cores":[{"name":"a"}],"options":{"deprovisionCores":"false"}}`, "options.deprovisionCores", `want true or false, got "false"`},
+		"no options to delete a device":        {"/cores/a/deviceTasks", `{"type":"Delete","devices":[{"name":"a"}]}`, "options", "deprovisionClientDevices"},
+		"no type of a device task":             {"/cores/a/deviceTasks", `{"devices":[{"name":"a","provisioningTemplate":"p"}]}`, "type", "is missing"},
+		"an unknown type of a device task":     {"/cores/a/deviceTasks", `{"types":"Update","devices":[{"name":"a"}]}`, "types", "want one of Create, Delete"},
+		"a device twice":                       {"/cores/a/deviceTasks", `{"type":"Create","devices":[{"name":"a","provisioningTemplate":"p"},{"name":"a","provisioningTemplate":"p"}]}`, "devices[1].name", "already the name of devices[0]"},
+		"no template of a device":              {"/cores/a/deviceTasks", `{"type":"Create","devices":[{"name":"a"}]}`, "devices[0].provisioningTemplate", "is missing"},
+		"no devices":                           {"/cores/a/deviceTasks", `{"type":"Create","devices":[]}`, "devices", "at least 1 element"},
+		"an unknown member of a device":        {"/cores/a/deviceTasks", `{"type":"Create","devices":[{"name":"a","configFileGenerator":"X"}]}`, "devices[0].configFileGenerator", "is unknown"},
+		"a unicode name":                       {"/cores/a/deviceTasks", `{"type":"Create","devices":[{"name":"größe"}]}`, "devices[0].name", "does not match"},
+		"force as text":                        {"/deploymentTasks", `{"template":{"name":"x"},"targets":{"thingNames":["a"]},"force":"true"}`, "force", "want true or false"},
+		"preStage as null":                     {"/deploymentTasks", `{"template":{"name":"x"},"targets":{"thingNames":["a"]},"preStage":null}`, "preStage", "must not be null"},
+		"a path that is none":                  {"/deploymentTasks", `{"template":{"name":"x"},"targets":{"assetLibraryGroupPaths":["a"]}}`, "targets.assetLibraryGroupPaths[0]", "does not match"},
+		"a query that is text":                 {"/deploymentTasks", `{"template":{"name":"x"},"targets":{"assetLibraryQuery":"a"}}`, "targets.assetLibraryQuery", "want an object"},
+		"W-33: targets of empty arrays":        {"/deploymentTasks", `{"template":{"name":"x"},"targets":{"assetLibraryDeviceIds":[],"assetLibraryQuery":{}}}`, "", "name at least one in"},
+		"no template of a thing":               {"/things", `{"parameters":{}}`, "provisioningTemplateId", "is missing"},
+		"a number as a parameter":              {"/things", `{"provisioningTemplateId":"a","parameters":{"n":1}}`, "parameters.n", "want a text, got 1"},
+		"bulk without parameters":              {"/bulkthings", `{"provisioningTemplateId":"a"}`, "parameters", "is missing"},
+		"bulk with a text among the things":    {"/bulkthings", `{"provisioningTemplateId":"a","parameters":[{},"x"]}`, "parameters[1]", "want an object"},
+		"a patch without device":               {"/patchTasks", `{"patches":[{"patchTemplateName":"a"}]}`, "patches[0].deviceId", "is missing"},
+		"no patches":                           {"/patchTasks", `{"patches":[]}`, "patches", "at least 1 element"},
+		"too many patches":                     {"/patchTasks", `{"patches":[` + strings.Repeat(`{"deviceId":"a","patchTemplateName":"b"},`, 10_000) + `{"deviceId":"a","patchTemplateName":"b"}]}`, "patches", "10000 or fewer"},
 		"a template body that differs from it": {"/templates/y", `{"name":"x","components":[{"key":"a","version":"1"}]}`, "name", "differs from"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -265,7 +289,10 @@ func TestPagesOfAnotherOriginMayCallOnlyIfSaidSo(t *testing.T) {
 	a := h.call(t, "OPTIONS", "/cores", "", "Authorization", "", "Origin", "https://ui.example", "Access-Control-Request-Method", "POST")
 	assert.Equal(t, 204, a.status)
 	assert.Contains(t, a.header.Get("Access-Control-Allow-Headers"), "authorization")
-	assert.Contains(t, h.call(t, "GET", "/cores", "").header.Get("Access-Control-Expose-Headers"), "x-taskid")
+	exposed := strings.Split(h.call(t, "GET", "/cores", "").header.Get("Access-Control-Expose-Headers"), ",")
+	for _, header := range []string{"location", "x-taskid", "x-name", "x-version", "etag", "idempotency-replayed"} {
+		assert.Contains(t, exposed, header, "W-03")
+	}
 }
 
 func TestARequestIDIsKeptIfItCanStandInALog(t *testing.T) {

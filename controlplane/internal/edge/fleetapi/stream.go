@@ -25,12 +25,18 @@ func (s *server) StreamEvents(ctx context.Context, r gen.StreamEventsRequestObje
 		return nil, errors.New("events: no request behind the context")
 	}
 	p := r.Params
-	after := event.Newest
+	var after int64
 	switch {
 	case p.LastEventID != nil:
 		after = *p.LastEventID
 	case p.After != nil:
 		after = *p.After
+	default: // from now on, so that nothing is missed between the 200 and the first look
+		_, last, err := s.Events.Bounds(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("beginning a stream of events: %w", err)
+		}
+		after = last
 	}
 	if _, _, err := s.Events.List(ctx, event.Filter{}, after, 1); err != nil {
 		return nil, fmt.Errorf("beginning a stream of events: %w", err)
@@ -72,9 +78,9 @@ func (e *eventStream) VisitStreamEventsResponse(w http.ResponseWriter) error {
 			}
 		})
 	}()
-	err := e.pump(ctx, batches, ended)
-	if err != nil && e.ctx.Err() == nil {
-		e.Log.InfoContext(ctx, "stream of events ended", logx.Err, err)
+	// A write that fails ends the request's context too, so that says nothing.
+	if err := e.pump(ctx, batches, ended); err != nil {
+		e.Log.DebugContext(ctx, "stream of events ended", logx.Err, err)
 	}
 	return nil
 }

@@ -38,8 +38,6 @@ func (f *Fake) after(filter event.Filter, after int64) ([]event.Event, <-chan st
 	switch {
 	case err != nil:
 		return nil, nil, err
-	case after == event.Newest:
-		after = int64(len(f.log))
 	case after != event.Oldest && after+1 < f.first:
 		return nil, nil, fault.New(fault.Stale, "events before sequence %d are no longer kept", f.first)
 	}
@@ -47,6 +45,13 @@ func (f *Fake) after(filter event.Filter, after int64) ([]event.Event, <-chan st
 		return e.Sequence <= after || e.Sequence < f.first || filter.Core != "" && e.Core != filter.Core || filter.Type != "" && e.Type != filter.Type
 	})
 	return es, f.told, nil
+}
+
+// Bounds returns the first and the last sequence number.
+func (f *Fake) Bounds(context.Context) (first, last int64, _ error) {
+	done, err := f.lock()
+	defer done()
+	return f.first, int64(len(f.log)), err
 }
 
 // List lists events.
