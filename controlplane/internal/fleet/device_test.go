@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -147,9 +148,10 @@ func TestADeviceThatCannotBeLeavesNothing(t *testing.T) {
 func TestW51ACoreThatLeavesMeanwhileGetsNoDevice(t *testing.T) {
 	bubble(t, func(t *testing.T, k *kit) {
 		k.cores("gw")
-		away := true
+		var away atomic.Bool
+		away.Store(true)
 		k.objects.Fail = func(op, key string) error {
-			if away && op == "put" && strings.Contains(key, "/d/") {
+			if away.Load() && op == "put" && strings.Contains(key, "/d/") {
 				return fault.New(fault.Unavailable, "away")
 			}
 			return nil
@@ -158,7 +160,7 @@ func TestW51ACoreThatLeavesMeanwhileGetsNoDevice(t *testing.T) {
 		require.NoError(t, err)
 		time.Sleep(time.Second)
 		require.Equal(t, fleet.TaskSuccess, k.remove(both, "gw").Status)
-		away = false
+		away.Store(false)
 		time.Sleep(time.Minute)
 		done, err := k.DeviceTask(k.ctx, id)
 		require.NoError(t, err)

@@ -3,7 +3,9 @@ package fleet_test
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -273,30 +275,31 @@ func TestADeletedTemplateIsNeverHalfThere(t *testing.T) {
 	}
 }
 
-func TestACoreSentToATemplateInTheMomentOfItsDeletionKeepsIt(t *testing.T) {
+func TestATemplateThatIsDeployedInTheMomentOfItsDeletionStays(t *testing.T) {
 	bubble(t, func(t *testing.T, k *kit) {
 		k.cores("gw")
 		k.template("t", "1.0.0")
-		leaving := state.Root + "fleet/template-leaving/t"
-		id := ""
+		var id atomic.Pointer[string]
 		f := func(b *state.Batch) error {
-			for _, op := range b.Ops() {
-				if op.Key == leaving && id == "" { // the look has found nothing, the head is about to go
-					id = "x"
-					var err error
-					id, err = k.CreateDeploymentTask(k.ctx, fleet.NewDeploymentTask{TemplateName: "t", Targets: to("gw")}, "")
-					assert.NoError(t, err)
-				}
+			if b.Step == state.StepTaskClaim {
+				return fault.New(fault.Unavailable, "no worker takes the task up meanwhile")
+			}
+			leaves := slices.ContainsFunc(b.Ops(), func(o state.Op) bool { return o.Key == state.Root+"fleet/template-leaving/t" && !o.Delete })
+			if leaves && id.Load() == nil { // the look has found nothing, the head is about to go
+				made, err := k.CreateDeploymentTask(k.ctx, fleet.NewDeploymentTask{TemplateName: "t", Targets: to("gw")}, "")
+				assert.NoError(t, err)
+				id.Store(&made)
 			}
 			return nil
 		}
 		k.fail.Store(&f)
 		err := k.DeleteTemplate(k.ctx, "t", 0)
 		require.ErrorIs(t, err, fault.Conflict)
-		assert.ErrorContains(t, err, id)
-		k.fail.Store(nil)
+		assert.ErrorContains(t, err, *id.Load())
 		_, err = k.Template(k.ctx, "t")
 		require.NoError(t, err, "the head came back")
+		k.fail.Store(nil)
+		assert.Equal(t, fleet.TaskSuccess, k.await(*id.Load()).Status)
 	})
 }
 
