@@ -17,9 +17,15 @@ import (
 type Config struct {
 	Templates             Templates
 	Cores                 Cores
+	Devices               Devices
 	Deployments           Deployments
 	Components            Components
 	ProvisioningTemplates ProvisioningTemplates
+	Things                Things
+	Patches               Patches
+	Events                Events
+	Webhooks              Webhooks
+	Once                  Once
 	Distributions         Distributions
 	Activations           Activations
 	Tokens                Tokens
@@ -27,17 +33,6 @@ type Config struct {
 	System                System
 	Auth                  Authenticator
 	Metrics               http.Handler // answers GET /metrics
-
-	// Without one of these, its calls are answered with 501.
-	Devices  Devices
-	Things   Things
-	Patches  Patches
-	Events   Events
-	Webhooks Webhooks
-
-	// Once remembers answers by their Idempotency-Key. Nil: the key only keeps
-	// tasks from being made twice.
-	Once Once
 
 	Log *slog.Logger // nil: nothing is logged
 
@@ -76,9 +71,15 @@ func (c *Config) complete() error {
 	}{
 		{"Templates", c.Templates},
 		{"Cores", c.Cores},
+		{"Devices", c.Devices},
 		{"Deployments", c.Deployments},
 		{"Components", c.Components},
 		{"ProvisioningTemplates", c.ProvisioningTemplates},
+		{"Things", c.Things},
+		{"Patches", c.Patches},
+		{"Events", c.Events},
+		{"Webhooks", c.Webhooks},
+		{"Once", c.Once},
 		{"Distributions", c.Distributions},
 		{"Activations", c.Activations},
 		{"Tokens", c.Tokens},

@@ -35,9 +35,6 @@ func (s *server) once(c *gin.Context) {
 	r := once.Request{Principal: c.GetString(keyActor), Key: key, Method: c.Request.Method, Path: c.Request.URL.RequestURI()}
 	r.Body, _ = c.Value(keyBody).([sha256.Size]byte)
 	c.Set(keyIdempotency, scoped(r))
-	if s.Once == nil {
-		return
-	}
 	ctx := c.Request.Context()
 	before, ticket, err := s.Once.Begin(ctx, r)
 	switch {

@@ -11,7 +11,6 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/api"
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/fleetapi/gen"
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/problem"
-	"github.com/ggfleet/ggfleet/shared/fault"
 )
 
 // server implements the generated StrictServerInterface; its methods are in the
@@ -41,7 +40,7 @@ func New(cfg Config) (http.Handler, error) {
 	e.RedirectTrailingSlash = false
 	e.UseRawPath = true // an artifact's name may hold an escaped slash
 	e.ContextWithFallback = true
-	e.Use(s.identify, s.accessLog, s.recover, s.secure, s.cors, s.authenticate, s.negotiate, s.readBody, s.validate, s.wired, s.once)
+	e.Use(s.identify, s.accessLog, s.recover, s.secure, s.cors, s.authenticate, s.negotiate, s.readBody, s.validate, s.once)
 	e.NoRoute(func(c *gin.Context) {
 		s.refuse(c, problem.New(http.StatusNotFound, "there is nothing under "+clip(c.Request.URL.Path)))
 	})
@@ -97,7 +96,6 @@ func slashedArtifacts(next http.Handler) http.Handler {
 // operation is one operation of the API document, prepared for requests.
 type operation struct {
 	id         string
-	tag        string
 	open       bool // needs no token
 	parameters openapi3.Parameters
 	body       bodyKind
@@ -120,7 +118,6 @@ func operations(spec *openapi3.T) map[string]*operation {
 		for method, o := range item.Operations() {
 			op := &operation{
 				id:         o.OperationID,
-				tag:        o.Tags[0],
 				open:       o.Security != nil && len(*o.Security) == 0,
 				parameters: append(append(openapi3.Parameters{}, item.Parameters...), o.Parameters...),
 				negotiates: true,
@@ -145,30 +142,6 @@ func operations(spec *openapi3.T) map[string]*operation {
 		}
 	}
 	return m
-}
-
-// wired refuses calls whose service is not there.
-func (s *server) wired(c *gin.Context) {
-	op := s.operation(c)
-	if op == nil {
-		return
-	}
-	missing := false
-	switch op.tag {
-	case "devices":
-		missing = s.Devices == nil
-	case "things":
-		missing = s.Things == nil
-	case "patching":
-		missing = s.Patches == nil
-	case "events":
-		missing = s.Events == nil
-	case "webhooks":
-		missing = s.Webhooks == nil
-	}
-	if missing {
-		s.fail(c, fault.New(fault.Unsupported, "this server does not do that"))
-	}
 }
 
 func ginPath(path string) string {

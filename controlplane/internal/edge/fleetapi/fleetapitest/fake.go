@@ -20,8 +20,11 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/fleetapi"
 	"github.com/ggfleet/ggfleet/controlplane/internal/event"
 	"github.com/ggfleet/ggfleet/controlplane/internal/fleet"
+	"github.com/ggfleet/ggfleet/controlplane/internal/once"
 	"github.com/ggfleet/ggfleet/controlplane/internal/patching"
 	"github.com/ggfleet/ggfleet/controlplane/internal/provisioning"
+	"github.com/ggfleet/ggfleet/controlplane/internal/seal"
+	"github.com/ggfleet/ggfleet/controlplane/internal/state/memory"
 	"github.com/ggfleet/ggfleet/shared/fault"
 )
 
@@ -111,12 +114,25 @@ func (f *Fake) Config() fleetapi.Config {
 	return fleetapi.Config{
 		Templates: f, Cores: f, Deployments: f, Components: f, ProvisioningTemplates: f, Distributions: f, Activations: f,
 		Tokens: Tokens{f}, AccessKeys: Keys{f}, System: f, Auth: f,
-		Devices: f, Things: f, Patches: Patches{f}, Events: f, Webhooks: f,
+		Devices: f, Things: f, Patches: Patches{f}, Events: f, Webhooks: f, Once: answers(),
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "text/plain; version=0.0.4")
 			_, _ = io.WriteString(w, "up 1\n")
 		}),
 	}
+}
+
+// answers remembers answers in memory.
+func answers() *once.Store {
+	sealer, err := seal.New(make([]byte, seal.KeySize))
+	if err != nil {
+		panic(err)
+	}
+	s, err := once.New(once.Config{Store: memory.New(), Sealer: sealer})
+	if err != nil {
+		panic(err)
+	}
+	return s
 }
 
 // lock begins a call: it returns Fail and, either way, the unlocking.
