@@ -69,6 +69,7 @@ func policies(r names.Realm, roleAlias string) map[string]string {
 			allow(`"iot:Subscribe"`, r.TopicFilter("$aws/things/"+thing+"/*"), r.TopicFilter("$aws/things/"+thing+"-gci/shadow/*"),
 				r.TopicFilter(thing+"/*"), r.TopicFilter("dt/*/"+thing+"/*"), r.TopicFilter("cmd/*/"+thing+"/*")),
 			allow(`"greengrass:ResolveComponentCandidates","greengrass:GetComponentVersionArtifact","greengrass:ListThingGroupsForCoreDevice"`, "*"),
+			allow(`"iot:AssumeRoleWithCertificate"`, r.RoleAlias(roleAlias)), // templates that name this policy alone make whole cores
 		),
 		tokenExchangePolicy: document(allow(`"iot:AssumeRoleWithCertificate"`, r.RoleAlias(roleAlias))),
 		enrollment.AgentPolicy: document(
