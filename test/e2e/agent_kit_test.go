@@ -94,7 +94,11 @@ func (a *agentProcess) end(t *testing.T) {
 		}
 	}
 	if t.Failed() {
-		text, _ := os.ReadFile(a.log)
-		t.Logf("the end of the agent's log:\n%s", text[max(0, len(text)-4<<10):])
+		nuclei, _ := filepath.Glob(filepath.Join(a.root, "*", "logs", "nucleus.log"))
+		for _, log := range append(nuclei, filepath.Join(a.root, "logs", "nucleus.log"), a.log) {
+			if text, err := os.ReadFile(log); err == nil {
+				t.Logf("the end of %s:\n%s", filepath.Base(log), text[max(0, len(text)-4<<10):])
+			}
+		}
 	}
 }

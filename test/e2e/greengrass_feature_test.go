@@ -214,6 +214,7 @@ func (f greengrass) deployTemplate(t *testing.T) {
 		task.item("deployments", "coreName", itCore2) + "taskStatus": "Failure",
 	})
 	within(t, 10*time.Second, func(c *assert.CollectT) {
+		f.get(c, "/cores/"+itCore1).is(http.StatusOK).has(map[string]any{"template.reported.deploymentStatus": "Success"})
 		assert.Equal(c, []string{itGroup + "1"}, f.groups(c, itCore1))
 		f.summary(c, "1", 1, 2, 1, 1)
 	})

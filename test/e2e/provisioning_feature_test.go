@@ -5,8 +5,10 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/hex"
 	"encoding/pem"
 	"net/http"
 	"testing"
@@ -54,6 +56,7 @@ func TestProvisioningFeature(t *testing.T) {
 		"IntegrationTestTemplateWithCSR":           thingTemplate("CertificateSigningRequest", "CSR", object{}),
 		"IntegrationTestTemplateWithCertificateId": thingTemplate("CertificateId", "CertificateId", object{"createDeviceAWSCertificate": true}),
 		"IntegrationTestTemplateWithACMPCA":        thingTemplate("CertificateId", "CertificateId", object{"acmpca": object{"mode": "REGISTER_WITH_CA"}}),
+		"IntegrationTestTemplateWithoutCA":         thingTemplate("CertificateId", "CertificateId", object{"acmpca": object{"mode": "REGISTER_WITHOUT_CA"}}),
 	} {
 		f.send(t, http.MethodPut, "/provisioningTemplates/"+id, template).is(http.StatusNoContent)
 	}
@@ -82,19 +85,13 @@ func TestProvisioningFeature(t *testing.T) {
 		}},
 		scenario{"A-23 Teardown", absent(itCSRThing, itIssuedThing)},
 		scenario{"A-24 Setup of ACM PCA", absent(itPCAThing)},
-		// Commented out there, for want of a CA: here it is our own.
-		scenario{"Provision a thing with a certificate of a private CA", func(t *testing.T) {
+		// Commented out there, for want of a CA: here it is our own. The first thing
+		// tells which it is, the second is registered with it.
+		scenario{"Provision things with certificates of a private CA", func(t *testing.T) {
 			authority := f.get(t, "/system").is(http.StatusOK).text("privateCaArn")
-			request, key := csr(t)
-			made := f.provision(t, object{
-				"provisioningTemplateId": "IntegrationTestTemplateWithACMPCA", "parameters": object{"ThingName": itPCAThing},
-				"cdfProvisioningParameters": object{
-					"acmpcaCaArn": authority, "awsiotCaArn": f.get(t, "/ca").is(http.StatusOK).text("caId"), "certInfo": object{"country": "DE"}, "csr": request,
-				},
-			}, itPCAThing)
-			leaf := certificate(t, made.text("certificatePem"))
-			assert.Equal(t, key.Public(), leaf.PublicKey)
-			assert.Equal(t, []string{"DE"}, leaf.Subject.Country)
+			registered := f.provisionPrivate(t, "IntegrationTestTemplateWithoutCA", object{"acmpcaCaArn": authority})
+			f.send(t, http.MethodDelete, "/things/"+itPCAThing, nil).is(http.StatusNoContent)
+			f.provisionPrivate(t, "IntegrationTestTemplateWithACMPCA", object{"acmpcaCaArn": authority, "awsiotCaArn": registered})
 		}},
 		scenario{"A-25 Teardown of ACM PCA", absent(itPCAThing)},
 	)
@@ -112,6 +109,25 @@ func (f provisioning) provision(t *testing.T, body object, thing string) reply {
 		"policies.0.policyName": "CDFGreengrass2CorePolicy",
 	})
 	return made
+}
+
+// provisionPrivate makes a thing with a certificate of a private CA, for a CSR, and
+// returns the id of the certificate that signed it.
+func (f provisioning) provisionPrivate(t *testing.T, template string, cas object) string {
+	t.Helper()
+	request, key := csr(t)
+	cas["certInfo"], cas["csr"] = object{"country": "DE"}, request
+	made := f.provision(t, object{
+		"provisioningTemplateId": template, "parameters": object{"ThingName": itPCAThing}, "cdfProvisioningParameters": cas,
+	}, itPCAThing).lacks("privateKey")
+	leaf := certificate(t, made.text("certificatePem"))
+	assert.Equal(t, key.Public(), leaf.PublicKey)
+	assert.Equal(t, []string{"DE"}, leaf.Subject.Country)
+	_, chain := pem.Decode([]byte(made.text("certificatePem")))
+	issuer := certificate(t, string(chain))
+	require.NoError(t, leaf.CheckSignatureFrom(issuer), "the answer has the chain")
+	id := sha256.Sum256(issuer.Raw)
+	return hex.EncodeToString(id[:])
 }
 
 func certificate(t *testing.T, text string) *x509.Certificate {
