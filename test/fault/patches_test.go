@@ -45,7 +45,9 @@ func tellPatches(t *testing.T, env ...string) *story {
 		list = append(list, map[string]any{"deviceId": "gw-1", "patchTemplateName": "tpl"})
 	}
 	a := accepted("/patchTasks", "patch-them", map[string]any{"patches": list}, http.StatusAccepted)
-	var page struct{ Patches []struct{ PatchStatus string } }
+	var page struct {
+		Patches []struct{ PatchStatus string }
+	}
 	s.get("/patchTasks/"+a.Header.Get("x-taskid")+"/patches", &page)
 	statuses := map[string]int{}
 	for _, p := range page.Patches {
