@@ -80,7 +80,7 @@ func (a *App) awsServer() *http.Server {
 
 func (a *App) fleetAPI() (http.Handler, error) {
 	var err error
-	if a.once, err = once.New(once.Config{Store: a.hub, Sealer: a.sealer, Log: a.log}); err != nil {
+	if a.once, err = once.New(once.Config{Store: a.hub, Sealer: a.sealer, Alone: len(a.cfg.EtcdEndpoints) == 0, Log: a.log}); err != nil {
 		return nil, err
 	}
 	cfg := fleetapi.Config{

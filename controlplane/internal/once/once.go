@@ -69,13 +69,19 @@ type content struct {
 type Config struct {
 	Store  state.Store
 	Sealer seal.Sealer
-	Log    *slog.Logger     // nil: nothing is logged
-	Now    func() time.Time // nil: time.Now
+	// Alone says that no other process shares the store: whoever left an intent
+	// before New is dead, and its request is carried out again at once.
+	Alone bool
+	Log   *slog.Logger     // nil: nothing is logged
+	Now   func() time.Time // nil: time.Now
 }
 
 // Store remembers answers in the store of record. Safe for concurrent use, also
 // by several replicas.
-type Store struct{ cfg Config }
+type Store struct {
+	cfg   Config
+	since time.Time // intents from before keep nobody away; zero: only their age counts
+}
 
 // New checks cfg; it starts nothing.
 func New(cfg Config) (*Store, error) {
@@ -88,7 +94,11 @@ func New(cfg Config) (*Store, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Store{cfg}, nil
+	s := &Store{cfg: cfg}
+	if cfg.Alone {
+		s.since = cfg.Now()
+	}
+	return s, nil
 }
 
 // Begin returns the answer that r got before, or, when r is to be carried out
@@ -109,7 +119,7 @@ func (s *Store) Begin(ctx context.Context, r Request) (*Answer, *Ticket, error) 
 			return nil, nil, fault.Field("Idempotency-Key", "was used for another request; send a new key, or the same request")
 		case c.Answer != nil:
 			return c.Answer, nil, nil
-		case t.content.Begun.Sub(c.Begun) < stale:
+		case !c.Begun.Before(s.since) && t.content.Begun.Sub(c.Begun) < stale:
 			return nil, nil, errInProgress
 		}
 	}

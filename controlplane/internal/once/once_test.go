@@ -126,6 +126,24 @@ func TestARequestInProgressKeepsOthersAwayForAMinute(t *testing.T) {
 	assert.Equal(t, "second", before.Header["X-Taskid"])
 }
 
+func TestWhoIsAloneDoesNotWaitForTheProcessBefore(t *testing.T) {
+	k := start(t)
+	_, _, err := k.Begin(t.Context(), request())
+	require.NoError(t, err)
+
+	k.now = k.now.Add(time.Second)
+	sealer, err := seal.New(make([]byte, seal.KeySize))
+	require.NoError(t, err)
+	next, err := once.New(once.Config{Store: k.records, Sealer: sealer, Alone: true, Now: func() time.Time { return k.now }})
+	require.NoError(t, err)
+	before, ticket, err := next.Begin(t.Context(), request())
+	require.NoError(t, err)
+	assert.Nil(t, before)
+	assert.NotNil(t, ticket)
+	_, _, err = next.Begin(t.Context(), request())
+	require.ErrorIs(t, err, fault.Conflict, "its own intent keeps others away")
+}
+
 func TestWhatIsForgottenOrTooLargeIsCarriedOutAgain(t *testing.T) {
 	k := start(t)
 	_, ticket, err := k.Begin(t.Context(), request())
