@@ -40,9 +40,9 @@ type agentProcess struct {
 	cmd                *exec.Cmd // nil: not running
 }
 
-// enrol lets an agent in for core, starts it, and ends it and its nucleus with
-// the test.
-func enrol(t *testing.T, w *world.World, core string) *agentProcess {
+// enrol lets an agent in for core, with further options of its command, starts it,
+// and ends it and its nucleus with the test.
+func enrol(t *testing.T, w *world.World, core string, options ...string) *agentProcess {
 	t.Helper()
 	program, err := world.Build(t.Context(), "agent", "ggfleet-agent")
 	require.NoError(t, err)
@@ -52,7 +52,7 @@ func enrol(t *testing.T, w *world.World, core string) *agentProcess {
 		Enrollment string `json:"enrollment"`
 	}
 	w.Call(t, http.MethodPost, "/activations", map[string]string{"deviceId": core}, &activation)
-	enroll := exec.CommandContext(t.Context(), program, "enroll", "-", "--root", a.root)
+	enroll := exec.CommandContext(t.Context(), program, append([]string{"enroll", "-", "--root", a.root}, options...)...)
 	enroll.Stdin = strings.NewReader(activation.Enrollment)
 	out, err := enroll.CombinedOutput()
 	require.NoError(t, err, "%s", out)

@@ -1,24 +1,38 @@
 package e2e_test
 
 import (
+	"crypto/tls"
 	"encoding/base64"
+	"encoding/json"
+	"io"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/ggfleet/ggfleet/test/internal/world"
 )
 
 const itPing = "---\n- hosts: all\n  tasks:\n    - ansible.builtin.ping:\n"
 
-// patcher is device-patcher/*.feature, as far as it needs no EC2 instance.
-type patcher struct{ feature }
+const (
+	itPatched = "IntegrationTestPatchedDevice" // in place of an EC2 instance: a core with an agent
+	itInstall = "ggv2_ec2_amazonlinux2_template"
+)
+
+// patcher is device-patcher/*.feature.
+type patcher struct {
+	feature
+	ran string // folder of what the last playbook was run with
+}
 
 func TestDevicePatcherFeature(t *testing.T) {
-	f := patcher{newFeature(t, world.Options{})}
+	f := patcher{ran: ansible(t), feature: newFeature(t, world.Options{})}
 	const template, other = "/patchTemplates/test-patch-template", "/patchTemplates/test_patch_template"
 	f.play(
 		scenario{"A-30 Activation life cycle", f.activation},
@@ -52,7 +66,14 @@ func TestDevicePatcherFeature(t *testing.T) {
 			f.get(t, "/patchTemplates/integration_test_template").is(http.StatusOK)
 		}},
 		scenario{"A-41 Patch a device that was never activated", f.patchUnknown},
+		scenario{"A-42 Patch a device", f.patchDevice},
 		scenario{"A-43 Patch teardown", func(t *testing.T) { f.gone(t, "/patchTemplates/integration_test_template") }},
+		scenario{"A-44 Patch enhanced setup", func(t *testing.T) {
+			f.create(t, itInstall, object{})
+			f.get(t, "/patchTemplates/"+itInstall).is(http.StatusOK)
+		}},
+		scenario{"A-45 Install Greengrass through a patch", f.install},
+		scenario{"A-46 Patch enhanced teardown", func(t *testing.T) { f.gone(t, "/patchTemplates/"+itInstall) }},
 	)
 }
 
@@ -105,4 +126,101 @@ func (f patcher) patchUnknown(t *testing.T) {
 			})
 		})
 	}
+}
+
+// ansible puts an ansible-playbook on the path that does nothing but keep what it
+// was run with, in the folder that it returns.
+func ansible(t *testing.T) (ran string) {
+	t.Helper()
+	bin, ran := t.TempDir(), t.TempDir()
+	script := "#!/bin/sh\nset -e\ncp vars.json playbook.yml '" + ran + "'\necho done\n"
+	require.NoError(t, os.WriteFile(filepath.Join(bin, "ansible-playbook"), []byte(script), 0o700))
+	t.Setenv("PATH", bin+string(os.PathListSeparator)+os.Getenv("PATH"))
+	return ran
+}
+
+// vars are the variables that the last playbook saw, decoded as it does.
+func (f patcher) vars(t *testing.T) map[string]string {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(f.ran, "vars.json"))
+	require.NoError(t, err)
+	var vars map[string]string
+	require.NoError(t, json.Unmarshal(raw, &vars))
+	for name, encoded := range vars {
+		text, err := base64.StdEncoding.DecodeString(encoded)
+		require.NoError(t, err, "%s: %s", name, encoded)
+		vars[name] = string(text)
+	}
+	return vars
+}
+
+// patch makes a patch for the device and waits until it succeeded, in the listing
+// that path names.
+func (f patcher) patch(t *testing.T, template string, vars object, pause time.Duration, path func(taskID string) string) {
+	t.Helper()
+	a := f.send(t, http.MethodPost, "/patchTasks", object{"patches": []any{object{
+		"deviceId": itPatched, "patchTemplateName": template, "extraVars": vars,
+	}}}).is(http.StatusAccepted)
+	id := a.Header.Get("x-taskid")
+	want := map[string]any{
+		"patches.#": 1, "patches.0.deviceId": itPatched, "patches.0.patchStatus": "success", "patches.0.patchId": uuidText,
+		"patches.0.taskId": id, "patches.0.associationId": uuidText, "patches.0.createdAt": like(date), "patches.0.updatedAt": like(date),
+	}
+	within(t, pause, func(c *assert.CollectT) { f.get(c, path(id)).is(http.StatusOK).has(want) })
+}
+
+func (f patcher) patchDevice(t *testing.T) {
+	offerNucleus(t, f.world)
+	createCore(t, f.world, itPatched, "default")
+	enrol(f.t, f.world, itPatched, "--allow-patches") // it runs until the feature ends
+	f.patch(t, "integration_test_template", object{"uniqueVar1": "uniqueVarVal1", "uniqueVar2": "uniqueVarVal2"}, 120*time.Second,
+		func(id string) string { return "/patchTasks/" + id + "/patches" })
+	assert.Equal(t, map[string]string{"uniqueVar1": "uniqueVarVal1", "uniqueVar2": "uniqueVarVal2", "commonVar": "commonVarVal"}, f.vars(t))
+	playbook, err := os.ReadFile(filepath.Join(f.ran, "playbook.yml"))
+	require.NoError(t, err)
+	assert.Equal(t, itPing, string(playbook))
+}
+
+// install makes a patch whose variables are links to a core's artifacts, and gets
+// them as the installing playbook would.
+func (f patcher) install(t *testing.T) {
+	core := f.get(t, "/cores/"+itPatched).is(http.StatusOK)
+	link := func(artifact string) string {
+		return "${aws:s3:presign:https://" + core.text("artifacts."+artifact+".bucket") + "/" + core.text("artifacts."+artifact+".key") + "?expiresIn=604800}"
+	}
+	for _, p := range f.patches(t) { // so that the listing has but the one
+		f.send(t, http.MethodDelete, "/patches/"+p, nil).is(http.StatusNoContent)
+	}
+	f.patch(t, itInstall, object{"iot_device_cred_zip_url": link("certs"), "iot_device_config_url": link("config")}, 360*time.Second,
+		func(string) string { return "/devices/" + itPatched + "/patches" })
+	vars := f.vars(t)
+	for name, want := range map[string]string{"iot_device_cred_zip_url": "certs/cert.pem", "iot_device_config_url": "thingName: " + itPatched} {
+		content := f.download(t, vars[name])
+		assert.Contains(t, content, want, name)
+	}
+}
+
+// patches are the ids of the device's patches.
+func (f patcher) patches(t *testing.T) (ids []string) {
+	t.Helper()
+	var page struct{ Patches []struct{ PatchID string } }
+	f.get(t, "/devices/"+itPatched+"/patches").is(http.StatusOK).into(&page)
+	for _, p := range page.Patches {
+		ids = append(ids, p.PatchID)
+	}
+	return ids
+}
+
+// download follows a link as a device does, which trusts our CA.
+func (f patcher) download(t *testing.T, link string) string {
+	t.Helper()
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: f.world.Roots}}}
+	defer client.CloseIdleConnections()
+	res, err := client.Get(link)
+	require.NoError(t, err)
+	defer func() { _ = res.Body.Close() }()
+	b, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
+	require.NoError(t, err)
+	require.Equal(t, http.StatusOK, res.StatusCode, "%s", b)
+	return string(b)
 }
