@@ -49,36 +49,45 @@ func TestGreengrassProvisioningFeature(t *testing.T) {
 	f := greengrass{newFeature(t, world.Options{})}
 	offerNucleus(t, f.world)
 	f.send(t, http.MethodPut, "/provisioningTemplates/"+itProvide, itProvisioning).is(http.StatusNoContent)
-	f.play(
-		scenario{"A-01 Setup", func(t *testing.T) {
+	for _, round := range []string{"on a new server", "again, over what the first left"} {
+		t.Run(round, func(t *testing.T) {
+			f.t = t
+			f.play(f.scenarios()...)
+		})
+	}
+}
+
+func (f greengrass) scenarios() []scenario {
+	return []scenario{
+		{"A-01 Setup", func(t *testing.T) {
 			f.cleanUp(t)
 			f.missing(t, "/templates/"+itTemplate)
 			f.coresGone(t, itCore1, itCore2)
 		}},
-		scenario{"A-02 Create a template", f.createTemplate},
-		scenario{"A-03 Create a client device with an invalid core", func(t *testing.T) {
+		{"A-02 Create a template", f.createTemplate},
+		{"A-03 Create a client device with an invalid core", func(t *testing.T) {
 			f.missing(t, "/devices/"+itDevice1)
 			f.send(t, http.MethodPost, "/cores/"+itCore1+"/deviceTasks", f.deviceTask(itDevice1)).is(http.StatusBadRequest)
 			f.missing(t, "/devices/"+itDevice1)
 		}},
-		scenario{"A-04 Create two cores", f.createCores},
-		scenario{"A-05 Create a core with an invalid provisioning template", f.createInvalid},
-		scenario{"A-06 Provision a core", f.provision},
-		scenario{"A-07 Deploy the template to the cores", f.deployTemplate},
-		scenario{"A-08 Create two client devices", f.createDevices},
-		scenario{"A-09 Delete a client device", func(t *testing.T) {
+		{"A-04 Create two cores", f.createCores},
+		{"A-05 Create a core with an invalid provisioning template", f.createInvalid},
+		{"A-06 Provision a core", f.provision},
+		{"A-07 Deploy the template to the cores", f.deployTemplate},
+		{"A-08 Create two client devices", f.createDevices},
+		{"A-09 Delete a client device", func(t *testing.T) {
 			f.send(t, http.MethodDelete, "/devices/"+itDevice1, nil).is(http.StatusNoContent)
 			f.get(t, "/cores/"+itCore1+"/devices").is(http.StatusOK).has(map[string]any{"devices.#": 1, "devices.0.name": itDevice2})
 		}},
-		scenario{"A-10 Update the template", f.updateTemplate},
-		scenario{"A-11 Deploy the updated template", f.deployUpdated},
-		scenario{"A-12 Delete the core", f.deleteCore},
-		scenario{"A-13 Teardown", func(t *testing.T) {
+		{"A-10 Update the template", f.updateTemplate},
+		{"A-11 Deploy the updated template", f.deployUpdated},
+		{"A-12 Delete the core", f.deleteCore},
+		{"A-13 Teardown", func(t *testing.T) {
 			f.cleanUp(t)
 			within(t, 10*time.Second, func(c *assert.CollectT) { f.missing(c, "/templates/"+itTemplate) })
 			f.coresGone(t, itCore1, itCore2)
 		}},
-	)
+	}
 }
 
 // cleanUp removes what the scenarios make, whether it is there or not.
