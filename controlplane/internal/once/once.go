@@ -55,8 +55,7 @@ type Ticket struct {
 // record is what lies in the store.
 type record struct {
 	Expires time.Time `json:"expires"`
-	Open    bool      `json:"open,omitempty"` // an intent
-	Sealed  []byte    `json:"sealed"`         // content
+	Sealed  []byte    `json:"sealed"` // content
 }
 
 // content is what only this server can read.
@@ -166,18 +165,8 @@ func (s *Store) Run(ctx context.Context) error {
 	})
 }
 
-// ReleaseAll removes every intent. It is for a process that knows to be alone on
-// the store: whoever began those requests is gone.
-func (s *Store) ReleaseAll(ctx context.Context) error {
-	return s.remove(ctx, func(r record) bool { return r.Open })
-}
-
 func (s *Store) sweep(ctx context.Context) error {
 	now := s.cfg.Now()
-	return s.remove(ctx, func(r record) bool { return !now.Before(r.Expires) })
-}
-
-func (s *Store) remove(ctx context.Context, which func(record) bool) error {
 	b := state.NewBatch(state.StepOnce)
 	commit := func() error {
 		defer func() { b = state.NewBatch(state.StepOnce) }()
@@ -188,7 +177,7 @@ func (s *Store) remove(ctx context.Context, which func(record) bool) error {
 		return nil
 	}
 	err := state.All(ctx, s.cfg.Store, prefix, func(key string, r state.Record[record]) error {
-		if !which(r.Value) {
+		if now.Before(r.Value.Expires) {
 			return nil
 		}
 		b.If(key, r.Rev).Delete(key)
@@ -205,7 +194,7 @@ func (s *Store) put(ctx context.Context, t *Ticket, rev state.Rev) (state.Rev, e
 	if err != nil {
 		return 0, fmt.Errorf("encoding an idempotency record: %w", err)
 	}
-	r := record{Expires: t.content.Begun.Add(life), Open: t.content.Answer == nil}
+	r := record{Expires: t.content.Begun.Add(life)}
 	if r.Sealed, err = s.cfg.Sealer.Seal(t.key, plain); err != nil {
 		return 0, fmt.Errorf("sealing an idempotency record: %w", err)
 	}
