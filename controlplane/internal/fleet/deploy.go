@@ -44,6 +44,9 @@ func (s *Service) expandTargets(ctx context.Context, t task.Task) ([]task.NewIte
 	if err := t.Decode(&spec); err != nil {
 		return nil, "", err
 	}
+	if err := s.loaded(ctx); err != nil {
+		return nil, "", err
+	}
 	raw, err := s.targetsOf(ctx, t, spec)
 	if err != nil {
 		return nil, "", err

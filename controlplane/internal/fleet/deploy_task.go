@@ -83,7 +83,7 @@ func (s *Service) RetryDeploymentTask(ctx context.Context, id, idempotencyKey st
 		return "", fault.New(fault.Conflict, "task %s is still at work; wait for its end or cancel it", id)
 	}
 	var spec deploymentSpec
-	if err := t.Decode(&spec); err != nil {
+	if err := errors.Join(t.Decode(&spec), s.loaded(ctx)); err != nil {
 		return "", err
 	}
 	var again []string
@@ -143,6 +143,9 @@ func (s *Service) isNewer(ctx context.Context, id string, t task.Task, known map
 func (s *Service) CancelDeploymentTask(ctx context.Context, id string) error {
 	t, err := s.task(ctx, id, kindDeployment)
 	if err != nil {
+		return err
+	}
+	if err := s.loaded(ctx); err != nil {
 		return err
 	}
 	if t.Ended() && len(s.unfinished(id)) == 0 {

@@ -35,6 +35,17 @@ func (s *Service) Run(ctx context.Context) error {
 // Ready is closed once lists and summary are complete.
 func (s *Service) Ready() <-chan struct{} { return s.ready }
 
+// loaded waits until every mirror is complete: what a mirror does not have yet is
+// not to be taken for absent.
+func (s *Service) loaded(ctx context.Context) error {
+	select {
+	case <-s.ready:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // sayReady closes ready once every mirror is complete.
 func (s *Service) sayReady(ctx context.Context) error {
 	for _, mirror := range []<-chan struct{}{s.cores.Ready(), s.rollouts.Ready(), s.devices.all.Ready()} {
@@ -52,6 +63,9 @@ func (s *Service) sayReady(ctx context.Context) error {
 // follow applies results in order. The cursor is stored after the records, so a
 // crash in between applies some again: applying is idempotent.
 func (s *Service) follow(ctx context.Context) error {
+	if s.loaded(ctx) != nil {
+		return nil
+	}
 	var wait run.Backoff
 	for ctx.Err() == nil {
 		c, err := state.ReadOr[string](ctx, s.cfg.Store, cursorKey)
@@ -139,6 +153,11 @@ func (s *Service) applyOnce(ctx context.Context, e cloud.Execution, t TemplateRe
 		return err
 	}
 	core := rec.Value
+	if !core.sentBy(e, t) {
+		if current, err := s.delivers(ctx, e, t); err != nil || !current {
+			return err
+		}
+	}
 	x := core.apply(e, t)
 	if !x.changed {
 		return nil
@@ -170,6 +189,14 @@ func (s *Service) applyOnce(ctx context.Context, e cloud.Execution, t TemplateRe
 	return err
 }
 
+// delivers reports whether the execution is one of the deployment that the
+// template version has. A template of the same name may have been there before,
+// with cores that still report on it.
+func (s *Service) delivers(ctx context.Context, e cloud.Execution, t TemplateRef) (bool, error) {
+	d, err := state.ReadOr[TemplateDeployment](ctx, s.cfg.Store, deployedKey(t))
+	return d.Value.JobID == e.JobID, err
+}
+
 // countBatch enters the execution into the rollout of its task.
 func (s *Service) countBatch(ctx context.Context, b *state.Batch, taskID string, e cloud.Execution, first bool) error {
 	r, err := state.ReadOr[rollout](ctx, s.cfg.Store, rolloutKey(taskID))
@@ -188,11 +215,16 @@ type applied struct {
 	first   bool // the core took it up just now
 }
 
+// sentBy reports whether e is the execution that the last deployment task started.
+func (c *Core) sentBy(e cloud.Execution, t TemplateRef) bool {
+	return c.Desired == t && c.Execution == (ExecutionRef{JobID: e.JobID, Number: e.Number})
+}
+
 // apply enters a result. Only the execution that the last deployment task started
 // decides deploymentStatus; any success of a template group decides the reported
 // template.
 func (c *Core) apply(e cloud.Execution, t TemplateRef) applied {
-	x := applied{mine: c.Desired == t && c.Execution == (ExecutionRef{JobID: e.JobID, Number: e.Number})}
+	x := applied{mine: c.sentBy(e, t)}
 	if x.mine && !c.TakenUp && c.DeploymentStatus == DeploymentInProgress && tookUp(e.Status) {
 		c.TakenUp, x.first, x.changed = true, true, true
 	}

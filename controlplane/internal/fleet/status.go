@@ -18,6 +18,9 @@ import (
 func (s *Service) followStatus(ctx context.Context) error {
 	leader := state.Election{Store: s.cfg.Store, Step: state.StepHistory, Key: prefix + "status-leader", TTL: 10 * time.Second}
 	return leader.Run(ctx, func(ctx context.Context) error {
+		if s.loaded(ctx) != nil { // whose devices they are
+			return nil
+		}
 		var wait run.Backoff
 		for ctx.Err() == nil {
 			cursor, err := state.ReadOr[string](ctx, s.cfg.Store, statusCursorKey)

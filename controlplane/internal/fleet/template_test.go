@@ -7,14 +7,17 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/fleet"
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/jobs"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/shared/fault"
+	"github.com/ggfleet/ggfleet/shared/protocol"
 )
 
 func aTemplate(name string) fleet.NewTemplate {
@@ -319,5 +322,24 @@ func FuzzTemplate(f *testing.F) {
 		if merge != "" {
 			assert.True(t, json.Valid([]byte(merge)))
 		}
+	})
+}
+
+func TestASuccessOfATemplateThatWasIsNoSuccessOfItsNamesake(t *testing.T) {
+	bubble(t, func(t *testing.T, k *kit) {
+		k.provisioned("a")
+		k.template("t", "1.0.0")
+		k.template("u", "1.0.0")
+		k.deploy("t", 1, to("a"))
+		job := k.next("a")
+		_, err := k.cloud.Jobs.Apply(k.ctx, jobs.Update{Thing: "a", JobID: job, Status: protocol.JobInProgress})
+		require.NoError(t, err)
+		k.deploy("u", 1, to("a"))
+		require.NoError(t, k.DeleteTemplate(k.ctx, "t", 0))
+		time.Sleep(time.Minute)
+		k.template("t", "2.0.0")
+		require.NoError(t, k.cloud.Finish(k.ctx, "a", job, "SUCCEEDED"))
+		synctest.Wait()
+		assert.Zero(t, k.core("a").Reported, "W-62: a name used again has clean counts")
 	})
 }

@@ -24,6 +24,9 @@ const withdrawEvery = 10 * time.Second
 // task's items end, and what is still queued on cores is taken back. Every step
 // can be repeated, so two replicas at it do no harm.
 func (s *Service) withdrawStopped(ctx context.Context) error {
+	if s.loaded(ctx) != nil {
+		return nil
+	}
 	tick := time.NewTicker(withdrawEvery)
 	defer tick.Stop()
 	for {
