@@ -22,7 +22,7 @@ func TestCancelEndsWhatWaitsAtOnceAndLetsTheRestComeToItsEnd(t *testing.T) {
 	for name, do := range map[string]func(context.Context) error{
 		"in Later":    func(context.Context) error { return task.Later(24 * time.Hour) },
 		"in back-off": func(context.Context) error { return fault.New(fault.Unavailable, "away") },
-		"in Do":       func(ctx context.Context) error { time.Sleep(time.Minute); return nil },
+		"in Do":       func(context.Context) error { time.Sleep(time.Minute); return nil },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

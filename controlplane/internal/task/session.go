@@ -75,7 +75,7 @@ func (s *session) guard(ctx context.Context) error {
 
 func (s *session) sweeps(ctx context.Context) error {
 	for ctx.Err() == nil {
-		wait := time.Duration(sweepAge)
+		wait := sweepAge
 		if err := s.Sweep(ctx); err != nil && ctx.Err() == nil {
 			s.log.WarnContext(ctx, "sweep failed; trying again later", logx.Err, err)
 			wait = time.Minute
