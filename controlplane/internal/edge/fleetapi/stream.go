@@ -62,7 +62,9 @@ func (e *eventStream) VisitStreamEventsResponse(w http.ResponseWriter) error {
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("X-Accel-Buffering", "no") // a proxy would hold events back
 	w.WriteHeader(http.StatusOK)
-	if err := e.send([]byte("retry: 3000\n\n")); err != nil {
+	// The id lets a caller go on from here who loses the connection before the
+	// first event.
+	if err := e.send(fmt.Appendf(nil, "retry: 3000\nid: %d\n\n", e.after)); err != nil {
 		return nil //nolint:nilerr // the caller went away
 	}
 	ctx, stop := context.WithCancel(e.ctx)

@@ -62,7 +62,7 @@ func TestAStreamTellsWhatHappensAndGoesOnWhereItBroke(t *testing.T) {
 	all := h.follow(t, "/events/stream?after=0")
 	require.Equal(t, 200, all.res.StatusCode)
 	assert.Equal(t, "text/event-stream", all.res.Header.Get("Content-Type"))
-	assert.Equal(t, map[string]string{"retry": "3000"}, all.next(t))
+	assert.Equal(t, map[string]string{"retry": "3000", "id": "0"}, all.next(t))
 	first := all.next(t)
 	assert.Equal(t, "1", first["id"])
 	assert.Equal(t, "Core Created Event", first["event"])
