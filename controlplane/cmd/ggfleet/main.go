@@ -12,8 +12,8 @@ import (
 )
 
 func main() {
-	root := cli.New(buildinfo.Version, cli.Failed(app.Command(os.Stderr)))
-	root.AddCommand(cli.Failed(app.DemoCommand(os.Stdout)), cli.Failed(app.DumpCommand(os.Stdout)))
+	root := cli.New(buildinfo.Version,
+		cli.Failed(app.Command(os.Stderr)), cli.Failed(app.DemoCommand(os.Stdout)), cli.Failed(app.DumpCommand(os.Stdout)))
 	if err := root.ExecuteContext(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, "ggfleet:", err)
 		os.Exit(cli.ExitCode(err))

@@ -25,10 +25,11 @@ const maxAnswer = 256 << 20
 // client calls the API and reads its refusals.
 type client struct {
 	*api.Client
+	out io.Writer // for what is printed while it arrives
 	log io.Writer // for progress
 }
 
-func (a *app) connect(log io.Writer) (*client, error) {
+func (a *app) connect(out, log io.Writer) (*client, error) {
 	switch a.format {
 	case "table", "json", "yaml", "env":
 	default:
@@ -58,12 +59,26 @@ func (a *app) connect(log io.Writer) (*client, error) {
 		if token != "" {
 			r.Header.Set("Authorization", "Bearer "+token)
 		}
+		if a.key != "" && r.Method == http.MethodPost {
+			r.Header.Set("Idempotency-Key", a.key)
+		}
+		if a.ifMatch != "" && r.Method != http.MethodGet && r.Method != http.MethodPost {
+			r.Header.Set("If-Match", entityTag(a.ifMatch))
+		}
 		return nil
 	}))
 	if err != nil {
 		return nil, failure(ExitUsage, "--server %q: %w", a.server, err)
 	}
-	return &client{c, log}, nil
+	return &client{c, out, log}, nil
+}
+
+// entityTag lets a version stand without its quotes.
+func entityTag(text string) string {
+	if text == "*" || strings.HasPrefix(text, `"`) {
+		return text
+	}
+	return `"` + text + `"`
 }
 
 // address finds the server: flag, environment, what a server wrote into the data

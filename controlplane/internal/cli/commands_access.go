@@ -31,7 +31,7 @@ func (a *app) accessKey() *cobra.Command {
 		}, nil
 	})
 	create.Flags().StringVar(&description, "description", "", "what it is for")
-	return group("access-key", "Hand out access to the AWS endpoint", create,
+	return group("access-key", "Hand out access to the AWS endpoint", a.posting(create),
 		a.command("list", "List access keys", cobra.NoArgs, func(ctx context.Context, c *client, _ []string) (result, error) {
 			l, err := get[api.AccessKeyList](c.ListAccessKeys(ctx))
 			if err != nil {
@@ -63,7 +63,7 @@ func (a *app) tokens() *cobra.Command {
 		return result{value: t, line: t.Token, vars: [][2]string{{"GGFLEET_TOKEN", t.Token}}}, nil
 	})
 	create.Flags().StringVar(&role, "role", "viewer", "viewer, operator or admin")
-	return group("token", "Hand out access to the fleet API", create,
+	return group("token", "Hand out access to the fleet API", a.posting(create),
 		a.command("list", "List tokens", cobra.NoArgs, func(ctx context.Context, c *client, _ []string) (result, error) {
 			l, err := get[api.TokenList](c.ListTokens(ctx))
 			if err != nil {
@@ -82,11 +82,27 @@ func (a *app) tokens() *cobra.Command {
 }
 
 func (a *app) ca() *cobra.Command {
-	return group("ca", "Show the certificate authority", a.command("show", "Show the id and fingerprints of the CA", cobra.NoArgs, func(ctx context.Context, c *client, _ []string) (result, error) {
+	return group("ca", "Show the certificate authorities", a.command("show", "Show the id and fingerprints of the CA, and the ARN of the private CA", cobra.NoArgs, func(ctx context.Context, c *client, _ []string) (result, error) {
 		v, err := get[api.CA](c.GetCA(ctx))
 		if err != nil {
 			return result{}, err
 		}
-		return result{value: v, header: []string{"CA ID", "ROOT SHA-256", "ISSUER SHA-256"}, rows: [][]any{{v.CaID, v.RootFingerprint, v.IssuerFingerprint}}, vars: [][2]string{{"GGFLEET_CA_ID", v.CaID}}}, nil
+		// Everybody may know the CA, only those with a token what else there is.
+		system, err := get[api.System](c.GetSystem(ctx))
+		if err != nil && ExitCode(err) != ExitDenied {
+			return result{}, err
+		}
+		vars := [][2]string{{"GGFLEET_CA_ID", v.CaID}}
+		if system.PrivateCaArn != "" {
+			vars = append(vars, [2]string{"GGFLEET_PRIVATE_CA_ARN", system.PrivateCaArn})
+		}
+		return result{
+			value: struct {
+				api.CA
+				PrivateCaArn string `json:"privateCaArn,omitempty"`
+			}{v, system.PrivateCaArn},
+			header: []string{"CA ID", "ROOT SHA-256", "ISSUER SHA-256", "PRIVATE CA"},
+			rows:   [][]any{{v.CaID, v.RootFingerprint, v.IssuerFingerprint, system.PrivateCaArn}}, vars: vars,
+		}, nil
 	}))
 }

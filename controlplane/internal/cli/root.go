@@ -47,11 +47,22 @@ func ExitCode(err error) int {
 // app is what every command shares.
 type app struct {
 	server, token, dataDir, format string
-	wait                           time.Duration // between two looks at a task; tests shorten it
+	key                            string        // Idempotency-Key of POSTs
+	ifMatch                        string        // ETag, or a version
+	wait                           time.Duration // between two looks at a task
 }
 
-// New returns the root command. serve is added as it is; it may be nil.
-func New(version string, serve *cobra.Command) *cobra.Command {
+// Groups of commands in the help of the root command.
+const (
+	groupFleet     = "fleet"
+	groupProvision = "provision"
+	groupEvents    = "events"
+	groupServer    = "server"
+)
+
+// New returns the root command. server holds the commands that are no clients of
+// the API, such as serve; a nil in it is left out.
+func New(version string, server ...*cobra.Command) *cobra.Command {
 	a := &app{wait: time.Second}
 	root := &cobra.Command{
 		Use:           "ggfleet",
@@ -71,13 +82,27 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong command line, 3 not found,
 	f.StringVar(&a.token, "token", "", "token (GGFLEET_TOKEN; default: admin.token of the data directory)")
 	f.StringVar(&a.dataDir, "data-dir", env("GGFLEET_DATA_DIR", ".ggfleet"), "data directory of the server, for token and CA (GGFLEET_DATA_DIR)")
 	f.StringVarP(&a.format, "output", "o", "table", "table, json, yaml, or env where it makes sense")
-	root.AddCommand(
-		a.core(), a.template(), a.component(), a.deploy(), a.fleet(), a.activation(),
-		a.accessKey(), a.tokens(), a.ca(), a.nucleus(), a.provisioningTemplate(), versionCommand(version),
+	root.AddGroup(
+		&cobra.Group{ID: groupFleet, Title: "The fleet and what runs on it:"},
+		&cobra.Group{ID: groupProvision, Title: "What a device is given:"},
+		&cobra.Group{ID: groupEvents, Title: "What happens:"},
+		&cobra.Group{ID: groupServer, Title: "The server and access to it:"},
 	)
-	if serve != nil {
-		root.AddCommand(serve)
+	in := func(id string, commands ...*cobra.Command) {
+		for _, c := range commands {
+			if c != nil {
+				c.GroupID = id
+				root.AddCommand(c)
+			}
+		}
 	}
+	in(groupFleet, a.core(), a.device(), a.component(), a.template(), a.deploy(), a.fleet(), a.patchTemplate(), a.patch())
+	in(groupProvision, a.provisioningTemplate(), a.thing(), a.activation(), a.nucleus(), a.ca())
+	in(groupEvents, a.events(), a.webhook())
+	in(groupServer, a.tokens(), a.accessKey(), versionCommand(version))
+	in(groupServer, server...)
+	root.SetHelpCommandGroupID(groupServer)
+	root.SetCompletionCommandGroupID(groupServer)
 	return root
 }
 
@@ -108,7 +133,7 @@ type action func(ctx context.Context, c *client, args []string) (result, error)
 // command makes a command that connects, acts and prints.
 func (a *app) command(use, short string, args cobra.PositionalArgs, act action) *cobra.Command {
 	return &cobra.Command{Use: use, Short: short, Args: args, RunE: func(cmd *cobra.Command, argv []string) error {
-		c, err := a.connect(cmd.ErrOrStderr())
+		c, err := a.connect(cmd.OutOrStdout(), cmd.ErrOrStderr())
 		if err != nil {
 			return err
 		}
@@ -130,5 +155,17 @@ func Failed(c *cobra.Command) *cobra.Command {
 		}
 		return nil
 	}
+	return c
+}
+
+// posting gives commands that send a POST a flag for its Idempotency-Key.
+func (a *app) posting(c *cobra.Command) *cobra.Command {
+	c.Flags().StringVar(&a.key, "idempotency-key", "", "name of this request: sent again with it, it is not done again")
+	return c
+}
+
+// conditional gives commands that change something a flag for If-Match.
+func (a *app) conditional(c *cobra.Command) *cobra.Command {
+	c.Flags().StringVar(&a.ifMatch, "if-match", "", "only if this is still its version (or ETag)")
 	return c
 }
