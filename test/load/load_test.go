@@ -46,6 +46,18 @@ func say(t *testing.T, what, format string, args ...any) {
 	t.Logf("BENCH %-44s %s", what, fmt.Sprintf(format, args...))
 }
 
+// row prints one line of the table in docs/benchmarks.md.
+func row(t *testing.T, what, figure, floor, ratio, aim string) {
+	t.Helper()
+	cells := []string{what, figure, floor, ratio, aim}
+	for i, c := range cells {
+		if c == "" {
+			cells[i] = "–"
+		}
+	}
+	t.Logf("BENCH | %s |", strings.Join(cells, " | "))
+}
+
 // program builds a command of the workspace, as `make build` does.
 func program(t *testing.T, module, name string) string {
 	t.Helper()
@@ -102,8 +114,15 @@ func coreNames(n int) []string {
 // no items: an answer with ten thousand of them would be work to measure.
 func awaitTask(t *testing.T, w *world.World, location string) {
 	t.Helper()
+	awaitTaskEach(t, w, location, 50*time.Millisecond)
+}
+
+// awaitTaskEach is awaitTask with a look at the task each interval: the answer of
+// one with many targets holds them all.
+func awaitTaskEach(t *testing.T, w *world.World, location string, interval time.Duration) {
+	t.Helper()
 	list, id := path.Split(location)
-	tick := time.NewTicker(50 * time.Millisecond)
+	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
 		var page struct {

@@ -2,6 +2,7 @@ package load_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"math"
 	"net/http"
 	"os"
@@ -16,35 +17,18 @@ import (
 	"github.com/ggfleet/ggfleet/test/internal/world"
 )
 
-// TestProvisioning measures one task that creates many cores, then, on the same
-// data, how long a start takes and what reads cost.
-func TestProvisioning(t *testing.T) {
-	n := size(t, "CORES", 10_000, 100)
-	floorBin := program(t, "controlplane", "ggfleet-floor")
-	w, profiles := start(t)
-	atRest := rss(t, w.PID())
-	startTimes(t, w, "empty")
-
-	var took time.Duration
-	before := used(t, w.PID())
-	profile(t, profiles, "provision", func() { took = provision(t, w, coreNames(n)) })
-	after := used(t, w.PID())
-	perSecond := float64(n) / took.Seconds()
-
-	startTimes(t, w, strconv.Itoa(n)+" cores")
-	reads(t, w, n)
-	w.Stop(t)
-	best, bestCPU := 0.0, math.Inf(1)
+// floors measures the floor of creation with few and with many at once and
+// returns the best of each figure.
+func floors(t *testing.T, bin, like string, cores int) (perSecond, cpu float64) {
+	t.Helper()
+	cpu = math.Inf(1)
 	for _, workers := range []int{16, 64} {
-		f := floor(t, floorBin, w.Dir, n, workers)
-		say(t, "floor of provisioning", "%.0f/s with %d at once, %.2f ms CPU a core (%.1f records of together %.0f bytes a core, %d commits)",
+		f := floor(t, bin, like, cores, workers)
+		say(t, "floor of creating", "%.0f/s with %d at once, %.2f ms CPU a core (%.1f records of together %.0f bytes a core, %d commits)",
 			f.perSecond(), workers, f.cpuPerCore(), f.RecordsPerCore, f.BytesPerCore, f.Commits)
-		best, bestCPU = max(best, f.perSecond()), min(bestCPU, f.cpuPerCore())
+		perSecond, cpu = max(perSecond, f.perSecond()), min(cpu, f.cpuPerCore())
 	}
-	cpu := ms(after.cpu-before.cpu) / float64(n)
-	say(t, "provision "+strconv.Itoa(n)+" cores in one task", "%.0f/s in %.1f s, %.2f ms CPU a core; floor %.0f/s, %.2f ms CPU; ratio %.2f (aim 0.7), by CPU %.2f",
-		perSecond, took.Seconds(), cpu, best, bestCPU, perSecond/best, bestCPU/cpu)
-	say(t, "memory of the control plane", "%.0f MB at rest, %.0f MB after provisioning %d cores", atRest, float64(after.rss)/mb, n)
+	return perSecond, cpu
 }
 
 // floorResult is what ggfleet-floor prints.
@@ -54,6 +38,11 @@ type floorResult struct {
 	Commits        int     `json:"commits"`
 	RecordsPerCore float64 `json:"recordsPerCore"`
 	BytesPerCore   float64 `json:"bytesPerCore"`
+	Kinds          map[string]struct {
+		Records int `json:"records"`
+		Keys    int `json:"keys"`   // bytes
+		Values  int `json:"values"` // bytes
+	} `json:"kinds"`
 
 	cpu time.Duration
 }
@@ -66,16 +55,24 @@ func (f floorResult) perSecond() float64 { return float64(f.Cores) / f.Seconds }
 func floor(t *testing.T, bin, like string, cores, workers int) floorResult {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "floor"+strconv.Itoa(workers))
-	var f floorResult
-	out, cpu := output(t, bin, "--like", like, "--dir", dir, "--cores", strconv.Itoa(cores), "--workers", strconv.Itoa(workers))
-	require.NoError(t, json.Unmarshal(out, &f), "%s", out)
-	f.cpu = cpu
+	f := measured(t, bin, "--like", like, "--dir", dir, "--cores", strconv.Itoa(cores), "--workers", strconv.Itoa(workers))
 	require.NoError(t, os.RemoveAll(dir))
 	return f
 }
 
-// startTimes restarts w a few times.
-func startTimes(t *testing.T, w *world.World, what string) {
+// measured runs ggfleet-floor.
+func measured(t *testing.T, bin string, args ...string) floorResult {
+	t.Helper()
+	var f floorResult
+	out, cpu := output(t, bin, args...)
+	require.NoError(t, json.Unmarshal(out, &f), "%s", out)
+	f.cpu = cpu
+	return f
+}
+
+// startTimes restarts w a few times and returns how much memory the last one took,
+// in MB.
+func startTimes(t *testing.T, w *world.World, what string) float64 {
 	t.Helper()
 	rounds := 5
 	if !full() {
@@ -93,15 +90,16 @@ func startTimes(t *testing.T, w *world.World, what string) {
 		w.Restart(t)
 		ready = append(ready, time.Since(began))
 	}
-	say(t, "start to ready, "+what, "%d ms (median of %d); floor %d ms (process start of ggfleet --help); aim 1 s empty, 10 s with 100,000",
-		quantile(ready, 0.5).Milliseconds(), rounds, quantile(bare, 0.5).Milliseconds())
+	row(t, "start to ready, "+what, fmt.Sprintf("%d ms", quantile(ready, 0.5).Milliseconds()),
+		fmt.Sprintf("%d ms, `ggfleet --help`", quantile(bare, 0.5).Milliseconds()), "", "1 s empty, 10 s with 100,000")
+	return rss(t, w.PID())
 }
 
 // reads measures what people and scripts ask most. The floor is the smallest
 // answer of the same server.
 func reads(t *testing.T, w *world.World, cores int) {
 	t.Helper()
-	rounds := 1000
+	rounds := 500
 	if !full() {
 		rounds = 20
 	}
@@ -129,8 +127,8 @@ func reads(t *testing.T, w *world.World, cores int) {
 		{"fleet summary", "/fleet/summary"},
 	} {
 		p50, p99 := measure(r.path)
-		say(t, r.what+" of "+strconv.Itoa(cores)+" cores", "p50 %.2f ms, p99 %.2f ms; floor (healthz) p50 %.2f ms, p99 %.2f ms; aim p99 10 ms",
-			ms(p50), ms(p99), ms(bare50), ms(bare99))
+		row(t, r.what+" of "+strconv.Itoa(cores)+" cores", fmt.Sprintf("p50 %.2f, p99 %.2f ms", ms(p50), ms(p99)),
+			fmt.Sprintf("p50 %.2f, p99 %.2f ms, `/healthz`", ms(bare50), ms(bare99)), "", "p99 10 ms")
 	}
 }
 

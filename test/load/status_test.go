@@ -138,6 +138,18 @@ func connect(w *world.World, c identity, from netip.Addr) (*publisher, error) {
 	return p, err
 }
 
+// connectOnce makes c known to the cloud as a core device.
+func connectOnce(t *testing.T, w *world.World, c identity) {
+	t.Helper()
+	p, err := connect(w, c, simulator.SpreadIP(0))
+	require.NoError(t, err)
+	defer func() { _ = p.conn.Close() }()
+	var count atomic.Int64
+	status := fleetStatus(c.name, protocol.Healthy)
+	err = p.publish(time.Now().Add(time.Millisecond), &count, func(*publisher, int) (string, []byte) { return protocol.FleetStatusTopic(c.name), status })
+	require.NoError(t, err)
+}
+
 func (p *publisher) send(packets ...mqttwire.Packet) error {
 	var b []byte
 	for _, x := range packets {

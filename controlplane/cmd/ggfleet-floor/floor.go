@@ -12,6 +12,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -27,11 +28,12 @@ type measures struct {
 	records float64 // in the store, those of the task included
 	bytes   float64 // of their values
 	config  []byte  // an installer configuration
+	kinds   map[string]kind
 }
 
 // measureOf counts what a control plane stored for its cores.
 func measureOf(ctx context.Context, dir string, cores int) (measures, error) {
-	var m measures
+	m := measures{kinds: map[string]kind{}}
 	e, err := etcdstore.StartEmbedded(ctx, etcdstore.EmbeddedConfig{Dir: dir})
 	if err != nil {
 		return m, err
@@ -47,6 +49,10 @@ func measureOf(ctx context.Context, dir string, cores int) (measures, error) {
 			m.records++
 			m.bytes += float64(len(x.Value))
 			after = x.Key
+			parts := strings.SplitN(strings.TrimPrefix(x.Key, state.Root), "/", 3)
+			k := m.kinds[strings.Join(parts[:min(2, len(parts))], "/")]
+			k.Records, k.Keys, k.Values = k.Records+1, k.Keys+len(x.Key), k.Values+len(x.Value)
+			m.kinds[strings.Join(parts[:min(2, len(parts))], "/")] = k
 		}
 		more = p.More
 	}
