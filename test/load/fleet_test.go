@@ -94,7 +94,7 @@ func records(t *testing.T, bin, dir string, cores int) {
 		}
 	}
 	row(t, "records of "+strconv.Itoa(cores)+" cores", fmt.Sprintf("%.1f of %.1f KB a core, keys included; database %.1f KB, objects %.1f KB a core on the disk",
-		f.RecordsPerCore, float64(all)/1024/float64(cores), onDisk(t, dir, "etcd")/1024/float64(cores), onDisk(t, dir, "s3")/1024/float64(cores)), "", "", "4-6 KB")
+		f.RecordsPerCore, float64(all)/1024/float64(cores), onDisk(t, dir, "etcd/member/snap")/1024/float64(cores), onDisk(t, dir, "s3")/1024/float64(cores)), "", "", "4-6 KB")
 }
 
 // onDisk is how many bytes the files under dir/sub hold.
