@@ -79,12 +79,18 @@ func CheckRoleAlias(s string) error {
 const taskAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 // NewTaskID returns a fresh task id: nine characters of the URL-safe alphabet
-// (cdf-services §1.3). 64^9 values: the writer still checks for a collision.
+// (cdf-services §1.3), of which the first is a letter or a digit: a command line
+// takes a leading hyphen for a flag. 62 times 64^8 values: the writer still checks
+// for a collision.
 func NewTaskID() string {
 	b := make([]byte, 9)
 	rand.Read(b)
 	for i := range b {
-		b[i] = taskAlphabet[b[i]&63]
+		of := len(taskAlphabet)
+		if i == 0 {
+			of -= len("-_")
+		}
+		b[i] = taskAlphabet[int(b[i])%of]
 	}
 	return string(b)
 }

@@ -22,7 +22,7 @@ func TestThingNames(t *testing.T) {
 }
 
 func TestTaskIDsHaveNineURLSafeCharacters(t *testing.T) {
-	p := regexp.MustCompile(`^[A-Za-z0-9_\-]{9}$`)
+	p := regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_\-]{8}$`)
 	seen := map[string]bool{}
 	for range 1000 {
 		id := names.NewTaskID()
