@@ -175,28 +175,38 @@ func (s *Service) DeleteDeploymentTask(ctx context.Context, id string) error {
 	})
 }
 
-// DeploymentTask returns a deployment task with its items, or fault.NotFound.
-func (s *Service) DeploymentTask(ctx context.Context, id string) (DeploymentTask, error) {
+// DeploymentTask returns a deployment task, or fault.NotFound; the page is that of
+// its items, as in [Service.CoreTask].
+func (s *Service) DeploymentTask(ctx context.Context, id string, p Page) (DeploymentTask, error) {
 	t, err := s.task(ctx, id, kindDeployment)
 	if err != nil {
 		return DeploymentTask{}, err
 	}
-	out, err := s.deploymentTask(ctx, t)
+	out, err := s.deploymentTask(ctx, t, false)
 	if err != nil {
 		return DeploymentTask{}, err
 	}
-	err = s.items(ctx, t, func(i task.Item) { out.Deployments = append(out.Deployments, s.deploymentOf(t, out.Template, i)) })
+	out.Next, err = s.itemPage(ctx, t, p, func(i task.Item) { out.Deployments = append(out.Deployments, s.deploymentOf(t, out.Template, i)) })
 	return out, err
 }
 
-func (s *Service) deploymentTask(ctx context.Context, t task.Task) (DeploymentTask, error) {
+// deploymentTask is the task without its items. Large targets are not part of a
+// list: they would be read for each task.
+func (s *Service) deploymentTask(ctx context.Context, t task.Task, list bool) (DeploymentTask, error) {
 	var spec deploymentSpec
 	if err := t.Decode(&spec); err != nil {
 		return DeploymentTask{}, err
 	}
-	targets, err := s.targetsOf(ctx, t, spec)
-	if err != nil {
-		return DeploymentTask{}, err
+	targets := spec.Targets
+	switch {
+	case len(targets) > 0:
+	case list:
+		targets = json.RawMessage(`{}`)
+	default:
+		var err error
+		if targets, err = s.targetsOf(ctx, t, spec); err != nil {
+			return DeploymentTask{}, err
+		}
 	}
 	out := DeploymentTask{
 		TaskState: taskState(t), Template: spec.Template, Targets: targets, IoTJobConfig: spec.IoTJobConfig, Deployments: []Deployment{},
@@ -220,7 +230,8 @@ func (s *Service) targetsOf(ctx context.Context, t task.Task, spec deploymentSpe
 	return raw, nil
 }
 
-// DeploymentTasks lists deployment tasks without their items, by id.
+// DeploymentTasks lists deployment tasks without their items, by id. Targets of
+// more than 32 KiB are shown as an empty object.
 func (s *Service) DeploymentTasks(ctx context.Context, p Page) ([]DeploymentTask, string, error) {
 	list, more, err := s.tasks.List(ctx, kindDeployment, p.After, count(p))
 	if err != nil {
@@ -228,7 +239,7 @@ func (s *Service) DeploymentTasks(ctx context.Context, p Page) ([]DeploymentTask
 	}
 	out := make([]DeploymentTask, len(list))
 	for i, t := range list {
-		if out[i], err = s.deploymentTask(ctx, t); err != nil {
+		if out[i], err = s.deploymentTask(ctx, t, true); err != nil {
 			return nil, "", err
 		}
 	}
