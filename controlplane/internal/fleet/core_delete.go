@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 
 	"golang.org/x/sync/errgroup"
@@ -57,7 +58,11 @@ func (s *Service) deleteCore(ctx context.Context, w *task.Work, o DeleteOptions)
 	}
 	last := func(b *state.Batch) error {
 		b.Step = state.StepCoreDelete
-		b.If(coreKey(name), rec.Rev).Delete(coreKey(name))
+		now, err := s.unlessReported(ctx, rec)
+		if err != nil {
+			return err
+		}
+		b.If(coreKey(name), now).Delete(coreKey(name))
 		b.If(devicesOfKey(name), given.Rev).Delete(devicesOfKey(name))
 		tell(b, event.CoreDeleted, w, r, s.stamp())
 		return w.Finish(ctx, b, r)
@@ -66,6 +71,27 @@ func (s *Service) deleteCore(ctx context.Context, w *task.Work, o DeleteOptions)
 		return last(state.NewBatch(state.StepCoreDelete))
 	}
 	return failed(s.cfg.Cloud.Deprovision(ctx, name, s.cfg.Deprovision, last), "Core cannot be removed from IoT service")
+}
+
+// unlessReported returns the revision that the deletion of a core depends on: of
+// the record as it was read, or as it is now if only the end of its deployment was
+// entered since. Leaving the deployment brings that about, and doing all again for
+// it would be in vain.
+func (s *Service) unlessReported(ctx context.Context, read state.Record[Core]) (state.Rev, error) {
+	if read.Rev == 0 {
+		return 0, nil
+	}
+	now, err := state.ReadOr[Core](ctx, s.cfg.Store, coreKey(read.Value.Name))
+	if err != nil {
+		return 0, fmt.Errorf("read core %s: %w", read.Value.Name, err)
+	}
+	c := read.Value
+	c.DeploymentStatus, c.DeploymentMessage, c.TakenUp = now.Value.DeploymentStatus, now.Value.DeploymentMessage, now.Value.TakenUp
+	c.Reported, c.UpdatedAt = now.Value.Reported, now.Value.UpdatedAt
+	if reflect.DeepEqual(c, now.Value) {
+		return now.Rev, nil
+	}
+	return read.Rev, nil
 }
 
 // leaveFleet ends what a core has beside its record, thing and client devices:

@@ -109,6 +109,9 @@ func (s *Service) removeDevice(ctx context.Context, d removal, end func(*state.B
 // commitTo commits what a port did and nothing else.
 func (s *Service) commitTo(ctx context.Context) func(*state.Batch) error {
 	return func(b *state.Batch) error {
+		if b.Len() == 0 { // there was nothing to remove
+			return nil
+		}
 		_, err := s.cfg.Store.Commit(ctx, b)
 		return err
 	}

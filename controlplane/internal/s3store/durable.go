@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -77,6 +78,32 @@ func (d *durable) DeleteObjects(ctx context.Context, in *s3.DeleteObjectsInput) 
 		}
 	}
 	return out, nil
+}
+
+// ListObjectsV2 implements backend.Backend. Asked for a folder that is not there,
+// versitygw would go through every folder beside it: with a folder for each core,
+// through the whole fleet.
+func (d *durable) ListObjectsV2(ctx context.Context, in *s3.ListObjectsV2Input) (s3response.ListObjectsV2Result, error) {
+	most := in.MaxKeys
+	if folder := path.Dir(value(in.Prefix) + "x"); most != nil && filepath.IsLocal(folder) {
+		if _, err := os.Stat(filepath.Join(d.root, value(in.Bucket), folder)); errors.Is(err, fs.ErrNotExist) {
+			none := *in
+			none.MaxKeys = new(int32) // asks for nothing, so it looks at nothing but the bucket
+			in = &none
+		}
+	}
+	out, err := d.Posix.ListObjectsV2(ctx, in)
+	if err == nil {
+		out.MaxKeys = most
+	}
+	return out, err
+}
+
+func value(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
 }
 
 // CreateBucket implements backend.Backend.

@@ -40,6 +40,21 @@ func TestNothingOfTheStoreIsReadableByOthers(t *testing.T) {
 	assert.Greater(t, seen, 6)
 }
 
+func TestAListingKnowsItsFoldersByTheirWholeName(t *testing.T) {
+	e := startEmbedded(t, func(*s3store.EmbeddedConfig) {})
+	s := bucketOf(t, e, "artifacts")
+	require.NoError(t, put(t, s, "cores/gw-1/gw-1/certs.zip", "1"))
+	require.NoError(t, put(t, s, "cores/gw-10/gw-10/certs.zip", "10"))
+	for prefix, want := range map[string]int{
+		"": 2, "cores/": 2, "cores/gw-1": 2, "cores/gw-1/": 1, "cores/gw-1/gw-1/c": 1, "cores/gw-1/gw-1/certs.zip": 1,
+		"cores/gw-2/": 0, "cores/gw-2": 0, "nobody/": 0, "cores/gw-1/gw-1/certs.zip/": 0, "cores/gw-1/gw-1/certs.zip/x/": 0,
+	} {
+		list, err := s.List(t.Context(), prefix, "", 0)
+		require.NoError(t, err, prefix)
+		assert.Len(t, list, want, "%q", prefix)
+	}
+}
+
 func TestTheServerStartsAgainInTheSameProcessAndFindsItsObjects(t *testing.T) {
 	t.Chdir(t.TempDir())
 	cfg := s3store.EmbeddedConfig{Dir: filepath.Join(t.TempDir(), "s3"), Region: region, RootKey: rootKey, RootSecret: logx.NewSecret(rootSecret)}
