@@ -475,7 +475,10 @@ type Core struct {
 	Artifacts map[string]Artifact `json:"artifacts"`
 
 	// CertificatePending The device has yet to send its certificate request.
-	CertificatePending  bool      `json:"certificatePending,omitempty,omitzero"`
+	CertificatePending bool `json:"certificatePending,omitempty,omitzero"`
+
+	// Claim The device has yet to claim its thing.
+	Claim               bool      `json:"claim,omitempty,omitzero"`
 	ConfigFileGenerator string    `json:"configFileGenerator,omitempty,omitzero"`
 	CoreVersion         string    `json:"coreVersion,omitempty,omitzero"`
 	CreatedAt           Timestamp `json:"createdAt"`
@@ -548,17 +551,27 @@ type CoreListItem struct {
 
 // CoreTask defines model for CoreTask.
 type CoreTask struct {
-	BatchesComplete *int         `json:"batchesComplete,omitempty"`
-	BatchesTotal    *int         `json:"batchesTotal,omitempty"`
-	CoreVersion     string       `json:"coreVersion,omitempty,omitzero"`
-	Cores           []TaskItem   `json:"cores"`
-	CreatedAt       Timestamp    `json:"createdAt"`
-	ID              string       `json:"id"`
-	Options         RawJSON      `json:"options,omitempty,omitzero"`
-	StatusMessage   string       `json:"statusMessage,omitempty,omitzero"`
-	TaskStatus      TaskStatus   `json:"taskStatus"`
-	Type            CoreTaskType `json:"type"`
-	UpdatedAt       Timestamp    `json:"updatedAt"`
+	BatchesComplete *int       `json:"batchesComplete,omitempty"`
+	BatchesTotal    *int       `json:"batchesTotal,omitempty"`
+	CoreVersion     string     `json:"coreVersion,omitempty,omitzero"`
+	Cores           []TaskItem `json:"cores"`
+	CreatedAt       Timestamp  `json:"createdAt"`
+	ID              string     `json:"id"`
+
+	// ItemsFailed Of those, the ones that ended as Failure, counted likewise.
+	ItemsFailed int `json:"itemsFailed"`
+
+	// ItemsSucceeded Of those, the ones that ended as Success, counted when their batch has ended.
+	ItemsSucceeded int `json:"itemsSucceeded"`
+
+	// ItemsTotal How many items the task has; 0 until its targets are known.
+	ItemsTotal    int          `json:"itemsTotal"`
+	Options       RawJSON      `json:"options,omitempty,omitzero"`
+	Pagination    Pagination   `json:"pagination,omitempty,omitzero"`
+	StatusMessage string       `json:"statusMessage,omitempty,omitzero"`
+	TaskStatus    TaskStatus   `json:"taskStatus"`
+	Type          CoreTaskType `json:"type"`
+	UpdatedAt     Timestamp    `json:"updatedAt"`
 }
 
 // CoreTaskList defines model for CoreTaskList.
@@ -632,6 +645,16 @@ type DeploymentTask struct {
 	ID           string  `json:"id"`
 	IotJobConfig RawJSON `json:"iotJobConfig,omitempty,omitzero"`
 
+	// ItemsFailed Of those, the ones that ended as Failure, counted likewise.
+	ItemsFailed int `json:"itemsFailed"`
+
+	// ItemsSucceeded Of those, the ones that ended as Success, counted when their batch has ended.
+	ItemsSucceeded int `json:"itemsSucceeded"`
+
+	// ItemsTotal How many items the task has; 0 until its targets are known.
+	ItemsTotal int        `json:"itemsTotal"`
+	Pagination Pagination `json:"pagination,omitempty,omitzero"`
+
 	// PreStage Cores that never connected wait for it.
 	PreStage bool `json:"preStage,omitempty,omitzero"`
 
@@ -691,11 +714,21 @@ type DeviceTask struct {
 	CreatedAt       Timestamp        `json:"createdAt"`
 	Devices         []DeviceTaskItem `json:"devices"`
 	ID              string           `json:"id"`
-	Options         RawJSON          `json:"options,omitempty,omitzero"`
-	StatusMessage   string           `json:"statusMessage,omitempty,omitzero"`
-	TaskStatus      TaskStatus       `json:"taskStatus"`
-	Type            CoreTaskType     `json:"type"`
-	UpdatedAt       Timestamp        `json:"updatedAt"`
+
+	// ItemsFailed Of those, the ones that ended as Failure, counted likewise.
+	ItemsFailed int `json:"itemsFailed"`
+
+	// ItemsSucceeded Of those, the ones that ended as Success, counted when their batch has ended.
+	ItemsSucceeded int `json:"itemsSucceeded"`
+
+	// ItemsTotal How many items the task has; 0 until its targets are known.
+	ItemsTotal    int          `json:"itemsTotal"`
+	Options       RawJSON      `json:"options,omitempty,omitzero"`
+	Pagination    Pagination   `json:"pagination,omitempty,omitzero"`
+	StatusMessage string       `json:"statusMessage,omitempty,omitzero"`
+	TaskStatus    TaskStatus   `json:"taskStatus"`
+	Type          CoreTaskType `json:"type"`
+	UpdatedAt     Timestamp    `json:"updatedAt"`
 }
 
 // DeviceTaskItem defines model for DeviceTaskItem.
@@ -884,8 +917,14 @@ type NewCore struct {
 	// CdfProvisioningParameters `caId` and `certInfo` of a certificate that the server makes.
 	CdfProvisioningParameters RawJSON `json:"cdfProvisioningParameters,omitempty,omitzero"`
 
+	// Claim `true`: the device makes its thing itself when it claims this name; only the record and the installer configuration are made. Needs a configFileGenerator.
+	Claim bool `json:"claim,omitempty,omitzero"`
+
 	// ConfigFileGenerator Generator of the installer configuration, such as `MANUAL_INSTALL`; absent: none is made.
 	ConfigFileGenerator string `json:"configFileGenerator,omitempty,omitzero"`
+
+	// ConfigOverlay Merged into the installer configuration of this core (docs/generators.md); needs a configFileGenerator.
+	ConfigOverlay RawJSON `json:"configOverlay,omitempty,omitzero"`
 
 	// Name The thing name of the core.
 	Name string `json:"name"`
@@ -1485,11 +1524,17 @@ type IfMatch = string
 // IfNoneMatch defines model for IfNoneMatch.
 type IfNoneMatch = string
 
+// ItemCount defines model for ItemCount.
+type ItemCount = int
+
 // PatchTemplateName defines model for PatchTemplateName.
 type PatchTemplateName = string
 
 // SemanticVersion defines model for SemanticVersion.
 type SemanticVersion = string
+
+// StartItem defines model for StartItem.
+type StartItem = string
 
 // StartName defines model for StartName.
 type StartName = string
@@ -1611,6 +1656,15 @@ type CreateCoreTaskParams struct {
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
+// GetCoreTaskParams defines parameters for GetCoreTask.
+type GetCoreTaskParams struct {
+	// Count Show at most so many of the task's items, 1 to 1,000, and a `pagination`. Without it all are shown, up to 100,000.
+	Count *ItemCount `form:"count,omitempty" json:"count,omitempty"`
+
+	// ExclusiveStartThingName Show the items after this one, in the order of the request.
+	ExclusiveStartThingName *StartItem `form:"exclusiveStartThingName,omitempty" json:"exclusiveStartThingName,omitempty"`
+}
+
 // ListCoresParams defines parameters for ListCores.
 type ListCoresParams struct {
 	// Count Size of the page, 1 to 1,000; a larger number is taken as 1,000.
@@ -1686,6 +1740,15 @@ type CreateDeploymentTaskParams struct {
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
+// GetDeploymentTaskParams defines parameters for GetDeploymentTask.
+type GetDeploymentTaskParams struct {
+	// Count Show at most so many of the task's items, 1 to 1,000, and a `pagination`. Without it all are shown, up to 100,000.
+	Count *ItemCount `form:"count,omitempty" json:"count,omitempty"`
+
+	// ExclusiveStartThingName Show the items after this one, in the order of the request.
+	ExclusiveStartThingName *StartItem `form:"exclusiveStartThingName,omitempty" json:"exclusiveStartThingName,omitempty"`
+}
+
 // CancelDeploymentTaskParams defines parameters for CancelDeploymentTask.
 type CancelDeploymentTaskParams struct {
 	// IdempotencyKey A second request with the same key gets the answer of the first one and does nothing.
@@ -1723,6 +1786,15 @@ type ListDeviceTasksParams struct {
 
 	// ExclusiveStartTaskID List what comes after this task.
 	ExclusiveStartTaskID *StartTask `form:"exclusiveStartTaskId,omitempty" json:"exclusiveStartTaskId,omitempty"`
+}
+
+// GetDeviceTaskParams defines parameters for GetDeviceTask.
+type GetDeviceTaskParams struct {
+	// Count Show at most so many of the task's items, 1 to 1,000, and a `pagination`. Without it all are shown, up to 100,000.
+	Count *ItemCount `form:"count,omitempty" json:"count,omitempty"`
+
+	// ExclusiveStartThingName Show the items after this one, in the order of the request.
+	ExclusiveStartThingName *StartItem `form:"exclusiveStartThingName,omitempty" json:"exclusiveStartThingName,omitempty"`
 }
 
 // ListDevicesParams defines parameters for ListDevices.
@@ -2239,7 +2311,7 @@ type ClientInterface interface {
 	// GetCoreTask Get a core task with the result of each core
 	//
 	// Corresponds with GET /coreTasks/{taskId} (the `GetCoreTask` operationId).
-	GetCoreTask(ctx context.Context, taskID TaskID, reqEditors ...RequestEditorFn) (*http.Response, error)
+	GetCoreTask(ctx context.Context, taskID TaskID, params *GetCoreTaskParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListCores List cores
 	//
@@ -2327,7 +2399,7 @@ type ClientInterface interface {
 	// GetDeploymentTask Get a deployment task with the state of each core
 	//
 	// Corresponds with GET /deploymentTasks/{taskId} (the `GetDeploymentTask` operationId).
-	GetDeploymentTask(ctx context.Context, taskID TaskID, reqEditors ...RequestEditorFn) (*http.Response, error)
+	GetDeploymentTask(ctx context.Context, taskID TaskID, params *GetDeploymentTaskParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// CancelDeploymentTask Stop a deployment task
 	//
@@ -2367,7 +2439,7 @@ type ClientInterface interface {
 	// GetDeviceTask Get a device task with the result of each device
 	//
 	// Corresponds with GET /deviceTasks/{taskId} (the `GetDeviceTask` operationId).
-	GetDeviceTask(ctx context.Context, taskID TaskID, reqEditors ...RequestEditorFn) (*http.Response, error)
+	GetDeviceTask(ctx context.Context, taskID TaskID, params *GetDeviceTaskParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListDevices List client devices
 	//
@@ -3156,8 +3228,8 @@ func (c *Client) CreateCoreTaskWithApplicationVndAwsCdfV10PlusJSONBody(ctx conte
 // GetCoreTask Get a core task with the result of each core
 //
 // Corresponds with GET /coreTasks/{taskId} (the `GetCoreTask` operationId).
-func (c *Client) GetCoreTask(ctx context.Context, taskID TaskID, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewGetCoreTaskRequest(c.Server, taskID)
+func (c *Client) GetCoreTask(ctx context.Context, taskID TaskID, params *GetCoreTaskParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetCoreTaskRequest(c.Server, taskID, params)
 	if err != nil {
 		return nil, err
 	}
@@ -3384,8 +3456,8 @@ func (c *Client) DeleteDeploymentTask(ctx context.Context, taskID TaskID, reqEdi
 // GetDeploymentTask Get a deployment task with the state of each core
 //
 // Corresponds with GET /deploymentTasks/{taskId} (the `GetDeploymentTask` operationId).
-func (c *Client) GetDeploymentTask(ctx context.Context, taskID TaskID, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewGetDeploymentTaskRequest(c.Server, taskID)
+func (c *Client) GetDeploymentTask(ctx context.Context, taskID TaskID, params *GetDeploymentTaskParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetDeploymentTaskRequest(c.Server, taskID, params)
 	if err != nil {
 		return nil, err
 	}
@@ -3494,8 +3566,8 @@ func (c *Client) ListDeviceTasks(ctx context.Context, params *ListDeviceTasksPar
 // GetDeviceTask Get a device task with the result of each device
 //
 // Corresponds with GET /deviceTasks/{taskId} (the `GetDeviceTask` operationId).
-func (c *Client) GetDeviceTask(ctx context.Context, taskID TaskID, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewGetDeviceTaskRequest(c.Server, taskID)
+func (c *Client) GetDeviceTask(ctx context.Context, taskID TaskID, params *GetDeviceTaskParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetDeviceTaskRequest(c.Server, taskID, params)
 	if err != nil {
 		return nil, err
 	}
@@ -5383,7 +5455,7 @@ func NewCreateCoreTaskRequestWithBody(server string, params *CreateCoreTaskParam
 }
 
 // NewGetCoreTaskRequest constructs an http.Request for the GetCoreTask method
-func NewGetCoreTaskRequest(server string, taskID TaskID) (*http.Request, error) {
+func NewGetCoreTaskRequest(server string, taskID TaskID, params *GetCoreTaskParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -5406,6 +5478,45 @@ func NewGetCoreTaskRequest(server string, taskID TaskID) (*http.Request, error) 
 	queryURL, err := serverURL.Parse(operationPath)
 	if err != nil {
 		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Count != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "count", *params.Count, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ExclusiveStartThingName != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "exclusiveStartThingName", *params.ExclusiveStartThingName, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
@@ -6103,7 +6214,7 @@ func NewDeleteDeploymentTaskRequest(server string, taskID TaskID) (*http.Request
 }
 
 // NewGetDeploymentTaskRequest constructs an http.Request for the GetDeploymentTask method
-func NewGetDeploymentTaskRequest(server string, taskID TaskID) (*http.Request, error) {
+func NewGetDeploymentTaskRequest(server string, taskID TaskID, params *GetDeploymentTaskParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -6126,6 +6237,45 @@ func NewGetDeploymentTaskRequest(server string, taskID TaskID) (*http.Request, e
 	queryURL, err := serverURL.Parse(operationPath)
 	if err != nil {
 		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Count != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "count", *params.Count, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ExclusiveStartThingName != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "exclusiveStartThingName", *params.ExclusiveStartThingName, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
@@ -6488,7 +6638,7 @@ func NewListDeviceTasksRequest(server string, params *ListDeviceTasksParams) (*h
 }
 
 // NewGetDeviceTaskRequest constructs an http.Request for the GetDeviceTask method
-func NewGetDeviceTaskRequest(server string, taskID TaskID) (*http.Request, error) {
+func NewGetDeviceTaskRequest(server string, taskID TaskID, params *GetDeviceTaskParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -6511,6 +6661,45 @@ func NewGetDeviceTaskRequest(server string, taskID TaskID) (*http.Request, error
 	queryURL, err := serverURL.Parse(operationPath)
 	if err != nil {
 		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Count != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "count", *params.Count, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ExclusiveStartThingName != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "exclusiveStartThingName", *params.ExclusiveStartThingName, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
@@ -9282,7 +9471,7 @@ type ClientWithResponsesInterface interface {
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /coreTasks/{taskId} (the `GetCoreTask` operationId).
-	GetCoreTaskWithResponse(ctx context.Context, taskID TaskID, reqEditors ...RequestEditorFn) (*GetCoreTaskResponse, error)
+	GetCoreTaskWithResponse(ctx context.Context, taskID TaskID, params *GetCoreTaskParams, reqEditors ...RequestEditorFn) (*GetCoreTaskResponse, error)
 
 	// ListCoresWithResponse List cores
 	//
@@ -9390,7 +9579,7 @@ type ClientWithResponsesInterface interface {
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /deploymentTasks/{taskId} (the `GetDeploymentTask` operationId).
-	GetDeploymentTaskWithResponse(ctx context.Context, taskID TaskID, reqEditors ...RequestEditorFn) (*GetDeploymentTaskResponse, error)
+	GetDeploymentTaskWithResponse(ctx context.Context, taskID TaskID, params *GetDeploymentTaskParams, reqEditors ...RequestEditorFn) (*GetDeploymentTaskResponse, error)
 
 	// CancelDeploymentTaskWithResponse Stop a deployment task
 	//
@@ -9444,7 +9633,7 @@ type ClientWithResponsesInterface interface {
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /deviceTasks/{taskId} (the `GetDeviceTask` operationId).
-	GetDeviceTaskWithResponse(ctx context.Context, taskID TaskID, reqEditors ...RequestEditorFn) (*GetDeviceTaskResponse, error)
+	GetDeviceTaskWithResponse(ctx context.Context, taskID TaskID, params *GetDeviceTaskParams, reqEditors ...RequestEditorFn) (*GetDeviceTaskResponse, error)
 
 	// ListDevicesWithResponse List client devices
 	//
@@ -14476,8 +14665,8 @@ func (c *ClientWithResponses) CreateCoreTaskWithApplicationVndAwsCdfV10PlusJSONB
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /coreTasks/{taskId} (the `GetCoreTask` operationId).
-func (c *ClientWithResponses) GetCoreTaskWithResponse(ctx context.Context, taskID TaskID, reqEditors ...RequestEditorFn) (*GetCoreTaskResponse, error) {
-	rsp, err := c.GetCoreTask(ctx, taskID, reqEditors...)
+func (c *ClientWithResponses) GetCoreTaskWithResponse(ctx context.Context, taskID TaskID, params *GetCoreTaskParams, reqEditors ...RequestEditorFn) (*GetCoreTaskResponse, error) {
+	rsp, err := c.GetCoreTask(ctx, taskID, params, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -14668,8 +14857,8 @@ func (c *ClientWithResponses) DeleteDeploymentTaskWithResponse(ctx context.Conte
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /deploymentTasks/{taskId} (the `GetDeploymentTask` operationId).
-func (c *ClientWithResponses) GetDeploymentTaskWithResponse(ctx context.Context, taskID TaskID, reqEditors ...RequestEditorFn) (*GetDeploymentTaskResponse, error) {
-	rsp, err := c.GetDeploymentTask(ctx, taskID, reqEditors...)
+func (c *ClientWithResponses) GetDeploymentTaskWithResponse(ctx context.Context, taskID TaskID, params *GetDeploymentTaskParams, reqEditors ...RequestEditorFn) (*GetDeploymentTaskResponse, error) {
+	rsp, err := c.GetDeploymentTask(ctx, taskID, params, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -14764,8 +14953,8 @@ func (c *ClientWithResponses) ListDeviceTasksWithResponse(ctx context.Context, p
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /deviceTasks/{taskId} (the `GetDeviceTask` operationId).
-func (c *ClientWithResponses) GetDeviceTaskWithResponse(ctx context.Context, taskID TaskID, reqEditors ...RequestEditorFn) (*GetDeviceTaskResponse, error) {
-	rsp, err := c.GetDeviceTask(ctx, taskID, reqEditors...)
+func (c *ClientWithResponses) GetDeviceTaskWithResponse(ctx context.Context, taskID TaskID, params *GetDeviceTaskParams, reqEditors ...RequestEditorFn) (*GetDeviceTaskResponse, error) {
+	rsp, err := c.GetDeviceTask(ctx, taskID, params, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -18851,339 +19040,346 @@ func ParseReplayWebhookResponse(rsp *http.Response) (*ReplayWebhookResponse, err
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7L3rdts41iD6KhjOt1Z1V1MyJcs3ec06R3GcKnc5jjt2ktMV+4sgEpJYpggVAVlWpX3WPM082DzJLGyA",
-	"JEiCFCnLTuqbrj8ViyQuGxv7fvlquXQ2pyEJObP6X605jvCMcBLBX4MxJ9EV+X1BQpeIHzzC3Mifc5+G",
-	"Vt96FwYrRO7FtwiLVxGf+gwx9QEKF7MRiY6Rg3DoITxiJOR9NI7oDPEpQWM/YhzxKebIZ+iOzHnbsi1f",
-	"jPz7gkQry7ZCPCNW34LBLdti7pTMsFjImEYzzK2+5Yd8v2fZ1swP/dliZvUd2+KrOZGPyAS+e2hNaEv8",
-	"2mJ3/rxFYQM4aM2peCey+mMcMPL4aFsnMTQuYOavFnnAs3kghnPprK3+al9GhLF4sXPMp+la4X+2FZHf",
-	"F35EPKvPowXRlz7DD+cknPCp1e90D2Hlyd/J2hmP/HBiySVFJF5NFv7XUyIgHk6QmBTRMYDVpRERgExX",
-	"PherbTkHL7bgRciLq73y/0jWOMcTYqMO4hR1bMdxjhFGAY4mJFJIIzCC4zsSIszkK5ktdffMiOLC1LnF",
-	"S7zodnoHvcPd/d6BhiydJyHLa3Lvu83OJvBJyJEHH2YPaYIXE9LqvNAZvfbFH6OFWG0R1fGStScRIeEk",
-	"woy1LxZuQBbs3Odkw+XNMeckEh/+52fc+mPQ+tVpHX1pt26/duxO9/DxPyzTIk8FaRHoX016ALY+A8RH",
-	"NCoC2YwpEbE2hWATJIFNXK/mhNXbhRi0bNGwCn3R/xGRsdW3/vtOSsV35FO2k0wMsDzzyGxOOQnd1S9k",
-	"VVzKADHi0tBD4hAJ42jp8yngLBP4e0dWaEI4g19wyJYkinFaknEaEqDyHiUMhRRQP4vg/mxOI97qOt39",
-	"lrPbcrrxJqcEe3Dz1C61pbbEWssQ6b+1/v9y/GlyRGfjt5i7U/MlHp5e48lQsqklZigi2DtGvU4XLack",
-	"RD4wr5CigIYT4IAEuYsoEhhIQ9JGwx+HaCaGJwzhcJWFyY3VvbFK4TBuyXWVAOAvNzc//uvG+vzf/nsK",
-	"iBvrr0+FxQUNSQk8hj8O+4gKpHUjgjnJwoE8+IyzdsV2xNDVe7q5+fFp678Uo1+T2TzAnBQpGyO85QbU",
-	"vXs6ne06vRqE9orMcMh99yOJGABRX02n7bQd80ru1fs1F7Pfq7EUjiNu5lbnPuPAqDKCnMDfEkpEHtxg",
-	"wfx7kg76EsQUZssc8YvuZf2RN97MNWZ3JXtYCpLj0txGOGZ39XYihj7zXu5crgXNL9mLYLebnQeM+rII",
-	"dk3vSFjcyKcpiUgivqIRmfghs6U+Mwww46f3OFhgTrx2SB7kKENd4kUjMlbCeY19wyJK9txzjvbtDDMc",
-	"tH7FrT+EVNW6/dvTSKjCmwyl+nXU63xxW4f/MFMrHqPa9iTUchou1ZnAD8kLCcspCmbW8bIS+ycymlJa",
-	"OJje+Mjbdfe6rSMHd1q90QFuHeJ90nLGvbGDd0dHo33PvEJ/m+f1KIcijL+ini9l3VcrTtgr6oG06dKQ",
-	"E6kW4vk88F0s8G+HupzwFuMRwTPxzKDhj/wQwzUpmTNdvoY1a6a9D702XrKW641b952287ffWI43Zw0j",
-	"n2GksT9ZRDDAh7mneM+MRBOxqq83YmH0jrBLEr31wwUnN+KePgKQGeFW/7O1wyPsEuv20bbuhBButClE",
-	"i/CTz0H6mlPmP3xg4nZak4n7ZcFI1Bf/mER0Mbce7URMiGWJx1vb8sg8oKsZCfklDXxXncYY+8EiIj/j",
-	"0Av8cAKPxBLevzs/fzU4+UWMpjBDu2CPdbWNC7JMWLLpaOAXNqchk8tJDC3sDV2E3nbPCgNRxFHYx0vW",
-	"TzXZ/oK1CGa81YEH6Vf9nMZ7Evh9BVrW77b3QEqTMq83EEiZajHXzmHfcfqO03Yc51ewRDHmh5NBxP0x",
-	"dmFFt6klqzCPIPEckMl6fXp5/u6fg1fnp/DjYhTfyvSU5Voeb2ufSwJnwYblyWS5WvICijfctpTVSTCC",
-	"bZzOSKo/YqaAiJ127Pi3a8pxAD8ICeGjts9OVwJdCA7yAtYDfwaHweYlmNMVx3zBrL51tXBdec8WcIfL",
-	"xuu098R44j7VnNj3rL51t/v31sOXIweXz6vI2AmMWnsd9c9bnpvpqMEmBeIjGK9iKiFeP5FgfuIlTI4q",
-	"MVnq52CE49F156Df29PgmJIvE/AanGUydDc9yzme+CGW8Pj6WBuqRWCVXych6CqhT6wW+aEyAUYeiRTo",
-	"730XTmkrxE/M0hjugGAdJwN3sSpFrgCZf7/ufplOWwedPOA/YZ9LqbICmcNFEDQgVClQykAr3wCgMg2O",
-	"W4FhunnBPRLK/fXRfhpQFTVKRcUCgHI4qUzYgiJmVAo46FQOTUZ8fGwI4VLE1a2mzIC1YE/cCrClxTPB",
-	"2CxgPcKxH8T0pAh4FiMhyxCFsyz1fYwHasUYSiOCJJp6CLYSk+yjUccjo57X2h0deK3eCHuto5Hntboj",
-	"xzsY7XqulKBZ4gbrHNgWo4vIjb1Cgqm73lhj7N3WPKL3vmBm6p74sI9S9tHgosDiy05RHhKc188EB3z6",
-	"VCk4ATe9q8+E5NSm9Z1xsBDDAi+lCLANjKp9hRLF3Opbbz/9c/nrtTd9+8cANKy5XI+kAYxR14cRBWaJ",
-	"q1pbEJBXCBBSw1sYHX7sjB1ygHed1p67O2r1RnukdYT3DlrdcWe8Nxrtug4h8QcJyVVzx79nteOMWVM+",
-	"l1iPJyTkI8zgw+SaHLhHZH//4Kh10OvutXqOR1pHvd6oRZyDsdsZHzmYHDyJlsPJlqGoOnZAgfdkvGDk",
-	"yfQkiqhQkc7Cexz4iQvDsq2xTwJPeXvY593btlLLZ4QxPCH5J310kxzZjYV8hnAQEeytgBZ6aLSShqzP",
-	"zm39y3AKqzMA4hO4FATRXUY0nPTREDYyhHnR2H8gHmJTGnHEyQO30VCteogYXjHwPIRIUjkbDWGrQ2X4",
-	"FMLHjMxGinQLrjpwXTJXt8AsFop5GacR8cCTs/SDAI0IcnEU+cRDdAH+eWnWB1nxnLrJnSuc8VQXgtqV",
-	"poaiseOhJb7yDYs98zYfVzcrPYPWWa7Sm7T0TdQZZfPKXUxt/E5trMwq6waEUM9zR356jSdmDFJrEDj5",
-	"+4Jywmw0phEaxl6s4eZn9SnyOTdZZK8AW7/VEu26F0ADZbNLEBqdNRdaQMHmY9+nDqnc8DIAQ00Qwyzx",
-	"fy7lYTQ/TWXA3MbFwy7370k8bRP9vKa5NBX2esrYqfSiwtVbRIHVt6acz1l/Z0dskCXX36WznXFACK/P",
-	"LBSQym7lUj6uhfFvnnT7khXLQDAQtVXgwDyicxJxZVfE8SNpmc6NlDkdzagroNgCobjCUyE27c8I43g2",
-	"t/LwMGF1usHPmXXpq7hNJqSj34gLZ5NsD2SW8i3CXz4nM7buHFOAPSbz4SjCq/J1spKlcf8+ITL5dcXP",
-	"XgL2sVBrmIc8zP2IsG3ME5GJz7i0sp/7M59rE8YxWrnXDIE1P9MlomMu4xIE1RJSZtuyDSNpN7pk7eKi",
-	"41GQ0Juaeymcs3ZYGjz1U9JXo0PVBJY8DIzIM4EAKoWdRQSK+UvhQJVFuhAkBCGcMuBDMIdoEQoYJUE/",
-	"iJMgaBddNZqEsu7aKgE9fr90Vz9Txs1c3qWh54u/YxY2w+7UD0kbgcDt4lCsdEQgkke8EBGQuGFvYvFZ",
-	"GHk+uwNP1hPCTq2+tYi/qOmHtWHiNxEhyeS52LE4+iogiK0YJ7N4v6D0/cDQmAZgu7FfdNkBxV4ne5fo",
-	"Qtwe46wy2rPJ+DMyo9Hqm5yInPoDI943mX4xF5ftCsL0Gk+ev2fZwUqvmQr9NN+0UD5E84gKHoYwS/EP",
-	"MUKEjlq8UGCTkRq7gfKUkqRI0NWIM1NgcegSfWbxniT3VQDRqBwJxTufLUkDwF3OOA4CSd9hPPnPaBEq",
-	"g94Y+wFYVRin8znxNBBuQPXkSrRNGg9E2aWLdHy0cO8If24R4E6Kf9U7UUuRb6+Tu14tgjsIrmDFPcGX",
-	"Pg1fqzN62tqV9zsJTa9GDIGib6nnj33iVc6/oWhgW3MSuSTkeEIuIzoBM4EerN5xnDrIKy9mjL1nYTKW",
-	"TGQIiLQYvolx9QSHLgky/xbrvDUtXIzauscRGJTE8OKwMlOIH/RpxN/JVPBQm077G6YUO5AG/JpnwpOo",
-	"pGoETEKRFIDsLCYZDje3khyyGM+qGpl1U1sWqRtuwjTNycBwV/BZiV3P99Ai9EiEllPflfHcJwMh7kjh",
-	"kUQZsTglGz5jCxK98cMJieaRb8zn+HnQ6u7tJ6kNYjljocUTaSxg/iRkxsEjSnmTocX7mfH9EAV0SaKW",
-	"ixlBU/LQNuYP6BAFEBWnNu3UCPV09pMpDifSDOFJQRMHl9pxALvOMz1t9VfJxc0FV59dfBmcXJ99PJUW",
-	"4JAK2RSxubwyAhjDswv1BoSRq3svf7JsK34K//yS/Pv96cd3v5y+rnnNtZ0OpJkls/uzEBt/Nb37ntzT",
-	"O8EaC4dRgIYR5pnQlSLSZxLXamnlyYhxoElBOc97Y6u9HMmbhQ2ma6vcmRYVnlPto/DbWlNMcUwFdTB+",
-	"JC88XFXi+nMSh1+Hnswg4TQiKMDuncwOiI+qMGX+LEqFwfliFPhsSqIm2uswja8aIipkRnJPohWK/f2Q",
-	"cybUQSPRkvFYBRobLYhKicDSYQ6pjonZlHHxtxj0GMkEGAUmHMSwkkHBaEUXSIa+KKlZrWBEaUBw2Eic",
-	"FNhj51VpO5EyYSuGA14nrp2YQyAbkEEVLVlMPvr71bsLJGcCNYI8cDPrkKGU+QHgc6UwNcKxR+M2ZcZZ",
-	"7kZOlAllXfQV6E1iHD2OpARIa4yIscBvWqVGQy9J6BlD74UEIA1NaIoZWhGOOEWMhB7yOcuwVOUzNSOe",
-	"jH194wfkJxKSCPMS5S0Tw/fc1EuPyCoTf4Ssh9JXpZsTiJV06CZ5g0Zkk6Crc+YytKaaZGkBIXryShFB",
-	"tYdrI/3Uu+wlLZmKrmCNbihIaYsvM2velly4QXy9DD7yOKv5B6Y0/IgISko8ON9jZbqTZsmQqnc830Ms",
-	"sQwwEt0LYUqZBtBZknMuhElp2LEF7b4JcRjbEfCKSRYhE3nxBPthku3m0jAkLmdt9BYc7QzhiKil2Cg9",
-	"L0Rmc76y0SLkfiDWsoIXOQ289k1YsI5kpZoSYMSGFyrNsOqKw3plOj1H0SLMEsJKQpO1Exs4sdptWfiA",
-	"BJigMRgxwgSaH2dWKh7RENyWgvLQZWimNF4E1pT3cMAGEKgHaOLfkxAt5jkQjGmEljjkYp6I0tlWjJ+P",
-	"tjVV1ua1QASztLIgyLUa84hCgAJQJ4nLCEeRf088G41WGsL+wBCE9WT2sRG9DFND3tpNxEa/JiJHiiCZ",
-	"zds6QheOt4wYvE4Ir+ECiHsb0mVi3lc2uTjfGw2l4g9KVA7Kx2iYrHMIkhrkbV0REkJQDZrSJRpHhE3j",
-	"shRF8yWO3KnPicsXESlhgtpVMfHSah5JxmMCulQac1xfwTktfmy6zcq8SbyT5jrUWeFb0wwxWJ/O6GEk",
-	"OFEpcaYPnzy04FRiBLO9Wfq2ShWMrO3t59PB+fXP/7Rs68OF/u9fLt59ujDahjmeVAqGZYJrfFNy9890",
-	"pCXIpJvGElwtu4plurdKF6ipdstxzjiZPaPKLZZUtQ2Y3mxn3o5MWir7/VlEuo2ltziLOeeWyOf9fN1K",
-	"mZ588tC2Rl2rvTRCelBLShB+izjnmyMy5C51QqIOLDvUe7wUqnNK097GgbEmLNZSQNbvXb2Z7L5e2pKs",
-	"V/JyiA9JsKqsijzfzD43uQdmirkZjbPj5J4GlFZmf62JOpLDVm3jWp1azOGSFJ/XBC6ziadl6VcBBh5h",
-	"cv56oanvyViafKSyt+6z9+o9LbI1u+d4em1IEwBeE+ydE86lcTFvBMK+IWRSapMTKsRQTtFI6COBf08g",
-	"lFp8YlZ2cLlyAEFLsZLzdOkfc0HapZRXUfxKiJ/3NcxcMn8GwIuZKYZUBaeA6K3mXu+iISorJ1lsMj6A",
-	"qvqszLfOS57Xv0Pa+T+XrKIvy7ytRHo3il4XZYLGsxjY6tH81/n3a/OUkqDCjdlNTWErR2aejePY1lKm",
-	"S76RVlOTSivuu9BVxzSykR+iJY08dpyWTKSRXlNrnSauEGRjTpYeZdmtaq6ZViukW7pVuo6jDVm9x6uC",
-	"MndBIc0iE+yQ5hq/kdEBRgaYzRP+80vEz0FOtoUzYxqZbESvU84bkqVgx7L2EBh0ptgTl01ldZm5colE",
-	"7VP+dzqSLrAGYvU8Ilccm5xeJ+myQnJPIpQo40AM4NKXeQIjwqPVu3FFLtdyShlBMkotgYCsuyTDdfNy",
-	"iR6eEQR0IRMzgkDM8nmN5KU+eLzNgUH93gDj6nCMaEJ4E83mvwojMaouqcYeA8bOEcInM4FMyYMnmoJe",
-	"gA3EalxtBlCutGWdjJvs0qyMbZ3hyeU12bOG2w3897GFq1FxqIwXIUuusKBTQVwpGtEx6iAaoRmNiC3+",
-	"kdQfVTEBqUgk1QtOQMGQpG1GZ1KBoCFRVCsJqDyK/7Or9Z9shdFO6+j2s9M6uv3q2MYitTmCF0M1CS8y",
-	"mdnMBxM7PPLOhmcNISitLK0nekCkAI0IqKQeKP/mmMGXsKTW9qJ/Q2d4ExqbVOQw0B5VkaQ2zYlDEJ6J",
-	"1sjllG/jv4wN+GW0601Ot8qm/G9D8NOlKV11ljbh+JyeIEZlDu6bmXMqU/2e57hfmARvw+6RKUH1jWz4",
-	"GjXd3Iqv1/c3IJ0sUG6y245BdeYqioqVROn4E8LWx+1DqMR9vXD91MKd2mE4jtqTPyzb+sOfG80t5Ujt",
-	"/2GQaiBrzxgSVLSDb5qwmgBHLSKZzE6gvu68SuQB7Y0GyKTjwTp0yk5hWqYpvsRI0iQSnz4QF0ZLyccG",
-	"NG5ju2uqH5WYmNMXSknwuih5aRYaRFVPS2ZPnSclRo6yUV+KsGbgpy/KrjjjJgQ3SQPNIhCJf84VtMhV",
-	"RAILmcwvEDObiYosAFVVnkXWSUr6EEEtJhuxhTsVWucwUyBqaJxkljJPc7wajAnxZlMKJskJRTSs4RED",
-	"QKQTGGF4X3oJy/LjDW1SkrjRKZ7PSQgsoCQmOi7PV1OczJThMwIontKciFYScQpWgSldguU0KfXgs9Tz",
-	"as7iKG1mdcYZmgfYBXYF1gU6SUKL/RBhNPUZp9GqOqbU6FSNqwWabrqKMXuKdGcSZdWUWfir6ZJTLMUn",
-	"MwuK6zbWDUa8f04zn1pM6RYK8QumApDwowxoyP0YGxeQjDpMn6oqpPmR1M/5sbKWQMNXmcfZr+vl6yVN",
-	"kk6SCoHJT2o8/ad4X2pb8SO5/NwQ8sfcIDm7cP4L/WH85e2jbb0JCOFXi9kMR4YiQlwPGtnEzhVvK55h",
-	"bbxkOqMJg1QBy8I6i4Gf9M4gmRqy+0tyHA3RtIVJffaeUm6OJg78MXFXbgB5lGYKk33lfbnQUSpNb7N4",
-	"yxljC+I9oZ4UCT2w2nyIAjNnGHy6QvFLaWLiHVkJ7jCmUUle2aRMwmPEjQjPrLhJ5an858lc2a1UwapO",
-	"BagT6pkPb22RqPSF9+VAIGFEg2BmVBpP0xSZBNwyISQkxGNC3oHPjyE5REBjveSTq5aU26dh0ZkllgMz",
-	"ae1SsxBSRIO1Jqv34h1BcMxtY66mkKwQBitUklxqvkUwdTyqaUfn+eK2Ze1qQiEsaz1rErFGJc9AmJZ4",
-	"3i5PR6oKjC2FnlZt92u1LFZDI68KFdIbtNQgX3pRnAJYL8gyc9kbuMdyyqLeOWpv33Ts5sn1+95o9rRE",
-	"W64Fk4w1sxEjcwzpmzI52/Mnvmw9iMMVkl/Agy+ojfpoB/0P9DfUQv8vlNLJbWaNy08VLzsLtXpFHhnj",
-	"RcCt/uF+z3FsQ822QOhJPhTpQiOSVG1Lm3juHXWdTG2UfWOxEGMVuWT6jl1VLq5s7k524s7aEkvJedya",
-	"Dzpb/aZJMQlvfKn5wS4zPXtzDFH2UA095E/CuFhq1joAAnn5CO9CmVZHMNQP8cNJHwmiQ1iif8ey1A8M",
-	"pSNlkg83TXIBeJ/JUToGRcLgDZT437S7kn5uJaNmwFRypHHq+PMc5tDFZ3HemksifhaOKTQYw8XqK1rS",
-	"6wzfEd06sk5jL8n2zq4leRSbUeIEJIhjSssEaJaUt4OLD4PzL2cXV9eD8/Nh6ssPaQgl+GbYIzlSUye6",
-	"INygObKxIW3/S1VD2iy6Zc+pNn5n1/ix5j0qoFqZGzxXyZcQTxrzpUmuMWzrhi8ozI89wE2wP5tzk69E",
-	"LJOH42IaMZxKUO0Y5M2KDa9tktk0xye+8evolOaEzd1ojyRHCfGA6nbrP4OZTrU6GdpIkGxEIyTBmYYI",
-	"iz/bKD1yGalxLMmDVNNlvruYgAmZ1EZQYWjpM6Jzh7pRdY2duXkNXM+6KcGqYjxtA9yqDhBVaeNJaQhj",
-	"tOg9WR8umosLzXHPexJFvqdK8msX/Lf4Gzs2QI9Wccl+9F4cluyZTyOO3MjnJPIxmmOw1MZdQNEryqdJ",
-	"gaik6xCN/Ikf4uAHpgaUpQnEHhqcb3ng6jnhOpRKg1ezALbh2hIM9fvH2BdLTlmAKh2pOJbPECOm0NcG",
-	"kRxanGheL6IzeUGg2A6naQUH2I+AVUg5CnwmtgNalPhNXB5b3hxVCkKckPEKzfxQx85OIYecMcLP/VGE",
-	"o9VrJSUyE6bKXjzqXAfiK6Q+y4hXDWXzPHnSl/NTRBfzS8ynhvXAM/NyoNqDHyHPj4jLY7wrXST00dV4",
-	"8I7VcJn/gNapxi7mOHKn5WtMGhzFxaniK6K+mMg9xu6QsR96ZhYMsgVA5EKaYjWesZF0kd9uOkEcixoR",
-	"V6r60qmXozSBl6sWl1th5jC2t8Jn2f1jfTZUM0jbEPpaZhLWYqlL2VIcrvmnFvSbCM6qusa/Refti87Z",
-	"8MmGwrM5freg9h+rJtR8qnUIipWhgj2gaXRieiW2Iwn/lxF5k94hT5CTqyJvL8gS2mk9wVLY2K7HI/wR",
-	"P+nuXkFRRCqFcMqMzWyK97bY9qxhb/7HTG80c8h7XxJVw4Ka6JFlhkDTLqqOdQOakDSxq391JQZV39y8",
-	"iUzNUrn4zVJMMvFgmxgzK4zwgCIG35b43suYiDNhUxtoH9u4Jh9x5IuVJbLpPMCrkWr/UwB7WHYldH79",
-	"nzc3D47Turl56Ixv/2bk1KUU+pcMJdWlybz4Vq5Tll+/YdqqcNjXXIjZ+m7RImQFUDSz8MRfvvEDcpK2",
-	"oMoRA0PxZcOHLC8W7B4ddpxevVlLmirEbyI/RAIc+z0bddBb/xXCHM0o4zHHg0RxVVMPiNWSpraAxgur",
-	"ygOS5yEQLO8I2gTB4hmvkqCoTW55JgZykwGUUfGCbjaA2WebIngJZdyUKDav0xbPlCnTNsMPMYWPvVnl",
-	"stoWKLEeJPy0ES5p4LsmNys47xKlfj4PVsjnx2iOGYMCrxFdTKYNhLwMN2i+4t/KbYFioVmbmLQDQjl+",
-	"GgSyx+YTll7SLjCnyhwLmopDJG8Q8jmaLRhH5PcFDlItgUZoRFBAxjxu/GnU+6Tad7hv1vq2dUlrfG4j",
-	"RpX9LhHb0qaF0OpJOXYh8mGEZVHN6lu9poy7uM9TVXj5eQwBScXX4cnrN0PEiKs3tkr2idldPrRprXn3",
-	"u1PCn81xW3Z0cWDKBvnPJouyDBlGbIqDAJjlMZiR/RAtGEErac9u6NqsH35UEUNUsv+41WQzCMStNwuy",
-	"ck6cg4+H/bhsjTTphzyGw+aStYwgM4mnq/heMH8SYr6ISOpfKPcwF5Te/RLrpPF6+u4UyUjkJKhKECWo",
-	"+dxHWHbDqx8tHVsNUj59UOTLCxn5WCWHQT/S/6e/s/P5P3fQ7dqIs0VJAOJlJlA7L5IswpIOfBBqxvw/",
-	"NAK8YMTLF+oOZUo5ZnfEy1GvXC+mTJRbFRCzIXHGCKvEXlJwyegN3wvqiWAUQ1XEO6kQzkFO5+2GGTc/",
-	"fosOnU/XRwdxRTpJ731B5bk7LbfWlKwl09i+aPqWEBnaaDiXfQ3EP1WHpqGQS4ayqo05F8doJqq2A22Y",
-	"Eluyu5dKzoohbKcdryrtTPqms2dg55C/SQYX3KaNOiKtuXD15MMtqChlMZP1vt/GvfrAIEyXkdhDvu5G",
-	"bRbil7l0cfoCFJKqmWkCZ/1eflB203LV+hehCleIJVVth01tt4VbuQkYeFmzkJcwOphucEX/K4D3djPR",
-	"m1qHE9PwxtbgjB372Spvfwf0OKHCDYmnbhF6Nvisy2LWjB7FCKfNaFypgbrK4vw0i/Ja42YNW2Tlbci+",
-	"/bxFQzP2yQZR57ElUt96YaNZYSCdqqIZucKQtXi8WXvEl3X6NHHklN6MbXuDqjGlIDW8JdGEeJDXNlqJ",
-	"/x0jpaREZEbvCUNY/FrpK9okaED3iRaOYWtX+d/OoQ2dQ5v6ff7t1VESWjV123JhID3tub5AlkawrasP",
-	"VJnkfFk4stpdxZu3AjcuILbXEi+xo5e2zb2U1bPK6xRmLOJxe2MGdiazpSDy7zEnKssvn/QUrNJRk/A6",
-	"j4BvScYAh3QJscEkYKSsVyVAdhCFT1EPX63QEGyoQ1tGAyqAgIWEBr67OqcT38WBuMpDaGKHxosISFS8",
-	"BKbaivmRouR+uC7iJneYmc1UHqZufA/H1JDP7j1TzaYXrRWnqjutkfANQCkhIYY3G5CFMuCvVd2M05q2",
-	"8p4IEr9WrsuengpPGEd0dqWyfWXiqdYAARhWLlx+XQB9rq9DTloQZ6vkBPEiCuSbEMUvTfTlPTn0pVam",
-	"uosXpXEjLl4bJk6OZPxGdWIezVDPNjWpqFG8eZ+G/BhVps86VSKqOvmvLZ+WX58RGZVfLDZj3ftkCYU+",
-	"BWQgYdG2sDfzQ2PZuPdpgfOih36MI4RVDXWfT5HKuqFRPhnHT10+YxrJwFJDv0BprF4HFZkrb5J7LmRK",
-	"kixtJEAjffmya/QW+kJSwU9M8Q5affql4HPa7O3qLpriiIFjR2/9cMGra9/j7NBoLjgtfCY47DFy+iik",
-	"KPBn0s+S7pYuRlAgwbAQeSMlD/4t6cVYvWLGoTWlycm3EiuIWarhMDTHlh9ARMWEEmau8JVMtA2zDnhF",
-	"iFdne1xIvx/mJa16KCO2zB0L43MZkQkO1x+0WLL3Tl6mBtc+ix8aGqYr1bdnx9dIO1FtbiOJWISffN40",
-	"MnpOmf/wgRFDxvNwwUgkHVDiX33IFBqay3kUVnO1Ysbyr9hN/KjFwiyeFxHGyFOER1kEBHL3IZ8tlNl1",
-	"kfiFmB0NFWK/S2eqlkKZNH2CVdFCg+4q30AngzRxpRDWgpEukaTyvItDFVOBsyK/vIylQn5FXZ/aVY1S",
-	"3pRU7omPzU6VnPS0TNhYUQD43zV+GzSo3Kyw73Vmd7HQ8Em2Zdqs00+F2X5LsZrP2DQyG5hZZ2XZvh3m",
-	"sMyakWe/bdBFpxSzn98Av5n5PaUZDbC0gAVNg4S1Ygiyvt/6xKPiJ6l5Jy+zqc+TSHBzRGi7OhMwSvly",
-	"ZVSbei13EJsn4dxB7bWq0nQGXK9ru/ittMhvNgl3PbORXX2yH8XjVy36Wxsmt2ST1Hsp1a/SthXVs2o5",
-	"pYUrZQuaj/XmT+bauMylmqh2lcvs8rT5jZs122BxSRVqzGWxcPJEv7Bm0myAbmKtJ+mXJoY50XLnM2UV",
-	"ZI0CoerUjs68Tm6ksaBtaXLCuzHCQaBnbTNbiuM0lOnU9acHXruqTMQvJ0ElPvL85UwGsuHcM6ecOypt",
-	"2wmsS9FKP6raGKZNV0Jdi/6BqldKYw7PLgYn12cfT4eIcRx6MqKd3JNoBbXFoST0EmJ9VX24kPK44kkb",
-	"nONSopSjCIFSDVgzskqDDlSLHMgga7vw4CxU8de3hVSFDKzi0ytuvgCz0iOT2P7i5GBSn1dONA5ZwNbS",
-	"falrVHtj0sfymrqLWCSom2IBH9bbivZuvJfcvMb9mKuZvoRKuZXMBF06Lt2fWbKBsqgN+AVAaq1sIgc1",
-	"LSXHect6m5+FHxhZLwcEmGm1st/UNBFnv9KU1oZfxhru2s/iPum1dmXuti4/zQ9VtqISyFRs3XRWWmZL",
-	"efJKsX872JVkMofZN7TFe1WiRwSUmQssh1yZZSEjL841kk4A8ecKuXQReJnW89UOqJIDN/dz/zRdqfYK",
-	"gvNJMNoFB/kcLxjxsk1r83W06ybusLRqcjLNUp6rnsjToMGD5rtbzBGnGeed6m0oAWfDn7DTODcFulH6",
-	"DGHdo7gBgJNEouY5QYU0oOczfagMoxqaqngz3pUd3y/tFJrYP9S1rRlAuLbGWsldl95hhANGxcFOCGdo",
-	"KdFbnLrE4W2lqDXKM2tS3M6cj3b6bGlnDdb29PS02pM9lmORWWpQFKT+DYxZyTrJIRn41qSSM+IuIp+v",
-	"rsSoKriK4MjkZRogEEJU/TamSKs4TlgSYKT8NJlIQNN6FPP4Kt4m1+wo9qgw9FNESDiJMGPoY1e6MlXq",
-	"vK0cmkm1VeIl3hcoQJICR9JOMrOTaiDiBmEuAzAhKKp9E96EP/54QmdzzP2RH/h81f7xx6SrCrPl5NDA",
-	"Tv5b/E/vSJSsCKpzwotJzb5xQAhHTMpi6I6Qufj5JpxjPmVxQU1moynBHlG1zqUPJC2mcpIUrFStW95E",
-	"eEaWNLr7IQ+njEtKHIjvkmNZI43dhGLw0SK4Uz+kJY18ztCl8dO0ewGzZRJdCuvkh2THKr0iM/BNqFYt",
-	"H0ZtpLE3EjDwik0mAKgfGKLLUB3JW+L5GAnMEefxino+kYExQmtpoysSemiI5/NAKIg+DXfuQ6+Nl6zl",
-	"euPWfaft/O03RkPpBtVfg1+PBcOUyrPPpySyxb9vwuGPOz8OgYOKRyojuI2upwThkC1J9AODFYk1i6O5",
-	"J6FHI/nTIgwIY2hFFwi7Lplzw7QgJqj9fZpSNMOAbHIvgwWf0sj/A97vo1dwedDNwnF2Xbhq8E8ybKMB",
-	"Gso4kiHUC2ACv9EwjihRLMMF7qSeQYiJfHATznCIJ+KYQImQ5VtBqkV3ZMXkdsd+xLi64T5E4Q1fn73f",
-	"gXHa8PMwkYXg4v/AkIc5VnU1aRRvU5A3JjY5BEfkMCkBAPEqEyJbaXOKOrbjOOgvMxW1wGUQLJO//7WN",
-	"PmX8qLLxNtcO5iYcpkbkdiYZd4imNPDUkeFgQZJCAEPy4AYL5t+TK44j/r//5/8aphUB4g1CVwpBQwnj",
-	"alcfwrtQiH3qAv/4o3QJq5fQiHorVcp2DJImBOjIi416jpOr6QllCPjURiPiCq4u5WTx/YwyfhPKiv9w",
-	"GeDWRBGNjtFCreH3BYlWWh0D+JBT2kaq6kESvZKt14H+MlTVI4c2GibOrqF9Ew6LfjPxjl5BGGI8y+pD",
-	"DP8K85EHMptzRX2p3JBewFaSUVjwjdoMp0K78RSAMEczIq1YQC/E6fcVeRGjqcq3OEEXLWZaHtSV/wcB",
-	"9BvIQ5liFkego84+euu/smWJkYBiTwyl2mNDGJXqCtpFP/mv1HjvyZxgLtaC0eW7q2sxNBA0+AuWweDG",
-	"nXlkNqechO6q9QtZDdvoDY1Qt4emdBGxtF98jDKAIcmvd2SFxMnchCmKx+goryYNhV4jPspMJYMfideH",
-	"WoQqyFYrbeDRkCC+9F3SRnF6QG4JmN+EqglRBn17jmNDeQJ5dnRGmIojSlcl5ADuBwES7Il4iIbxt0ey",
-	"SChkZbYGY04iIGTx3HJaWQFFzgllFIVSHStzEZHIQ7w2+oWsgD96PvSBDXlMzKASdrxfTpFH5QKkJVts",
-	"Vx3kqQc+dXF+ULtE1Vwhng+1lLE8xdNrPBkqZuPLYizQIeBs3Hor+JkCMNSoBHpbhFqni/zxTcjojAAG",
-	"As8TGx1jxkl0DK/RhdSVpRyQ9rqB0gN+yNo3Qq4PfJeE0r4hzV3WYI7dKWl1245ScaSQxfo7O8vlso3h",
-	"cZtGkx31Lds5Pzs5vbg6hW8gLIoLvctSLFhJLIPLM83h1Lc68mU6JyGe+1bf2m077V3pWZUFmHeSZlLw",
-	"50SqFZInqcxpS/CCQfoaBJ7PaagCh7qOo5zDcTbLWu4OQRIPeDaXJj59CZ9zDbqswS9ng3/sfdo9PXjf",
-	"uT76p/Ohe9bLaH19q+t091vObsvpXjuHfcfpO07bcZxfrXyw0mjhB55ifNbj7aOSefE6IT3ZPAj9IAnn",
-	"hGqND8v4BVW6xDxuAr+d9xLnpBAfm/4A4DpvtxNkk5qfbBc+YWkzMJkwrYw72dOTdUr1/mB6aZ7P5hWm",
-	"r+xoZEp8/ngrFRPC+CvqrZ549FXnU/d0Mv2UHrOKk8raySFsZ1sIW4WhmT5ycL37Ozud7kHbaTvtTr+3",
-	"t7+fRnz1rQVrEcx4q2No6daPJ28JQbQVUt7CLflSy+l0d3t7+weHR3jkevWhlu+TZ8Dqa9nW7hgUDTkd",
-	"cIp8v7GnI7yqpYtDDesTYU/vt2dC/Edbp2I7X7XTeZQ4FhDpFcxeDNk9Mts4L4MmPWNvB8KJt409y6Gy",
-	"ey6519n7miBiGeb5YqWCwluxfyXXMjB7P3SMaVYd61aCPtE1VYCrwQYL8o2siq8pp2mcpsqwVI0wBB+X",
-	"+oxLPaLjnErvYFzIihIHBcsXH0zbN+Ew7dE3BGtqEMg5hopPtmRep3xtKPsHJnUu5b4kzzbT0KRx2ndG",
-	"ROMaI9Y8Ioy1nAPL1CBtd99xmlHVZL+1yOrT5YBss0nrl98PPoXdXx/23vPDf4523473f842a4Q97466",
-	"vU7H6bRIdzRq9bp7e61DF49bvc7uvru3v4+P9rumjo5Zmqs3oBRSVadNVn/vnP1Gffzze8f9+e3++eoo",
-	"ID+94e5PD8FZ6DQntVloFmmtdjFABhVkV1yArYgUhINvAa4Z7FWjNbr9KSGoya0WFDUFeI6kFnfhe7Le",
-	"44ggjAK6JFHLxYygDx/OXgvlJVGAVcm0kErNWKgVeq9weSAEDGsrlvzZLlzOmI5rl3M9If/k86kX4WW4",
-	"DeDGg2WpWzmAbbOc/ZPg+eW72N71anJtagvaFTSo8PFR9mNDN8VO9lcG7i7NIxUugqCB/F7/6m0DH34S",
-	"l01HhVSAj+90FXKU8vuaR2bk/5l2t1sVAEaL4I4nbSbN/P9az52e4VWs8GcTNNIaqzI2KjXpyaTibHcS",
-	"MPUqGgJZPO0Svq31wfyu+HZuKddpkJ01wYsJaXWsR9v0excWUlbjNMHeJrxeg9GLqFBxQSXr/7vrtTrL",
-	"L0es/nLTtQ7AYg/3z3itIcsSjFsgLwrRcekHgeBNLo4iX1ZEFnijPDli6nPqJhHNOUcXFC5WtXExg/of",
-	"5Vep6N1+aImvfEMO4Jm3+biPTydYiTkYzXC4ih1NKod/hN27SUQXoacRLXXhpbCQUoCdr/JgH0uNST8R",
-	"nrmPW2ZywK58Gr6GQNAqjjWWyTcnMj3OkSFAb6kHaYKln3fiz+ckcknI8YSkUVJ7jp108M/m/Kjykmqy",
-	"jr0l/K/C+20xsmmSsyydkPJKmVChKXG9ljCQXMTFVShzMngGVMEw+tG46/bwyDnwdkmn43XdQ9wZOeMe",
-	"2ff23N2j7gE+HO27e16P7I674pF75B2Sg/E+3hv13F1xKXwh4Edv/HBConnkgwqx7rN100III+XZQZsP",
-	"k11GfRw7GZTh1sngCZil4hSs/ufbPJ5xqTtAdZF006k7faChHJPZrpL6uLg9l7HZ5djzahF6AWmGQw+t",
-	"OZm1xr7ElhRsSSjUyA/F8otiUQFuWpg1Q5ihy9O3NhLHK/0vzwfQkwEawdalWKX3Joy9eDxaMF4K20yu",
-	"Yal34CR9rSkRkCRRyDlrXgRPL4hBUgornmM12NI1vgFetiUzvfT5cMJ40kaYjqXfKhlKg65e8V8z2Rev",
-	"GTidVLxCRFx/ToTuQIJxGw2Us5Ol9jP1hhKTlWsLpB4UYPeO6W5Xxdald/L4JpROVIi4AZ+59O/BeNLf",
-	"H+9L9qwUYjjji5FymsqJFqMfGAITX7n57EQDxwtJ4Ss8C558ea8T+LYhiEWA4J+Dt+eIUwoay4jyKZol",
-	"cS9AsuBF8OiDh1s2eWVoSYIg41gfcvLAYZ3gwIe/Hlrwt/S8ZikSPJAgfnYnB4TS4Sjs4yXrT5KApX5i",
-	"Nes72n/99OjEP9tqpPalkID6cV5Yv9N2wOlZ06ww8xnzw0mC8VJfJoy1OY7akz+s20TFLUwq0GwxCnw2",
-	"JZHVt07lM/SJRncgknEp451dnF2fDa5PX8Nvi1ESAJpxo7Yb2PsSRI/z4kwcQe5/I9UjmTK+mS+uL8T+",
-	"muJSZNkirC5MGeHLspadr+IIH3f05MX1rOZj/PbmHKd4z+Nd4DEnkUrJ4nHHgRGZ+CGz5RaHuVCluIWa",
-	"fDGunZPabmLEB+MMxP6k1plsNFOaTWk0y6zLS64f3Pq9sdH4/FUj2hrcs+G5q1+VEFGNhDtf1b9q+BAL",
-	"F/4buRIN1zFxJOCEhJaCs1R8Xrs95/l5jXigsRi8ZO30vfZJ4Kc8ptveeyKPSblKcR6Ndbw+vTx/98/B",
-	"q/PThHdI4puyDrmWrbKOazML2JLZujj0M92/GhI/meGQ+24Ci9pXdifB9p2v8T8fDSbXZ1+xkckkwYqY",
-	"FYV3qP8ZYDYlDAzlkDCs3oTg0ixbyQhDZtO/mq2u2X+v011r9heSVZnesuIq4Ds2uiZLj/x7CF9cIUUq",
-	"0qBsISQXzfeXCz7Irl4T+c0YHr/iE7YDpT3h9S35qrd3h694Wv+6SLQxS5Lhltu42B+khodDpCFDhWAm",
-	"m0Wvk8Pit55X44fWDmWiyhMdEHK5Yr8fNYLdkWGZkDMieUFNRuIL2Nzt/r318OXIwdlqUn2tGpS6TlKI",
-	"topuzdsG7EIeQllc4kmSA7O1sEQ9rUYLgfVl4cKsdCH+LrdyDMAAAfYwRiXW84LPRoYBRYQtAq4ZVmQ2",
-	"QVxkGLO7tuzHLiO85RrBj/jgM86Qz25ChsekL/OIfIYU049TPe3kQZKqcEfmvI1AtIr7y+ExQZyiCILJ",
-	"1Vg4RARHgU8iufKAjPlNOCJTP/RkVPGM3kNce6lZRJ7h9+Ob1HL8xb8g9UIOV3lR1jSe3J653SURjys/",
-	"Q3aKFIKFEEajCQ5VLk5B53+ECoPh2J+88QPyEwlVKde+9XZw8WFw/uXs4up6cH6e8k4tlGFeujHdP5t8",
-	"UNKDUvfO3uYpgby/saKRAbuEb35VYohMO+1kyhMw7r5Wnf2TDorpczlm3LRILkOqEZKO1HYcJ+hby23c",
-	"XU97xGCpX3dbpgoaIQnaUjKVYX21/Jjazd1Ej5Yfb0uLjoV3RZ3TxBQD7TQT6Sf47iQ2rZEWnl1SmMoU",
-	"fWOtfVgiWkIKkqocoTUNYzIXlobkGA0vaEiGKvpYvB6SexLlqxPnJPBW4IekxLrDs13yNou1aZCybNw/",
-	"7E9zUOjF+Y9lHCwa6isdZna5W721EpOVrFPQ7fQOeoe7+72DyuIFT9ihSrn3Q4SFcoEZ6cvYYP3UITFH",
-	"y/iVWUrZsxTjlJyifF3AMrNLLen8L5+v+e3n99Ht5w+L28+n5PZfn9+Mbz8P8O3n8+D28xWDH//6H9bW",
-	"LXZPcYKnzLuekFvkjFyrVKqulpbqlLkeiV1kVyv+Yi4yn42fqBys+5itVpEu/+i6c9Dv7fU73XZ3z/lV",
-	"hk1lSha6SURGoQ8sN/L1x0bCeZVgDvKr2BiikUeiVJyOg+HDNK9xu/J7FfuLrSrrGN8zGAEn6kPd6ZxK",
-	"PSb/TmyIe//h4uLs4ifL4LS5BZkvVEXalSAUQYV02ftAhpZOYxXFZ3dgN7D6u53O7uFep3t4tG/D728i",
-	"QtSzhKYdOrYllOuO1Xfa3T3bmpEZjVbxa87eXtc5PNp34gcfGPHUw16ne3iwf+hAYCv3ZyQJ1D/c3+10",
-	"uqqsklylCav3Dtt76lIu3IAstBqWebvlhXoBDk0wS7nrGH7RIgwlJbrPy/ePWZiqn1Jrsmqik2noE2cl",
-	"rrXBdtqd7t6vqoNP30oX3NUsePHdS/8BE7b/8OdWItFvOD1QhabT+yHjOAhIJFOq26tZIHWLJqHS0uzt",
-	"Tn1OXL6I4MxmHlT4KeBrieJFxmMCRWjSwlWpRUPK/qcPxF2IG5iQ1ZN3by/PT6W707jgGLucbrrgpC6W",
-	"IAD72CFHxHFb++O9Uavn9XZbR3j3qNUdO7jndca7o04n89VFnngngghEK0N2OozsuB1v1z10WrsO2Wv1",
-	"RrukdTh2SGt3vI/33f3RPj4AhgPp74OMz8CnvMwxDXQcSvntuN74y2Ry3/2SLu4NjWLl7Eu6wi9daz1L",
-	"AfAIAhMjhHeSpVw+e09p0sA+8MfEXbkBVErMUq0KEmciaIIsXBESFte1r+EZvAXHLgsvpxWYKrYDjdb4",
-	"mEYzq28Ffrh4sLSYxp9PB+fXP/8zLdz3VDmgu14OSEu3bUsIaMLAyx0w28l81NS2xFUnCcQPTNYG3YKy",
-	"JjaScXqmbL5a5S3uG8ocYIaGP51eI8PHw2PUc3ppSbXYVBdSjuY44vkw51Kl+t24Qsr4tqo1WBbjhpU+",
-	"25ZKnZ6SvYH6HZ+np/OCNRq5zjf+nFZ8z8D5LgqUqZrPOUU+ZyA+ScD2r6Ne54vbOvxH3sCvvatRwrXk",
-	"r5JmOV0p4hUUl/pqSHrIZcqIhgbHUFVFJegBxk/8e5m2S2ZzvoIYwvY2gz60E4zjPiJio5AsCVPhsdrd",
-	"0s97u3RQEt16fq/X2rvf8N5Uw11b5NYjdeI8TSgKpZ1a1iGkoo0zxyd/edLRVUXNAspC+ikkmCWSNKSO",
-	"H8tKMkufEdRznLJ0sRRw379LJgboeu9Lmc/kMZXl4qSzus6ONElta74OfT+5VTVydhicGrZFA49EV6qp",
-	"csHFUmQbpYvpWrV3zPQtN/GraFj4p/GsZMorpnTBSABKCHBd4vtCzoQnUN7tU91G8N0mb5z6jFNZlNyo",
-	"GMj60TKuHZziIU3SF2gAqY2yMBcUv7YRW7hT8YuqdSieqyJ7kJiiJcsUaXSMBj+rNT0zGsiy7huhgYTK",
-	"VrEAgDvF8zkJZTPLNeKSLDb+dGxIxa71AtLr3Lt/dsXiOgkUGsk6qSdUvCSovWPHv11TjgNwIzTWNVSM",
-	"kV/ULaDIY8YTkeY/CA51m+url3WZbFEJ6aSmricrIVXhSq9z9Xi3pmjkC/2uC10qqBkVldWyW/vORMZR",
-	"0h4kkXXW45Ud//NQolh9RHpUDa6vp2TAGOHn/ihS3SxM82PtndeqgEgOxe3MS9Ay5lLWLvxs7SxpdMd2",
-	"pjgIWqP8q/8A960Ax+9wDGOfBJ60acKi5XJ6mpymppWySfWmYaMy6++aJn1ski3qBVfF37/RUWKIZ6o5",
-	"dPpUOcq1bsb7Diwhd1BJvzZYa7zremudY5d4g9AbhGSZWeqYRm5Svz+/bmhInf4Zd6aWpc8/y4oy0p05",
-	"uDg5PU+T6mUzKOvN4OwcHA0zP7yAPgjvxhIQxFMJ7P092+LTiLApDbzLJKfe6ncdYD066AqQIw/yQvk4",
-	"eK/2P8KMvM/2hu44tuWHbkRkww8XQr467T3ZRPpMPMGMnKjNARDVWq/i/sDJYmX21DwiV3KVqu9BPVLd",
-	"7B6pPwfsmjzwyhv8k+pD1gApMo4+lRPWQDXJULzvVD2Rq0Q4DfNJ8ljpGoJvEHky1vGy8lcXqoAtDdNa",
-	"W0rGbaOBZjw21Nstlu09OkYuDl0SID/JEzfXviqwoG+TfZTjsnKrU8wQCT3iVbDXsjiDdft6qpD3fALd",
-	"9i3RWdnObHeuZ0q2TYs7rL+4XLNnGWSusF0WfJ74jJMoxuRMr4P84uMWyE9a/FH9xZfLy7Xmt62lDON/",
-	"A3HDMuPTJbpXS3qE89J8JHkXsFzVjcuxrZA88JIJ95OAq7hzPdREK7K2pF89BHSkDfsdrSd/R++j7zza",
-	"GwiB5kN7Bk/HZirFS1TCKVK4tPo7dHEsibF9mtMi4+or40o7klM0T3FLRi+zqstINUXKZZF2NCIk1ANi",
-	"EZEpahKzjzM+HfhSXJq4nq9StyBFbJlUYZTV3PFNKJ+pOrCc0ju0mKMJJQzRMMtEE85i4p3GfAuA0XPo",
-	"a0VRp9D/jXE634pCe8XpvIiKG8kyNQK3s9B6wTDuDS2vxdVu0wALdwHsrnXB/0y3vWagZhEe1rNEED+f",
-	"y31zKacxG6kK9fmBaSe+LX5CQ+WwfBGMsp9o9E2xr26ISRb7XjDY5LujIMXIqeqrPXxhehIRrnrObld4",
-	"SPZd0MGBo8s+b4qsAk+XEoTqzkJRSFXzF9lGCsq9er5nA4cv8HdoUvMy7P1lLRkSTKqtjsaEQBbCE+yH",
-	"UMMeo5As60gD9SJd/q+OctEjXLLutSZRLjlw18oqzISfPLfBo2MyeNRn6BDc3ikGtzc2gRQHKsSkNJEG",
-	"kuE6afgcqOS/X3e/TKetg4oBK7LzKyaoL25kwzqeX2NN8Lg0JVQlJGwjiiDHbtZHdPzfGc2RjeRYQzp0",
-	"Qb/M8hzXUoC4a1k7ZEJD0kZXmZoFqq4ZRspPU25QVhiRO5R8U5cZvZdt5KTdO+1aoZVpV1UPjxEeMRJy",
-	"2eEum3YJ2Y0leZdanFdp4qUY8V8wyL86/3KelGFZyC09VcU0MWPU9bXuHEl0e40NVuSVej6Lh1ZgfxPR",
-	"mVLVnn27t9+sUpl+A0pITzWHfI4qZE9Oaus0TmpTDE7PaXu0t8w618QqPg+PK+Nv8oS3mDtTA5Oa8Ra5",
-	"/owmrNPhHdUvuQZfu1RvvkiQmjnxP27urGiWz1SoXZZAKcwqoVEwhhKVSojSZ9z648vt14692318hgz3",
-	"avRQYN56wGUMO2WfySEYPC3p2WJsi6ScRHIgW1b5YskkkAnuc1NxCbj8htJuoawoUausW3dvv1Y3F88X",
-	"f48WfG0l1teZN7cfgZddiNAnFlEEg6ksbn9CmKBYe16v03O6eOT2Rl18sD86OugceUedjtM5cPeOupjs",
-	"O+OO2z3wRrg7GnfGXbdHRofu4bg3PsLOyLLTstBJJb3KPOpzH1QD5v9BrP5et9c9PHSyudO7kKpZn2Rq",
-	"my2NjtMBgkYriTE49LZZAzLBfZVSHndTjttRT8Cpo7ruUuji61V3EsucY0xCM8VVG1JnbbzNK0kmFQwL",
-	"FQf18ddJwD/TpRQOVctpX1xn965QViRTnjFfWESiXtU1JuFiBp024nGEmHBrrMu41SKJnecrkpiBcmmB",
-	"xG0WP8xj9FOwNm6PR74h+hpDUlWnM1KNxE+2gTrfDjFAhNTesVFIl0ixhm3gyztB1KSkFF9rTmPCB6W/",
-	"xYRV7f0E/qjI+yr+KfMDnk82hG7tV+Kyh24tNIMFyaT3mi9fQ+Tsd5MeIYEel4WEqjrij6SM+yrJnTDl",
-	"SKTHtsN4RPCsNN/lCjpUtxi0koUv+mjoe8O4XwdTQEcykNRGQ3hrqMQ/jv0ASt/aaOhhjuXv8ErqIJLj",
-	"DqHzrRAU22hwE7p0Bg5C2cVfNsnr7CEmC8dI60/cRR8a1nuUsDa6pmhCUVLWHqNRRPCdjRhRxg2ojQU7",
-	"wOwmHJ5jxltwPq2z10P0l1FEl4xEDHn0r4hGsEgYanist7+HjvfSUwOJKmMaBHLxqs9nQMMJiaCypq31",
-	"ILkJfQYN94UsE+fVE2ltV2BRUZOmqI4rOKuyy2TQiBSWSFhIjSh7XsfI6cubni4jDtsUa08tPRo5aJew",
-	"d5gmozUlsqYfcqj3sq2iaM91ve0i/mfgFSs2gEXaeS0xQxFxiX+fE4h6HQUriTgpsDKI9wJAW8/ZoCEL",
-	"7KmVEoWK3hq2MTUucRmRcCsyzRu4WQkmM524lZE2MF7tJGOUO6DeiBev1Hvbr7us7E+yWWgaK9j/qhIq",
-	"kkJH3USjgnc7Wl2Zs/ADI0nTvtTl+yYNrcw+0CI9iw9j30/fSYvRqBk6j7bVLU7c22jiTunEu4WJdx+b",
-	"BOVnjsyAhQMU0SUE4IHDJ9+oKj6TrbTyF+KJclKPVgXHv4ad0poqkXNKcMCnf1Sh5c/wykYFYeSnq613",
-	"WbvCK8Fz+RQYCUHziEInf8nWWFlTtRnhke+yqs2+Va/Uo0/zAPthQ8KkZtiWHVbtKSnJTR4g4HMmcOwy",
-	"ojMBpEUpRMAGlkQkVGXbXcZvfm+tfJVJ+HN5O34e4Y9YVlH4gwqKZ324PoHiCbAnvUps32KEt9yAunKf",
-	"4rk8UNBDRhgO4bZJ0k4KuO80XwcWaHCJambWLKrUiqbQ8eU5Ws2uL/eXFA46cI/I/v7BUeug191r9RyP",
-	"tI56vVGLOAdjtzM+cjA5sDZvcp474OcOLIBzgDGzzc3nicujjp28STiB4eRruWISwLyoN+b7dWTkAsS2",
-	"ezy6dLfmRJJXn/c8MpM9R6mA2gWFwzxp1xONGxVhJiEeBamlOKzNM6C842pE6Z3iM/A+VDBNH13RRSQL",
-	"lBp839KpLcl0S+JVtBN/yXaSNXz58iUd+7FA1hLZ/oIKKfu2IZlTQCtzlUhekoA2W2h5a26SeXaW0ju1",
-	"VpyJkfP7qh0AkbfGcklbQL83fkBO4sVZ51cOP/GdCf7p6A/v57f7Zz+9YaMB/R8A9fiTXKGorEGCM1Ui",
-	"R85vkrZOFxGdk51XJAr8UCthuum6WdXCKy5as2TrHPmqI7s9o9vGsJo6fU1Pr/HEHB0eq6J+iH5fUE6Y",
-	"DWrq8GzceivmGjbrbWrXbKGavbrfrn9qdh3rpN6Y0hgDAk1xfE8kL2M4AuvbRYllwSNjWHAQgKB5n/Z/",
-	"NZLdao0ghcm30QrW0a8shX02cvYNpYAMdI6y0NFkg+5mkkGZElS8+N+CTD1uWQurpB9Nr/1lwRwhCz8J",
-	"UlAAzjBBzSFk9M5INCEeuiMrNFqJ/7XRANJSEggytIx8zkl4nKglMrREfI29NPn3jpC5zLEwlIGTJc23",
-	"Sd+2ZQqqutlJa364w5X3+hJHvmxZtgH2n0DRkXrSgoGUy8+9P/HtkDtAMzIbkUjpvdm7chxnQnDEOF6t",
-	"szgJpgv/KJSAKeW71jflmseQXppk37O4CHu0CDfimM8Qbp1G1IuZpFbYqIdGUxsrvN8ZO+QA7zqtPXd3",
-	"1OqN9kjrCO8dtLrjznhvNNp1HUJi1pmkB6maHRvbaotVU0AKVQxTlTEA8UYVwuw+zXJogN2RKuLXiKBU",
-	"stEtGxNrci+tpX69kzQEzsbYUDN2dm13tscMhyzlVNbWXQ4JgsoM3maH+0QuccbR0g8CNCKCqGwDGd4v",
-	"woROQ1prBVE2pDSsMToav9i+NdC8sM9fZQJimnMhg4c7vU533c114vKb9Y/XsIhSW5n2rmYyG62Q7201",
-	"onhunKg6jM4IzZ2vfi0mbMp6+RPqwCawlUOtgo2b4bFl/C8tF//VUmzxKjXWvCcMtMy0EBUMIQTgiPuk",
-	"OMR7AGT6kxhEDTv4dNXvn9Hrfl9le2ZlZ0Ww6eg3Au3PkxAhQXfw8u9X7y5Kw02pu5ip4DxfhjXNF7yW",
-	"dPzmu1ASm2JQKcdNqZeBqfrb5qclAfrbvdd2jVcvaEieQ1X809+VDaSGOLD/+788aX+DiMwD7G5AjAUL",
-	"A2NGZWTTe4I9P5TVB77P4CaINJZhxTK+ObonkeoaHPfMP0Z7zm4SglwW6aP+qIDGlXxj++qmq1yzlt4d",
-	"0LIt7HlChZTz4Llv9a0p5/P+zk6ne9B22k670z90DuHVNEMY3mHipaNu22l32x1HvNURby2ZaYze3v6+",
-	"1v7ROECvt2vZ1ux3LtapPzg83BUnbEpGprOZD6+7XW+X9AByE3mDko6ImYK/Trsju3jWEybVgZQwR4kL",
-	"W1MF47PQ89pKw8Z4LcH/pQINElPpN44vyNT+3jDAwFTLs1ZzxUyP5/oKyzol5fqZXfkyfJ0TxkuDY9Mw",
-	"J60/cYqYKZjX+fyf0d2/Pt0vnrwq429N2J8a4ZO04ltb9IYmjj6cHkOnBMaZ+1+jQsr7XIFQtJz6AYn7",
-	"Ok4xQ1g/ep/H+dkq8jvjMzKpm39iFbO2gzWL5GUcfI1yWQ+9ttm803y7sUmAy13jZuFwpT6znA7zXF6r",
-	"J1//3re4/npxxMsP1+WHsSipMLic0oAg6Dg1IjI1DjLYyUNy3scyI83nKCD4njAE4apxkaRTHAU+iRKM",
-	"B49QG8Xl/H2WFDs2JaCp7sr/Ps/YiptoSwldGa1UccJiFsg6mr6j5wCtlfE+pjRrU1Evi18gHSR4oeUM",
-	"CsQpSfkjD26wYP49AbHwY7LljC1EJq91O72D3uHufu9Ay2jrPGtG2xMStqCmX6bDuYwDqdu3fDvCZyZ8",
-	"tFnw6DoxM0YfkDIXMxL5rhI00SDti5ug9XP3xk3w7gW4VeXdy9brWMf3U4z/Ptg/DckL8v0CCRkkk8fp",
-	"4DRCQymPDNFfcMAoGqoCBsO/ZiuHdM2m1nsNwmUWMb1i3OdO6+j2s9M6uv3q2IeP/5KT/0tNaqggp4oB",
-	"cdX3qDonS9oQv6t8rM174c43bXd7prv3mkT4aibYZ4ns1cGS1mW8JDOrb7XEf69Ofzq7QCen76/P3pyd",
-	"DK5P4deb8H//z/8FxeOgosgvQOm19y/fn30cXJ+iX07/mXk/UnbqQRSy3JxW38JR2MdL1vcp7yfWqb5u",
-	"keuLD3Y6I8c98g7JwXgf74167q53NO66PTxyDrxd0ul4XfcQd0bOuEf2vT1396h7gA9H++6e1yO74y4W",
-	"C6eB767O6cR3caDOsMb08jNZlw90H2lqr/MpvLqT4Elzd63qNFbppiVeG0EIhjwXCLXzGdSJCBENgxWa",
-	"kigf2VgvKhrW/+J29mRngjKDwA3i4jpTu6JNSmqEP2qYAaDNCBQfV8VKxd71jrNgeAQc8AkYtzFihHNo",
-	"6zXWrN9Ko2CQ2prU21gwIrUHVmomUMTyG2n6avYCECu0efOCn15sM9zkUtkW5rL2j1zIFAeB1bdGAkj6",
-	"Mcr+hHXnKJAcKzOajBsrfVyblGrfJIE7g5Prs4+nwP4mcR+/ptCBD+M+mDkIPapxFQFUL8kKUhLJm02Y",
-	"J4/y79fKRS6ORGyNyD8+39rWx7QqntPptjpOq3MAPBQ+1HmrrCTEzSy3poBfRj6vU/K2Lbd6ec1jZqcU",
-	"RJATdbDGa9dQ1Ey9ubcFureTvQBfnzD2mmg2ePVEn22rwpvhmpxdxBelLipoy3tioNsV4ceIESZ1MQip",
-	"neEVRNPKskrQGAuaYkEg51a6PCmzpQoHpWNV7UmvrC11mTKKDuhB78g6y4l8ZftmAzV1Y5+Th9l0RHHk",
-	"ya55oO74ZEmiJgFwsKtSZxIsbXuaOgyXbwvByUPGP4RlqZe1ziHIHv+udKn159JE2ZHZ8S+h7Kxdty2R",
-	"FCx28FVLiM/1t3PG2IJ42o4MLEc8PAb+ACVRTIL6Nh1oYjrVaM9naHB5ZsLAlDLUTiSM0fIbSa0Sissp",
-	"FUQQgR9PFpWL2/7F1drCbGFG/dKVxrRp+PHEGst14toE8JdkNKV0TfudT/FLWyfN6fSqh/d90sm6JqmG",
-	"UObe+Mjbdfe6rSMHd1q90QFuHeJ90nLGvbGDd0dHo31IfIgrUELZt7jX+q3BpLuIAi0sBpaYmJVdOpMV",
-	"zJpwAQXCMj4QQ3hrnCAGbMoLGHEjkuEDCfB1TpCrGYfdqaqj5zN0+e7qmkB7TYxOArrwoKScjZg/CWN/",
-	"tlRLxVQ2WoTcD1RyE9Tei+J6VKj78NBGn9TSsPriBrpq+QyS747VvdKIFFR08uOiVsa+moA0CprfF+9K",
-	"WvtDk2KVnI4AgpYtf1QES/14WxsNGzC9GDQvwvZe4EILtMlxzVZIeQu31DP91jv2ZqewIXVoSBueWsPg",
-	"zQsUK1Ak48UNcz8LtUbVmIRat5wijD68PzeTM52z1UzR2JhmfPOQGbXRVP33CPZQQDjPFv7LkPsyE1sK",
-	"huYOM/XtNv1lye6ylb2Su21mZY0OUK06bh5ZZWvYDo5si6FkqWstmrRz321MlppYLF4eSUzZ1QoZKtKq",
-	"q0jFjrg+5+r2VPfVSd97qcrp24+pyOxWCOFr6mFgzslszplQMWxZ1jduvZzNgJbFxcvbMrPYnsYyXZYB",
-	"vHe7f289fDlysMQQMVCc9GHk2yAzHI06Hhn1vNbu6MBr9UbYax2NPK/VHTnewWjXc/NKQOfAtpgqLQKB",
-	"I3jJ2q431rqsdFuZNArb4j7sozwzUhwQBjBbBsGXeGjPadaOJTmfMt1B1XUerYrF3iFqOBHLoSg2qKk4",
-	"2GpwiGLMsnZGyo/oIvDANMnxHdk+sS7eXEiO2aB5cI4FGG1iEEq2+u40C1a4w5nKZNrvQLEfbWsc0dng",
-	"AhAk87L4/Uq7Gw1qg0nYNKjmWrBOrZL8bbal3hlXJPSSquSyLzFYZnD+liAaIhqpfgjrBKdcltJXa0Rw",
-	"JAD5+VacqfTHSoxIGXIxfQecS3L0r+a4L+JBDBdwtHTX7dQYlEYJFcN8gEaq8rVJnRfoHyzvqKuMdKGH",
-	"pFAsXphpg7uq2Xhh4EyzULm2aMM54vK6xVmu01FGQoXQwzfj+CVO5dSZAdP20sVBwdseLUJoTSGDEuKu",
-	"R0pbK4bpu/5cbS7JtpLLSnPTxRgZwCUxiSVLiGEXEuKhERmLo4KS+ThS7cf7JenpNlKtfnwaMrvQFaut",
-	"hytqPMsA3ylBmVR7gba+S/rSg6PiEUojEWyIYhut4H/igR+i0SK405FTen6KU1/GdbkyPbyiRShuoQJN",
-	"O1ccw7wJAGbcQyVu3w5HqX2vug6YvqaQLUgDT6ZYaB8l190AOTBVS2VYGrUldoAAg+7IisWK8uDTFSKh",
-	"BzGx2tjKCmw+E5XL6HNGgrH2kUo0e7x9/D8BAAD//w==",
+	"7P37dts22iiM3wo297tWZzqSTMnySV57/X6u47SeOk4mdppvGvuNIBKSWFOESkCW1Yy/ta9mX9i+km/h",
+	"AUCCJEiRsuyk7zv9p7FI4vDgwXM+fHE8OpvTiEScOYMvzhzHeEY4ieGvkzEn8RX5fUEij4gffMK8OJjz",
+	"gEbOwHkbhStE7sW3CItXEZ8GDDH1AYoWsxGJj5GLcOQjPGIk4gM0jukM8SlB4yBmHPEp5ihg6I7Mecdp",
+	"OYEY+fcFiVdOy4nwjDgDBwZ3Wg7zpmSGxULGNJ5h7gycIOL7faflzIIomC1mzsBtOXw1J/IRmcB3D+0J",
+	"bYtf2+wumLcpbACH7TkV78TOYIxDRh4fW86phsYlzPzFIQ94Ng/FcB6dddRfnXcxYUwvdo75NF0r/K/l",
+	"xOT3RRAT3xnweEHMpc/wwwWJJnzqDLq9Q1h58neydsbjIJo4ckkx0avJwv96SgTEowkSkyI6BrB6NCYC",
+	"kOnK52K1bffgxRa8iHhxtVfBH8ka53hCWqiLOEXdluu6xwijEMcTEiukERjB8R2JEGbylcyWent2RPFg",
+	"6tziJV70uv2D/uHufv/AQJbuk5DlFbkPvGZnEwYk4siHD7OHNMGLCWl3X+iMXgXij9FCrLaI6njJOpOY",
+	"kGgSY8Y6lwsvJAt2EXCy4fLmmHMSiw//8xNu/3HS/tVtH33utG+/dFvd3uHjfzi2RZ4J0iLQv5r0AGwD",
+	"BoiPaFwEsh1TYuJsCsEmSAKbuF7NCau3CzFo2aJhFeai/yMmY2fg/M+dlIrvyKdsJ5kYYHnuk9mcchJ5",
+	"q5/JqriUE8SIRyMfiUMkjKNlwKeAs0zg7x1ZoQnhDH7BEVuSWOO0JOM0IkDlfUoYiiigfhbBg9mcxrzd",
+	"c3v7bXe37fb0JqcE+3Dz1C6NpbbFWssQ6X+0/99y/GlyROfjN5h7U/slHp5d48lQsqklZigm2D9G/W4P",
+	"LackQgEwr4iikEYT4IAEeYs4FhhII9JBw++HaCaGJwzhaJWFyY3Tu3FK4TBuy3WVAOAvNzff/+vG+fQ/",
+	"/mcKiBvnr0+FxSWNSAk8ht8PB4gKpPVigjnJwoE8BIyzTsV2xNDVe7q5+f6J6+dkVsaApnSJMEczyjhi",
+	"FM1wtNJIzDG7+46hgJMZMxlTS4ouaDjHkyDCYqRhB30M+JQuuNg0DkOEY4LYlC6jFlrM4VPX/UZZ1jsB",
+	"/Gsym4eYkyLhZ4S3vZB6d09nQz23X4MPXZEZjnjg/UJiBqdkrqbbcTuufSX36v2ai9nv11gKxzEX6FOC",
+	"OQJNAD9MWZdGpIWCCB7S2E+poiKjZZScPHjhggX3BGa9FtTyUgL3+TkSTGmXWi4CxkFgyW+y3j5edgsZ",
+	"XH7RvazH7cabucbsrmQPS8F6PJrbiKBYNbELs7tz/+XOBbC5ZC9C7NrsPL7CHbmmdyQqbuTjlMQkUWPQ",
+	"iEyCiLWkXjsMMeNn9zhcYE78TkQe5ChDU/NBIzJWSlqNfcMiSvbcd4/2Wxmh6KT9K27/IaTr9u3fnsZK",
+	"Fd5kSPKvo373s9c+/IedLHONatvTVMqZlVRrwyAiL6Q0pSiYWcfLam4fyWhKaeFg+uMjf9fb67WPXNxt",
+	"90cHuH2I90nbHffHLt4dHY32ffsKg22e16McijD+A/UDqfP8sOKE/UB90Do8GnEipTM8n4eBBzLVDvU4",
+	"4W3GY4KB/1osPaMgwnBNSuZMl29gzZpp7yO/g5es7fnj9n234/7tN5YTQrIGsk8w0jiYLGIY4MPcV7xn",
+	"RuKJWNWXG7EwekfYOxK/CaIFJzfinj4CkBnhzuCTs8Nj7BHn9rHl3AllzGpbiheRkDNBQKYsePjAxO10",
+	"JhPv84KReCD+MYnpYu48thJ5SAtNj7ctxyfzkK5mJOLvaBh46jTGOAgXMfkJR34YRBN4JJbw/u3FxQ8n",
+	"pz+L0RRmGBfssa7WeUmWCUu2HQ38wuY0YnI5icGNvaaLyN/uWWEgijiOBnjJBqlFY7BgbYIZb3fhQfrV",
+	"IGf5OA2DgQItG/Q6eyCOSt3HPxFImWqz1+7hwHUHrttxXfdXsEgyFkSTk5gHY+zBim5Ti2ZhHkHiOSCT",
+	"8+rs3cXbf578cHEGPy5G+lampyzX8nhb+1wSOAs2LE8my9WSF5DecMdR1kfBCLZxOiOpBouZQiJ22m3p",
+	"364pxyH8ICSEX4x9dnsS6EJwkBewHvgzOAy2T8GcrjjmCyZE+oXnyXu2gDtcNl63syfGE/ep5sSB7wyc",
+	"u92/tx8+H7lY/CCUhtc4CMUlcNXfMD/xxU9d9VMKg5KVKsJ3CuuovfL6GCJP2oYc10pFBpR4ldAV8fqp",
+	"PJgnXtvkcBNjt3lyVsgfXXcPBv09A/IpwbMBr8HpJ0P30tNPDQDO4MtjbagWgVV+AYVobNgjhF4pjcdC",
+	"sVSgvw88OKWtkEsxS2O4A4J13QzcxaoUgQP0//2693k6bR90a6C/W43+H3HApeRagf7RIgwbEMMUjGWH",
+	"Id+AY2AG5LcC9RRcgkMl3OHLY+tpx6AoXiqOFgCUw2JlexIgz6gtgBqprJuM+PjYEMKlqG5a6JkFz8F2",
+	"vRVgS+t6guNZwPqE4yDUFKgIeKaRkGXIyHmWwj/qgdoaQ2lMkERTH8FWNFs4GnV9Mur77d3Rgd/uj7Df",
+	"Phr5frs3cv2D0a7vSSmdJS7X7kHLYXQRe9oDKQQHzx8bwkOvPY/pfSAYpronAeyjlEU1uCiw+LJTlIcE",
+	"5/UTwSGfPlXSTsBN7+qzLTm1bX3nHLwRsMB3UszYBkbVvkKJ8u8MnDcf/7n89dqfvvnjBLS4uVyPpAGM",
+	"US+AEQVmiataW9iQVwgQ0sBbGB1+7I5dcoB33faetztq90d7pH2E9w7avXF3vDca7XouIfqDhOSqufXv",
+	"WQ08YyOWzyXW4wmJ+Agz+DC5JgfeEdnfPzhqH/R7e+2+65P2Ub8/ahP3YOx1x0cuJgdPouVwsmUoqo4d",
+	"UOA9GS8YeTI9iWMq1LDz6B6HQeIuc1rOOCChrzyL7NPubUep/jPCGJ6Q/JMBukmO7MZBAUM4jAn2V0AL",
+	"fTRaSWPZJ/e2/mU4g9VZAPER3FeC6C5jGk0GaAgbGcK8aBw8EB+xKY054uSBt9BQrXqIGF4x8HJFSFK5",
+	"FhrCVofKuCrElRmZjRTpFlz1xPPIXN0CuyAp5mWcxsQHB8syCEM0IsjDcRwQH9EFWM6lCwmkywvqJXeu",
+	"cMZTU2zqVJozigaVh7b4KrAs9tzffFzTdPUMmm252cBmCdhEZVJ2tdzFNMbv1sbKrEHAghDqee7Iz67x",
+	"xI5Bag0CJ39fUE5YC41pjIbaYzrc/Kw+xgHnNqvvFWDr11piq+4FMEDZ7BJEVofQpRG8svnY96l3Lze8",
+	"DPZRE2iYJb72pTyM5qepjKTbuHjY48E90dM2sQHUNMmmwl5fGVSVJlW4eos4dAbOlPM5G+zsiA2y5Pp7",
+	"dLYzDgnh9ZmFAlLZrVzKx7Uw/vWTbl+yYhl0CKK2ClKZx3ROYq5sl1g/ktbv3EiZ0zEMxwKKbRCKK7wh",
+	"YtPBjDCOZ3MnDw8bVqcb/JRZl7mK22RCOvqNeHA2yfZAZinfIvwFivG6c0wB9pjMh+MYr8rXyUqWxoP7",
+	"hMjk16WfvQTstVBrmYc8zIOYsG3ME5NJwLi05F8Es4AbE+rgitxrliCun+gS0TGXMTCCagkps+O0LCMZ",
+	"N7pk7eKi41GY0Juaeymcs3FYBjzNUzJXY0LVBpY8DKzIM4FgPYWdRQTS/KVwoMrqXQhIg3BhGVwEARWL",
+	"SMAoCTBDnIRhp+gOMiSUdddWCej6/dJd/UQZt3N5j0Z+IP7WLGyGvWkQkQ4CgdvDkVjpiEDUmHghJiBx",
+	"w97E4rMw8gN2B96yJ4Q4OwNnob+o6ettwcSvY0KSyXNxijrSLySIrRgnM71fUPq+Y2hMQ7DdtF502SHF",
+	"fjd7l+hC3B7rrDKyuMn4MzKj8eqrnIic+gMj/leZfjEXl+0KQkIbT56/Z9nBSq+ZCjO237RIPkTzmAoe",
+	"hjBL8Q8xQoSOWrxQYJORGruF8pSSpFjQ1ZgzWxB75BFzZvGeJPdVADGoHInEO58cSQPAJc84DkNJ32E8",
+	"+c94ESmD3lgaz8VTOp8T3wDhBlRPrsTYpPVAlF26SMdHC++O8OcWAe6k+Fe9E7UU+fY6ueuHRXgHARys",
+	"uCf4MqDRK3VGT1u78rAnUajViCFQ9A31g3FA/Mr5NxQNWs6cxB6JOJ6QdzGdgJnAjDLtum4d5JUXU2Pv",
+	"eZSMJZNmQiIthq81rp7iyCNh5t9inbe2hYtR2/c4BoOSGF4cVmYK8YM5jfg7mQoeGtMZf8OUYgfSgF/z",
+	"THgS+VSNgEm4kwJQK4tJlsPNrSSHLNazqkZm09SWReqGm7BNc3piuSv4vMSuF/hoEfkkRstp4MncgdMT",
+	"Ie5I4ZHEGbE4JRsBYwsSvw6iCYnncWAN3f7ppN3b20/SaMRyxkKLJ9JYwIJJxKyDx5TyJkOL9zPjBxEK",
+	"6ZLEbQ8zgqbkoWPNVTEhCiAqTm3bqRXq6eynUxxNpBnCl4ImDt8ZxwHsOs/0jNVfJRc3F8h/fvn55PT6",
+	"/JczaQGOqJBNEZvLKyOAMTy/VG9AGLu69/Inp+Xop/DPz8m/35/98vbns1c1r7mx0xNpZsns/jzC1l9t",
+	"774n9/ROsMbCYRSgYYV5JjymiPSZJMlaWnkyog5mKSjneW9stZcjebOwwXRtlTszQuxzqn0cfV1rii1W",
+	"qqAO6kfywssQey+YEx3iHfkyW4nTmKAQe3cyE0UfVWHK/FmUCoPzxSgM2JTETbTXYRrDNURUyIzknsQr",
+	"pP39kN8o1EEr0ZIxXwUaGy+ISr/B0mEuc1O02ZRx8bcY9BjJZCsFJhxqWMnAY7SiCySDZZTUrFYwojQk",
+	"OGokTgrsaeVV6VYiZcJWLAe8Tlw7tYdZNiCDKiKzmOj296u3l0jOBGoEeeB21iHDNfMDwOdKYWqEY4/W",
+	"bcrsxtyNnCgTyrp4LdCbxDhmHEkJkNYYEbXAb1ulQUPfkci3hvcLCUAamtAUM7QiHHGKGIl8FHCWYalG",
+	"bkwR8bwQB7O6w8PLMH6ScGgZEVDpdRCSH0lEYsxL1MFM5OFz00MzKqxMoBLSI0pflY5TIH/SRZxkvVrR",
+	"V0KrDhbJYJ1qImiEmJgpN0WUNx6ujTZU77KXtI0qSoUNSqQgZSy+zFB6W3KFT/SFtXjddU7+d0zZDGIi",
+	"aDPx4XyPlTFQGjojqt7xAx+xxNbASHwvxDNlbEDnScUEIZ5KUxFkKt5EONKWCbxikunINHQ8wUGU5Gp6",
+	"NIqIx1kHvQHXPYMkRrmUFkrPC5HZnK9aaBHxIBRrWcGLnIZ+5yYq2FuyclIJMLQph0rDrrrVsF5ZDIKj",
+	"eBFlSWsl6cpani28Xe22LCBBAkyQFYwYYQLNjzMrFY9oBI5QQWvoMrJTGj8G+8x7OGALCNQDNAnuSYQW",
+	"8xwIxjRGSxxxMU9M6Wwr5tTHljNV9uu1QARDt7JJyLVas58igAJQJ4nLCMdxcE/8FhqtDIT9jiEIFMrs",
+	"YyN6GaWmwbWb0GbEJkJMiiCZzbdMhC4cbxkxeJUQXssFEPc2osvEYaCsfLpaARpKUwKoZTkoH6Nhss4h",
+	"yH6QbXZFSARhOmhKl2gcEzbVRVWKBlEce9OAE48vYlLCBI2rYuOl1TySjMcEtLM07rm+ynRW/Nh2m5XB",
+	"lPinzbWy88K3thk0WJ/O6GEkOFEpw6YPnzy04FRiBLsFW3rLSlWWrDXvp7OTi+uf/um0nA+X5r9/vnz7",
+	"8dJqbeZ4UilqlonC+qbk7p/tSEuQyTS2JbhadhXLtHmVslBTkZfjQGr48ynxYklV29CZ6RbL9XZk0lLZ",
+	"788i0m0svenc65yjI5+t9GUrRabyKU/bGnWt9tII6UEtKUH4LeJcYI/xyKSMWJ3RlJGWLLoQESU2ksgn",
+	"vlDoX0uTuhBjFxHI2cEdWQaMrPfS5XNTGs+tEovSuXX8QhAjOHeQJeH1mqtJ0KQYdQIFTGRJiiRnaIrZ",
+	"MXKVvA6KMY6hcI8Q20HyWD+vRDKTjqv7kj3J93j596u3l5vTQE3K3+gIaRvxMXKB1qOsejNB2noZb7JI",
+	"0svRK8i4VrWc5LXM7LM8SsdAiAKuZm9NFamzM8VNj1DlkDVgpjLJcE2omhy2ahvX6oS1EJPkhb0iQK9t",
+	"YkuWRRVg4BMm568Xz/yejKWdUOrz6z57r94zwqGze9bTG0PaAPCKYP+CcC4t0nnLIQ4scbbSYDChQtPg",
+	"FI2EyhkG9wTi78Undn0Wl+t/EOmm9dinK3iYC+4tBfmKUkdCw7ivYRuVSVcAXsxsgccqogm0KzX3er8e",
+	"UalcyWKT8QFU1Wdlv3V+8rz+HTLO/7nEUXNZ9m0lCppVur4skyWfxYZajz+8yr9fm/+URKJuzJpqytM5",
+	"MvNs3KnlLGWO7WtpGLdZLcR9F9LEmMZQ72pJY58dpzVdaWwW/VtnbFEIUovrVaNf2a1qbnyotjls6VaZ",
+	"aqwxZPUerwr6+iWF3JxMhEya0q7kXysDzKaj//mVnucgJ9vCmTGNbWbAVynnjcgSvFiQ+Q+KxBT7sqog",
+	"pALauXKZ0kT53+lI+k0biO7/1rW+qq61qdg9j8kVxzYH92mKTRG5JzFKzGRAw4FWl3n9Y8Lj1dtxRd7m",
+	"UhwJkhGpCeLKOm4yND8vTpqhWGFIFzIJKwzFLJ/WCMzqg8fbHPaq3xsQijqMHs6uwc35r8L/rdppakvT",
+	"gGnl+NcLaKwlxVOeaNB9AU6vtfraPL5cL8+GCmyyS7u+vXWZRi6vyZ6Ne9AgrkfbqRsVpsv4ArOkDQua",
+	"FupuBYiOURfRGM2oYGs0Tmtgq1ihVOqVGiQnoENKMjijM6kj0ogoCpcEWh/p/1rVKm62ynW3fXT7yW0f",
+	"3X5xW9ZC6TniqKGahB3ajOX2g9Fuy7zL8FlDi0q7G5gJYBBBRGMCVgcf7Dv2WOKX8IfUjoX5iiEtTXSp",
+	"pFKPhfaoSkW1aY4OJHomWiOXU76N/zKenJcxoGxyulWeoX+7c/7tzvlv6s4xjVrSs6Ov1wtJypm7+dWM",
+	"spVZ3s+DGi/MZbdhvcxUH/xKnjiDYW7uizPbCFmQTvZBsdHdMRjAuAp3ZSXhlMGEsPUpWxDTdl8vUyv1",
+	"U6XWVI7jzuQPp+X8EcytRtNypA7+sAiukLBtjd0s0uZNaxUkwFGLSCZrJVBfd14lIp/xRgNkMvFgHTpl",
+	"p7At0xYIaCVpEonPHogHo6XkYwMat7H3JFWBSxxF6QulJHhdgpQ07p7EVU9LZk9doCU2r7JRX4qwZuBn",
+	"LqpVccZNCG5SASCLQET/nKtllCuGBwZTmVomZrYTFVn7r6oylyyRl7Q7hDJ8LcQW3lQImsNMbcChdZJZ",
+	"yjztgcUwJgQGQ78aiiYU0aiGXxsAkU5gheF96SUsK41i6caWBPhP8XxOImABJckrujJrTZE1U4HVCiA9",
+	"pT0HuSQ1AAw/U7oEQ3pS5SdgafyEPYGvtGfmOWdoHmKP6K5BIZ0kOSBBhDCaBozTeFUd/G8NjdCFYm03",
+	"XQUDP0W6s4m9asos/NV0ySmW4pOdBemSvXWjxu+f05KrFlO6hUIUkq32L/wow5JyP2r7EZLh4elTVYA6",
+	"P5L6OT9W1thr+SrzOPt1vVTtpBfjaVIcNvlJjWf+pPeltqUfyeXnhpA/5gbJmf7zX5gP9Ze3jy3ndUgI",
+	"v1rMZji21I/jZujXJqZMvS09w9rA9nRGGwap2sWFdRYj9OmdRTK1FHYpSW+3pD0UJg3Ye0q5Pe0jDMbE",
+	"W3khpNDbKUz2lfflQkepNL3Nul3njC2I/4RSgiTywTD3IQ7tnOHk4xXSL6U56XdkJbjDmMYlKcWTMgmP",
+	"ES8mPLPiJkUH858nc2W3UgWrOsX/TqlvP7y19QHTF96XA4FEMQ3DmVVpPEtzGRNwy8y9iBCfCXkHPj+G",
+	"LD4BjfWST65QXm6flkVnllgOzKRzWM0aeDEN15q33ot3BMGxdyW7mkJWWRSuUEldAfstgqn1qLYdXeTr",
+	"mpd1Q4uEsGy0REvEGpXlCMGW4nmnPG+0KoOhFHpGofUv1bJYDY28KuDP7P9Vg3yZ9dAKYL0ky8xlb+AB",
+	"zSmLZmPCvX3bsdsnN+97o9nT6py5Dn8yYrSFGJljyLOXdTn8YBLIDsc4WiH5BTz4jDpogHbQ/0J/Q230",
+	"/wdTdm4za7y6qm7leWSUqvPJGC9C7gwO9/uu27JY2kOhJwVQnxGNSFKwM228unfUczNlsfatlnVrAdFk",
+	"+m6rqlJo2dzd7MTdtdX1kvO4tR90tvBZkzpC/vid4ep8h2M8IzpSOccQZav2yEfBJNJ1srPWARDIy0d4",
+	"G8n8Z4KhdFQQTQZIEB3CEv1by1LfMZSOlMkS3zQbEeB9LkfpWhQJi8NX4n/T5n3muZWMmgFTyZHqqiHP",
+	"c5hDD5/rBGOPxPw8GlPoX4mLhbeM6gQzfEdM68g6jb2k0MdQIMtwYObFw8hplQ/xLxKO01oGYiAVhiZ4",
+	"xLHkgqpEEI39pDiQTjOFmLi0vAw402bYJx10CaIERpaaIY2Ki2T3lDzSxqCShRj2oDcnlx9OLj6fX15d",
+	"n1xcDNOgk4hGUEMW1pslmHXCYOR8b+9JHGJLG/g3JJ4QHwURp5UQy/Tc/4tPPbYz0ZtknZn/12Mlla0D",
+	"5TossZelh3BEwIXIKFCvS6GY4TO4/cdJ+1e3fTT43C7vFp+75NnbUZuqZNf4S03qVbjgZfEludL54BqE",
+	"8GFQjhvjQt24IEVvdGhFE5qTTUnNl/6XtTV09SoNpxKMk/hUseG1Lb6bpsBqOruOOxju9Rwl80lylBCU",
+	"q2iq+TMYR1VvsWELCdqHaIwkONP0CvGnJE4SAjIE6lgSZWkckeVgxASqFT2U9FsGjJg8uW5oa2N3e97u",
+	"YWY3lmBVMRehAW5VB9cr7pFUTrJG2t+T9aH2uZj6nMxyT+I48FUPHOOC/6a/aWmz/2ile+Sg9+KwoHLb",
+	"iMYceXHASRxgNMdgH9etvdEPlE+TioxJY0AaB5MgwuF3TA0oQ0HEHhqcb3n0+AXhJpRKI8izAG7BtSUY",
+	"GuaMcSCWnLIsVatZyQkBQ4zY4s8bhEgZwdp5bZTO5AWB6nacpgWOYD8CVhHlKAyY2A7orhBKQ+a8JW+O",
+	"qpQkTsh6hWZBZGJnt1BihTHCL4JRjOPVKyWbMxumyuZ36lxPxFdIfZYRahtqRHnyZC7nx5gu5u8wn1rW",
+	"A8/syzlWEU9+EBOPa7wrXSQ0xzd48I7TcJn/gH7olsp9jODYm5avMekoqAU+fUXUFxO5R+2EGgeRb2fB",
+	"IFsARC6lAdzgGRtJF/ntphPoIO+YeNLAIl2pOUoT+rnyrLkVZg5jeyt8lt0/1mdDNTMlLDHlZYZ4I6Gh",
+	"lC3pOOg/tXrVRHBWxaf+LTpvX3TOxiU3FJ7tgfEFY4ukfXPMp0ZLPq0MFawwTcN+0yuxHUn4v4zImzTr",
+	"eoKcXBXSfkmW0L/yCfbZxtZUHuNf8JPu7hVUIaZSCKfM2j2ueG+LfUYtMsWa1RvNSO25JANJVC0LaqJH",
+	"lplfbbuoOtYNaELSNbb+1ZUYVH1z84ZJNUvl4jfL3cpE4W1iQq5wfQCKWDyK4ns/Y5jPBKttoH1s45r8",
+	"guNArCyRTechXo1Uv70C2KOyK2Hy6/+8uXlw3fbNzUN3fPs3K6cupdA/ZyipKU3mxbeKpIHS6zdMewMr",
+	"y6503GbLn8aLiBVA0czCo798HYTkNO35mCMGlm4Hlg9ZXizYPTrsuv16s5Z0MdJvoiBCAhz7/RbqojfB",
+	"DwhzNKOMa44HRTZUyVkgVkua2gIaL6wqwU6eh0CwvPttEwTTM14loWib3PJM5OkmAyij4iXdbAC7pzxF",
+	"8BLKuClRbF7GVM+UqWI6ww+awmsfYrmstgVKbIZmP22EdzQMPJtzG1ymiVI/n4crFPBjNMeMQf3zmC4m",
+	"0wZCXoYbNF/xb+W2QLHQrE1M2gGh/w0NQ9nU+glLL+nPm1NljgVNxRGSNwgFHM0WjCPy+wKHqZZAYzQi",
+	"KCRjrjttW/U+qfYd7tu1vm1d0hqftxCjyn6XiG1pl2Dorajc6RBvMsKy5nT1rV7TN0Xc56nqdPA8hoCk",
+	"IPrw9NXrIWLEMztJJvvE7C4fULY+f+9bU8KfzV1ednQ6HGiDwgI2i7IM1EZsisNQOZkjCgHbC0bQStqz",
+	"G7pi6wd9VURulexf93ZuBgHd67ogK+fEOfh4ONAlv6RJP+IaDptL1jJuzyaervS9YMEkwnwRk9S/UO4R",
+	"Lyi9+yXWSev1DLwpkvHfSSibIErQEmGAsGw/Wz9GXVsNUj59UOTLCxlvWiWHQQPw/99gZ+fTf+6g27Vx",
+	"fouSsM93mfD4vEiyiEpa3kKAHwv+MAjwghE/38cikrUaMLsjfo565ZofZmILq4CYDUS0xrUl9pKCS4Z6",
+	"gRGdmsNnwSiGKsk6aaDBQU7nnYZ5Tt9/jZbYT9dHT3Q1T0nvA0HluTctt9aUrAWelbadUxAZttBwLhsJ",
+	"iX+qlohDIZcMZWkpewaU1UxUbQfaMBG5ZHcvlRKnIdxKW0xW2pnMTWfPoJVD/iZ5c3CbNmpBuObC1ZMP",
+	"t6CilEWq1vt+G/fqA4PgaEa0h3zdjdossDJz6XTSCFRzq5nfA2f9Xn5QdtNyzWwWkQpX0JKqscOmttvC",
+	"rdwEDLysl9ZLGB1sN7ii4STAe7v5/02tw4lpeGNrcMaO/WyNKb4BepxQ4YbE07QIPRt81uWOG0aPYoTT",
+	"ZjSu1EBdZXF+mkV5rXGzhi2y8jZk337egssZ+2SDWH9tiTS3XthoVhhIpyqvPaMxZC0eb9aP+GWdPk0c",
+	"OaU3Y9veoGpMKUgNKgz7jqzQaCX+d4yUkhKTGb0nDGHxa6WvaJOgAdMnWjiGrV3lfzuHNnQOber3+bdX",
+	"R0lo1dRty+WYzGTz+gJZGsG2ripTZWr5u8KR5WoiLrw7wq18865O9rH6Xr5tXYC21xI/saOX9ql/R2bV",
+	"BUAzFnGZdkdiBnYmu6UgDu4xJyq3Mp9qFq7SUZPwOp+Ab0nGAEd0CbHBJGSkrDk0QPYkjp6iHv6wQkOw",
+	"oQ5bMhpQAQQsJDQMvNUFnQQeDsVVHkKPVzRexECi9BKY6roZxIqSB9G6iJvcYWY2U3mYpvE9GlNLFQH/",
+	"mSplvWg1P1VTa42EbwFKCQmxvNmALJQBf63qZp3WtpX3ZK7SwSrluuzpqfCEcUxnVyrHWqb7Gs1jgGHl",
+	"wuXXBdDneuJUpQdiH4XyTYjilyb68n5G5lIrCwyIF1VCoaoKHSVOjmT8RtV5Hu1QzzaEqij+vXmPm/wY",
+	"VabPOrU5qoqNri1al1+fFRmVX0ybse4DsoQKugIykGDZcrA/CyJrsb73aZeBood+jGOEVSODgE+Ryrqh",
+	"cT4ZJ0hdPmMay8BSSzvdcVLUtroEa0QeuE3uuZQpSbKglACN9OWPyFhF7z6xGicV/MQW72A0iVgKPmfM",
+	"vr6gbAwcO34TRAte3YACZ4dGc8Fp4TPBYY+RO0ARRWEwk36WdLd0MYKyFJaFyBspefBvSavi6hUzDp2b",
+	"bU6+lViBZqmWwzAcW0EIERUTSpi9rloy0TbMOsysW1y9PS6k3w/z+gWOR2SCa1QOFkv238rL1ODaZ/HD",
+	"QMN0peb2WvoaGSdqzG0lEYvoY8CbRkbPKQsePjBiydAeLhiJpQNK/GsAmUJDexGVwmquVsxadBd7iR+1",
+	"WA7H92PCGHmK8ChLr0DFBMhni2R2XSx+IXZHQ4XY79GZqmBRJk2fYlUq0qK7yjfQ6UmauFIIa8HIlEhS",
+	"ed7DkYqpwFmRX17GUiG/oppS7VpSKW9K6iXpY2ulSk56WjZsrCi7/O/Kyg36N29WTvk6szstNHyULe02",
+	"65JWYbbfUqzmM/ZUzgZm1llZtiGOPSyzZuTZbxt0ICvF7Oc3wG9mfk9pRgMsLWBB0yBhoxiCrKq4PvGo",
+	"+Elq3snLbOrzJBLcHhHaqc4EjFO+XBnVpl7LHcTmSTh3UPGuqiCgBdfr2i5+Ky2tnE3CXc9sZGut7Ed6",
+	"/KpFf23D5JZskmZDs/q18baielYtp7RcqOzt9Eu9+ZO5Ni4uqiaqXVs0uzxjfutm7TZYXFL7G3NZop08",
+	"0S9smDQboJtY62n6pY1hTozc+UxZBVmjQKg6taMzr5MbaS0jXJqc8HaMcBiaWdusJcVxGsl06vrTA69d",
+	"VSbil5OgEh95/nImA7Xg3DOnnDsqY9sJrEvRyjyq2hhmTFdCXYv+gapXSmMOzy9PTq/PfzkbIsZx5MuI",
+	"dnJP4hVUdIdC3EuI9VVV+SLKdcWTDjjHpUQpRxECpRqwZmSVAR2o0Xkig6xbhQfnkYq/vi2kKmRgpU+v",
+	"uPkCzEqPTGL7i5ODSX1eOTE4ZAFbS/elrlHtjUkfyyvqLbRIUDfFAj6stxXjXb2X3LzW/dhryL6ESrmV",
+	"zARTOi7dn12ygWK0DfgFQGqtbCIHtS0lx3ktZngmRjmPPjCyXg4IMTMqlL+uaSLOfmUorQ2/1Bru2s9i",
+	"5X2otatC0rsBkPxQZSsqgUzF1m1nZWS2lCevZDsuJK4bmcxRUshxe/eqRI8IKbOXtY64MstCRp7ONZJO",
+	"APHnCnl0EfpoRLJtJ8odUCUHrmuyF23gsqmF4HwSjK2Cg3yOF4z42c7R+erldRN3WFqrOplmKc/VTORp",
+	"0FbD8N0t5giKV6bOO9U0VAKuBX/CTnVuCrR5DRjCpkdxAwAniUTNc4IKaUDPZ/pQGUY1NFXxpt5VS98v",
+	"4xSa2D/Uta0ZQLi2xlrJXZfeYYRDRsXBQqfEpURvceoSh7eVotYoz6xJcTt7PtrZs6WdNVjb09PTak/2",
+	"WI5FdqlBUZD6N1CzknWSQzLwrU0lZ8RbxAFfXYlRVXAVwbHNy3SCQAhJqudK0iqOE5YEGCk/TSYS0HQe",
+	"xTyBirfJtZjSHhWGfowJiSYxZgz90pOuTJU631IOzaTaKvET7wsUIEmBI2knmbWSaiDiBmEuAzAhKKpz",
+	"E91E339/SmdzzINREAZ81fn++6SXDbRLjWUDU/Vv8T+zD1SyIqjOCS8mNfvGISEcMSmLoTtC5uLnm2iO",
+	"+ZTpgpqshaYE+0RVmJc+kLSYymlSsFI1zHkd4xlZ0vjuuzycMi4pcSCBR45ljTR2E4nBR4vwTv2QljQK",
+	"OEPvrJ+mPSNYSybRpbBOfkh2rNIrMgPfRGrV8mHcQQZ7IyEDr9hkAoD6jiG6jNSRvCF+gJHAHHEeP1A/",
+	"IDIwRmgtHXRFIh8N8XweCgUxoNHOfeR38JK1PX/cvu923L/9xmgk3aDma/DrsWCYUnkO+JTELfHvm2j4",
+	"/c73Q+Cg4pHKCO6g6ylBOGJLEn/HYEVizeJo7knk01j+tIhCwhha0QXCnkfm3DItiAlqfx+nFM0wIJvc",
+	"y8mCT2kc/AHvD9APcHnQzcJ1dz24avBPMuygEzSUcSRDqBfABH6joY4oUSzDA+6knkGIiXxwE81whCfi",
+	"mECJkOVbQapFd2TF5HbHQcy4uuEBROENX52/34FxOvDzMJGF4OJ/x5CPOVZ1NWmstynIGxObHIIjcpiU",
+	"AIB4lQmRPeo5Rd2W67roLzMVtcBlECyTv/+1gz5m/Kiyoz03DuYmGqZG5E4mGXeIpjT01ZHhcEGSQgBD",
+	"8uCFCxbckyuOY/5///f/GaYVAfQGoReIoKGEcbWrDxH0K9YX+PvvpUtYvYRG1F+pUrZjkDQhQEdebNR3",
+	"3VxNTyhDwKctNCKe4OpSToZC7pTxm0j2WYDLALcmjml8jBZqDb8vSLwy6hjAh5zSDlJVD5LolWy9DvSX",
+	"oaoeOWyhYeLsGrZuomHRbybeMSsIQ4xnWX2I4V9hPvJAZnOuqC+VGzIL2EoyCgu+UZvhVGg3uso95mhG",
+	"pBUL6IU4/YEiL2I0VfkWJ+hixEzLg7oK/iCAfifyUKaY6Qh01N1Hb4IfWrLESEgx9MlWfechjEr1Yu2h",
+	"H4Mf1HjvyZxgLtaC0bu3V9diaCBo8Bcsg8GNO/fJbE45ibxV+2eyGnbQaxqjXh9N6SJWNYTxjCQoAxiS",
+	"/HpHVkiczE2UorhGR3k1aST0GvFRZioZ/Ej8AdQiVEG2RmkDn0YE8WXgkQ7S6QG5JWB+E6nWTxn07btu",
+	"C8oTyLOjM8JUHFG6KiEH8CAMkWBPxEc00t8eySKhkJXZPhlzEgMh03PLaWUFFDknlFEUSrVW5mIikYf4",
+	"HfQzWQF/9APovhtxTcygErbeL6fIp3IB0pIttqsO8swHn7o4P6hdomquED+AWspYnuLZNZ4MFbMJZDEW",
+	"6GhwPm6/EfxMARhqVAK9LUKt20PB+CZidEYAA4HniY2OMeMkPobX6ELqylIOSDsMQemBIGKdGyHXh4FH",
+	"ImnfkOYu52SOvSlp9zquUnGkkMUGOzvL5bKD4XGHxpMd9S3buTg/Pbu8OoNvICyKC73LUSxYSSwn784N",
+	"h9PA6cqX6ZxEeB44A2e343Z2pWdVFmDeSVp4wZ8TqVZInqQypx3BC07S1yDwfE4jFTjUc13lHNbZLGu5",
+	"OwRJPODZXJr4zCV8yrVFc05+Pj/5x97H3bOD993ro3+6H3rn/YzWN3B6bm+/7e623d61ezhw3YHrdlzX",
+	"/dXJByuNFkHoK8bnPN4+KpkXrxPSk82D0A+ScE6oNviwjF9QpUvs4ybw23kvcU4K8dr0BwA3eXsrQTap",
+	"+cmG7hOWtmCTCdPKuJM9PVmn1OzKZpbm+WRfYfrKjkGmxOePt1IxIYz/QP3VE4++6nzqnk6mi9VjVnFS",
+	"WTs5hO1uC2GrMDTTvQ+u92Bnp9s76Lgdt9Md9Pf299OIr4GzYG2CGW93LY30BnrythBE2xHlbdyWL7Xd",
+	"bm+3v7d/cHiER55fH2r57oQWrL6WzQSPQdGQ0wGnyHd5ezrCq1q6ODKwPhH2zC6HNsR/bJlUbOeLcTqP",
+	"EsdCIr2C2Yshe3Zm2xVm0KRv7e1AOPG3sWc5VHbPJfc6e18TRCzDvECsVFB4R/tXco0as/fDxJhm1bFu",
+	"JegTXVMFuFpssCDfyKr4hnKaxmmqDEvVCEPwcanPeNQnJs6p9A7GhawocVCwfPHBtHMTDdPOiEOwpoah",
+	"nGOo+GRb5nXK14ayP1BS51LuS/JsOw1N2tV9Y0RU1xhx5jFhrO0eOLa2dLv7rtuMqib7rUVWny4HZFt8",
+	"Oj//fvAx6v36sPeeH/5ztPtmvP9TtkUm7Hl31Ot3u263TXqjUbvf29trH3p43O53d/e9vf19fLTfs/XR",
+	"zNJcs+2nkKq6HbL6e/f8Nxrgn9673k9v9i9WRyH58TX3fnwIzyO3OanNQrNIa42LATKoILviAmxFpCAc",
+	"fAtwzWCvBq0x7U8JQU1utaCoKcBzJLW4i8CX9R5HBGEU0iWJ2x5mBH34cP5KKC+JAqxKpkVUasZCrTA7",
+	"tMsDIWBYW7Hkz07hcmo6blzO9YT8Y8CnfoyX0TaAqwfLUrdyALfscvaPgueX72J716vJtaktaFfQoMLH",
+	"R9mPLT0su9lfGbi7DI9UtAjDBvJ7/au3DXz4UVw2ExVSAV7f6SrkKOX3NY/Myv8zTYa3KgCMFuEdT5p7",
+	"2vn/tZk7PcMrrfBnEzTSGqsyNio16cmk4mx3EjD1KhoCWTydEr5tdB/9pvh2binXaZCdM8GLCWl3nceW",
+	"7fceLKSsxmmCvU14vQGjF1GhdEEl5/+567e7y89HrP5y07WegMUe7p/1WkOWJRi3QF4UouMyCEPBmzwc",
+	"x4GsiCzwRnlyxNQX1EsimnOOLihcrGrjYgb1P8qvUtG7/dAWXwWWHMBzf/NxH59OsBJzMJrhaKUdTSqH",
+	"f4S9u0lMF5FvEC114aWwkFKAnS/yYB9LjUk/Ep65j1tmcsCuAhq9gkDQKo41lsk3pzI9zpUhQG+oD2mC",
+	"pZ939edzEnsk4nhC0iipPVenQokjNXN+VHlJNVm3tSX8r8L7bTGyaZKzLJ2Q8krZUKEpcb2WMJBcxMNV",
+	"KHN68gyogmH0o3HP6+ORe+Dvkm7X73mHuDtyx32y7+95u0e9A3w42vf2/D7ZHffEI+/IPyQH4328N+p7",
+	"u+JSBELAj18H0YTE8zgAFWLdZ+umhRBGyrODNh8mu4z6OHZ6UoZbpydPwCwVp+AMPt3m8YxL3QGqi6Sb",
+	"Tt3pJwbKMZntKqmPhztzGZtdjj0/LCI/JM1w6KE9J7P2OJDYkoItCYUaBZFYflEsKsDNCLNmCDP07uxN",
+	"C4njlf6X5wPo6QkawdalWGX2JtRePB4vGC+FbSbXsNQ7cJq+1pQISJIo5Jw1L4KnF8QgKYUVz7EabOka",
+	"XwMv25KZXvp8OGE8aSNMx9JvlQxlQNes+G+Y7IvXDJxOKl4hJl4wJ6rneAedKGcnS+1n6g0lJivXFkg9",
+	"KMTeHTPdroqtS+/k8U0knagQcQM+c+nfg/Gkv1/vS/asFGI444uRcprKiRaj7xgCE1+5+ezUAMcLSeEr",
+	"PAuffHmvE/h2IIhFgOCfJ28uEKcUNJYR5VM0S+JegGTBi+DRBw+3bPLK0JKEYcaxPuTkgcM6wYEPfz20",
+	"4W/pec1SJHggQfzsTg4IpcNxNMBLNpgkAUuDxGo2cI3/BunRiX921Eidd0ICGui8sEG344LTs6ZZYRYw",
+	"FkSTBOOlvkwY63AcdyZ/OLeJiluYVKDZYhQGbEpiZ+CcyWfoI43vQCTjUsY7vzy/Pj+5PnsFvy1GSQBo",
+	"xo3aaWDvSxBd58XZOILc/0aqRzKlvpkvri9of01xKbJsEVYXpozwZVnLzhdxhI87ZvLielbzi357c45T",
+	"vOd6F3jMSaxSsrjuODAikyBiLbnFYS5USbdQky/q2jmp7UYjPhhnIPYntc5ko5nSbEqrWWZdXnL94NZv",
+	"jY3q81eNaGtwz4bnrn5VQkQ1Eu58Uf+q4UMsXPiv5Eq0XMfEkYATEloKzlLxee323OfnNeKBwWLwknXS",
+	"9zqnYZDymF5n74k8JuUqxXkM1vHq7N3F23+e/HBxlvAOSXxT1iHXslXWcW1nAVsyWxeHfqb7V0PiJzMc",
+	"8cBLYFH7yu4k2L7zRf/z0WJyffYVW5lMEqyIWVF4h/qfIWZTwsBQDgnD6k0ILs2ylYwwZDf9q9nqmv33",
+	"ur21Zn8hWZXpLSuuAr610TVZehzcQ/jiCilSkQZlCyG5aL5/t+An2dUbIr8dw/UrAWE7UNoTXt+Sr3p7",
+	"d/iKp/Wvi0QbsyQZbrmNi/1Bang4QgYyVAhmsln0OjlMv/W8Gj+0digTVZ7ogJDLFfv9xSDYXRmWCTkj",
+	"khfUZCSBgM3d7t/bD5+PXKwTpHTyrav+vkpr6umfrinHYWIW1lUEjPpR6gJKsdspOkJvGzAYeWxlkYyn",
+	"SdbM1gIZzUQcI2g2kKUOs/KI+LvcLnICJguwoDEq7wkveHlk4FBM2CLkhilG5h/ossSY3XVkB3cZEy7X",
+	"CJ7Hh4BxhgJ2EzE8JgOZeRQwpMQEnRzaSh4kyQ13ZM47CIQx3ZEOjwniFMUQfq7GwhEiOA4DEsuVh2TM",
+	"b6IRmQaRL+OQZ/QeIuFLDSnyDL8db6ZRFUD8C5I15HCVV2tNq8rtGeg9EnNdKxryWaTYLMQ2Gk9wpLJ3",
+	"ClaCR6hJGI2DyesgJD+SSBV/HThvTi4/nFx8Pr+8uj65uEi5rRH8MC/dmOnRTT4o6Vpp+nNv85RA3l+t",
+	"mmTALuGbX5UYItOAO5nyFMzBMumLpT0X0+dyTN3mSC5DKh6SjtR2NSfoW8vR3FtPe8RgqSd4W8YNGiMJ",
+	"2lIylWGWtTyfm99cTmbN+CYUg9xUxZer3JaCr/UKxQbSnBkLkbZzgye4FSXarhFknl2ImcrqAdY2ALBE",
+	"tITsKFXUwuhnxmSaLo3IMRpe0ogMVWC0eD0i9yTOF07OKQftMIhIieGJZxv4bRYG1CCb2rp/2J/hOzH7",
+	"BhzLEF00NFc6zOxyt3prJdY0WUKh1+0f9A939/sHlXUVnrBDVQ0giBAWeg9mZCDDls1Th5whIxlZJlBl",
+	"z1KMU3KK8nUBy8wujXz4v3y65ref3se3nz4sbj+dkdt/fXo9vv10gm8/XYS3n64Y/PjX/3C2bkx8in8+",
+	"lRLqyd9FFsyNIqrqahlZWJnrkZhsdo26NPb699nQjsrBeo/ZQhrp8o+uuweD/t6g2+v09txfZURXppqi",
+	"lwSLFFrUcqsA8dhIC6jSAEBQFhtDNPZJnMrtOk4/SlMut6soVPFZbfBZx2GfwT45UR+a/vBUvLK5nrSN",
+	"8P2Hy8vzyx8diz/pFoTLSNWPVxJXDMXbZVsGGfU61bpQwO7ApOEMdrvd3cO9bu/waL8Fv7+OCVHPEpp2",
+	"6LYcofd3nYHb6e21nBmZ0XilX3P39nru4dG+qx98YMRXD/vd3uHB/qELMbc8mJEkh+Bwf7fb7amKT3KV",
+	"NqzeO+zsqUu58EKyMMpr5k2ql+oFODTBLOWuNfziRRRJSnSfVyQeszBVP6WGbtXfJ9NrSCdMrjUPdzvd",
+	"3t6vqrnQwEkX3DOMi/rupf+ACTt/BHMnUR02nB6oQtPpg4hxHIYkltnendUslEpMkyhuaZH3pgEnHl/E",
+	"cGYzH4oPFfC1RMMj4zGB+jhpTa3U2CKVjLMH4i3EDUzI6unbN+8uzqQn1rpgjV1uL11wUrJLEIB97JIj",
+	"4nrt/fHeqN33+7vtI7x71O6NXdz3u+PdUbeb+eoyT7wTQQQCqSFxHkZ2va6/6x267V2X7LX7o13SPhy7",
+	"pL073sf73v5oHx8Aw4HM/JOMOyOgvMxnDnQcqgzueP7482Ry3/ucLu41jbUW+Dld4eees56lAHgEgdEI",
+	"4Z9mKVfA3lOa9NYPgzHxVl4IRRyzVKuCxNkImiALV4RExXXtG3gGb8Gxy5rQaXGoiu1ADzg+pvHMGThh",
+	"EC0eHCPc8qezk4vrn/6Z1hR8qhzQWy8HpFXltiUENGHg5b6h7SRlGmpb4kWUBOI7JsuWbkFZExvJ+GNT",
+	"Nl+tWxf3DRUYMEPDH8+ukeXj4THqu/202pu2CUaUozmOeT4Cu1R7fzuukDK+rmoNJkzdSzNg21Kp01Nq",
+	"baB+6/P0TV6wRiM3+caf08HgWzjfZYEyVfM5t8jnLMQniSX/ddTvfvbah/9wcp4E412DEq4lf5U0y+1J",
+	"Ea+guNRXQ9JDLlNGDDQ4hoIvKncQMH4S3MuMYjKb8xWEN3a2GY9inKAOSYlJC0VkSZiK3DXulnne26WD",
+	"kujWc8m9Mt79ivemGu7GIrceRKRTSKFelXFqWc+TCoTOHJ/85UlHVxXQCygLmbGQ+5ZI0pDVfiyL3CwD",
+	"RlDfdcsy2VLAffu+Hw3Q9W6eMufMYyrL6Xy4ul6VNH9ua04Vcz+5VTXyqli8Jy2Hhj6Jr1S/54Ivp8g2",
+	"ShfTc2rvmJlbbuLAMbDwT+PCyVR+TOmClQCUEOC6xPeFnAlPoLzbp7qN4LtN3jgNGKeyXrpVMZClrWXI",
+	"PXjfI5pkVtAQsi5lzTCoy91CbOFNxS+qDKN4rur/Qc6MkcdTpNEaDX5Sa3pmNJAV5zdCAwmVrWIBAHeK",
+	"53MSyT6ba8QlWQf96diQil3rBaRXuXf/7IrFdRLDNJIlXE+peElQe7elf0uDixrrGir8KcjrFpvENUHF",
+	"yozvIk3mEDztNtckMOtk2aLa0k2NY09WW6oiqV7ligtvTTXJVy1eF1VVUEwqysRlt/aNCZmjpNdJIh2t",
+	"x6uW/uehRLH6iPSounVfT8kJY4RfBKNYteawzY+Nd16paig5FG9lXoL+N+9kIcZPzs6SxndsZ4rDsD3K",
+	"v/oPcPgKcPwOxzAOSOhLKygsWi6nb0h2alopzVRvGjYqUxivadKUJ9miWT1W/P0bHSWme6Y6XadPlWvd",
+	"aM2878IScgeVNJ+Dtepd11vrHHvEP4n8k4gsM0sd09hLmhHk1w3dtdM/dZttWcf9kyyPIx2gJ5enZxdp",
+	"hQDZ2cp5fXJ+Aa6JWRBdQlOHt2MJCOKrbPzBXsvh05iwKQ39d0mBAGfQc4FZmaArQI48yAsV4PC92v8I",
+	"M/I+2+i6K2hr5MVEdi/xIBqt29mTHbHPxRPMyKnaHABRrTWhz8liZSrYPCZXcpWqiUM9Ut3sHqk/T9g1",
+	"eeCVN/hH1VStAVJkXIMqwa2BMpOheN+oQiNXiXAaGJQk5dI1BN8iJGXs6WW1vC5VNV4apYXDlFTcQSeG",
+	"udlSPLhYg/joGHk48kiIgiTp3V7Iq8CCvk4qVY7Lyq1OMUMk8olfwV7LIhOeylq3GwH4BPnz+WTN7RvJ",
+	"s0Kk3SRez8rdsi3usP7ici2yZaC9ulayTPYkYJzE+spkOkTkF68bRz9p8Uf1F18umNeav+UsZSrDa4id",
+	"lnmyHjEdbtJZ/URFYxfavgm2CtJA+l1EHnjJEveT6DHKofSPrD1X5Lox+U1FPriqnk+yBkhf+jCXmk4w",
+	"I/5bsQL3sbWBfGo/5mdw22ym7bxExaEi8U2r7EO3zJKA4ad5YDJ+yzKGuSOZWPNUwmT0MheBDLtTXEYW",
+	"w0cjQiIzuhcRmQooMfs446CCL8U103WTlSYIqXjLpNqlrJqPbyL5TNXb5ZTeocUcTShhiEZZ/p4wPRtb",
+	"t2apAIyeQ5UsSmGFPnuM0/lWdO0rTudFVNxIzKoRhZ6F1gvGpG9oRi6udpvWZLgLYESuC/5nuu01o06L",
+	"8HCeJRz6+eIHNpeLGrORqril75hx4tviJzRS3tcXwajWEy3YKfbVjZfJYt8LRs58cxSkGAZWfbWHL0xP",
+	"YsJVb9/tCg/JvgvmAeDosp+eIqvA06UEobrgUBRR1WRHtuuCsrp+4LeAwxf4OzQDehn2/rJGFgkm1b7I",
+	"YEIgC+EJDiLoFYBRRJZ1pIF6YTv/rUN2zHCdrK+wSchODty1cjGfEkvz7dpiujZbTH3JAVICusWUgMbW",
+	"meJAhUieJmJHMlw3DToEa8Hv173P02n7oFvDWtCtLrdgCETl5RYqllRfEsqGzzy/Mp1csdLUW5X4sY1o",
+	"jRwnXB85898zaiYbMbOGqpk6SJm9XhfHgPh2WT5mQiPSQVeZIhSqtB1GyrtVboZXGJE7lHxfnxm9l50E",
+	"pbcgbVxiVOpXhS+PER4xEnHZ5DCb3gpZpCX5rUY8XWmCqxjxXzDIv7r/cp+UyVrI4T1T9VQxY9QLjAYt",
+	"SRZBjQ1W5O/6AdNDK7C/julMaZHPvt3br1aszrwBJaSnmnk/RyG6JycPdhsnDyqWaOYOPra2zGzXxIQ+",
+	"D48r42/yhLeYo1QDk5rxFrn+jJJu0uEd1TK7Bl97p958kWBAe4EF3d9b0ayAqZDGLIFSmFVCo2AMJSqV",
+	"EKVPuP3H59sv3dZu7/EZKglUo4cC89YDWzXslOkoh2DwtKRtj7UzlvJ4yYFastAbSyaBjPuA24p4wOW3",
+	"VPeLZOWOWpX9env7tRr6+IH4e7Tga4vxvsq8uf1Ix+xChAayiGMYTGXLBxPCBMXa8/vdvtvDI68/6uGD",
+	"/dHRQffIP+p23e6Bt3fUw2TfHXe93oE/wr3RuDvueX0yOvQOx/3xEXZHTiutDJ4UU6zMV78IQDVgwR/E",
+	"Gez1+r3DQzebo74LKbH1Saax2dKYQhMgaLSSGIMjf5tlQBPcV6n7uqG27kg+AX+TarxMoZGzX91MLnOO",
+	"moRm6us2pM7GeJsXE02KWBaKTprjr5OAf6JLKRyqruOBuM7eXaF8S6ZCZ76Ai0S9qmtMosUMmq3ocYSY",
+	"cGstzbnVOpnd56uTmYFyaY3Mbda/zGP0U7BWd0gkXxF9rYG8qtkdqUbiJ5tn3a+HGCBCGu+0UESXSLGG",
+	"beDLW0HUpKSkrzWnmvBB9XcxYVWHR4E/KsOhin/KPIznkw2hYf+VuOyRVwvNYEGyuEDNl68h3vibSUOR",
+	"QNd1PqF6kfgjqeS/SnJUbLko6bHtMB4TPCvNK7qCJuVtBt2E4YsBGgb+ULdsYQroSIbfttAQ3hoq8Y/j",
+	"IITqxy009DHH8nd4JfVdyXGH0PxYCIoddHITeXQGvkuPzghTfRK7e4jJAj3S+hOp0E0SMoJ8SlgHXVM0",
+	"oSjpbIDRKCb4roUYUcYNqEEGO8DsJhpeYMbbcD7t81dD9JdRTJeMxAz59K+IxrBIGGooixjLJhZoGURM",
+	"OZEgIWhMw1AuXrV6DWk0ITGUSm0ZbWhuooChfrcHsoyuX0CkI0CBRcWa2gJOruCsyi6TRSNSWCJhITWi",
+	"7HkdI3cgb3q6DB3sKtaeWnoMctApYe8wTUZrSmTNIOJQV2dbxeee63q3ivifgZdWbACLjPNaYoZi4pHg",
+	"PicQ9bsKVhJxUmBlEO8FgLaes0FPHthTOyUKFe1VWtYUxMSbRaKtyDSv4WYlmMxM4lZG2sB4tZOMUe4b",
+	"ey1evFLvbb/0trI/yX6xaRjj4ItKQ0kKSvUSjQre7Rr1e86jD4wkfRtTb7Th/8k+MMJWiw+172fgpkV/",
+	"1Azdx5bTK07c32jibunEu4WJdx+bpDJkjsyChScopkuIDQSHT75XmT6TbaAmiCfKfz5aFWISDOyU1lSJ",
+	"nFOCQz79owotf4JXNiq8Iz9dbb3R3hVeCZ7Lp8BICJrHVJynYmusrK/ejPA48FjVZt+oV+rRp3mIg6gh",
+	"YVIzbMsOq/aU1FgnDxCLOhM49i6mMwGkRSlEwAaWBEtU5Si+029+a92clUn405fSbug8xr9gWa3iDyoo",
+	"nvPh+hSKVMCezGq8A4cR3vZC6sl9iufyQEEPGWE4hNsmqU4p4L7RLCdYoMUlaphZs6hSK9DDxJfn6Da8",
+	"vqxiUqDpwDsi+/sHR+2Dfm+v3Xd90j7q90dt4h6Mve74yMXkwNm8z33ugJ87sADOAcbM9refJy6POnby",
+	"JuEElpOv5YpJAPOi3phv15GRi13b7vGY0t2aE0lefd7zyEz2HGFYtQs3R3nSbqZnNyp2TSI8ClNLcVSb",
+	"Z0AZzdWI0jvFZ+B9qBSbPrqii1gWgrX4vqVTW5LptsSreEd/yXaSNXz+/Dkd+7FA1hLZ/pIKKfu2IZlT",
+	"QCtzlUhekoA2W9B6a26SeXaW0ju1VpzRyPltVVyAoGBrWaotoN/rICSnenHOxZXLTwN3gn88+sP/6c3+",
+	"+Y+v2eiE/i+Auv4kV5Ara5DgTJUikvPbpK2zRUznZOcHEodBZJSK3XTdrGrhFRetWYp6jnzVkd2e0W1j",
+	"WU2d1rZn13hiD1zXqmgQod8XlBPWAjV1eD5uvxFzDZu1t23V7KKbvbpfr4Vudh3rpF5NaawBgbY4vieS",
+	"lzEcgfP1osSy4JExLDgMQdC8T1sAW8lutUaQwuTraAXr6FeWwj4bOfuKUkAGOkdZ6BiyQW8zyaBMCSpe",
+	"/K9Bph63rIVV0o+m1/5dwRwhy2UJUlAAzjBBzSEkG89IPCE+uiMrNFqJ/3XQCWTMJBBkaBkHnJPoOFFL",
+	"ZGiJ+Br7aV7yHSFzmf5hKbcnS8dvk75tyxRUdbNlytWUILjDlff6HY4D2YNuA+w/hVIt9aQFCymXn/t/",
+	"4tshd4BmZDYisdJ7s3flWGdCcMQ4Xq2zOAmmC/8oFM4p5bvOV+Wax5D5mhQGYLrYfbyINuKYzxBunUbU",
+	"i5mkVtioV0lTGyu83x275ADvuu09b3fU7o/2SPsI7x20e+PueG802vVcQjTrTNKDVDmRjW21xRIwIIUq",
+	"hqkqLIB4owqO9p5mObTA7kiVPmxEUCrZ6JaNiTW5VxpWV/MkLYGzGhtqxs6u7YL3mOGQpZzK2brLIUFQ",
+	"mVzc7HCfyCXOOVoGYYhGRBCVbSDD+0WU0GnIuK0gypaUhjVGR+sX27cG2hf26YtMWUxzLmTwcLff7a27",
+	"ua4uWlr/eC2LKLWVGe8aJrPRCgX+ViOK59aJqsPorNDc+RLUYsK2rJc/oQ5sA1s51CrYuB0eW8b/0rL8",
+	"XxzFFq9SY817wkDLTGtkwRBCAI55QIpDvAdApj+JQdSwJx+vBoNzej0YqGzPrOysCDYd/UagA34SIiTo",
+	"Dl7+/ertZWm4KfUWMxWcF8iwpvmC15KOX38TSmJTDCrluCn1sjDVYNv8tCRAf7v3ulXj1UsakedQFf/0",
+	"d2UDqUEH9n/7lyftIxGTeYi9DYixYGFgzKiMbHpPsB9EsvrAtxncBJHGMqxYxjfH9yRW3ZllzHNMjtGe",
+	"u5uEIJdF+qg/KqBxJd/YvrrpKdesY3ZhdFoO9n2hQsp58DxwBs6U8/lgZ6fbO+i4HbfTHRy6h/BqmiEM",
+	"7zDx0lGv43Z6na4r3uqKt5bMNkZ/b3/faLNpHaDf33Vazux3LtZpPjg83BUnbEtGprNZAK97PX+X9AFy",
+	"E3mDks6TmTLJbqcru6XWEybVgZQwR4kLW1MF9VmYeW2lYWO8luD/UoEGian0K8cXZCqmbxhgYCszWquJ",
+	"ZaaXdn2FZZ2Scv3MrnwZvs4J46XBsWmYk9EHOkXMFMzrfP7P6O5fn+6nJ6/K+FsT9qdG+Cit+M4WvaGJ",
+	"ow+nx9AtgXHm/teokPI+V7sULadBSHT/zClmCJtHH3Cdn60ivzM+I5u6+SdWMWs7WLNIXsbB1yiX9dBr",
+	"m01S7bcb2wS43DVuFg5X6jPL6TDP5bV68vXvf43rb9ZtfPfhuvwwFiXFD5dTGhIEnb1GRKbGQQY7eUjO",
+	"+1hmpAUchQTfE4YgXFUXSTrDcRiQOMF48Ah1kG6CELCkDrMtAU11sf73eWorbqItJXRltFJ1E4tZIOto",
+	"+o6ZA7RWxvslpVmbinpZ/ALpIMELI2dQIE5Jyh958MIFC+4JiIW/JFvO2EJk8lqv2z/oH+7u9w+MjLbu",
+	"s2a0PSFhC6oAZjrJyziQuv3htyN8ZsJHmwWPrhMzNfqAlLmYkTjwlKCJTtL+wwlaP3cP4gTvXoBbVd69",
+	"bL2OdXw/xfhvg/3TiLwg3y+QkJNkcp0OTmM0lPLIEP0Fh4yioSpgMPxrtnJIz25qvTcgXGYRMyvGfeq2",
+	"j24/ue2j2y9u6/DxX3Lyf6lJLRXkVDEgrrpFVedkSRviN5WPtXnP4fmmbYXPTfdekwhfwwT7LJG9JljS",
+	"uozvyMwZOG3x3w9nP55fotOz99fnr89PT67P4Neb6P/+7/8DxeOgosjPQOmN99+9P//l5PoM/Xz2z8z7",
+	"sbJTn8QRy83pDBwcRwO8ZIOA8kFinRqYFrmB+GCnO3K9I/+QHIz38d6o7+36R+Oe18cj98DfJd2u3/MO",
+	"cXfkjvtk39/zdo96B/hwtO/t+X2yO+5hsXAaBt7qgk4CD4fqDGtMLz+TdflA95Gm9jqfwqs7CZ40d9eq",
+	"/myVblridxCEYMhzgVC7gEGdiAjRKFyhKYnzkY31oqJh/S9uZ092JigzCNwgLq4ztSvapKRG+KOGGQA6",
+	"oEBddFWsVOzd7OwLhkfAgYCAcRsjRjiHZmhjw/qtNAoGqa1JvY0FI1J7YKVmAkUsv5Kmr2YvALFCm7cv",
+	"+OnFNqNNLlXLwVzW/pELmeIwdAbOSADJPEbZ1bHuHAWS42RGk3FjpY9rk1LjmyRw5+T0+vyXM2B/E939",
+	"sCl04EPdPTQHoUc1riKA6iVZQUoiebMJ8+RR/v1KucjFkYitEfnHp9uW80taFc/t9tpdt909AB4KH5q8",
+	"VVYS4naWW1PALyOf1yl525ZbvbzmMWulFESQE3Ww1mvXUNRMvbm3Bbq3k70AX54w9ppoNnj11Jxtq8Kb",
+	"5ZqcX+qLUhcVjOU9MdDtivBjxAiTuhiE1M7wCqJpZVkl6NkF/bogkHMrDaiU2VKFg9KxqvZkVtaWukwZ",
+	"RQf0oHdkneVEvrJ9s4GaurHPycdsOqI4hmgSClrQfUCWJG4SAAe7KnUmwdK2p6nDcPmOFZw8ZPxDWJZ6",
+	"Wescguzxb0qXWn8uTZQdmR3/EsrO2nW3JJKCxQ6+agvxuf52zhlbEN/YkYXliIfHwB+gJIpNUN+mA01M",
+	"p3oABgydvDu3YWBKGWonEmq0/EpSq4TickoFEUTgx5NF5XRHQl2tLcoWZjQvXWlMm4EfT6yxXCeuTQB/",
+	"SUZTStd0BvqoX9o6aU6nV53P75P+3zVJNYQy98dH/q6312sfubjb7o8OcPsQ75O2O+6PXbw7OhrtQ+KD",
+	"rkAJZd90h/pbi0l3EYdGWAwsMTEre3QmK5g14QIKhGV8QEN4a5xAAzblBYx4McnwgQT4JifI1YzD3lTV",
+	"0QsYevf26ppA50+MTkO68KGkXAuxYBJpf7ZUS8VULbSIeBCq5CaovRfrelSo9/DQQR/V0rD64gYafgUM",
+	"ku+O1b0yiBRUdAp0UStry09AGgXNb4t3aXSTHZdVcjoCCDot+aMiWOrH29po2IDpadC8CNt7gQst0CbH",
+	"NdsR5W3cVs/MW++2NjuFDalDQ9rw1BoGr1+gWIEiGS9umPtJqDWqxiTUuuUUYfTh/YWdnJmcrWaKxsY0",
+	"46uHzKiNpuq/T7CPQsJ5tvBfhtyXmdhSMDR3mKlvt+kvS3aXreyV3G07K2t0gGrVuq9lla1hOziyLYaS",
+	"pa61aNLOfa8xWWpisXh5JLFlVytkqEirriIVO+L6XKjbU91XJ33vpSqnbz+mIrNbIYSvqYeBOSezOWdC",
+	"xWjJsr66K3Q2A1oWFy/vGM20PY1lGkADeO92/95++HzkYokhYiCd9GHl2yAzHI26Phn1/fbu6MBv90fY",
+	"bx+NfL/dG7n+wWjX9/JKQPeg5TBVWgQCR/CSdTx/bHRZ6bUzaRQthwewj/LMSHFAGMDsWARf4qM9t1k7",
+	"luR8ynQHVdd5tCoWe4eo4UQsh6LYoKbicKvBIYoxy9oZKT+ii9AH0yTHd2T7xLp4cyE5ZoO+xjkWYLWJ",
+	"QSjZ6pvTLFjhDmcqkxm/A8V+bDnjmM5OLgFBMi+L36+Mu9GgNpiETYNqrgXr1CrJ32Zb6p1xRSI/qUou",
+	"WyaDZQbnbwmiEaKx6oewTnDKZSl9cUYExwKQn27FmUp/rMSIlCEX03fAuSRH/2KP+yI+xHABR0t33UmN",
+	"QWmUUDHMB2ikKl+b1HmB1sbyjnrKSBf5SArF4oWZMbin+qAXBs40C5VrizecQ5fXLc5ynY4yEiqEGb6p",
+	"45c4lVNnBkw7XxcHBW97vIigNYUMStBdj5S2VgzT94K52lySbSWXleamizEygEtiEkuWoGEXEeKjERmL",
+	"o4KS+ThWndEHJenpLaRa/QQ0Yq1CV6yOGa5o8CwLfKcEZVLtBdoGHhlID46KRyiNRGhBFNtoBf8TD4II",
+	"jRbhnYmc0vNTnPqdrsuV6eEVLyJxCxVoOrniGPZNADB1DxXdWR6O0vhedR2wfU0hW5CGvkyxMD5KrrsF",
+	"cmCqlsqwNGpL7AABBt2RFdOK8snHK0QiH2JijbGVFdh+JiqXMeCMhGPjI5Vo9nj7+P8FAAD//w==",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

@@ -72,7 +72,7 @@ func (a *app) coreTaskOf(ctx context.Context, c *client, task api.NewCoreTask, w
 	res, err := c.CreateCoreTaskWithBody(ctx, nil, api.MediaType, b)
 	return w.begin(res, err, func(id string) (result, error) {
 		return a.await(ctx, c, "core task "+id, func() (look, error) {
-			t, err := get[api.CoreTask](c.GetCoreTask(ctx, id))
+			t, err := get[api.CoreTask](c.GetCoreTask(ctx, id, nil))
 			return look{
 				result: coreTask(t), text: string(t.TaskStatus) + part(t.BatchesComplete, t.BatchesTotal), message: t.StatusMessage,
 				ended: finished(t.TaskStatus, t.BatchesComplete, t.BatchesTotal), failed: t.TaskStatus == api.TaskStatusFailure,
@@ -179,7 +179,7 @@ func (a *app) coreTasks() *cobra.Command {
 
 func (a *app) coreTask() *cobra.Command {
 	return a.command("task ID", "Show a core task", cobra.ExactArgs(1), func(ctx context.Context, c *client, args []string) (result, error) {
-		t, err := get[api.CoreTask](c.GetCoreTask(ctx, args[0]))
+		t, err := get[api.CoreTask](c.GetCoreTask(ctx, args[0], nil))
 		if err != nil {
 			return result{}, err
 		}

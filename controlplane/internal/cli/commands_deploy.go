@@ -160,7 +160,7 @@ func (a *app) deployCreate() *cobra.Command {
 
 func (a *app) deployGet() *cobra.Command {
 	return a.command("get ID", "Show a deployment task", cobra.ExactArgs(1), func(ctx context.Context, c *client, args []string) (result, error) {
-		t, err := get[api.DeploymentTask](c.GetDeploymentTask(ctx, args[0]))
+		t, err := get[api.DeploymentTask](c.GetDeploymentTask(ctx, args[0], nil))
 		if err != nil {
 			return result{}, err
 		}
@@ -267,7 +267,7 @@ func deployments(value any, t api.DeploymentTask) result {
 // core of it has said what became of it.
 func (a *app) waitDeployment(ctx context.Context, c *client, id string, reported bool) (result, error) {
 	return a.await(ctx, c, "deployment task "+id, func() (look, error) {
-		t, err := get[api.DeploymentTask](c.GetDeploymentTask(ctx, id))
+		t, err := get[api.DeploymentTask](c.GetDeploymentTask(ctx, id, nil))
 		open, failed := 0, t.TaskStatus == api.TaskStatusFailure
 		for _, d := range t.Deployments {
 			if d.TaskStatus == api.TaskStatusSuccess && d.DeploymentStatus != api.DeploymentStatusSuccess && d.DeploymentStatus != api.DeploymentStatusFailure {

@@ -91,7 +91,7 @@ func (a *app) deviceTaskOf(ctx context.Context, c *client, core string, task api
 	res, err := c.CreateDeviceTaskWithBody(ctx, core, nil, api.MediaType, b)
 	return w.begin(res, err, func(id string) (result, error) {
 		return a.await(ctx, c, "device task "+id, func() (look, error) {
-			t, err := get[api.DeviceTask](c.GetDeviceTask(ctx, id))
+			t, err := get[api.DeviceTask](c.GetDeviceTask(ctx, id, nil))
 			return look{
 				result: deviceTask(t), text: string(t.TaskStatus) + part(t.BatchesComplete, t.BatchesTotal), message: t.StatusMessage,
 				ended: finished(t.TaskStatus, t.BatchesComplete, t.BatchesTotal), failed: t.TaskStatus == api.TaskStatusFailure,
@@ -175,7 +175,7 @@ func (a *app) deviceTasks() *cobra.Command {
 
 func (a *app) deviceTask() *cobra.Command {
 	return a.command("task ID", "Show a device task", cobra.ExactArgs(1), func(ctx context.Context, c *client, args []string) (result, error) {
-		t, err := get[api.DeviceTask](c.GetDeviceTask(ctx, args[0]))
+		t, err := get[api.DeviceTask](c.GetDeviceTask(ctx, args[0], nil))
 		if err != nil {
 			return result{}, err
 		}

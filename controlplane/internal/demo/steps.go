@@ -110,7 +110,7 @@ func (d *Demo) createCores(ctx context.Context) (string, error) {
 	}
 	id := r.Headers202.XTaskid
 	return d.until(ctx, func(ctx context.Context) (string, bool, error) {
-		t, err := d.api.GetCoreTaskWithResponse(ctx, id)
+		t, err := d.api.GetCoreTaskWithResponse(ctx, id, nil)
 		if err := answered(err, t, t.ApplicationVndAwsCdfV10JSONDefault, http.StatusOK); err != nil {
 			return "", false, err
 		}

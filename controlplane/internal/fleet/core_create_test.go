@@ -69,8 +69,13 @@ func TestACoreThatFailedLeavesNothing(t *testing.T) {
 					return nil
 				}
 			}},
-			{"a generator that fails", "Failed creating config: ", func(n *fleet.NewCore) {
-				n.ConfigFileGenerator, n.ConfigOverlay = "MANUAL_INSTALL", json.RawMessage(`[]`)
+			{"a configuration that cannot be stored", "Failed uploading config: full", func(*fleet.NewCore) {
+				k.objects.Fail = func(op, key string) error {
+					if op == "put" && strings.HasSuffix(key, "installerConfig.yml") {
+						return fault.New(fault.TooLarge, "full")
+					}
+					return nil
+				}
 			}},
 		} {
 			in(t, c.name, func(t *testing.T) {

@@ -30,7 +30,7 @@ func (k *kit) remove(options string, names ...string) fleet.CoreTask {
 	id, err := k.CreateCoreTask(k.ctx, n, "")
 	require.NoError(k.t, err)
 	for {
-		t, err := k.CoreTask(k.ctx, id)
+		t, err := k.CoreTask(k.ctx, id, fleet.Page{})
 		require.NoError(k.t, err)
 		if t.BatchesComplete != nil && *t.BatchesComplete == *t.BatchesTotal {
 			return t

@@ -10,6 +10,7 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/event"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/controlplane/internal/task"
+	"github.com/ggfleet/ggfleet/installer/config"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/names"
 )
@@ -131,6 +132,12 @@ func (s *Service) checkNewCore(kind string, c NewCore) error {
 	if err := s.cfg.Provisioner.Check(c.CDFProvisioningParameters); err != nil {
 		return err
 	}
+	if c.ConfigFileGenerator == "" && len(present(c.ConfigOverlay)) > 0 {
+		return fault.Field("configOverlay", "needs a configFileGenerator, whose configuration it is merged into")
+	}
+	if err := config.CheckOverlay(c.ConfigOverlay); err != nil {
+		return err //nolint:wrapcheck // names the member
+	}
 	if c.Claim && c.ConfigFileGenerator == "" {
 		return fault.Field("claim", "needs a configFileGenerator: the installer configuration is all that is made of a core that its device claims")
 	}
@@ -142,8 +149,9 @@ func (s *Service) checkNewCore(kind string, c NewCore) error {
 	return nil
 }
 
-// CoreTask returns a core task with its items, or fault.NotFound.
-func (s *Service) CoreTask(ctx context.Context, id string) (CoreTask, error) {
+// CoreTask returns a core task, or fault.NotFound, with a page of its items; a page
+// without Count and After has all of them.
+func (s *Service) CoreTask(ctx context.Context, id string, p Page) (CoreTask, error) {
 	t, err := s.task(ctx, id, kindCore)
 	if err != nil {
 		return CoreTask{}, err
@@ -152,7 +160,7 @@ func (s *Service) CoreTask(ctx context.Context, id string) (CoreTask, error) {
 	if err != nil {
 		return CoreTask{}, err
 	}
-	err = s.items(ctx, t, func(i task.Item) { out.Cores = append(out.Cores, taskItem(i)) })
+	out.Next, err = s.itemPage(ctx, t, p, func(i task.Item) { out.Cores = append(out.Cores, taskItem(i)) })
 	return out, err
 }
 
@@ -191,6 +199,25 @@ func (s *Service) task(ctx context.Context, id, kind string) (task.Task, error) 
 	return t, err
 }
 
+// itemPage calls each for the items of a page and returns where the next begins.
+func (s *Service) itemPage(ctx context.Context, t task.Task, p Page, each func(task.Item)) (next string, err error) {
+	if p == (Page{}) {
+		return "", s.items(ctx, t, each)
+	}
+	list, more, err := s.tasks.Items(ctx, t.ID, p.After, count(p))
+	if err != nil {
+		return "", fmt.Errorf("items of task %s: %w", t.ID, err)
+	}
+	for _, i := range list {
+		each(i)
+		next = i.Name
+	}
+	if !more {
+		next = ""
+	}
+	return next, nil
+}
+
 // items calls each for every item of the task, in order.
 func (s *Service) items(ctx context.Context, t task.Task, each func(task.Item)) error {
 	after := ""
@@ -212,7 +239,7 @@ func (s *Service) items(ctx context.Context, t task.Task, each func(task.Item)) 
 func taskState(t task.Task) TaskState {
 	out := TaskState{
 		ID: t.ID, Status: TaskStatus(t.Status), StatusMessage: t.StatusMessage, CreatedAt: t.CreatedAt, UpdatedAt: timeOf(t.UpdatedAt),
-		BatchesTotal: t.BatchesTotal,
+		BatchesTotal: t.BatchesTotal, Items: t.Items, Succeeded: t.Succeeded, Failed: t.Failed,
 	}
 	if t.BatchesTotal != nil {
 		out.BatchesComplete = &t.BatchesComplete

@@ -174,7 +174,14 @@ func TestACoreTaskThatCannotBeIsRefused(t *testing.T) {
 			{"a bad country", func(n *fleet.NewCoreTask) {
 				n.Cores[0].CDFProvisioningParameters = json.RawMessage(`{"certInfo":{"country":"Germany"}}`)
 			}, fault.Invalid, "cores[0].cdfProvisioningParameters.certInfo.country"},
-			{"an unknown generator", func(n *fleet.NewCoreTask) { n.Cores[0].ConfigFileGenerator = "NONE" }, fault.Invalid, "cores[0].configFileGenerator"},
+			{"W-65: an unknown generator", func(n *fleet.NewCoreTask) { n.Cores[0].ConfigFileGenerator = "NONE" }, fault.Invalid, "cores[0].configFileGenerator"},
+			{"an overlay that is no object", func(n *fleet.NewCoreTask) { n.Cores[0].ConfigOverlay = json.RawMessage(`[]`) }, fault.Invalid, "cores[0].configOverlay: is not a JSON object"},
+			{"an overlay over nothing", func(n *fleet.NewCoreTask) {
+				n.Cores[0].ConfigFileGenerator, n.Cores[0].ConfigOverlay = "", json.RawMessage(`{}`)
+			}, fault.Invalid, "cores[0].configOverlay: needs a configFileGenerator"},
+			{"a claim without a configuration", func(n *fleet.NewCoreTask) {
+				n.Cores[0].ConfigFileGenerator, n.Cores[0].Claim = "", true
+			}, fault.Invalid, "cores[0].claim: needs a configFileGenerator"},
 		} {
 			in(t, c.name, func(t *testing.T) {
 				n := good()
@@ -192,9 +199,9 @@ func TestACoreTaskThatCannotBeIsRefused(t *testing.T) {
 		again, err := k.CreateCoreTask(k.ctx, good(), "key")
 		require.NoError(t, err)
 		assert.Equal(t, first, again)
-		_, err = k.DeploymentTask(k.ctx, first)
+		_, err = k.DeploymentTask(k.ctx, first, fleet.Page{})
 		require.ErrorIs(t, err, fault.NotFound, "of another kind")
-		_, err = k.CoreTask(k.ctx, "none")
+		_, err = k.CoreTask(k.ctx, "none", fleet.Page{})
 		require.ErrorIs(t, err, fault.NotFound)
 	})
 }

@@ -141,8 +141,9 @@ func (s *Service) checkNewDevice(n NewDeviceTask, d NewDevice) error {
 	return s.cfg.Provisioner.Check(d.CDFProvisioningParameters)
 }
 
-// DeviceTask returns a device task with its items, or fault.NotFound.
-func (s *Service) DeviceTask(ctx context.Context, id string) (DeviceTask, error) {
+// DeviceTask returns a device task, or fault.NotFound; the page is that of its
+// items, as in [Service.CoreTask].
+func (s *Service) DeviceTask(ctx context.Context, id string, p Page) (DeviceTask, error) {
 	t, err := s.task(ctx, id, kindDevice)
 	if err != nil {
 		return DeviceTask{}, err
@@ -151,7 +152,7 @@ func (s *Service) DeviceTask(ctx context.Context, id string) (DeviceTask, error)
 	if err != nil {
 		return DeviceTask{}, err
 	}
-	err = s.items(ctx, t, func(i task.Item) { out.Devices = append(out.Devices, taskItem(i)) })
+	out.Next, err = s.itemPage(ctx, t, p, func(i task.Item) { out.Devices = append(out.Devices, taskItem(i)) })
 	return out, err
 }
 

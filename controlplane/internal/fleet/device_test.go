@@ -41,7 +41,7 @@ func (k *kit) deviceTask(n fleet.NewDeviceTask) fleet.DeviceTask {
 	id, err := k.CreateDeviceTask(k.ctx, n, "")
 	require.NoError(k.t, err)
 	for {
-		t, err := k.DeviceTask(k.ctx, id)
+		t, err := k.DeviceTask(k.ctx, id, fleet.Page{})
 		require.NoError(k.t, err)
 		if t.BatchesComplete != nil && *t.BatchesComplete == *t.BatchesTotal {
 			return t
@@ -162,7 +162,7 @@ func TestW51ACoreThatLeavesMeanwhileGetsNoDevice(t *testing.T) {
 		require.Equal(t, fleet.TaskSuccess, k.remove(both, "gw").Status)
 		away.Store(false)
 		time.Sleep(time.Minute)
-		done, err := k.DeviceTask(k.ctx, id)
+		done, err := k.DeviceTask(k.ctx, id, fleet.Page{})
 		require.NoError(t, err)
 		assert.Equal(t, fleet.TaskFailure, done.Status)
 		assert.Contains(t, done.Devices[0].StatusMessage, "Client device cannot be associated with core gw")
@@ -247,7 +247,7 @@ func TestClientDevicesAreDeletedByATask(t *testing.T) {
 		all, _, err := k.DeviceTasks(k.ctx, "", fleet.Page{})
 		require.NoError(t, err)
 		assert.Len(t, all, 4)
-		_, err = k.CoreTask(k.ctx, all[0].ID)
+		_, err = k.CoreTask(k.ctx, all[0].ID, fleet.Page{})
 		require.ErrorIs(t, err, fault.NotFound, "a task of another kind")
 	})
 }

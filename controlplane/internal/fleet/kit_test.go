@@ -135,7 +135,7 @@ func (k *kit) create(version string, cores ...fleet.NewCore) fleet.CoreTask {
 	id, err := k.CreateCoreTask(k.ctx, fleet.NewCoreTask{Type: fleet.CoreTaskCreate, CoreVersion: version, Cores: cores}, "")
 	require.NoError(k.t, err)
 	for {
-		t, err := k.CoreTask(k.ctx, id)
+		t, err := k.CoreTask(k.ctx, id, fleet.Page{})
 		require.NoError(k.t, err)
 		if t.BatchesComplete != nil && *t.BatchesComplete == *t.BatchesTotal {
 			return t
@@ -180,7 +180,7 @@ func (k *kit) await(id string) fleet.DeploymentTask {
 		for _, t := range list {
 			final := t.Status == fleet.TaskFailure || t.Status == fleet.TaskSuccess
 			if t.ID == id && final && (t.BatchesTotal == nil || *t.BatchesComplete == *t.BatchesTotal) {
-				out, err := k.DeploymentTask(k.ctx, id)
+				out, err := k.DeploymentTask(k.ctx, id, fleet.Page{})
 				require.NoError(k.t, err)
 				return out
 			}

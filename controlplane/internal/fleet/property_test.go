@@ -229,20 +229,29 @@ func (l *life) settle(t *rapid.T) {
 		}
 	}
 	for _, id := range l.tasks.core {
-		await(func() (fleet.TaskState, error) { x, err := l.CoreTask(l.ctx, id); return x.TaskState, err })
-		x, err := l.CoreTask(l.ctx, id)
+		await(func() (fleet.TaskState, error) {
+			x, err := l.CoreTask(l.ctx, id, fleet.Page{})
+			return x.TaskState, err
+		})
+		x, err := l.CoreTask(l.ctx, id, fleet.Page{})
 		require.NoError(t, err)
 		final(id, x.Cores)
 	}
 	for _, id := range l.tasks.device {
-		await(func() (fleet.TaskState, error) { x, err := l.DeviceTask(l.ctx, id); return x.TaskState, err })
-		x, err := l.DeviceTask(l.ctx, id)
+		await(func() (fleet.TaskState, error) {
+			x, err := l.DeviceTask(l.ctx, id, fleet.Page{})
+			return x.TaskState, err
+		})
+		x, err := l.DeviceTask(l.ctx, id, fleet.Page{})
 		require.NoError(t, err)
 		final(id, x.Devices)
 	}
 	for _, id := range l.tasks.deployment {
-		await(func() (fleet.TaskState, error) { x, err := l.DeploymentTask(l.ctx, id); return x.TaskState, err })
-		x, err := l.DeploymentTask(l.ctx, id)
+		await(func() (fleet.TaskState, error) {
+			x, err := l.DeploymentTask(l.ctx, id, fleet.Page{})
+			return x.TaskState, err
+		})
+		x, err := l.DeploymentTask(l.ctx, id, fleet.Page{})
 		require.NoError(t, err)
 		for _, d := range x.Deployments {
 			final(id, []fleet.TaskItem{d.TaskItem})

@@ -83,7 +83,7 @@ func (k *kit) report(core, status string) {
 
 func (k *kit) rollout(id string) fleet.RolloutState {
 	k.t.Helper()
-	t, err := k.DeploymentTask(k.ctx, id)
+	t, err := k.DeploymentTask(k.ctx, id, fleet.Page{})
 	require.NoError(k.t, err)
 	require.NotNil(k.t, t.Rollout)
 	return *t.Rollout
@@ -231,7 +231,7 @@ func TestCancelWithdrawsAndRetryGoesOnWithTheRest(t *testing.T) {
 		require.ErrorIs(t, err, fault.Conflict, "none of it failed")
 
 		require.NoError(t, k.DeleteDeploymentTask(k.ctx, id))
-		_, err = k.DeploymentTask(k.ctx, id)
+		_, err = k.DeploymentTask(k.ctx, id, fleet.Page{})
 		require.ErrorIs(t, err, fault.NotFound)
 		require.ErrorIs(t, k.DeleteDeploymentTask(k.ctx, id), fault.NotFound)
 	})

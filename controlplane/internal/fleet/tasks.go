@@ -68,6 +68,10 @@ type TaskState struct {
 	UpdatedAt       time.Time // zero while Waiting
 	BatchesComplete *int      // nil until the items are known
 	BatchesTotal    *int
+	Items           int // 0 until they are known
+	Succeeded       int // items of ended batches, like Failed
+	Failed          int
+	Next            string // After of the next page of the items that are shown; empty: none follows
 }
 
 // CoreTask is a core task with its items.

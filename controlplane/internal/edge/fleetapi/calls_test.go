@@ -87,7 +87,7 @@ func TestACoreTaskIsAcceptedAndShown(t *testing.T) {
 	again := h.call(t, "POST", "/coreTasks", coreBody, "Idempotency-Key", "import-1")
 	assert.Equal(t, id, again.header.Get("x-taskid"))
 
-	want := `{"id":"` + id + `","type":"Create","coreVersion":"2.12.0","cores":[{"name":"press-07","taskStatus":"Success","createdAt":"2026-03-02T08:00:00.120Z","updatedAt":"2026-03-02T08:00:00.120Z"}],"taskStatus":"Success","createdAt":"2026-03-02T08:00:00.120Z","updatedAt":"2026-03-02T08:00:00.120Z","batchesComplete":1,"batchesTotal":1}`
+	want := `{"id":"` + id + `","type":"Create","coreVersion":"2.12.0","cores":[{"name":"press-07","taskStatus":"Success","createdAt":"2026-03-02T08:00:00.120Z","updatedAt":"2026-03-02T08:00:00.120Z"}],"taskStatus":"Success","createdAt":"2026-03-02T08:00:00.120Z","updatedAt":"2026-03-02T08:00:00.120Z","batchesComplete":1,"batchesTotal":1,"itemsTotal":1,"itemsSucceeded":1,"itemsFailed":0}`
 	assert.JSONEq(t, want, h.call(t, "GET", "/coreTasks/"+id, "").body)
 	assert.JSONEq(t, want, h.call(t, "GET", "/cores/press-07/coreTasks/"+id, "").body)
 	assert.Equal(t, 404, h.call(t, "GET", "/cores/press-08/coreTasks/"+id, "").status, "the core is not part of it")

@@ -58,23 +58,28 @@ func newCoreTask(b *api.NewCoreTask) (fleet.NewCoreTask, error) {
 			ProvisioningParameters:    c.ProvisioningParameters,
 			CDFProvisioningParameters: c.CdfProvisioningParameters,
 			ConfigFileGenerator:       c.ConfigFileGenerator,
+			ConfigOverlay:             c.ConfigOverlay,
+			Claim:                     c.Claim,
 		}
 	}
 	return t, nil
 }
 
 func (s *server) GetCoreTask(ctx context.Context, r gen.GetCoreTaskRequestObject) (gen.GetCoreTaskResponseObject, error) {
-	t, err := s.Cores.CoreTask(ctx, r.TaskID)
+	p := r.Params
+	t, err := s.Cores.CoreTask(ctx, r.TaskID, page(opt(p.Count), opt(p.ExclusiveStartThingName)))
 	if err != nil {
 		return nil, fmt.Errorf("reading core task %s: %w", r.TaskID, err)
 	}
-	return gen.GetCoreTask200ApplicationVndAwsCdfV10PlusJSONResponse{CoreTaskFoundApplicationVndAwsCdfV10PlusJSONResponse: gen.CoreTaskFoundApplicationVndAwsCdfV10PlusJSONResponse(coreTask(t))}, nil
+	out := coreTask(t)
+	out.Pagination = pagination(opt(p.Count), api.LastEvaluated{ThingName: t.Next})
+	return gen.GetCoreTask200ApplicationVndAwsCdfV10PlusJSONResponse{CoreTaskFoundApplicationVndAwsCdfV10PlusJSONResponse: gen.CoreTaskFoundApplicationVndAwsCdfV10PlusJSONResponse(out)}, nil
 }
 
 // GetCoreTaskOfCore is the seed's spelling of GetCoreTask (spec cdf-services
 // D-02).
 func (s *server) GetCoreTaskOfCore(ctx context.Context, r gen.GetCoreTaskOfCoreRequestObject) (gen.GetCoreTaskOfCoreResponseObject, error) {
-	t, err := s.Cores.CoreTask(ctx, r.TaskID)
+	t, err := s.Cores.CoreTask(ctx, r.TaskID, fleet.Page{})
 	if err != nil {
 		return nil, fmt.Errorf("reading core task %s: %w", r.TaskID, err)
 	}
@@ -138,6 +143,9 @@ func coreTask(t fleet.CoreTask) api.CoreTask {
 		UpdatedAt:       api.At(t.UpdatedAt),
 		BatchesComplete: t.BatchesComplete,
 		BatchesTotal:    t.BatchesTotal,
+		ItemsTotal:      t.Items,
+		ItemsSucceeded:  t.Succeeded,
+		ItemsFailed:     t.Failed,
 	}
 }
 
@@ -161,6 +169,7 @@ func coreView(v fleet.CoreView) api.Core {
 		ProvisioningTemplate: v.ProvisioningTemplate,
 		ConfigFileGenerator:  v.ConfigGenerator,
 		CoreVersion:          v.Core.CoreVersion,
+		Claim:                v.Claim,
 		CertificatePending:   v.CertificatePending,
 		CreatedAt:            api.At(v.CreatedAt),
 		UpdatedAt:            api.At(v.UpdatedAt),

@@ -76,11 +76,14 @@ func distinct(names []string) []string {
 }
 
 func (s *server) GetDeploymentTask(ctx context.Context, r gen.GetDeploymentTaskRequestObject) (gen.GetDeploymentTaskResponseObject, error) {
-	t, err := s.Deployments.DeploymentTask(ctx, r.TaskID)
+	p := r.Params
+	t, err := s.Deployments.DeploymentTask(ctx, r.TaskID, page(opt(p.Count), opt(p.ExclusiveStartThingName)))
 	if err != nil {
 		return nil, fmt.Errorf("reading deployment task %s: %w", r.TaskID, err)
 	}
-	return gen.GetDeploymentTask200ApplicationVndAwsCdfV10PlusJSONResponse(deploymentTask(t)), nil
+	out := deploymentTask(t)
+	out.Pagination = pagination(opt(p.Count), api.LastEvaluated{ThingName: t.Next})
+	return gen.GetDeploymentTask200ApplicationVndAwsCdfV10PlusJSONResponse(out), nil
 }
 
 func (s *server) CancelDeploymentTask(ctx context.Context, r gen.CancelDeploymentTaskRequestObject) (gen.CancelDeploymentTaskResponseObject, error) {
@@ -214,6 +217,9 @@ func deploymentTask(t fleet.DeploymentTask) api.DeploymentTask {
 		UpdatedAt:       api.At(t.UpdatedAt),
 		BatchesComplete: t.BatchesComplete,
 		BatchesTotal:    t.BatchesTotal,
+		ItemsTotal:      t.Items,
+		ItemsSucceeded:  t.Succeeded,
+		ItemsFailed:     t.Failed,
 	}
 }
 

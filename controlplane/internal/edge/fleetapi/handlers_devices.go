@@ -81,11 +81,14 @@ func checkDeleteOptions(raw json.RawMessage, known ...string) error {
 }
 
 func (s *server) GetDeviceTask(ctx context.Context, r gen.GetDeviceTaskRequestObject) (gen.GetDeviceTaskResponseObject, error) {
-	t, err := s.Devices.DeviceTask(ctx, r.TaskID)
+	p := r.Params
+	t, err := s.Devices.DeviceTask(ctx, r.TaskID, page(opt(p.Count), opt(p.ExclusiveStartThingName)))
 	if err != nil {
 		return nil, fmt.Errorf("reading device task %s: %w", r.TaskID, err)
 	}
-	return gen.GetDeviceTask200ApplicationVndAwsCdfV10PlusJSONResponse(deviceTask(t)), nil
+	out := deviceTask(t)
+	out.Pagination = pagination(opt(p.Count), api.LastEvaluated{ThingName: t.Next})
+	return gen.GetDeviceTask200ApplicationVndAwsCdfV10PlusJSONResponse(out), nil
 }
 
 func (s *server) ListDeviceTasks(ctx context.Context, r gen.ListDeviceTasksRequestObject) (gen.ListDeviceTasksResponseObject, error) {
@@ -182,6 +185,9 @@ func deviceTask(t fleet.DeviceTask) api.DeviceTask {
 		UpdatedAt:       api.At(t.UpdatedAt),
 		BatchesComplete: t.BatchesComplete,
 		BatchesTotal:    t.BatchesTotal,
+		ItemsTotal:      t.Items,
+		ItemsSucceeded:  t.Succeeded,
+		ItemsFailed:     t.Failed,
 	}
 }
 

@@ -38,7 +38,8 @@ type Cores interface {
 	// CreateCoreTask returns the task of an earlier call with the same
 	// idempotencyKey, if that is not empty.
 	CreateCoreTask(ctx context.Context, t fleet.NewCoreTask, idempotencyKey string) (id string, _ error)
-	CoreTask(ctx context.Context, id string) (fleet.CoreTask, error)
+	// CoreTask returns a task with the page of its items; the zero page has all.
+	CoreTask(ctx context.Context, id string, p fleet.Page) (fleet.CoreTask, error)
 	// CoreTasks returns tasks without their items.
 	CoreTasks(ctx context.Context, p fleet.Page) (_ []fleet.CoreTask, next string, _ error)
 	Core(ctx context.Context, name string) (fleet.CoreView, error)
@@ -49,7 +50,8 @@ type Cores interface {
 type Devices interface {
 	// CreateDeviceTask treats idempotencyKey like Cores.CreateCoreTask.
 	CreateDeviceTask(ctx context.Context, t fleet.NewDeviceTask, idempotencyKey string) (id string, _ error)
-	DeviceTask(ctx context.Context, id string) (fleet.DeviceTask, error)
+	// DeviceTask treats the page like Cores.CoreTask.
+	DeviceTask(ctx context.Context, id string, p fleet.Page) (fleet.DeviceTask, error)
 	// DeviceTasks returns tasks without their items: of one core, or of all when
 	// core is empty.
 	DeviceTasks(ctx context.Context, core string, p fleet.Page) (_ []fleet.DeviceTask, next string, _ error)
@@ -62,7 +64,8 @@ type Devices interface {
 type Deployments interface {
 	// CreateDeploymentTask treats idempotencyKey like Cores.CreateCoreTask.
 	CreateDeploymentTask(ctx context.Context, t fleet.NewDeploymentTask, idempotencyKey string) (id string, _ error)
-	DeploymentTask(ctx context.Context, id string) (fleet.DeploymentTask, error)
+	// DeploymentTask treats the page like Cores.CoreTask.
+	DeploymentTask(ctx context.Context, id string, p fleet.Page) (fleet.DeploymentTask, error)
 	// CancelDeploymentTask returns fault.Conflict for a task that has ended.
 	CancelDeploymentTask(ctx context.Context, id string) error
 	// RetryDeploymentTask makes a task for the failed cores of another one;

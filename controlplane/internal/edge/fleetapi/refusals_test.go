@@ -26,7 +26,7 @@ func TestABadBodyIsRefusedWithTheMembersPath(t *testing.T) {
 		return `{"type":"Create","coreVersion":"2.12.0","cores":[{"name":"a","provisioningTemplate":"p"},` + members + `]}`
 	}
 	for name, c := range map[string]struct{ path, body, field, text string }{
-		"an unknown member":                    {"/coreTasks", core(`{"name":"b","provisioningTemplat":"p"}`), "cores[1].provisioningTemplat", "known here: cdfProvisioningParameters, configFileGenerator"},
+		"an unknown member":                    {"/coreTasks", core(`{"name":"b","provisioningTemplat":"p"}`), "cores[1].provisioningTemplat", "known here: cdfProvisioningParameters, claim, configFileGenerator, configOverlay, name, "},
 		"an unknown member at the top":         {"/templates", `{"nam":"x","components":[{"key":"a","version":"1"}]}`, "nam", "known here: components, "},
 		"a member in another case":             {"/templates", `{"name":"x","Components":[]}`, "Components", "is unknown"},
 		"a wrong type":                         {"/coreTasks", core(`{"name":7,"provisioningTemplate":"p"}`), "cores[1].name", "want a text, got 7"},

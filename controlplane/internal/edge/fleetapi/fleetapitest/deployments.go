@@ -42,13 +42,14 @@ func (f *Fake) CreateDeploymentTask(_ context.Context, t fleet.NewDeploymentTask
 		c.Desired, c.Reported, c.DeploymentStatus, c.DeploymentTask = ref, ref, fleet.DeploymentSuccess, id
 		f.cores[n] = c
 	}
+	task.Items, task.Succeeded = len(task.Deployments), len(task.Deployments)
 	f.deploys[id] = task
 	f.keys[key] = id
 	return id, nil
 }
 
 // DeploymentTask returns a task.
-func (f *Fake) DeploymentTask(_ context.Context, id string) (fleet.DeploymentTask, error) {
+func (f *Fake) DeploymentTask(_ context.Context, id string, p fleet.Page) (fleet.DeploymentTask, error) {
 	done, err := f.lock()
 	defer done()
 	if err != nil {
@@ -58,7 +59,8 @@ func (f *Fake) DeploymentTask(_ context.Context, id string) (fleet.DeploymentTas
 	if !ok {
 		return t, missing("deployment task", id)
 	}
-	return t, nil
+	t.Deployments, t.Next, err = pageOf(t.Deployments, func(d fleet.Deployment) string { return d.Name }, p)
+	return t, err
 }
 
 // DeploymentTasks lists tasks.

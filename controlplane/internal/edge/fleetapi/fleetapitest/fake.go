@@ -306,13 +306,14 @@ func (f *Fake) CreateCoreTask(_ context.Context, t fleet.NewCoreTask, key string
 			},
 		}}
 	}
+	task.Items, task.Succeeded = len(task.Cores), len(task.Cores)
 	f.coreTasks[id] = task
 	f.keys[key] = id
 	return id, nil
 }
 
 // CoreTask returns a task.
-func (f *Fake) CoreTask(_ context.Context, id string) (fleet.CoreTask, error) {
+func (f *Fake) CoreTask(_ context.Context, id string, p fleet.Page) (fleet.CoreTask, error) {
 	done, err := f.lock()
 	defer done()
 	if err != nil {
@@ -322,8 +323,11 @@ func (f *Fake) CoreTask(_ context.Context, id string) (fleet.CoreTask, error) {
 	if !ok {
 		return t, missing("core task", id)
 	}
-	return t, nil
+	t.Cores, t.Next, err = pageOf(t.Cores, taskItemName, p)
+	return t, err
 }
+
+func taskItemName(i fleet.TaskItem) string { return i.Name }
 
 // CoreTasks lists tasks.
 func (f *Fake) CoreTasks(_ context.Context, p fleet.Page) ([]fleet.CoreTask, string, error) {

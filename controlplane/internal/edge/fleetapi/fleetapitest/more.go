@@ -39,14 +39,20 @@ func (f *Fake) CreateDeviceTask(_ context.Context, t fleet.NewDeviceTask, key st
 			Artifacts: map[string]fleet.Artifact{fleet.ArtifactCerts: {Bucket: "ggfleet", Key: "greengrass2/artifacts/" + t.Core + "/" + d.Name + "/certs.zip", CreatedAt: Now()}},
 		}
 	}
+	task.Items, task.Succeeded = len(task.Devices), len(task.Devices)
 	f.devTasks[id] = task
 	f.keys[key] = id
 	return id, nil
 }
 
 // DeviceTask returns a task.
-func (f *Fake) DeviceTask(_ context.Context, id string) (fleet.DeviceTask, error) {
-	return get(f, f.devTasks, "device task", id)
+func (f *Fake) DeviceTask(_ context.Context, id string, p fleet.Page) (fleet.DeviceTask, error) {
+	t, err := get(f, f.devTasks, "device task", id)
+	if err != nil {
+		return t, err
+	}
+	t.Devices, t.Next, err = pageOf(t.Devices, taskItemName, p)
+	return t, err
 }
 
 // DeviceTasks lists tasks.

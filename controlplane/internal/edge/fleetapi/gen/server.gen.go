@@ -75,7 +75,7 @@ type ServerInterface interface {
 	CreateCoreTask(c *gin.Context, params CreateCoreTaskParams)
 	// GetCoreTask Get a core task with the result of each core
 	// (GET /coreTasks/{taskId})
-	GetCoreTask(c *gin.Context, taskID TaskID)
+	GetCoreTask(c *gin.Context, taskID TaskID, params GetCoreTaskParams)
 	// ListCores List cores
 	// (GET /cores)
 	ListCores(c *gin.Context, params ListCoresParams)
@@ -111,7 +111,7 @@ type ServerInterface interface {
 	DeleteDeploymentTask(c *gin.Context, taskID TaskID)
 	// GetDeploymentTask Get a deployment task with the state of each core
 	// (GET /deploymentTasks/{taskId})
-	GetDeploymentTask(c *gin.Context, taskID TaskID)
+	GetDeploymentTask(c *gin.Context, taskID TaskID, params GetDeploymentTaskParams)
 	// CancelDeploymentTask Stop a deployment task
 	// (POST /deploymentTasks/{taskId}/cancel)
 	CancelDeploymentTask(c *gin.Context, taskID TaskID, params CancelDeploymentTaskParams)
@@ -132,7 +132,7 @@ type ServerInterface interface {
 	ListDeviceTasks(c *gin.Context, params ListDeviceTasksParams)
 	// GetDeviceTask Get a device task with the result of each device
 	// (GET /deviceTasks/{taskId})
-	GetDeviceTask(c *gin.Context, taskID TaskID)
+	GetDeviceTask(c *gin.Context, taskID TaskID, params GetDeviceTaskParams)
 	// ListDevices List client devices
 	// (GET /devices)
 	ListDevices(c *gin.Context, params ListDevicesParams)
@@ -876,6 +876,25 @@ func (siw *ServerInterfaceWrapper) GetCoreTask(c *gin.Context) {
 		return
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetCoreTaskParams
+
+	// ------------- Optional query parameter "count" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "count", c.Request.URL.Query(), &params.Count, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter count: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "exclusiveStartThingName" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "exclusiveStartThingName", c.Request.URL.Query(), &params.ExclusiveStartThingName, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter exclusiveStartThingName: %w", err), http.StatusBadRequest)
+		return
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -883,7 +902,7 @@ func (siw *ServerInterfaceWrapper) GetCoreTask(c *gin.Context) {
 		}
 	}
 
-	siw.Handler.GetCoreTask(c, taskID)
+	siw.Handler.GetCoreTask(c, taskID, params)
 }
 
 // ListCores operation middleware
@@ -1344,6 +1363,25 @@ func (siw *ServerInterfaceWrapper) GetDeploymentTask(c *gin.Context) {
 		return
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetDeploymentTaskParams
+
+	// ------------- Optional query parameter "count" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "count", c.Request.URL.Query(), &params.Count, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter count: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "exclusiveStartThingName" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "exclusiveStartThingName", c.Request.URL.Query(), &params.ExclusiveStartThingName, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter exclusiveStartThingName: %w", err), http.StatusBadRequest)
+		return
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -1351,7 +1389,7 @@ func (siw *ServerInterfaceWrapper) GetDeploymentTask(c *gin.Context) {
 		}
 	}
 
-	siw.Handler.GetDeploymentTask(c, taskID)
+	siw.Handler.GetDeploymentTask(c, taskID, params)
 }
 
 // CancelDeploymentTask operation middleware
@@ -1624,6 +1662,25 @@ func (siw *ServerInterfaceWrapper) GetDeviceTask(c *gin.Context) {
 		return
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetDeviceTaskParams
+
+	// ------------- Optional query parameter "count" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "count", c.Request.URL.Query(), &params.Count, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter count: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "exclusiveStartThingName" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "exclusiveStartThingName", c.Request.URL.Query(), &params.ExclusiveStartThingName, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter exclusiveStartThingName: %w", err), http.StatusBadRequest)
+		return
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -1631,7 +1688,7 @@ func (siw *ServerInterfaceWrapper) GetDeviceTask(c *gin.Context) {
 		}
 	}
 
-	siw.Handler.GetDeviceTask(c, taskID)
+	siw.Handler.GetDeviceTask(c, taskID, params)
 }
 
 // ListDevices operation middleware
@@ -4299,6 +4356,7 @@ func (response CreateCoreTaskdefaultApplicationVndAwsCdfV10PlusJSONResponse) Vis
 
 type GetCoreTaskRequestObject struct {
 	TaskID TaskID `json:"taskId"`
+	Params GetCoreTaskParams
 }
 
 type GetCoreTaskResponseObject interface {
@@ -4769,6 +4827,7 @@ func (response DeleteDeploymentTaskdefaultApplicationVndAwsCdfV10PlusJSONRespons
 
 type GetDeploymentTaskRequestObject struct {
 	TaskID TaskID `json:"taskId"`
+	Params GetDeploymentTaskParams
 }
 
 type GetDeploymentTaskResponseObject interface {
@@ -5042,6 +5101,7 @@ func (response ListDeviceTasksdefaultApplicationVndAwsCdfV10PlusJSONResponse) Vi
 
 type GetDeviceTaskRequestObject struct {
 	TaskID TaskID `json:"taskId"`
+	Params GetDeviceTaskParams
 }
 
 type GetDeviceTaskResponseObject interface {
@@ -7980,10 +8040,11 @@ func (sh *strictHandler) CreateCoreTask(ctx *gin.Context, params CreateCoreTaskP
 }
 
 // GetCoreTask operation middleware
-func (sh *strictHandler) GetCoreTask(ctx *gin.Context, taskID TaskID) {
+func (sh *strictHandler) GetCoreTask(ctx *gin.Context, taskID TaskID, params GetCoreTaskParams) {
 	var request GetCoreTaskRequestObject
 
 	request.TaskID = taskID
+	request.Params = params
 
 	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
 		return sh.ssi.GetCoreTask(ctx, request.(GetCoreTaskRequestObject))
@@ -8334,10 +8395,11 @@ func (sh *strictHandler) DeleteDeploymentTask(ctx *gin.Context, taskID TaskID) {
 }
 
 // GetDeploymentTask operation middleware
-func (sh *strictHandler) GetDeploymentTask(ctx *gin.Context, taskID TaskID) {
+func (sh *strictHandler) GetDeploymentTask(ctx *gin.Context, taskID TaskID, params GetDeploymentTaskParams) {
 	var request GetDeploymentTaskRequestObject
 
 	request.TaskID = taskID
+	request.Params = params
 
 	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
 		return sh.ssi.GetDeploymentTask(ctx, request.(GetDeploymentTaskRequestObject))
@@ -8521,10 +8583,11 @@ func (sh *strictHandler) ListDeviceTasks(ctx *gin.Context, params ListDeviceTask
 }
 
 // GetDeviceTask operation middleware
-func (sh *strictHandler) GetDeviceTask(ctx *gin.Context, taskID TaskID) {
+func (sh *strictHandler) GetDeviceTask(ctx *gin.Context, taskID TaskID, params GetDeviceTaskParams) {
 	var request GetDeviceTaskRequestObject
 
 	request.TaskID = taskID
+	request.Params = params
 
 	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
 		return sh.ssi.GetDeviceTask(ctx, request.(GetDeviceTaskRequestObject))
