@@ -107,18 +107,19 @@ func (s *Service) subscriber(id string, r webhookRecord) (subscriber, error) {
 		},
 		wants: func(t Type) bool { return len(r.Types) == 0 || slices.Contains(r.Types, t) },
 		guard: func(b *state.Batch) { b.IfExists(webhookKey(id)) },
-		pause: func(ctx context.Context, reason string) error { return s.pause(ctx, id, reason) },
+		pause: func(ctx context.Context, reason string) error { return s.pause(ctx, id, r.Version, reason) },
 	}, nil
 }
 
-// pause stops the delivery to a webhook until somebody sets it active again.
-func (s *Service) pause(ctx context.Context, id, reason string) error {
-	_, err := s.change(ctx, id, 0, func(r *webhookRecord, _ *state.Batch) error {
+// pause stops the delivery to a version of a webhook until somebody sets it active
+// again. A version that is gone needs no pause.
+func (s *Service) pause(ctx context.Context, id string, version int, reason string) error {
+	_, err := s.change(ctx, id, version, func(r *webhookRecord, _ *state.Batch) error {
 		r.Active, r.Reason, r.UpdatedAt = false, reason, s.stamp()
 		r.Version++
 		return nil
 	})
-	if errors.Is(err, fault.NotFound) {
+	if errors.Is(err, fault.NotFound) || errors.Is(err, fault.Stale) {
 		return nil
 	}
 	return err

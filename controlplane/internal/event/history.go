@@ -16,7 +16,8 @@ import (
 
 // A history holds the last things that happened to a core. It grows in the
 // commit that gives an event its place, so it has each of them once. After the
-// core was deleted it stays until the name is used again, or historyAfter.
+// core was deleted it stays until the name is used again, or historyAfter; that of
+// a name under which nothing came to be goes after historyAfter too.
 const (
 	maxHistory      = 100
 	maxHistoryBytes = 6 << 10 // of the encoded entries
@@ -28,7 +29,7 @@ const (
 
 type history struct {
 	Entries []entry `json:"e"` // oldest first
-	Deleted bool    `json:"d,omitempty"`
+	Deleted bool    `json:"d,omitempty"` // there is nothing of this name: not any more, or not yet
 }
 
 // entry is an Event in short; there are many.
@@ -47,12 +48,17 @@ func (n entry) event(core string) Event {
 // size is about what the entry takes in the store.
 func (n entry) size() int { return len(n.ID) + len(n.Type) + len(n.Detail) + 48 }
 
+func (n entry) deletion() bool { return n.Type == CoreDeleted || n.Type == DeviceDeleted }
+
 // append adds e and drops what is too much.
 func (h *history) append(e *Event) {
 	switch {
-	case (e.Type == CoreCreated || e.Type == DeviceCreated) && h.Deleted:
-		*h = history{} // another core with this name
-	case (e.Type == CoreDeleted || e.Type == DeviceDeleted) && e.succeeded():
+	case (e.Type == CoreCreated || e.Type == DeviceCreated) && e.succeeded():
+		if h.Deleted && slices.ContainsFunc(h.Entries, entry.deletion) {
+			*h = history{} // another core with this name
+		}
+		h.Deleted = false
+	case len(h.Entries) == 0, (e.Type == CoreDeleted || e.Type == DeviceDeleted) && e.succeeded():
 		h.Deleted = true
 	}
 	h.Entries = append(h.Entries, entry{ID: e.ID, Type: e.Type, At: e.At.UnixMilli(), Sequence: e.Sequence, Detail: brief(e.Detail)})

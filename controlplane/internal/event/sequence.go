@@ -195,6 +195,7 @@ func (s *Service) move(ctx context.Context, h *state.Record[head], todo []waitin
 	next := h.Value
 	b := state.NewBatch(state.StepEvent)
 	gone, written, bytes, n := map[string]*time.Time{}, map[string]bool{}, 0, 0
+	was := map[string]bool{} // whether a history was that of something deleted
 	for _, w := range todo {
 		if n > 0 && (b.Len()+len(written)+len(gone)+4 > maxWrites || bytes+2*w.size+maxHistoryBytes > maxMovedBytes) {
 			break
@@ -217,16 +218,17 @@ func (s *Service) move(ctx context.Context, h *state.Record[head], todo []waitin
 		}
 		r := histories[e.Core]
 		if !written[e.Core] {
-			written[e.Core] = true
+			written[e.Core], was[e.Core] = true, r.Value.Deleted
 			bytes += maxHistoryBytes
 		}
-		was := r.Value.Deleted
 		r.Value.append(e)
-		if now := r.Value.Deleted; now != was {
+		switch {
+		case r.Value.Deleted:
+			gone[e.Core] = &e.At
+		case was[e.Core]:
 			gone[e.Core] = nil
-			if now {
-				gone[e.Core] = &e.At
-			}
+		default:
+			delete(gone, e.Core)
 		}
 	}
 	for core := range written {

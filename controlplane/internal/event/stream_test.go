@@ -210,6 +210,40 @@ func TestAHistoryOutlivesItsCoreForAWhile(t *testing.T) {
 	})
 }
 
+func TestAHistoryOfWhatNeverCameToBeIsNotKeptForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := memory.New()
+		s := newService(t, event.Config{Store: store})
+		defer start(t, s)()
+		tell := func(core, status string, types ...event.Type) {
+			b := state.NewBatch(state.StepRegistry)
+			for i, typ := range types {
+				event.Add(b, typ, core, time.Now(), detail{N: i, Status: status})
+			}
+			_, err := store.Commit(t.Context(), b)
+			require.NoError(t, err)
+			settle(time.Minute)
+		}
+		length := func(core string) int {
+			events, _, err := s.History(t.Context(), core, "", 0)
+			require.NoError(t, err)
+			return len(events)
+		}
+		tell("never", "failed", event.CoreCreated)
+		tell("gone", "success", event.CoreCreated, event.CoreDeleted)
+		tell("gone", "failed", event.CoreCreated)
+		tell("later", "failed", event.CoreCreated)
+		tell("later", "success", event.CertificateIssued, event.CoreCreated)
+		assert.Equal(t, 1, length("never"))
+		assert.Equal(t, 3, length("gone"), "a creation that failed is no other core")
+		assert.Equal(t, 3, length("later"), "what led to the core is part of its history")
+		settle(31 * 24 * time.Hour)
+		assert.Zero(t, length("never"))
+		assert.Zero(t, length("gone"))
+		assert.Equal(t, 3, length("later"))
+	})
+}
+
 func TestAHistoryIsSmallWhateverTheMessagesSay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := memory.New()

@@ -2,13 +2,17 @@ package event_test
 
 import (
 	"encoding/base64"
+	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/event"
+	"github.com/ggfleet/ggfleet/controlplane/internal/event/webhook"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state/memory"
 	"github.com/ggfleet/ggfleet/shared/fault"
 )
@@ -82,4 +86,25 @@ func TestASecretIsStoredSealed(t *testing.T) {
 		assert.NotContains(t, string(e.Value), "a secret of")
 		assert.NotContains(t, string(e.Value), base64.StdEncoding.EncodeToString([]byte("a secret of")))
 	}
+}
+
+func TestAReceiverThatIsGoneDoesNotPauseTheOneThatFollowedIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newReceiver(nil)
+		s, store, w, stop := hooked(t, r, event.NewWebhook{}, event.Config{})
+		defer stop()
+		url := "https://new.example.com/"
+		r.set(func(webhook.CloudEvent, int) (*http.Response, error) {
+			r.set(always(http.StatusOK))
+			_, err := s.UpdateWebhook(t.Context(), w.ID, event.WebhookUpdate{URL: &url}, 0) // while the old one is asked
+			require.NoError(t, err)
+			return status(http.StatusGone)
+		})
+		happen(t, store, event.CoreCreated, coreName(0), 0)
+		settle(time.Hour)
+		w, err := s.Webhook(t.Context(), w.ID)
+		require.NoError(t, err)
+		assert.True(t, w.Active, w.Reason)
+		assert.Equal(t, upTo(1), r.numbers(t))
+	})
 }

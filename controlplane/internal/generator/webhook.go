@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -150,6 +151,9 @@ func (w *Webhook) unreachable(ctx context.Context, err error) error {
 	}
 	if k := fault.KindOf(err); k != "" { // of privateOnly
 		return w.fail(k, "%s", fault.Message(err))
+	}
+	if e, ok := errors.AsType[*url.Error](err); ok { // it repeats the URL, which may hold a key
+		err = e.Err
 	}
 	return fmt.Errorf("%w (%w)", w.fail(fault.Unavailable, "it does not answer"), err)
 }

@@ -110,6 +110,11 @@ func TestAProgramThatDoesNotAnswerMayBeThereLater(t *testing.T) {
 	_, err = w.Generate(t.Context(), input())
 	require.ErrorIs(t, err, fault.Unavailable)
 	assert.NotContains(t, err.Error(), "s3cret")
+	w, err = generator.New(generator.Config{Alias: "MINE", URL: "http://127.0.0.1:1/?key=s3cret"})
+	require.NoError(t, err)
+	_, err = w.Generate(t.Context(), input())
+	require.ErrorIs(t, err, fault.Unavailable)
+	assert.NotContains(t, err.Error(), "s3cret", "the URL may hold a key; the error is logged")
 	w = serve(t, func(w http.ResponseWriter, _ *http.Request) {
 		conn, _, _ := http.NewResponseController(w).Hijack()
 		_ = conn.Close()

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -19,13 +20,17 @@ import (
 var errAddress = errors.New("address is not allowed for webhooks")
 
 // metadata are addresses outside of the link at which clouds hand out
-// credentials.
+// credentials; of some clouds the whole network of such services.
 func metadata(a netip.Addr) bool {
-	switch a {
-	case netip.AddrFrom4([4]byte{100, 100, 100, 200}), netip.AddrFrom4([4]byte{168, 63, 129, 16}), netip.MustParseAddr("fd00:ec2::254"), netip.MustParseAddr("fd20:ce::254"):
-		return true
-	}
-	return false
+	return slices.ContainsFunc([]string{"100.100.100.200/32", "168.63.129.16/32", "192.0.0.192/32", "fd00:ec2::/32", "fd20:ce::254/128"}, func(network string) bool {
+		return netip.MustParsePrefix(network).Contains(a)
+	})
+}
+
+// private also counts what lies behind a carrier's NAT, where clusters number
+// their own (RFC 6598).
+func private(a netip.Addr) bool {
+	return a.IsLoopback() || a.IsPrivate() || netip.MustParsePrefix("100.64.0.0/10").Contains(a)
 }
 
 // checkAddr refuses what no receiver has, and private addresses if denyPrivate
@@ -37,7 +42,7 @@ func checkAddr(a netip.Addr, denyPrivate bool) error {
 		return fmt.Errorf("%w: %s is nobody's", errAddress, a)
 	case a.IsLinkLocalUnicast() || metadata(a):
 		return fmt.Errorf("%w: %s is of the link, where clouds hand out credentials", errAddress, a)
-	case denyPrivate && (a.IsLoopback() || a.IsPrivate()):
+	case denyPrivate && private(a):
 		return fmt.Errorf("%w: %s is private", errAddress, a)
 	}
 	return nil

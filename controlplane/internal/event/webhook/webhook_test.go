@@ -66,6 +66,9 @@ func TestAddressesThatWebhooksReach(t *testing.T) {
 		"64:ff9b::a9fe:a9fe": {false, false},
 		"fe80::1":            {false, false},
 		"fd00:ec2::254":      {false, false},
+		"fd00:ec2::23":       {false, false}, // credentials of pods
+		"192.0.0.192":        {false, false},
+		"100.64.1.2":         {true, false}, // behind a carrier's NAT, or inside a cluster
 		"100.100.100.200":    {false, false},
 		"0.0.0.0":            {false, false},
 		"::":                 {false, false},
