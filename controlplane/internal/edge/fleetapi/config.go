@@ -53,10 +53,12 @@ type Config struct {
 	// is removed from the front of requests' paths. Empty: none.
 	BasePath string
 
-	// Heartbeat is how often a stream of events says that it is there, and
-	// SlowReader how long its reader may take for what was sent. 0: 15 s each.
+	// Heartbeat is how often a stream of events says that it is there and looks
+	// whether its token still is, and SlowReader how long its reader may take for
+	// what was sent. 0: 15 s each.
 	Heartbeat  time.Duration
 	SlowReader time.Duration
+	MaxStreams int // of events, open at once; 0: 1,000
 
 	// CORSOrigin is the one origin whose pages may call the API, or *. Empty:
 	// none may.
@@ -119,10 +121,13 @@ func (c *Config) complete() error {
 	if c.SlowReader == 0 {
 		c.SlowReader = 15 * time.Second
 	}
+	if c.MaxStreams == 0 {
+		c.MaxStreams = 1000
+	}
 	if c.BasePath = strings.Trim(c.BasePath, "/"); c.BasePath != "" {
 		c.BasePath = "/" + c.BasePath
 	}
-	if c.Heartbeat < 0 || c.SlowReader < 0 || c.MaxBody < 0 || c.MaxUpload < 0 || c.StallTimeout < 0 || c.Rate < 0 || c.Burst < 0 {
+	if c.Heartbeat < 0 || c.SlowReader < 0 || c.MaxStreams < 0 || c.MaxBody < 0 || c.MaxUpload < 0 || c.StallTimeout < 0 || c.Rate < 0 || c.Burst < 0 {
 		return errors.New("fleetapi: limits must not be negative")
 	}
 	return nil

@@ -19,6 +19,7 @@ type server struct {
 	Config
 	operations map[string]*operation // by method and gin route
 	limits     *limits
+	streams    chan struct{} // one for each open stream of events
 }
 
 var _ gen.StrictServerInterface = (*server)(nil)
@@ -32,7 +33,7 @@ func New(cfg Config) (http.Handler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fleetapi: reading the embedded API document: %w", err)
 	}
-	s := &server{Config: cfg, operations: operations(spec), limits: newLimits(cfg.Rate, cfg.Burst)}
+	s := &server{Config: cfg, operations: operations(spec), limits: newLimits(cfg.Rate, cfg.Burst), streams: make(chan struct{}, cfg.MaxStreams)}
 
 	gin.SetMode(gin.ReleaseMode) // gin's debug mode prints to stdout
 	e := gin.New()

@@ -41,13 +41,13 @@ func (s *server) StreamEvents(ctx context.Context, r gen.StreamEventsRequestObje
 	if _, _, err := s.Events.List(ctx, event.Filter{}, after, 1); err != nil {
 		return nil, fmt.Errorf("beginning a stream of events: %w", err)
 	}
-	return &eventStream{server: s, ctx: c.Request.Context(), filter: event.Filter{Core: opt(p.Core), Type: event.Type(p.Type)}, after: after}, nil
+	return &eventStream{server: s, c: c, filter: event.Filter{Core: opt(p.Core), Type: event.Type(p.Type)}, after: after}, nil
 }
 
 // eventStream is an answer of server-sent events.
 type eventStream struct {
 	*server
-	ctx    context.Context //nolint:containedctx // that of the request, which this answers
+	c      *gin.Context // of the request, which this answers
 	filter event.Filter
 	after  int64
 
@@ -58,6 +58,12 @@ type eventStream struct {
 // VisitStreamEventsResponse writes until the caller goes away, takes too long
 // for what was sent, or events are lost to it.
 func (e *eventStream) VisitStreamEventsResponse(w http.ResponseWriter) error {
+	select {
+	case e.streams <- struct{}{}:
+		defer func() { <-e.streams }()
+	default:
+		return fault.New(fault.Exhausted, "there are %d streams of events already; close one, or come again later", e.MaxStreams)
+	}
 	e.w, e.conn = w, http.NewResponseController(w)
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("X-Accel-Buffering", "no") // a proxy would hold events back
@@ -67,7 +73,7 @@ func (e *eventStream) VisitStreamEventsResponse(w http.ResponseWriter) error {
 	if err := e.send(fmt.Appendf(nil, "retry: 3000\nid: %d\n\n", e.after)); err != nil {
 		return nil //nolint:nilerr // the caller went away
 	}
-	ctx, stop := context.WithCancel(e.ctx)
+	ctx, stop := context.WithCancel(e.c.Request.Context())
 	defer stop()
 	batches, ended := make(chan []event.Event), make(chan error, 1)
 	go func() {
@@ -97,8 +103,10 @@ func (e *eventStream) pump(ctx context.Context, batches <-chan []event.Event, en
 			return nil
 		case events := <-batches:
 			err = e.sendAll(events)
-			beat.Reset(e.Heartbeat)
 		case <-beat.C:
+			if err = e.stillAllowed(); err != nil {
+				return errors.Join(err, e.sendFailure(err))
+			}
 			err = e.send([]byte(": still here\n\n"))
 		case err = <-ended:
 			if err != nil && ctx.Err() == nil {
@@ -110,6 +118,19 @@ func (e *eventStream) pump(ctx context.Context, batches <-chan []event.Event, en
 			return err
 		}
 	}
+}
+
+// stillAllowed looks whether the token that opened the stream is still good. That
+// nobody can say so now is no reason to end it.
+func (e *eventStream) stillAllowed() error {
+	who, err := e.principal(e.c)
+	switch kind := fault.KindOf(err); {
+	case kind == fault.Unauthenticated || kind == fault.Denied:
+		return err
+	case err == nil && !who.Role.Includes(needs("StreamEvents")):
+		return fault.New(fault.Denied, "%q may not read events any more", who.Name)
+	}
+	return nil
 }
 
 func (e *eventStream) sendAll(events []event.Event) error {

@@ -2,21 +2,25 @@ package fleetapi_test
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ggfleet/ggfleet/controlplane/internal/access"
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/fleetapi"
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/fleetapi/fleetapitest"
 	"github.com/ggfleet/ggfleet/controlplane/internal/event"
+	"github.com/ggfleet/ggfleet/shared/fault"
 )
 
 // sse is a reader of server-sent events.
@@ -126,4 +130,41 @@ func TestAStreamThatNobodyReadsIsEnded(t *testing.T) {
 		h.Tell(event.CoreCreated, "a", large)
 		return strings.Contains(log.String(), "stream of events ended")
 	}, 30*time.Second, 10*time.Millisecond)
+}
+
+// revocable knows every token until it is told otherwise.
+type revocable struct{ atomic.Bool }
+
+func (r *revocable) Authenticate(context.Context, string) (access.Principal, error) {
+	if r.Load() {
+		return access.Principal{}, fault.New(fault.Unauthenticated, "the token is not known")
+	}
+	return access.Principal{Name: "dash", Role: access.Viewer}, nil
+}
+
+func TestAStreamEndsWithTheTokenThatOpenedIt(t *testing.T) {
+	var tokens revocable
+	h := start(t, func(c *fleetapi.Config) { c.Heartbeat, c.Auth = time.Millisecond, &tokens })
+	s := h.follow(t, "/events/stream")
+	require.Equal(t, 200, s.res.StatusCode)
+	s.next(t)
+	assert.Contains(t, s.next(t), "", "it beats")
+	tokens.Store(true)
+	var last map[string]string
+	for last = s.next(t); last["event"] == ""; last = s.next(t) {
+		assert.Contains(t, last, "", "there are only beats until then")
+	}
+	assert.Equal(t, "error", last["event"])
+	assert.Contains(t, last["data"], "the token is not known")
+	_, err := s.body.ReadString('\n')
+	assert.ErrorIs(t, err, io.EOF)
+}
+
+func TestThereAreOnlySoManyStreams(t *testing.T) {
+	h := start(t, func(c *fleetapi.Config) { c.MaxStreams = 2 })
+	first := h.follow(t, "/events/stream")
+	h.follow(t, "/events/stream")
+	assert.Equal(t, 429, h.follow(t, "/events/stream").res.StatusCode)
+	require.NoError(t, first.res.Body.Close())
+	assert.Eventually(t, func() bool { return h.follow(t, "/events/stream").res.StatusCode == 200 }, 30*time.Second, 10*time.Millisecond)
 }
