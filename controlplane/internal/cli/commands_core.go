@@ -72,10 +72,14 @@ func (a *app) coreTaskOf(ctx context.Context, c *client, task api.NewCoreTask, w
 	res, err := c.CreateCoreTaskWithBody(ctx, nil, api.MediaType, b)
 	return w.begin(res, err, func(id string) (result, error) {
 		return a.await(ctx, c, "core task "+id, func() (look, error) {
-			t, err := get[api.CoreTask](c.GetCoreTask(ctx, id, nil))
+			t, err := get[api.CoreTask](c.GetCoreTask(ctx, id, &api.GetCoreTaskParams{Count: given(1)}))
+			ended := finished(t.TaskStatus, t.BatchesComplete, t.BatchesTotal)
+			if err == nil && ended {
+				t, err = get[api.CoreTask](c.GetCoreTask(ctx, id, nil))
+			}
 			return look{
-				result: coreTask(t), text: string(t.TaskStatus) + part(t.BatchesComplete, t.BatchesTotal), message: t.StatusMessage,
-				ended: finished(t.TaskStatus, t.BatchesComplete, t.BatchesTotal), failed: t.TaskStatus == api.TaskStatusFailure,
+				result: coreTask(t), text: counted(t.TaskStatus, t.ItemsSucceeded, t.ItemsFailed, t.ItemsTotal),
+				ended: ended, failed: t.TaskStatus == api.TaskStatusFailure, message: t.StatusMessage,
 			}, err
 		})
 	})
@@ -161,8 +165,8 @@ func (a *app) coreHistory() *cobra.Command {
 
 func (a *app) coreTasks() *cobra.Command {
 	var limit int
-	return limited(a.command("tasks", "List core tasks", cobra.NoArgs, func(ctx context.Context, c *client, _ []string) (result, error) {
-		all, err := pages(limit, func(count *int, after *string) ([]api.CoreTask, string, error) {
+	return limited(a.command("tasks", "List core tasks, newest first", cobra.NoArgs, func(ctx context.Context, c *client, _ []string) (result, error) {
+		all, err := newest(limit, func(t api.CoreTask) api.Timestamp { return t.CreatedAt }, func(count *int, after *string) ([]api.CoreTask, string, error) {
 			l, err := get[api.CoreTaskList](c.ListCoreTasks(ctx, &api.ListCoreTasksParams{Count: count, ExclusiveStartTaskID: after}))
 			return l.Tasks, l.Pagination.LastEvaluated.TaskID, err
 		})

@@ -176,8 +176,8 @@ func (a *app) deployWatch() *cobra.Command {
 
 func (a *app) deployList() *cobra.Command {
 	var limit int
-	return limited(a.command("list", "List deployment tasks", cobra.NoArgs, func(ctx context.Context, c *client, _ []string) (result, error) {
-		all, err := pages(limit, func(count *int, after *string) ([]api.DeploymentTask, string, error) {
+	return limited(a.command("list", "List deployment tasks, newest first", cobra.NoArgs, func(ctx context.Context, c *client, _ []string) (result, error) {
+		all, err := newest(limit, func(t api.DeploymentTask) api.Timestamp { return t.CreatedAt }, func(count *int, after *string) ([]api.DeploymentTask, string, error) {
 			l, err := get[api.DeploymentTaskList](c.ListDeploymentTasks(ctx, &api.ListDeploymentTasksParams{Count: count, ExclusiveStartTaskID: after}))
 			return l.DeploymentTasks, l.Pagination.LastEvaluated.TaskID, err
 		})
@@ -213,7 +213,11 @@ func (a *app) deployCores() *cobra.Command {
 		if err != nil {
 			return result{}, err
 		}
-		return deployments(api.DeploymentTaskCoreList{Cores: all}, api.DeploymentTask{ID: args[0], Deployments: all}), nil
+		r := result{value: api.DeploymentTaskCoreList{Cores: all}, header: []string{"CORE", "STARTED", "ON THE DEVICE", "MESSAGE"}}
+		for _, d := range all {
+			r.rows = append(r.rows, []any{d.CoreName, d.TaskStatus, d.DeploymentStatus, why(d)})
+		}
+		return r, nil
 	})
 	cmd.Flags().BoolVar(&failed, "failed", false, "only those that failed, in the cloud or on the device")
 	return limited(cmd, &limit)
@@ -248,19 +252,24 @@ func (a *app) deployDelete() *cobra.Command {
 func deployments(value any, t api.DeploymentTask) result {
 	r := result{value: value, header: []string{"TASK", "TEMPLATE", "CORE", "STARTED", "ON THE DEVICE", "MESSAGE"}}
 	for _, d := range t.Deployments {
-		id, template, message := t.ID, t.Template, d.StatusMessage
+		id, template := t.ID, t.Template
 		if d.TaskID != "" {
 			id = d.TaskID
 		}
 		if d.Template.Name != "" {
 			template = d.Template
 		}
-		if message == "" && d.WaitingFor != "" {
-			message = "waits for " + d.WaitingFor
-		}
-		r.rows = append(r.rows, []any{id, ref(template.Name, template.Version), d.CoreName, d.TaskStatus, d.DeploymentStatus, message})
+		r.rows = append(r.rows, []any{id, ref(template.Name, template.Version), d.CoreName, d.TaskStatus, d.DeploymentStatus, why(d)})
 	}
 	return r
+}
+
+// why says what became of a core, or what it waits for.
+func why(d api.Deployment) string {
+	if d.StatusMessage == "" && d.WaitingFor != "" {
+		return "waits for " + d.WaitingFor
+	}
+	return d.StatusMessage
 }
 
 // waitDeployment waits until the task has ended and, if reported, until every
@@ -275,7 +284,7 @@ func (a *app) waitDeployment(ctx context.Context, c *client, id string, reported
 			}
 			failed = failed || reported && d.DeploymentStatus == api.DeploymentStatusFailure
 		}
-		text := fmt.Sprintf("%s%s, %d of %d cores still to report", t.TaskStatus, part(t.BatchesComplete, t.BatchesTotal), open, len(t.Deployments))
+		text := fmt.Sprintf("%s, %d cores still to report", counted(t.TaskStatus, t.ItemsSucceeded, t.ItemsFailed, t.ItemsTotal), open)
 		message := t.StatusMessage
 		if r := t.Rollout; r != nil {
 			text += fmt.Sprintf(", %d begun", r.Notified)

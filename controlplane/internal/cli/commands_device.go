@@ -91,10 +91,14 @@ func (a *app) deviceTaskOf(ctx context.Context, c *client, core string, task api
 	res, err := c.CreateDeviceTaskWithBody(ctx, core, nil, api.MediaType, b)
 	return w.begin(res, err, func(id string) (result, error) {
 		return a.await(ctx, c, "device task "+id, func() (look, error) {
-			t, err := get[api.DeviceTask](c.GetDeviceTask(ctx, id, nil))
+			t, err := get[api.DeviceTask](c.GetDeviceTask(ctx, id, &api.GetDeviceTaskParams{Count: given(1)}))
+			ended := finished(t.TaskStatus, t.BatchesComplete, t.BatchesTotal)
+			if err == nil && ended {
+				t, err = get[api.DeviceTask](c.GetDeviceTask(ctx, id, nil))
+			}
 			return look{
-				result: deviceTask(t), text: string(t.TaskStatus) + part(t.BatchesComplete, t.BatchesTotal), message: t.StatusMessage,
-				ended: finished(t.TaskStatus, t.BatchesComplete, t.BatchesTotal), failed: t.TaskStatus == api.TaskStatusFailure,
+				result: deviceTask(t), text: counted(t.TaskStatus, t.ItemsSucceeded, t.ItemsFailed, t.ItemsTotal),
+				ended: ended, failed: t.TaskStatus == api.TaskStatusFailure, message: t.StatusMessage,
 			}, err
 		})
 	})

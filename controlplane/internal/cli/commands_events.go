@@ -56,7 +56,7 @@ func (a *app) events() *cobra.Command {
 			if err != nil {
 				return result{}, err
 			}
-			s.kind = &t
+			s.kind = t
 		}
 		show := a.eventPrinter(c.out)
 		if follow {
@@ -73,18 +73,14 @@ func (a *app) events() *cobra.Command {
 }
 
 // list prints what is in the log.
-func (s subscription) list(ctx context.Context, c *client, show func(api.Event) error) error {
+func (s *subscription) list(ctx context.Context, c *client, show func(api.Event) error) error {
 	n := 0
 	first := given(max(s.after, 0))
 	_, err := pages(s.limit, func(count *int, after *int64) ([]api.Event, int64, error) {
 		if after == nil {
 			after = first
 		}
-		p := &api.ListEventsParams{Count: count, After: after, Core: given(s.core)}
-		if s.kind != nil {
-			p.Type = *s.kind
-		}
-		l, err := get[api.EventList](c.ListEvents(ctx, p))
+		l, err := get[api.EventList](c.ListEvents(ctx, &api.ListEventsParams{Count: count, After: after, Core: given(s.core), Type: s.kind}, s.kindOnly))
 		for _, e := range l.Events {
 			if err == nil && (s.limit == 0 || n < s.limit) {
 				n++
@@ -110,7 +106,7 @@ func (a *app) eventPrinter(w io.Writer) func(api.Event) error {
 				err = printYAML(w, e)
 			}
 		default:
-			const line = "%-8v   %-24v   %-27v   %-16v   %v\n"
+			const line = "%-8v   %-24v   %-28v   %-16v   %v\n"
 			if !headed {
 				headed = true
 				if _, err := fmt.Fprintf(w, line, "SEQUENCE", "TIME", "TYPE", "CORE", "DETAIL"); err != nil {

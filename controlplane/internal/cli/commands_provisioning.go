@@ -62,7 +62,7 @@ func (a *app) provisioningTemplateGet() *cobra.Command {
 		if only {
 			return etag(header.Get("ETag")), nil
 		}
-		return result{value: api.RawJSON(b), line: string(b)}, nil
+		return result{value: api.RawJSON(b), line: strings.TrimRight(string(b), "\n")}, nil
 	})
 	cmd.Flags().BoolVar(&only, "etag", false, "print its ETag instead, for --if-match")
 	return cmd

@@ -45,7 +45,7 @@ func (a *app) thingProvision() *cobra.Command {
 			return result{}, err
 		}
 		if root == nil {
-			return result{value: t, line: strings.TrimSpace(t.CertificatePem + "\n" + t.PrivateKey)}, nil
+			return result{value: t, line: strings.TrimSpace(strings.TrimSpace(t.CertificatePem) + "\n" + t.PrivateKey)}, nil
 		}
 		return keep(root, args[0], t)
 	})

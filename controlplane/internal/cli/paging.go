@@ -1,6 +1,12 @@
 package cli
 
-import "github.com/spf13/cobra"
+import (
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ggfleet/ggfleet/controlplane/api"
+)
 
 // largestPage is the API's.
 const largestPage = 1000
@@ -26,6 +32,17 @@ func pages[T any, K comparable](limit int, fetch func(count *int, after *K) ([]T
 		}
 		after = &next
 	}
+}
+
+// newest reads a list to its end and returns the newest elements, at most limit
+// of them (0: all): lists of tasks come in the order of ids.
+func newest[T any](limit int, created func(T) api.Timestamp, fetch func(count *int, after *string) ([]T, string, error)) ([]T, error) {
+	all, err := pages(0, fetch)
+	slices.SortStableFunc(all, func(a, b T) int { return created(b).Compare(created(a).Time) })
+	if limit > 0 && len(all) > limit {
+		all = all[:limit]
+	}
+	return all, err
 }
 
 // limited gives a command that lists a flag for how much of the list.

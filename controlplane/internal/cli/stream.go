@@ -25,9 +25,19 @@ const maxEventLine = 1 << 20
 // subscription is which events are asked for.
 type subscription struct {
 	core  string
-	kind  *api.EventType // nil: all
-	after int64          // sequence number of the last event that is known; -1: from now on
-	limit int            // 0: without end
+	kind  api.EventType // empty: all
+	after int64         // sequence number of the last event that is known; -1: from now on
+	limit int           // 0: without end
+}
+
+// kindOnly takes a type out of a request that names none: the generated client
+// has no absent one.
+func (s *subscription) kindOnly(_ context.Context, r *http.Request) error {
+	if q := r.URL.Query(); s.kind == "" {
+		q.Del("type")
+		r.URL.RawQuery = q.Encode()
+	}
+	return nil
 }
 
 // errEnough ends a stream that has given what was asked for.
@@ -75,14 +85,11 @@ func (s *subscription) follow(ctx context.Context, c *client, show func(api.Even
 func (s *subscription) connect(ctx context.Context, c *client, opened func(), show func(api.Event) error) error {
 	ctx, cut := context.WithCancel(ctx)
 	defer cut()
-	p := &api.StreamEventsParams{Core: given(s.core)}
-	if s.kind != nil {
-		p.Type = *s.kind
-	}
+	p := &api.StreamEventsParams{Core: given(s.core), Type: s.kind}
 	if s.after >= 0 {
 		p.LastEventID = &s.after
 	}
-	res, err := c.StreamEvents(ctx, p, func(_ context.Context, r *http.Request) error {
+	res, err := c.StreamEvents(ctx, p, s.kindOnly, func(_ context.Context, r *http.Request) error {
 		r.Header.Set("Accept", "text/event-stream")
 		return nil
 	})

@@ -85,11 +85,13 @@ func because(message string) string {
 	return ": " + message
 }
 
-func part(n, total *int) string {
-	if n == nil || total == nil {
-		return ""
+// counted says how far a task is.
+func counted(s api.TaskStatus, succeeded, failed, total int) string {
+	text := fmt.Sprintf("%s, %d of %d", s, succeeded+failed, total)
+	if failed > 0 {
+		text += fmt.Sprintf(", %d failed", failed)
 	}
-	return fmt.Sprintf(" (batch %d of %d)", *n, *total)
+	return text
 }
 
 // note tells the reader of standard error something.
