@@ -235,7 +235,7 @@ func (a *agent) patched(c *agenttest.Cloud, kill string) {
 	})
 	r, _ := c.Result(p)
 	runs, _ := os.ReadFile(filepath.Join(filepath.Dir(a.root), "playbook-runs"))
-	switch localstate.Point(strings.TrimSuffix(strings.TrimSuffix(kill, ":before"), ":after")) {
+	switch localstate.Point(strings.TrimSuffix(strings.TrimSuffix(kill, ":before"), ":after")) { //nolint:exhaustive // the others are alike
 	case localstate.PatchRun:
 		assert.Contains(a.t, r.Message, protocol.PatchInterrupted)
 		assert.LessOrEqual(a.t, len(runs), len("run\n"), "never twice")

@@ -166,7 +166,7 @@ func explain(e protocol.Enrollment, err error) error {
 			e.ActivationID, e.URL, fault.New(kind, "%s", text))
 	case fault.Invalid, fault.TooLarge, fault.Unsupported:
 		return fmt.Errorf("enrolling at %s: %w", e.URL, err)
-	case fault.Conflict, fault.Exhausted, fault.Unavailable:
+	case fault.Conflict, fault.Stale, fault.Exhausted, fault.Unavailable:
 	}
 	return fmt.Errorf("enrolling at %s: %w; check that the address is reachable from here, then run the same command again: it goes on where it was", e.URL, err)
 }

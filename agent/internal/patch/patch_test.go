@@ -176,7 +176,7 @@ func TestThePlaybookRunsWithItsVariables(t *testing.T) {
 	f.away = map[string]int{"list": 2, "take": 2, "playbook": 2, "report": 2}
 	r := d.run(f)
 	assert.True(t, r.Success, r.Message)
-	assert.Equal(t, f.runs, []string{r.Run}, "one run, although every call failed twice")
+	assert.Equal(t, []string{r.Run}, f.runs, "one run, although every call failed twice")
 	for _, want := range []string{"args --inventory localhost, --connection local --extra-vars @vars.json playbook.yml", d.dir.Path("patch"), "600\n600\n", playbook, "\n1\n", "warn"} {
 		assert.Contains(t, r.Message, want)
 	}
@@ -293,7 +293,7 @@ func TestAnAgentThatStopsStopsThePlaybook(t *testing.T) {
 		return err == nil && json.Unmarshal(b, &pid) == nil
 	}, patience, tick)
 	stop()
-	assert.True(t, errors.Is(syscall.Kill(pid, 0), syscall.ESRCH), "it is gone")
+	require.ErrorIs(t, syscall.Kill(pid, 0), syscall.ESRCH, "it is gone")
 	require.Empty(t, f.results, "there was no time to report")
 	r := d.run(f) // the next agent
 	assert.Contains(t, r.Message, "INTERRUPTED: ")

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/ggfleet/ggfleet/agent/internal/localstate"
@@ -80,7 +81,7 @@ func (r *Runner) Wake() {
 func (r *Runner) Run(ctx context.Context) error {
 	backoff := run.Backoff{Min: r.cfg.MinWait, Max: r.cfg.Every}
 	for ctx.Err() == nil {
-		wait := r.cfg.Every*9/10 + rand.N(r.cfg.Every/5+1)
+		wait := r.cfg.Every*9/10 + rand.N(r.cfg.Every/5+1) //nolint:gosec // spreads load, hides nothing
 		if err := r.round(ctx); err != nil {
 			wait = backoff.Next()
 			if ctx.Err() == nil {
@@ -146,13 +147,10 @@ func (r *Runner) carryOn(ctx context.Context, j journal) (reported bool, err err
 		}
 	}
 	err = r.cfg.Dir.Do(localstate.PatchReport, func() error { return r.cfg.Cloud.ReportPatch(ctx, j.ID, *j.Result) })
-	switch fault.KindOf(err) {
-	case fault.Invalid, fault.NotFound, fault.Conflict, fault.TooLarge:
+	if slices.Contains([]fault.Kind{fault.Invalid, fault.NotFound, fault.Conflict, fault.TooLarge}, fault.KindOf(err)) {
 		r.log.ErrorContext(ctx, "patch result is given up", "patch", j.ID, logx.Err, err)
-	default:
-		if err != nil {
-			return false, fmt.Errorf("reporting patch %s: %w", j.ID, err)
-		}
+	} else if err != nil {
+		return false, fmt.Errorf("reporting patch %s: %w", j.ID, err)
 	}
 	r.log.InfoContext(ctx, "patch ended", "patch", j.ID, "success", j.Result.Success)
 	return true, r.forget()

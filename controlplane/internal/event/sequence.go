@@ -130,7 +130,7 @@ type newest []waiting
 func (n newest) Len() int           { return len(n) }
 func (n newest) Less(i, j int) bool { return n[i].compare(n[j]) > 0 }
 func (n newest) Swap(i, j int)      { n[i], n[j] = n[j], n[i] }
-func (n *newest) Push(x any)        { *n = append(*n, x.(waiting)) }
+func (n *newest) Push(x any)        { *n = append(*n, x.(waiting)) } //nolint:errcheck // a heap of these alone
 func (n *newest) Pop() any {
 	last := len(*n) - 1
 	x := (*n)[last]

@@ -58,7 +58,7 @@ func TestACoreThatFailedLeavesNothing(t *testing.T) {
 	bubble(t, func(t *testing.T, k *kit) {
 		for _, c := range []struct {
 			name, says string
-			break_     func(n *fleet.NewCore)
+			damage     func(n *fleet.NewCore)
 		}{
 			{"W-43: a core that failed to provision is not listed", "Failed provisioning: ", func(n *fleet.NewCore) { n.ProvisioningTemplate = "none" }},
 			{"W-45: no key is lost when the archive cannot be stored", "Failed uploading certs: full", func(*fleet.NewCore) {
@@ -80,7 +80,7 @@ func TestACoreThatFailedLeavesNothing(t *testing.T) {
 		} {
 			in(t, c.name, func(t *testing.T) {
 				n := newCore("gw")
-				c.break_(&n)
+				c.damage(&n)
 				done := k.create("2.18.0", n)
 				k.objects.Fail = nil
 				assert.Equal(t, fleet.TaskFailure, done.Cores[0].Status)

@@ -118,7 +118,7 @@ func parseJobConfig(raw json.RawMessage) (JobConfig, given, error) {
 		}
 	}
 	if in.Timeout != nil {
-		if err := within("timeoutConfig.inProgressTimeoutInMinutes", in.Timeout.Minutes, 1, 10080); err != nil {
+		if err := within("timeoutConfig.inProgressTimeoutInMinutes", in.Timeout.Minutes, 10080); err != nil {
 			return c, has, err
 		}
 		c.TimeoutMinutes = *in.Timeout.Minutes
@@ -131,7 +131,7 @@ func (c *JobConfig) setRate(in *rolloutInput) error {
 		return nil
 	}
 	if in.Maximum != nil {
-		if err := within("maximumPerMinute", in.Maximum, 1, maxRate); err != nil {
+		if err := within("maximumPerMinute", in.Maximum, maxRate); err != nil {
 			return err
 		}
 		c.MaximumPerMinute = *in.Maximum
@@ -141,7 +141,7 @@ func (c *JobConfig) setRate(in *rolloutInput) error {
 		return nil
 	}
 	const at = "exponentialRate"
-	if err := within(at+".baseRatePerMinute", e.Base, 1, maxRate); err != nil {
+	if err := within(at+".baseRatePerMinute", e.Base, maxRate); err != nil {
 		return err
 	}
 	if e.Factor == nil || *e.Factor < 1 || *e.Factor > 5 || !decimals(*e.Factor, 1) {
@@ -162,7 +162,7 @@ func (c *JobConfig) setRate(in *rolloutInput) error {
 			if x.from == nil {
 				continue
 			}
-			if err := within(at+".rateIncreaseCriteria."+x.name, x.from, 1, math.MaxInt32); err != nil {
+			if err := within(at+".rateIncreaseCriteria."+x.name, x.from, math.MaxInt32); err != nil {
 				return err
 			}
 			*x.to = *x.from
@@ -183,18 +183,18 @@ func abortCriterion(failureType string, threshold *float64, least *int) (AbortCr
 	if threshold == nil || *threshold < 0 || *threshold > 100 || !decimals(*threshold, 2) {
 		return AbortCriterion{}, fault.Field("thresholdPercentage", "must be a number from 0 to 100 with at most two decimals")
 	}
-	if err := within("minNumberOfExecutedThings", least, 1, math.MaxInt32); err != nil {
+	if err := within("minNumberOfExecutedThings", least, math.MaxInt32); err != nil {
 		return AbortCriterion{}, err
 	}
 	return AbortCriterion{FailureType: failureType, Threshold: *threshold, MinExecuted: *least}, nil
 }
 
-func within(path string, v *int, least, most int) error {
+func within(path string, v *int, most int) error {
 	if v == nil {
-		return fault.Field(path, "is missing, want a number from %d to %d", least, most)
+		return fault.Field(path, "is missing, want a number from 1 to %d", most)
 	}
-	if *v < least || *v > most {
-		return fault.Field(path, "is %d, want %d to %d", *v, least, most)
+	if *v < 1 || *v > most {
+		return fault.Field(path, "is %d, want 1 to %d", *v, most)
 	}
 	return nil
 }

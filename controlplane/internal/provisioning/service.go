@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
@@ -120,8 +121,7 @@ func needsCSR(d *Deferred) error {
 
 // refused puts what the registration refused into the words of the original.
 func refused(err error) error {
-	switch fault.KindOf(err) {
-	case fault.Invalid, fault.Exists, fault.TooLarge:
+	if slices.Contains([]fault.Kind{fault.Invalid, fault.Exists, fault.TooLarge}, fault.KindOf(err)) {
 		return fault.New(fault.Invalid, "REGISTRATION_FAILED: %s", fault.Message(err))
 	}
 	return err

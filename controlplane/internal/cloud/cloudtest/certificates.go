@@ -29,9 +29,10 @@ var certificateTests = map[string]func(*testing.T, subject){
 	"a private CA signs the key of a CSR":                           issuePrivate,
 }
 
-func (s subject) describe(thing string) cloud.ThingDetail {
+// describe is the thing core.
+func (s subject) describe() cloud.ThingDetail {
 	s.t.Helper()
-	d, err := s.Describe(s.t.Context(), thing)
+	d, err := s.Describe(s.t.Context(), "core")
 	require.NoError(s.t, err)
 	return d
 }
@@ -47,7 +48,7 @@ func describe(t *testing.T, s subject) {
 	}
 	require.NoError(t, s.Register(t.Context(), r, func(b *state.Batch) error { return s.Commit(t.Context(), b) }))
 	second := s.register("core")
-	d := s.describe("core")
+	d := s.describe()
 	assert.Equal(t, "core", d.Name)
 	assert.True(t, strings.HasSuffix(d.ARN, ":thing/core"), d.ARN)
 	assert.Equal(t, "north", d.Attributes["site"])
@@ -75,7 +76,7 @@ func setCertificates(t *testing.T, s subject) {
 	a, b := s.register("core"), s.register("core")
 	for _, status := range []cloud.CertificateStatus{cloud.Inactive, cloud.Active, cloud.Active, cloud.Revoked} {
 		require.NoError(t, s.SetCertificates(t.Context(), "core", status))
-		for _, x := range s.describe("core").Certificates {
+		for _, x := range s.describe().Certificates {
 			assert.Equal(t, status, x.Status)
 		}
 		for _, pem := range []string{a.PEM, b.PEM} {
@@ -143,7 +144,7 @@ func importCertificate(t *testing.T, s subject) {
 	c := s.registerImported("core", cloud.ImportRequest{PEM: pem, CAID: s.CAID})
 	require.NoError(t, s.Connects(t.Context(), pem))
 	assert.Equal(t, c.ID, s.registerImported("core", cloud.ImportRequest{PEM: pem, CAID: s.CAID}).ID, "posted again")
-	assert.Len(t, s.describe("core").Certificates, 1)
+	assert.Len(t, s.describe().Certificates, 1)
 }
 
 func importWithoutCA(t *testing.T, s subject) {
@@ -212,7 +213,7 @@ func attachAgain(t *testing.T, s subject) {
 		} else {
 			require.NoError(t, err)
 		}
-		d := s.describe("core")
+		d := s.describe()
 		require.Len(t, d.Certificates, 1)
 		assert.Equal(t, x.then, d.Certificates[0].Status, "%s %s", x.override, x.status)
 	}

@@ -141,9 +141,10 @@ func (s subject) move(core, join string, again bool) cloud.Execution {
 	return out
 }
 
-func (s subject) groups(core string) []string {
+// groups are those of the thing core.
+func (s subject) groups() []string {
 	s.t.Helper()
-	t, err := s.Thing(s.t.Context(), core)
+	t, err := s.Thing(s.t.Context(), "core")
 	require.NoError(s.t, err)
 	return t.Groups
 }
@@ -232,10 +233,10 @@ func move(t *testing.T, s subject) {
 	assert.Equal(t, "plant", e.Group)
 	e = s.move("core", prefix+"v1", false)
 	assert.Equal(t, cloud.Execution{Core: "core", Group: prefix + "v1", JobID: one.JobID, DeploymentID: one.ID, Number: 1, Status: "QUEUED"}, e)
-	assert.ElementsMatch(t, []string{"plant", prefix + "v1"}, s.groups("core"), "groups of others are not touched")
+	assert.ElementsMatch(t, []string{"plant", prefix + "v1"}, s.groups(), "groups of others are not touched")
 	e = s.move("core", prefix+"v2", false)
 	assert.Equal(t, two.JobID, e.JobID)
-	assert.ElementsMatch(t, []string{"plant", prefix + "v2"}, s.groups("core"))
+	assert.ElementsMatch(t, []string{"plant", prefix + "v2"}, s.groups())
 	back := s.move("core", prefix+"v1", false)
 	assert.Equal(t, one.JobID, back.JobID)
 	assert.False(t, back.Ended)
@@ -277,7 +278,7 @@ func moveNothing(t *testing.T, s subject) {
 	lost := errors.New("lost")
 	err := s.Move(t.Context(), cloud.Move{Core: "core", Leave: ours, Join: prefix + "v2", Again: false}, func(*state.Batch, cloud.Execution) error { return lost })
 	require.ErrorIs(t, err, lost)
-	assert.Equal(t, []string{prefix + "v1"}, s.groups("core"))
+	assert.Equal(t, []string{prefix + "v1"}, s.groups())
 }
 
 func results(t *testing.T, s subject) {

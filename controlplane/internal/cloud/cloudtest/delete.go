@@ -167,7 +167,7 @@ func deprovisionAndCreate(t *testing.T, s subject) {
 	s.deprovision("core", whole)
 	c := s.register("core")
 	require.NoError(t, s.Connects(t.Context(), c.PEM))
-	assert.Empty(t, s.groups("core"))
+	assert.Empty(t, s.groups())
 	e := s.move("core", prefix+"v1", false)
 	assert.Equal(t, cloud.Execution{Core: "core", Group: prefix + "v1", JobID: d.JobID, DeploymentID: d.ID, Number: 1, Status: "QUEUED"}, e)
 }

@@ -114,7 +114,7 @@ func leave(t *testing.T, s subject) {
 	first := s.move("core", prefix+"v1", false)
 	require.NoError(t, s.Leave(t.Context(), "core", ours))
 	require.NoError(t, s.Leave(t.Context(), "core", ours))
-	assert.Equal(t, []string{"plant"}, s.groups("core"))
+	assert.Equal(t, []string{"plant"}, s.groups())
 	ended, _ := s.follow("", "core", nil)
 	assert.Equal(t, first.JobID, ended[len(ended)-1].JobID)
 	assert.Equal(t, "REMOVED", ended[len(ended)-1].Status)

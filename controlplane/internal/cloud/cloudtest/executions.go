@@ -50,7 +50,7 @@ func withdraw(t *testing.T, s subject) {
 	list, _ := s.follow("", "core", nil)
 	assert.Equal(t, "CANCELED", list[len(list)-1].Status)
 	assert.Equal(t, e.Number, list[len(list)-1].Number)
-	assert.Equal(t, []string{prefix + "v1"}, s.groups("core"))
+	assert.Equal(t, []string{prefix + "v1"}, s.groups())
 
 	e = s.move("core", prefix+"v1", true)
 	require.NoError(t, s.Finish(t.Context(), "core", d.JobID, "IN_PROGRESS"))

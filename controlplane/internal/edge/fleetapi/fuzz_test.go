@@ -54,7 +54,8 @@ func FuzzOperations(f *testing.F) {
 		for method, op := range spec.Paths.Value(path).Operations() {
 			o := operation{method: method, path: path}
 			if op.RequestBody != nil {
-				for o.contentType = range op.RequestBody.Value.Content {
+				for t := range op.RequestBody.Value.Content {
+					o.contentType = t
 				}
 			}
 			if op.OperationID != "StreamEvents" { // has no end

@@ -23,8 +23,10 @@ const (
 	keepTimeout          = 10 * time.Second // to keep an answer after the caller went away
 )
 
-// keptHeaders are those of an answer that say something about its content.
-var keptHeaders = [...]string{"Content-Type", "Location", "X-Taskid", "X-Name", "X-Version", "Etag"}
+// keptHeaders returns those of an answer that say something about its content.
+func keptHeaders() [6]string {
+	return [...]string{"Content-Type", "Location", "X-Taskid", "X-Name", "X-Version", "Etag"}
+}
 
 // once answers a POST that was answered before with the same answer.
 func (s *server) once(c *gin.Context) {
@@ -56,6 +58,9 @@ func (s *server) once(c *gin.Context) {
 		_, _ = c.Writer.Write(before.Body)
 		return
 	}
+	work, cancel := context.WithTimeout(ctx, once.MaxWork)
+	defer cancel()
+	c.Request = c.Request.WithContext(work)
 	held := &heldBack{ResponseWriter: c.Writer, status: http.StatusOK}
 	c.Writer = held
 	defer func() {
@@ -126,7 +131,7 @@ func (w *heldBack) Size() int { return len(w.body) }
 
 func (w *heldBack) answer() once.Answer {
 	a := once.Answer{Status: w.status, Header: map[string]string{}, Body: w.body}
-	for _, name := range keptHeaders {
+	for _, name := range keptHeaders() {
 		if v := w.Header().Get(name); v != "" {
 			a.Header[name] = v
 		}

@@ -149,7 +149,7 @@ func TestPatchesKeepTheOriginalsShapes(t *testing.T) {
 	assert.Len(t, rest["patches"], 1)
 	assert.Equal(t, map[string]any{"count": 2.0}, rest["pagination"])
 	assert.Len(t, h.call(t, "GET", "/devices/a/patches?patchStatus=created", "").json(t)["patches"], 2, "W-108")
-	assert.Len(t, h.call(t, "GET", "/devices/a/patches?patchStatus=failed", "").json(t)["patches"], 0)
+	assert.Empty(t, h.call(t, "GET", "/devices/a/patches?patchStatus=failed", "").json(t)["patches"])
 	assert.Equal(t, 400, h.call(t, "GET", "/devices/a/patches?exclusiveStartToken=_", "").status)
 
 	patch := first["patches"].([]any)[0].(map[string]any)

@@ -22,7 +22,7 @@ func request(url string) event.Request {
 func TestARealReceiverIsReachedAndAPrivateOneCanBeDenied(t *testing.T) {
 	t.Parallel()
 	asked := 0
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		asked++
 		_, _ = w.Write(make([]byte, 1<<20)) // more than anybody reads
 	}))

@@ -70,7 +70,8 @@ func (r *Registry) quietBatch(ctx context.Context, b *state.Batch, t *Thing, id 
 	if err != nil {
 		return fmt.Errorf("read certificate %s: %w", id, err)
 	}
-	v, changed := c.Value, false
+	v := c.Value
+	var changed bool
 	switch shared := c.Rev == 0 || slices.ContainsFunc(v.Things, func(n string) bool { return n != t.Name }); {
 	case shared:
 		t.Principals = without(t.Principals, id)
