@@ -22,6 +22,9 @@ const (
 	stale      = time.Minute      // how long an intent keeps others away
 	sweepEvery = 10 * time.Minute // removal of what is kept no longer
 
+	// MaxWork is how long a request may be carried out: after it, others may do so.
+	MaxWork = stale - 10*time.Second
+
 	// MaxBody is the largest body that is kept, in bytes. A request with a larger
 	// answer is carried out again.
 	MaxBody = 256 << 10
@@ -45,7 +48,7 @@ type Answer struct {
 	Body   []byte            `json:"body,omitempty"`
 }
 
-// Ticket is the right to carry a request out.
+// Ticket is the right to carry a request out, for MaxWork.
 type Ticket struct {
 	key     string
 	content content

@@ -1,6 +1,7 @@
 package fleetapi_test
 
 import (
+	"context"
 	"sync"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/fleetapi"
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/fleetapi/fleetapitest"
+	"github.com/ggfleet/ggfleet/controlplane/internal/fleet"
 	"github.com/ggfleet/ggfleet/controlplane/internal/once"
 	"github.com/ggfleet/ggfleet/controlplane/internal/seal"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
@@ -107,6 +109,33 @@ func TestAFailureIsNotRemembered(t *testing.T) {
 	for range 2 {
 		assert.Equal(t, 500, panics.call(t, "POST", "/templates", templateBody, "Idempotency-Key", "panic").status)
 	}
+}
+
+type templatesPort = fleetapi.Templates
+
+// patient notes how long a request may be worked on.
+type patient struct {
+	templatesPort
+	left time.Duration
+}
+
+func (p *patient) CreateTemplate(ctx context.Context, t fleet.NewTemplate) (fleet.Template, error) {
+	if until, ok := ctx.Deadline(); ok {
+		p.left = time.Until(until)
+	}
+	return p.templatesPort.CreateTemplate(ctx, t)
+}
+
+func TestWorkUnderAKeyEndsBeforeAnotherOneMayTakeItOver(t *testing.T) {
+	with, _ := remembering(t)
+	var p patient
+	h := start(t, with, func(c *fleetapi.Config) {
+		p.templatesPort = c.Templates
+		c.Templates = &p
+	})
+	require.Equal(t, 201, h.call(t, "POST", "/templates", templateBody, "Idempotency-Key", "k").status)
+	assert.Greater(t, p.left, 30*time.Second)
+	assert.Less(t, p.left, time.Minute)
 }
 
 func TestTheSameRequestTwiceAtOnceIsDoneOnce(t *testing.T) {
