@@ -94,11 +94,11 @@ func (a *App) openCloud(ctx context.Context) error {
 
 // openFleet puts the fleet service on the cloud.
 func (a *App) openFleet(context.Context) error {
-	generators, err := a.generators()
+	generators, err := a.cfg.generators(a.hostPort(a.listeners.device), port(a.listeners.mqtt), port(a.listeners.device))
 	if err != nil {
 		return err
 	}
-	assets, err := a.assets()
+	assets, err := a.cfg.assets()
 	if err != nil {
 		return err
 	}

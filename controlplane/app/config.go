@@ -227,14 +227,13 @@ func (c *Config) complete() error {
 	if c.PublicHost == "" || strings.ContainsAny(c.PublicHost, "/: ") && net.ParseIP(c.PublicHost) == nil {
 		return fmt.Errorf("public-host %q must be a host name or an address, without scheme and port", c.PublicHost)
 	}
-	if c.EventRetain < 100 {
-		return fmt.Errorf("event-retain %d is too few: readers that are away for a moment need 100 at least", c.EventRetain)
-	}
 	if c.LogFormat != "json" && c.LogFormat != "text" {
 		return fmt.Errorf("log-format %q must be json or text", c.LogFormat)
 	}
-	_, err = c.level()
-	return err
+	if _, err = c.level(); err != nil {
+		return err
+	}
+	return c.checkServices()
 }
 
 func (c *Config) level() (slog.Level, error) {

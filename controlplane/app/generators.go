@@ -8,17 +8,25 @@ import (
 )
 
 // generators are the built-in installer configurations and those of --generators.
-func (a *App) generators() (config.Registry, error) {
-	overlays, err := generator.Overlays(a.cfg.Overlays)
+func (c *Config) generators(credentials string, mqttPort, devicePort int) (config.Registry, error) {
+	overlays, err := generator.Overlays(c.Overlays)
 	if err != nil {
-		return config.Registry{}, err
+		return config.Registry{}, fmt.Errorf("generator-overlays: %w", err)
 	}
-	builtin, err := config.Builtin(config.Settings{
-		AWSRegion: a.cfg.Region, RoleAlias: a.cfg.RoleAlias, DataEndpoint: a.cfg.PublicHost, CredEndpoint: a.hostPort(a.listeners.device),
-		DataPlaneEndpoint: "iotdata", MQTTPort: port(a.listeners.mqtt), DataPlanePort: port(a.listeners.device), ClaimDir: a.cfg.ClaimCertDir,
-	}, overlays)
-	if err != nil {
+	settings := config.Settings{
+		AWSRegion: c.Region, RoleAlias: c.RoleAlias, DataEndpoint: c.PublicHost, CredEndpoint: credentials,
+		DataPlaneEndpoint: "iotdata", MQTTPort: mqttPort, DataPlanePort: devicePort, ClaimDir: c.ClaimCertDir,
+	}
+	if _, err := config.Builtin(settings, nil); err != nil {
 		return config.Registry{}, fmt.Errorf("installer configuration: %w", err)
 	}
-	return generator.Registry(builtin, a.cfg.Generators)
+	builtin, err := config.Builtin(settings, overlays)
+	if err != nil {
+		return config.Registry{}, fmt.Errorf("generator-overlays: %w", err)
+	}
+	all, err := generator.Registry(builtin, c.Generators)
+	if err != nil {
+		return config.Registry{}, fmt.Errorf("generators: %w", err)
+	}
+	return all, nil
 }

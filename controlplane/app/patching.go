@@ -18,9 +18,6 @@ import (
 
 // openPatching puts the device patcher together.
 func (a *App) openPatching(ctx context.Context) error {
-	if a.cfg.PatchDays < 1 {
-		return fmt.Errorf("patch-days is %d; give a patch at least one day", a.cfg.PatchDays)
-	}
 	secret, err := ensureSecret(ctx, a.hub, a.sealer, "patch-links")
 	if err != nil {
 		return err
