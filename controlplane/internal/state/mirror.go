@@ -48,8 +48,9 @@ type Item[T any] struct {
 	Rev   Rev
 }
 
-// listPage is how many records one request of a listing reads.
-const listPage = 1000
+// listPage is how many records one request of a listing reads. For each page etcd
+// counts all that follow, so a large prefix wants few.
+const listPage = 5000
 
 // NewMirror returns an empty mirror of the records under prefix; Run fills it.
 // onChange (nil: none) is called exactly once for each change that the mirror

@@ -51,7 +51,7 @@ func Decode[T any](e Entry) (Record[T], error) {
 func All[T any](ctx context.Context, s Store, prefix string, each func(key string, r Record[T]) error) error {
 	after := ""
 	for {
-		p, err := s.List(ctx, prefix, after, 1000)
+		p, err := s.List(ctx, prefix, after, listPage)
 		if err != nil {
 			return err
 		}

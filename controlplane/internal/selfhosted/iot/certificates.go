@@ -73,7 +73,7 @@ const (
 // attachBatch attaches the certificate of reg to its thing and policies to the
 // certificate, and returns its id, "" if reg has none. A certificate that is
 // registered stays what it is, but for its status as reg says.
-func (r *Registry) attachBatch(ctx context.Context, b *state.Batch, reg cloud.Registration, policies []string) (string, error) {
+func (r *Registry) attachBatch(ctx context.Context, b *state.Batch, reg cloud.Registration, policies []attachment) (string, error) {
 	id := reg.CertificateID
 	if reg.Certificate != nil {
 		id = reg.Certificate.ID
@@ -97,9 +97,11 @@ func (r *Registry) attachBatch(ctx context.Context, b *state.Batch, reg cloud.Re
 		return "", fault.New(fault.Exists, "certificate %s exists already with status %s and the provisioning template says FAIL", id, c.Status)
 	}
 	c.Things = addTo(c.Things, reg.Thing)
-	for _, p := range policies {
-		c.Policies = addTo(c.Policies, p)
-		b.Put(policyRefKey(p, id), struct{}{})
+	for _, a := range policies {
+		c.Policies = addTo(c.Policies, a.policy)
+		if a.counts {
+			b.Put(policyRefKey(a.policy, id), struct{}{})
+		}
 	}
 	if len(c.Policies) > MaxPolicies {
 		return "", fault.New(fault.Invalid, "certificate %s would have %d policies, over the limit of %d", id, len(c.Policies), MaxPolicies)

@@ -67,21 +67,29 @@ func (r *Registry) putPolicy(ctx context.Context, name, document string, change 
 	return nil
 }
 
-// policiesBatch returns the names to attach; a policy that comes with a document
-// is created in b if it does not exist. The batch is conditional on each policy
-// being as it was read, so that none is deleted while it is being attached.
-func (r *Registry) policiesBatch(ctx context.Context, b *state.Batch, policies []cloud.Policy) ([]string, error) {
-	var out []string
+// attachment is a policy that a certificate gets.
+type attachment struct {
+	policy string
+	// counts: whether a certificate still has the policy decides its deletion. Of a
+	// built-in one nobody asks, and nearly every certificate has two of those.
+	counts bool
+}
+
+// policiesBatch returns what to attach; a policy that comes with a document is
+// created in b if it does not exist. The batch is conditional on each policy being
+// as it was read, so that none is deleted while it is being attached.
+func (r *Registry) policiesBatch(ctx context.Context, b *state.Batch, policies []cloud.Policy) ([]attachment, error) {
+	var out []attachment
 	for _, p := range policies {
-		if slices.Contains(out, p.Name) {
+		if slices.ContainsFunc(out, func(a attachment) bool { return a.policy == p.Name }) {
 			continue
 		}
-		out = append(out, p.Name)
 		rec, err := state.ReadOr[Policy](ctx, r.store, policyKey(p.Name))
 		if err != nil {
 			return nil, fmt.Errorf("read policy %s: %w", p.Name, err)
 		}
 		b.If(policyKey(p.Name), rec.Rev)
+		out = append(out, attachment{policy: p.Name, counts: !rec.Value.BuiltIn})
 		switch {
 		case rec.Value.Deleting:
 			rec.Value.Deleting = false

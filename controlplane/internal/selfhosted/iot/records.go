@@ -80,7 +80,7 @@ func memberKey(g, thing string) string { return memberPrefix(g) + thing }
 func policyKey(name string) string     { return prefix + "policy/" + name }
 
 // policyRefKey says that the certificate has the policy: the certificate's
-// record the other way round.
+// record the other way round, for policies that are not built in.
 func policyRefPrefix(name string) string    { return prefix + "policy-of/" + name + "/" }
 func policyRefKey(name, cert string) string { return policyRefPrefix(name) + cert }
 func roleAliasKey(name string) string       { return prefix + "rolealias/" + name }
