@@ -90,6 +90,7 @@ type Execution struct {
 	// DeploymentID is the deployment that the job delivers.
 	DeploymentID string
 	Number       int64 // counts the executions of one job on one core
+	Order        int64 // grows with every execution that the core gets, of whatever job
 	Status       string
 	Detailed     string // detailed-deployment-status, as the device said
 	Cause        string

@@ -28,14 +28,18 @@ type Core struct {
 	Artifacts map[string]Artifact `json:"artifacts,omitempty"` // by ArtifactCerts, ArtifactConfig
 	Desired   TemplateRef         `json:"desired"`
 	Reported  TemplateRef         `json:"reported"`
+	// ReportedOrder is cloud.Execution.Order of the success that Reported is from:
+	// what came before it is old news, however often it is read.
+	ReportedOrder int64 `json:"reportedOrder,omitempty"`
 
 	DeploymentStatus  DeploymentStatus `json:"deploymentStatus"`
 	DeploymentMessage string           `json:"deploymentStatusMessage,omitempty"`
 	DeploymentTask    string           `json:"deploymentTask,omitempty"` // the last task that named this core
 	Execution         ExecutionRef     `json:"execution"`                // what the last task started
-	// TakenUp is set once the core began with Execution; kept for paced tasks only.
-	TakenUp bool             `json:"takenUp,omitempty"`
-	Past    []PastDeployment `json:"past,omitempty"` // of earlier tasks, newest first
+	// Paced is set if the last task counts, in its rollout, what becomes of Execution.
+	Paced   bool             `json:"paced,omitempty"`
+	TakenUp bool             `json:"takenUp,omitempty"` // the core began with Execution; not kept unless Paced
+	Past    []PastDeployment `json:"past,omitempty"`    // of earlier tasks, newest first
 
 	ProvisioningTemplate string `json:"provisioningTemplate,omitempty"`
 	ConfigGenerator      string `json:"configFileGenerator,omitempty"`
@@ -53,8 +57,9 @@ type Core struct {
 // PastDeployment is how far a core was with an earlier task when the next one
 // named it.
 type PastDeployment struct {
-	Task   string           `json:"task"`
-	Status DeploymentStatus `json:"status"`
+	Task      string           `json:"task"`
+	Status    DeploymentStatus `json:"status"`
+	Execution ExecutionRef     `json:"execution,omitzero"` // what the task started
 }
 
 // maxPast is how many earlier tasks a core's record keeps.
@@ -66,7 +71,7 @@ func (c *Core) remember() {
 		return
 	}
 	past := make([]PastDeployment, 0, maxPast)
-	past = append(past, PastDeployment{Task: c.DeploymentTask, Status: c.DeploymentStatus})
+	past = append(past, PastDeployment{Task: c.DeploymentTask, Status: c.DeploymentStatus, Execution: c.Execution})
 	c.Past = append(past, c.Past[:min(len(c.Past), maxPast-1)]...)
 }
 

@@ -87,7 +87,7 @@ func (s *Service) unlessReported(ctx context.Context, read state.Record[Core]) (
 	}
 	c := read.Value
 	c.DeploymentStatus, c.DeploymentMessage, c.TakenUp = now.Value.DeploymentStatus, now.Value.DeploymentMessage, now.Value.TakenUp
-	c.Reported, c.UpdatedAt = now.Value.Reported, now.Value.UpdatedAt
+	c.Reported, c.ReportedOrder, c.UpdatedAt = now.Value.Reported, now.Value.ReportedOrder, now.Value.UpdatedAt
 	if reflect.DeepEqual(c, now.Value) {
 		return now.Rev, nil
 	}

@@ -79,7 +79,7 @@ func (s *Service) deployCore(ctx context.Context, w *task.Work) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.ensureDeployment(ctx, spec.Template, w.Task.ID); err != nil {
+	if err := s.ensureDeployment(ctx, spec.Template, w.Task.ID); err != nil {
 		return failed(err, "Failed to create deployment")
 	}
 	if !spec.Paced {
@@ -122,7 +122,6 @@ func (s *Service) joinInTurn(ctx context.Context, w *task.Work, spec deploymentI
 		return fmt.Errorf("read rollout of task %s: %w", id, err)
 	}
 	if r.Value.Stopped != "" {
-		s.pace.done(id, w.Item.Seq)
 		return fault.New(fault.Invalid, "the task was stopped before this core: %s", r.Value.Stopped)
 	}
 	if spec.delivers(rec.Value) {
@@ -132,45 +131,63 @@ func (s *Service) joinInTurn(ctx context.Context, w *task.Work, spec deploymentI
 		r.Value.joined(s.now().UTC())
 	}
 	err = s.join(ctx, w, spec, rec, r)
-	if err == nil || fault.Permanent(err) {
+	if err == nil {
 		s.pace.done(id, w.Item.Seq)
 	} else if errors.Is(err, fault.Conflict) {
-		return task.Later(10 * time.Millisecond) // a report was counted, or another replica's join
+		// If a report was counted, or another replica's join, this one is as good as
+		// new; else it has to do with the core, and does not go on for ever.
+		now, rerr := state.ReadOr[rollout](ctx, s.cfg.Store, rolloutKey(id))
+		if rerr == nil && now.Rev != r.Rev {
+			return task.Later(10 * time.Millisecond)
+		}
 	}
 	return err
 }
 
 // again reports whether the core gets the deployment anew although it is in the
-// group: it is forced to, or failed at just this version (cdf-services §3.8).
-func (d deploymentItem) again(c Core) bool {
-	return d.Force || c.Desired == d.Template && c.DeploymentStatus == DeploymentFailure
-}
+// group: it is forced to, or the last one failed (cdf-services §3.8). That may have
+// been another version, which could not be started and left the core in the group.
+func (d deploymentItem) again(c Core) bool { return d.Force || c.DeploymentStatus == DeploymentFailure }
 
 // delivers reports whether joining gives the core something to do.
 func (d deploymentItem) delivers(c Core) bool { return c.Desired != d.Template || d.again(c) }
 
-// join is the one change. r is the rollout as it will be; without a revision there
-// must be none.
+// join makes the core join. What this replica remembers of the deployment may be
+// old: another one deleted the template, and it was made anew.
 func (s *Service) join(ctx context.Context, w *task.Work, spec deploymentItem, rec state.Record[Core], r state.Record[rollout]) error {
+	err := s.move(ctx, w, spec, rec, r)
+	switch {
+	case errors.Is(err, fault.NotFound):
+		s.forgetDeployment(spec.Template)
+		if err = s.ensureDeployment(ctx, spec.Template, w.Task.ID); err != nil {
+			return failed(err, "Failed to create deployment")
+		}
+		err = s.move(ctx, w, spec, rec, r)
+	case errors.Is(err, fault.Conflict):
+		s.forgetDeployment(spec.Template)
+	}
+	return failed(err, "Failed to add core device to deployment thing group target")
+}
+
+// move is the one change. r is the rollout as it will be; without a revision there
+// must be none.
+func (s *Service) move(ctx context.Context, w *task.Work, spec deploymentItem, rec state.Record[Core], r state.Record[rollout]) error {
 	ref, key := spec.Template, rolloutKey(w.Task.ID)
 	m := cloud.Move{
 		Core: w.Item.Name, Leave: isTemplateGroup, Join: groupOf(ref), Again: spec.again(rec.Value), TimeoutMinutes: spec.Timeout,
 	}
-	err := s.cfg.Cloud.Move(ctx, m, func(b *state.Batch, e cloud.Execution) error {
+	return s.cfg.Cloud.Move(ctx, m, func(b *state.Batch, e cloud.Execution) error {
 		if e.JobID == "" { // the deployment was canceled since: make it anew
-			s.forgetDeployment(ref)
 			return fmt.Errorf("thing group %s has no active deployment: %w", groupOf(ref), fault.Conflict)
 		}
 		core := rec.Value
 		core.remember()
 		core.Desired, core.DeploymentTask, core.UpdatedAt = ref, w.Task.ID, s.stamp()
-		core.Execution, core.TakenUp = ExecutionRef{JobID: e.JobID, Number: e.Number}, false
+		core.Execution, core.Paced, core.TakenUp = refOf(e), spec.Paced, false
 		core.DeploymentStatus, core.DeploymentMessage = DeploymentInProgress, ""
 		if e.Ended { // it was there already, and is done
 			core.DeploymentStatus, core.DeploymentMessage = outcome(e)
-			if e.Status == statusSucceeded {
-				core.Reported = ref
-			}
+			core.report(e, ref)
 		}
 		b.If(coreKey(core.Name), rec.Rev).Put(coreKey(core.Name), core).If(key, r.Rev)
 		b.IfExists(templateKey(ref.Name)) // nobody joins a template that leaves
@@ -181,7 +198,6 @@ func (s *Service) join(ctx context.Context, w *task.Work, spec deploymentItem, r
 		tell(b, event.DeploymentTaskCreated, w, result, core.UpdatedAt)
 		return w.Finish(ctx, b, result)
 	})
-	return failed(err, "Failed to add core device to deployment thing group target")
 }
 
 // recordFailure is what the core's record says of a deployment that could not be
@@ -193,8 +209,10 @@ func (s *Service) recordFailure(ctx context.Context, t task.Task, i task.Item, m
 		return err
 	}
 	event.Add(b, event.DeploymentTaskCreated, i.Name, s.stamp(), coreDetail{CoreName: i.Name, TaskID: t.ID, Status: eventFailed, Message: message})
-	if r, _, ok := s.rollouts.Get(rolloutKey(t.ID)); ok && r.Stopped != "" {
-		return nil
+	s.pace.done(t.ID, i.Seq)
+	r, err := state.ReadOr[rollout](ctx, s.cfg.Store, rolloutKey(t.ID))
+	if err != nil || r.Value.Stopped != "" {
+		return err
 	}
 	rec, err := s.record(ctx, i.Name)
 	if errors.Is(err, fault.NotFound) {
@@ -206,45 +224,45 @@ func (s *Service) recordFailure(ctx context.Context, t task.Task, i task.Item, m
 	core := rec.Value
 	core.remember()
 	core.Desired, core.DeploymentTask, core.UpdatedAt = spec.Template, t.ID, s.stamp()
-	core.Execution, core.TakenUp = ExecutionRef{}, false
+	core.Execution, core.Paced, core.TakenUp = ExecutionRef{}, false, false
 	core.DeploymentStatus, core.DeploymentMessage = DeploymentFailure, message
 	b.If(coreKey(i.Name), rec.Rev).Put(coreKey(i.Name), core)
 	return nil
 }
 
-// ensureDeployment returns the deployment of a template version, which is made
-// once, at the first core that is sent there.
-func (s *Service) ensureDeployment(ctx context.Context, ref TemplateRef, taskID string) (TemplateDeployment, error) {
+// ensureDeployment makes the deployment of a template version, once: at the first
+// core that is sent there.
+func (s *Service) ensureDeployment(ctx context.Context, ref TemplateRef, taskID string) error {
 	s.mu.Lock()
-	d, ok := s.deployed[ref]
+	made := s.deployed[ref]
 	s.mu.Unlock()
-	if ok {
-		return d, nil
+	if made {
+		return nil
 	}
 	t, err := s.TemplateVersion(ctx, ref.Name, ref.Version)
 	if err != nil {
-		return TemplateDeployment{}, err
+		return err
 	}
 	group := groupOf(ref)
-	made, err := s.cfg.Cloud.Ensure(ctx, groupDeployment(t, group, taskID), group)
+	d, err := s.cfg.Cloud.Ensure(ctx, groupDeployment(t, group, taskID), group)
 	if err != nil {
-		return TemplateDeployment{}, err
+		return err
 	}
-	d = TemplateDeployment{ID: made.ID, ThingGroup: group, JobID: made.JobID}
+	now := TemplateDeployment{ID: d.ID, ThingGroup: group, JobID: d.JobID}
 	_, err = state.Update(ctx, s.cfg.Store, state.StepTemplateDeploy, deployedKey(ref), func(v *TemplateDeployment, _ bool, _ *state.Batch) error {
-		if *v == d {
+		if *v == now {
 			return state.ErrKeep
 		}
-		*v = d
+		*v = now
 		return nil
 	})
 	if err != nil {
-		return TemplateDeployment{}, fmt.Errorf("store deployment of template %s version %d: %w", ref.Name, ref.Version, err)
+		return fmt.Errorf("store deployment of template %s version %d: %w", ref.Name, ref.Version, err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.deployed[ref] = d
-	return d, nil
+	s.deployed[ref] = true
+	return nil
 }
 
 func (s *Service) forgetDeployment(ref TemplateRef) {

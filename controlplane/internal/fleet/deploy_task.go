@@ -82,6 +82,9 @@ func (s *Service) RetryDeploymentTask(ctx context.Context, id, idempotencyKey st
 	if !t.Ended() {
 		return "", fault.New(fault.Conflict, "task %s is still at work; wait for its end or cancel it", id)
 	}
+	if _, err := s.settledRollout(ctx, id); err != nil {
+		return "", err
+	}
 	var spec deploymentSpec
 	if err := errors.Join(t.Decode(&spec), s.loaded(ctx)); err != nil {
 		return "", err
@@ -148,7 +151,7 @@ func (s *Service) CancelDeploymentTask(ctx context.Context, id string) error {
 	if err := s.loaded(ctx); err != nil {
 		return err
 	}
-	if t.Ended() && len(s.unfinished(id)) == 0 {
+	if t.Ended() && s.unfinished(id) == 0 {
 		return fault.New(fault.Conflict, "task %s has ended and its cores have reported; there is nothing to cancel", id)
 	}
 	return s.stopRollout(ctx, id, "canceled by an operator")
@@ -161,12 +164,9 @@ func (s *Service) DeleteDeploymentTask(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	r, err := state.ReadOr[rollout](ctx, s.cfg.Store, rolloutKey(id))
+	r, err := s.settledRollout(ctx, id)
 	if err != nil {
 		return err
-	}
-	if r.Value.Stopped != "" && !r.Value.Withdrawn {
-		return fault.New(fault.Conflict, "task %s was stopped and is still being withdrawn; try again in a moment", id)
 	}
 	return s.tasks.Delete(ctx, id, func(b *state.Batch) error {
 		b.If(rolloutKey(id), r.Rev).Delete(rolloutKey(id))
@@ -325,7 +325,7 @@ func (s *Service) deploymentOf(t task.Task, ref TemplateRef, i task.Item) Deploy
 	switch {
 	case !ok:
 	case c.DeploymentTask == t.ID:
-		d.DeploymentStatus = c.DeploymentStatus
+		d.DeploymentStatus, d.DeploymentMessage = c.DeploymentStatus, c.DeploymentMessage
 	default:
 		for _, p := range c.Past {
 			if p.Task == t.ID {
@@ -350,6 +350,9 @@ func (s *Service) waitsFor(ctx context.Context, t task.Task, d Deployment) strin
 		return "a worker"
 	case d.DeploymentStatus != DeploymentInProgress:
 		return ""
+	}
+	if c, _, ok := s.cores.Get(coreKey(d.Name)); ok && c.DeploymentTask != t.ID {
+		return "nothing any more: task " + c.DeploymentTask + " named the core before it had reported"
 	}
 	connected, last, err := s.cfg.Cloud.Seen(ctx, d.Name)
 	switch {

@@ -61,6 +61,9 @@ func (p *pace) enter(ctx context.Context, task string) (func(), error) {
 	}
 }
 
+// step is about what one join takes: without a rate, items come back that far apart.
+const step = 5 * time.Millisecond
+
 // turn returns how long item seq of the task has to wait before it asks again, 0
 // when it is its turn. due is when the join is allowed that comes after so many
 // others.
@@ -88,7 +91,7 @@ func (p *pace) turn(task string, seq int, now time.Time, due func(others int) ti
 	if at.Before(now) {
 		at = now
 		if ahead > 0 {
-			at = now.Add(gather)
+			at = now.Add(max(gather, time.Duration(ahead)*step))
 		}
 	}
 	w[seq] = at

@@ -129,8 +129,8 @@ func (s *Service) apply(ctx context.Context, e cloud.Execution) error {
 	if !ours || !e.Ended && e.Status != statusInProgress {
 		return nil
 	}
-	if c, _, ok := s.cores.Get(coreKey(e.Core)); ok && !e.Ended && !s.counted(*c) {
-		return nil // that a core began is of interest to rollouts only
+	if c, _, ok := s.cores.Get(coreKey(e.Core)); ok && !e.Ended && c.sentBy(e, t) && (!c.Paced || c.TakenUp) {
+		return nil // that a core began is of interest to rollouts only, and once
 	}
 	for range 64 {
 		err := s.applyOnce(ctx, e, t)
@@ -139,12 +139,6 @@ func (s *Service) apply(ctx context.Context, e cloud.Execution) error {
 		}
 	}
 	return fmt.Errorf("lost 64 races in a row: %w", fault.Conflict)
-}
-
-// counted reports whether the core's last task counts who took it up.
-func (s *Service) counted(c Core) bool {
-	r, _, ok := s.rollouts.Get(rolloutKey(c.DeploymentTask))
-	return ok && r.Config.paced()
 }
 
 func (s *Service) applyOnce(ctx context.Context, e cloud.Execution, t TemplateRef) error {
@@ -163,7 +157,7 @@ func (s *Service) applyOnce(ctx context.Context, e cloud.Execution, t TemplateRe
 		return nil
 	}
 	b := state.NewBatch(state.StepCoreReport)
-	if x.mine && s.counted(core) {
+	if x.mine && core.Paced {
 		leave, err := s.pace.enter(ctx, core.DeploymentTask)
 		if err != nil {
 			return err
@@ -177,7 +171,7 @@ func (s *Service) applyOnce(ctx context.Context, e cloud.Execution, t TemplateRe
 	b.If(coreKey(e.Core), rec.Rev).Put(coreKey(e.Core), core)
 	if e.Ended {
 		d := templateDetail{
-			CoreName: e.Core, DeploymentTaskID: core.DeploymentTask, DeploymentID: e.DeploymentID, JobID: e.JobID,
+			CoreName: e.Core, DeploymentTaskID: core.taskOf(e, t), DeploymentID: e.DeploymentID, JobID: e.JobID,
 			TemplateName: t.Name, TemplateVersion: t.Version, Status: eventSuccess,
 		}
 		if status, message := outcome(e); status != DeploymentSuccess {
@@ -217,12 +211,37 @@ type applied struct {
 
 // sentBy reports whether e is the execution that the last deployment task started.
 func (c *Core) sentBy(e cloud.Execution, t TemplateRef) bool {
-	return c.Desired == t && c.Execution == (ExecutionRef{JobID: e.JobID, Number: e.Number})
+	return c.Desired == t && c.Execution == refOf(e)
+}
+
+// taskOf returns the task that started e, "" if it is not known any more.
+func (c *Core) taskOf(e cloud.Execution, t TemplateRef) string {
+	if c.sentBy(e, t) {
+		return c.DeploymentTask
+	}
+	for _, p := range c.Past {
+		if p.Execution == refOf(e) {
+			return p.Task
+		}
+	}
+	return ""
+}
+
+func refOf(e cloud.Execution) ExecutionRef { return ExecutionRef{JobID: e.JobID, Number: e.Number} }
+
+// report enters that e brought template t onto the core, unless something newer
+// did, and whether that is news.
+func (c *Core) report(e cloud.Execution, t TemplateRef) bool {
+	if e.Status != statusSucceeded || e.Order <= c.ReportedOrder {
+		return false
+	}
+	c.Reported, c.ReportedOrder = t, e.Order
+	return true
 }
 
 // apply enters a result. Only the execution that the last deployment task started
-// decides deploymentStatus; any success of a template group decides the reported
-// template.
+// decides deploymentStatus; the newest success of any template group decides the
+// reported template.
 func (c *Core) apply(e cloud.Execution, t TemplateRef) applied {
 	x := applied{mine: c.sentBy(e, t)}
 	if x.mine && !c.TakenUp && c.DeploymentStatus == DeploymentInProgress && tookUp(e.Status) {
@@ -231,8 +250,8 @@ func (c *Core) apply(e cloud.Execution, t TemplateRef) applied {
 	if !e.Ended {
 		return x
 	}
-	if e.Status == statusSucceeded && c.Reported != t && reportedLater(*c, e) {
-		c.Reported, x.changed = t, true
+	if c.report(e, t) {
+		x.changed = true
 	}
 	if x.mine && c.DeploymentStatus == DeploymentInProgress {
 		c.DeploymentStatus, c.DeploymentMessage = outcome(e)
@@ -251,16 +270,6 @@ func tookUp(status string) bool {
 	default:
 		return false
 	}
-}
-
-// reportedLater reports whether e may decide the reported template: a success of
-// a template that the core has left since is old news once the desired one was
-// reported.
-func reportedLater(c Core, e cloud.Execution) bool {
-	if c.Reported == c.Desired && c.DeploymentStatus == DeploymentSuccess {
-		return c.Execution == (ExecutionRef{JobID: e.JobID, Number: e.Number})
-	}
-	return true
 }
 
 func outcome(e cloud.Execution) (DeploymentStatus, string) {

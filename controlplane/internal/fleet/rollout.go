@@ -190,3 +190,13 @@ func (s *Service) stopRollout(ctx context.Context, taskID, why string) error {
 	})
 	return err
 }
+
+// settledRollout returns the record of an ended task, if it has one: fault.Conflict
+// as long as what follows from a stop is not carried out.
+func (s *Service) settledRollout(ctx context.Context, taskID string) (state.Record[rollout], error) {
+	r, err := state.ReadOr[rollout](ctx, s.cfg.Store, rolloutKey(taskID))
+	if err == nil && r.Value.Stopped != "" && !r.Value.Withdrawn {
+		err = fault.New(fault.Conflict, "task %s was stopped and is still being withdrawn; try again in a moment", taskID)
+	}
+	return r, err
+}

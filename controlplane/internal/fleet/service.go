@@ -74,8 +74,8 @@ type Service struct {
 	ready    chan struct{}
 	cursorAt time.Time // of the loop in follow alone
 
-	mu       sync.Mutex // guards deployed
-	deployed map[TemplateRef]TemplateDeployment
+	mu       sync.Mutex           // guards deployed
+	deployed map[TemplateRef]bool // has a deployment, as far as this replica knows
 }
 
 // New checks cfg; it starts nothing. The task engine is made by the caller with
@@ -84,7 +84,7 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Store == nil || cfg.Objects == nil || cfg.Cloud == nil || cfg.Provisioner == nil {
 		return nil, errors.New("fleet: Store, Objects, Cloud and Provisioner are required")
 	}
-	s := &Service{cfg: cfg, log: cfg.Log, now: cfg.Now, deployed: map[TemplateRef]TemplateDeployment{}}
+	s := &Service{cfg: cfg, log: cfg.Log, now: cfg.Now, deployed: map[TemplateRef]bool{}}
 	if s.log == nil {
 		s.log = logx.Discard()
 	}

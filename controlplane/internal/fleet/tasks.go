@@ -137,9 +137,10 @@ type RolloutState struct {
 // Deployment is one core of a deployment task.
 type Deployment struct {
 	TaskItem
-	TaskID           string
-	Template         TemplateRef
-	DeploymentStatus DeploymentStatus // what the device made of it, as far as known
+	TaskID            string
+	Template          TemplateRef
+	DeploymentStatus  DeploymentStatus // what the device made of it, as far as known
+	DeploymentMessage string           // why that is Failure
 	// Waiting says what an item or a core waits for, in words; empty: for nothing.
 	Waiting string
 }

@@ -70,6 +70,9 @@ func (s *Service) settle(ctx context.Context, name string) error {
 	}
 	if !l.Value.Decided {
 		used := s.unused(ctx, name)
+		if used == nil {
+			used = s.unjoined(ctx, name, l.Value.Latest)
+		}
 		b := state.NewBatch(state.StepTemplate).If(leavingKey(name), l.Rev)
 		switch {
 		case used == nil:
@@ -123,6 +126,25 @@ func (s *Service) unused(ctx context.Context, name string) error {
 		}
 		return nil
 	})
+}
+
+// unjoined is unused by what the store holds: nobody joins a template that leaves, but
+// who joined just before, on another replica, may not be in the mirror yet.
+func (s *Service) unjoined(ctx context.Context, name string, latest int) error {
+	for v := 1; v <= latest; v++ {
+		group := groupOf(TemplateRef{Name: name, Version: v})
+		err := s.cfg.Cloud.Members(ctx, group, func(thing string) error {
+			c, err := state.ReadOr[Core](ctx, s.cfg.Store, coreKey(thing))
+			if err == nil && c.Rev != 0 && c.Value.uses(name) {
+				err = fault.New(fault.Conflict, "template %s is in use by core %s; deploy another template to it first", name, thing)
+			}
+			return err
+		})
+		if err != nil && !errors.Is(err, fault.NotFound) {
+			return fmt.Errorf("members of thing group %s: %w", group, err)
+		}
+	}
+	return nil
 }
 
 // uses reports whether the core was sent to a version of the template or reports

@@ -12,6 +12,7 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
 	"github.com/ggfleet/ggfleet/controlplane/internal/event"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
+	"github.com/ggfleet/ggfleet/controlplane/internal/task"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/logx"
 	"github.com/ggfleet/ggfleet/shared/run"
@@ -69,10 +70,14 @@ func (s *Service) withdraw(ctx context.Context, id string, r rollout) error {
 	if err != nil && !errors.Is(err, fault.Conflict) && !errors.Is(err, fault.NotFound) {
 		return fmt.Errorf("cancel task %s: %w", id, err)
 	}
+	joined, err := s.joined(ctx, id)
+	if err != nil {
+		return err
+	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(takers)
-	for _, c := range s.unfinished(id) {
-		g.Go(func() error { return s.withdrawCore(gctx, c, r.Stopped) })
+	for _, c := range joined {
+		g.Go(func() error { return s.withdrawCore(gctx, c, id, r.Stopped) })
 	}
 	if err := g.Wait(); err != nil {
 		return err
@@ -87,39 +92,54 @@ func (s *Service) withdraw(ctx context.Context, id string, r rollout) error {
 	return err
 }
 
+// joined returns the cores that the task sent somewhere and of which it is not known
+// that they reported. It asks the task's items: what another replica did last may not
+// be in the mirror yet.
+func (s *Service) joined(ctx context.Context, id string) ([]string, error) {
+	var out []string
+	err := s.items(ctx, task.Task{ID: id}, func(i task.Item) {
+		c, _, ok := s.cores.Get(coreKey(i.Name))
+		done := ok && c.DeploymentTask == id && c.DeploymentStatus != DeploymentInProgress
+		if i.Status == task.Success && !done {
+			out = append(out, i.Name)
+		}
+	})
+	if errors.Is(err, fault.NotFound) {
+		return nil, nil // deleted meanwhile
+	}
+	return out, err
+}
+
 // unfinished returns the cores that the task sent somewhere and that have not
-// reported.
-func (s *Service) unfinished(taskID string) []Core {
+// reported, as far as the mirror knows.
+func (s *Service) unfinished(taskID string) int {
 	items, _ := s.cores.Range("", 0, func(_ string, c *Core) bool {
 		return c.DeploymentTask == taskID && c.DeploymentStatus == DeploymentInProgress
 	})
-	out := make([]Core, len(items))
-	for i, it := range items {
-		out[i] = *it.Value
-	}
-	return out
+	return len(items)
 }
 
-// withdrawCore takes back what the core has not begun with. What it is at goes on.
-func (s *Service) withdrawCore(ctx context.Context, c Core, why string) error {
+// withdrawCore takes back what the task sent the core and it has not begun with.
+// What it is at goes on.
+func (s *Service) withdrawCore(ctx context.Context, name, taskID, why string) error {
 	for range 16 {
-		rec, err := state.ReadOr[Core](ctx, s.cfg.Store, coreKey(c.Name))
+		rec, err := state.ReadOr[Core](ctx, s.cfg.Store, coreKey(name))
 		if err != nil {
 			return err
 		}
 		core := rec.Value
-		if rec.Rev == 0 || core.Execution != c.Execution || core.DeploymentStatus != DeploymentInProgress {
+		if rec.Rev == 0 || core.DeploymentTask != taskID || core.DeploymentStatus != DeploymentInProgress {
 			return nil
 		}
-		e := cloud.Execution{Core: c.Name, Group: groupOf(core.Desired), JobID: core.Execution.JobID, Number: core.Execution.Number}
+		e := cloud.Execution{Core: name, Group: groupOf(core.Desired), JobID: core.Execution.JobID, Number: core.Execution.Number}
 		err = s.cfg.Cloud.Withdraw(ctx, e, func(b *state.Batch, withdrawn bool) error {
 			if !withdrawn {
 				return nil
 			}
 			core.DeploymentStatus, core.DeploymentMessage, core.UpdatedAt = DeploymentFailure, "withdrawn before the core took it up: "+why, s.stamp()
-			b.If(coreKey(c.Name), rec.Rev).Put(coreKey(c.Name), core)
-			event.Add(b, event.DeploymentWithdrawn, c.Name, core.UpdatedAt, templateDetail{
-				CoreName: c.Name, DeploymentTaskID: core.DeploymentTask, JobID: core.Execution.JobID,
+			b.If(coreKey(name), rec.Rev).Put(coreKey(name), core)
+			event.Add(b, event.DeploymentWithdrawn, name, core.UpdatedAt, templateDetail{
+				CoreName: name, DeploymentTaskID: core.DeploymentTask, JobID: core.Execution.JobID,
 				TemplateName: core.Desired.Name, TemplateVersion: core.Desired.Version, Status: eventFailed, Message: why,
 			})
 			_, err := s.cfg.Store.Commit(ctx, b)
@@ -129,5 +149,5 @@ func (s *Service) withdrawCore(ctx context.Context, c Core, why string) error {
 			return err
 		}
 	}
-	return fmt.Errorf("withdraw from core %s: %w", c.Name, fault.Conflict)
+	return fmt.Errorf("withdraw from core %s: %w", name, fault.Conflict)
 }

@@ -308,7 +308,7 @@ func (c *Cloud) result(ctx context.Context, e jobs.Execution) (cloud.Execution, 
 
 func execution(e jobs.Execution) cloud.Execution {
 	x := cloud.Execution{
-		Core: e.Thing, JobID: e.JobID, DeploymentID: e.DeploymentID, Number: e.Number, Status: string(e.Status), Ended: e.Status.Terminal(),
+		Core: e.Thing, JobID: e.JobID, DeploymentID: e.DeploymentID, Number: e.Number, Order: e.Stamp, Status: string(e.Status), Ended: e.Status.Terminal(),
 		Detailed: e.Details[protocol.DetailStatus], Cause: e.Details[protocol.DetailFailureCause],
 	}
 	if e.Kind == names.TargetThingGroup {

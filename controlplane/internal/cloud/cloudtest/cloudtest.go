@@ -232,12 +232,15 @@ func move(t *testing.T, s subject) {
 	e := s.move("core", "plant", false)
 	assert.Equal(t, "plant", e.Group)
 	e = s.move("core", prefix+"v1", false)
-	assert.Equal(t, cloud.Execution{Core: "core", Group: prefix + "v1", JobID: one.JobID, DeploymentID: one.ID, Number: 1, Status: "QUEUED"}, e)
+	assert.Equal(t, cloud.Execution{Core: "core", Group: prefix + "v1", JobID: one.JobID, DeploymentID: one.ID, Number: 1, Order: e.Order, Status: "QUEUED"}, e)
 	assert.ElementsMatch(t, []string{"plant", prefix + "v1"}, s.groups(), "groups of others are not touched")
+	before := e.Order
 	e = s.move("core", prefix+"v2", false)
 	assert.Equal(t, two.JobID, e.JobID)
+	assert.Greater(t, e.Order, before)
 	assert.ElementsMatch(t, []string{"plant", prefix + "v2"}, s.groups())
 	back := s.move("core", prefix+"v1", false)
+	assert.Greater(t, back.Order, e.Order, "the same job anew, later")
 	assert.Equal(t, one.JobID, back.JobID)
 	assert.False(t, back.Ended)
 	var in []string
@@ -285,12 +288,12 @@ func results(t *testing.T, s subject) {
 	s.register("a")
 	s.register("b")
 	d := s.ensure(prefix+"v1", "1.0.0")
-	s.move("a", prefix+"v1", false)
+	e := s.move("a", prefix+"v1", false)
 	s.move("b", prefix+"v1", false)
 	require.NoError(t, s.Finish(t.Context(), "a", d.JobID, "SUCCEEDED"))
 
 	first, _ := s.follow("", "a", nil)
-	assert.Equal(t, []cloud.Execution{{Core: "a", Group: prefix + "v1", JobID: d.JobID, DeploymentID: d.ID, Number: 1, Status: "SUCCEEDED", Detailed: "SUCCESSFUL", Ended: true}}, first, "what is still known")
+	assert.Equal(t, []cloud.Execution{{Core: "a", Group: prefix + "v1", JobID: d.JobID, DeploymentID: d.ID, Number: 1, Order: e.Order, Status: "SUCCEEDED", Detailed: "SUCCESSFUL", Ended: true}}, first, "what is still known")
 
 	_, cursor := s.follow("", "b", func() { require.NoError(t, s.Finish(t.Context(), "b", d.JobID, "FAILED")) })
 	require.NotEmpty(t, cursor)

@@ -169,7 +169,7 @@ func deprovisionAndCreate(t *testing.T, s subject) {
 	require.NoError(t, s.Connects(t.Context(), c.PEM))
 	assert.Empty(t, s.groups())
 	e := s.move("core", prefix+"v1", false)
-	assert.Equal(t, cloud.Execution{Core: "core", Group: prefix + "v1", JobID: d.JobID, DeploymentID: d.ID, Number: 1, Status: "QUEUED"}, e)
+	assert.Equal(t, cloud.Execution{Core: "core", Group: prefix + "v1", JobID: d.JobID, DeploymentID: d.ID, Number: 1, Order: e.Order, Status: "QUEUED"}, e)
 }
 
 func retire(t *testing.T, s subject) {

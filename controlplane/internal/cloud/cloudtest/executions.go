@@ -107,12 +107,12 @@ func takenUp(t *testing.T, s subject) {
 	s.register("core")
 	s.register("other")
 	d := s.ensure(prefix+"v1", "1.0.0")
-	s.move("core", prefix+"v1", false)
+	e := s.move("core", prefix+"v1", false)
 	s.move("other", prefix+"v1", false)
 	require.NoError(t, s.Finish(t.Context(), "core", d.JobID, "IN_PROGRESS"))
 	first, cursor := s.follow("", "core", nil)
 	require.NotEmpty(t, first)
-	want := cloud.Execution{Core: "core", Group: prefix + "v1", JobID: d.JobID, DeploymentID: d.ID, Number: 1, Status: "IN_PROGRESS"}
+	want := cloud.Execution{Core: "core", Group: prefix + "v1", JobID: d.JobID, DeploymentID: d.ID, Number: 1, Order: e.Order, Status: "IN_PROGRESS"}
 	assert.Equal(t, want, first[len(first)-1], "what is still known")
 	if cursor == "" {
 		_, cursor = s.follow("", "other", func() { assert.NoError(t, s.Finish(t.Context(), "other", d.JobID, "IN_PROGRESS")) })
