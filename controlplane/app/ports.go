@@ -188,7 +188,7 @@ func (p systemPort) Info(context.Context) (fleetapi.Info, error) {
 	a := p.a
 	return fleetapi.Info{
 		Version: buildinfo.Version, Commit: buildinfo.Commit(), Region: a.cfg.Region, Account: a.cfg.Account, Bucket: a.objects.Bucket(),
-		PrivateCA: a.registry.PrivateCAARN(),
+		PrivateCA: a.registry.PrivateCAARN(), PrivateCAID: a.registry.PrivateCAID(),
 		Addresses: map[string]string{
 			fleetapi.AddressAPI: a.apiURL(), fleetapi.AddressAWS: a.awsURL(), fleetapi.AddressMQTT: a.hostPort(a.listeners.mqtt),
 			fleetapi.AddressDevice: "https://" + a.hostPort(a.listeners.device), fleetapi.AddressArtifacts: "http://" + a.hostPort(a.listeners.artifact),

@@ -249,7 +249,9 @@ func deployment(d fleet.Deployment) api.Deployment {
 		StatusMessage:    d.StatusMessage,
 		DeploymentStatus: api.DeploymentStatus(d.DeploymentStatus),
 		WaitingFor:       d.Waiting,
-		CreatedAt:        api.At(d.CreatedAt),
-		UpdatedAt:        api.At(d.UpdatedAt),
+
+		DeploymentStatusMessage: d.DeploymentMessage,
+		CreatedAt:               api.At(d.CreatedAt),
+		UpdatedAt:               api.At(d.UpdatedAt),
 	}
 }

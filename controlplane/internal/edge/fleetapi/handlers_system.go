@@ -20,7 +20,7 @@ func (s *server) GetSystem(ctx context.Context, _ gen.GetSystemRequestObject) (g
 		return nil, fmt.Errorf("describing the server: %w", err)
 	}
 	return gen.GetSystem200ApplicationVndAwsCdfV10PlusJSONResponse{
-		Version: i.Version, Commit: i.Commit, Region: i.Region, Account: i.Account, Bucket: i.Bucket, PrivateCaArn: i.PrivateCA, Addresses: i.Addresses,
+		Version: i.Version, Commit: i.Commit, Region: i.Region, Account: i.Account, Bucket: i.Bucket, PrivateCaArn: i.PrivateCA, PrivateCaID: i.PrivateCAID, Addresses: i.Addresses,
 	}, nil
 }
 

@@ -220,13 +220,14 @@ type System interface {
 
 // Info describes the server.
 type Info struct {
-	Version   string
-	Commit    string // may be empty
-	Region    string
-	Account   string
-	Bucket    string
-	PrivateCA string            // ARN; may be empty
-	Addresses map[string]string // by Address…; URLs, host:port for MQTT
+	Version     string
+	Commit      string // may be empty
+	Region      string
+	Account     string
+	Bucket      string
+	PrivateCA   string // ARN; may be empty
+	PrivateCAID string
+	Addresses   map[string]string // by Address…; URLs, host:port for MQTT
 }
 
 // Keys of Info.Addresses.

@@ -136,6 +136,15 @@ func (r *Registry) PrivateCAARN() string {
 	return r.realm.PrivateCA(r.ca.Private.UUID)
 }
 
+// PrivateCAID is the id of the private CA among the registered ones, "" if there
+// is none.
+func (r *Registry) PrivateCAID() string {
+	if r.ca.Private == nil {
+		return ""
+	}
+	return r.ca.Private.ID
+}
+
 // IssuePrivate signs the key of a CSR with the private CA. Nothing is registered.
 func (r *Registry) IssuePrivate(_ context.Context, arn string, q cloud.PrivateRequest) (cloud.PrivateCertificate, error) {
 	if own := r.PrivateCAARN(); own == "" {
