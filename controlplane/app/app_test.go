@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -153,6 +154,28 @@ func TestItStopsInTimeWhateverIsOpen(t *testing.T) {
 	device, err := tls.Dial("tcp", strings.TrimPrefix(r.addresses["device"], "https://"), &tls.Config{InsecureSkipVerify: true})
 	require.NoError(t, err)
 	defer func() { _ = device.Close() }()
+	asked, hang := make(chan struct{}, 16), make(chan struct{})
+	hook := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		asked <- struct{}{}
+		<-hang
+	}))
+	defer hook.Close()
+	defer close(hang)
+	status, _, body := r.call(http.MethodPost, "/webhooks", `{"url":"`+hook.URL+`"}`)
+	require.Equal(t, http.StatusCreated, status, "%s", body)
+	follow, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.addresses["api"]+"/events/stream", nil)
+	require.NoError(t, err)
+	token, err := os.ReadFile(filepath.Join(r.cfg.DataDir, "admin.token"))
+	require.NoError(t, err)
+	follow.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	stream, err := http.DefaultClient.Do(follow)
+	require.NoError(t, err)
+	defer func() { _ = stream.Body.Close() }()
+	require.Equal(t, http.StatusOK, stream.StatusCode)
+	status, _, body = r.call(http.MethodPost, "/coreTasks", `{"type":"Create","coreVersion":"2.5.0","cores":[{"name":"gw-1","provisioningTemplate":"default",
+		"provisioningParameters":{"ThingName":"gw-1"},"cdfProvisioningParameters":{"certInfo":{"country":"US"}}}]}`)
+	require.Equal(t, http.StatusAccepted, status, "%s", body)
+	<-asked
 
 	stopped := make(chan struct{})
 	go func() {
