@@ -64,8 +64,8 @@ func keyPair(archive []byte) (tls.Certificate, error) {
 
 // cores are simulated cores that run in this process.
 type cores struct {
-	*simulator.Fleet
-	stop func()
+	fleets []*simulator.Fleet
+	stops  []func()
 
 	mu       sync.Mutex
 	finished map[string]map[string][]string // core → deployment id → how it ended, each time
@@ -75,8 +75,15 @@ type cores struct {
 // runCores runs simulated cores with what the artifact store holds for them.
 func runCores(t *testing.T, w *world.World, names []string) *cores {
 	t.Helper()
-	have := objects(t, w.Dir)
 	c := &cores{finished: map[string]map[string][]string{}, events: map[string][]string{}}
+	c.add(t, w, names...)
+	return c
+}
+
+// add runs further cores.
+func (c *cores) add(t *testing.T, w *world.World, names ...string) {
+	t.Helper()
+	have := objects(t, w.Dir)
 	configs := make([]simulator.Config, len(names))
 	for i, name := range names {
 		cert, err := keyPair(have[artifactKey(name, "certs.zip")])
@@ -88,18 +95,35 @@ func runCores(t *testing.T, w *world.World, names []string) *cores {
 		cfg.OnEvent = c.record
 		configs[i] = cfg
 	}
-	var err error
-	c.Fleet, err = simulator.NewFleet(simulator.FleetConfig{Cores: configs})
+	fleet, err := simulator.NewFleet(simulator.FleetConfig{Cores: configs})
 	require.NoError(t, err)
 	ctx, cancel := background(t)
 	done := make(chan error, 1)
-	go func() { done <- c.Run(ctx) }()
-	c.stop = sync.OnceFunc(func() {
+	go func() { done <- fleet.Run(ctx) }()
+	stop := sync.OnceFunc(func() {
 		cancel()
 		assert.NoError(t, <-done)
 	})
-	t.Cleanup(c.stop)
-	return c
+	t.Cleanup(stop)
+	c.fleets, c.stops = append(c.fleets, fleet), append(c.stops, stop)
+}
+
+// stop ends all cores.
+func (c *cores) stop() {
+	for _, stop := range c.stops {
+		stop()
+	}
+}
+
+// refusals tells what the cores did not understand.
+func (c *cores) refusals() (n int64, first string) {
+	for _, f := range c.fleets {
+		s := f.Stats()
+		if n += s.Refused; first == "" {
+			first = s.FirstRefusal
+		}
+	}
+	return n, first
 }
 
 func simConfig(t *testing.T, w *world.World, installer []byte, cert tls.Certificate) simulator.Config {

@@ -1,6 +1,7 @@
 package fault_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -20,16 +21,10 @@ import (
 
 // unreached are the steps of the table that no story here passes, and why.
 var unreached = map[string]string{
-	"access":           "tokens and access keys of people, no part of a core task or a deployment",
-	"task.item":        "the result of an item that changes nothing else: a core that exists already, or one that failed; the engine's own tests lose its commit",
-	"task.sweep":       "removes what a create left that died more than ten minutes ago; the engine's own tests turn the clock",
-	"core.complete":    "the certificate of a core that is enrolled with a CSR, no part of a core task or a deployment",
+	"core.complete":    "the certificate of a core that is enrolled with a CSR: needs an agent",
+	"enroll":           "enrolment of agents",
 	"job.timeout":      "an execution that took minutes too long; the tests of package jobs turn the clock",
-	"activation":       "enrolment of agents, no part of a core task or a deployment",
-	"enroll":           "enrolment of agents, no part of a core task or a deployment",
-	"patch":            "playbooks on devices have a story of their own (patches_test.go)",
-	"put.playbook":     "playbooks on devices have a story of their own (patches_test.go)",
-	"put.distribution": "nucleus archives for agents, no part of a core task or a deployment",
+	"put.distribution": "nucleus archives for agents",
 }
 
 // faultBinary is a ggfleet that can be told where to die; GGFLEET_FAULT_BIN names
@@ -46,19 +41,43 @@ func full() bool { return os.Getenv("GGFLEET_FAULT_FULL") != "" }
 // plot is what one story does.
 type plot struct {
 	cores, deployed int // how many are created, and how many of them run and are deployed to
+	env             []string
+	all             bool // everything else as well: then the roles of cores are those of people
 }
 
 // tell tells the story once on an empty data directory and audits what is left.
-func (p plot) tell(t *testing.T, env ...string) (*story, *ledger) {
+func (p plot) tell(t *testing.T, points ...string) (*story, *ledger) {
 	t.Helper()
 	bin, err := faultBinary()
 	require.NoError(t, err)
 	s := newStory(t, world.Start(t, world.Options{Bin: bin, Later: true, Flags: []string{"--s3-fsync=false"}}))
+	s.points, s.env = points, p.env
 	names := coreNames(p.cores)
-	running := names[:p.deployed]
+	s.begin()
+	if p.all {
+		s.all(names)
+	} else {
+		p.plain(s, names)
+	}
+	summary := s.summary()
+	s.finish()
+	if s.fleet != nil && s.kills == 0 {
+		n, first := s.fleet.refusals()
+		assert.Zero(t, n, first)
+	}
+	l := readLedger(t, s.w)
+	if p.all {
+		l.whole(t, s)
+	} else {
+		p.audit(t, s, l)
+	}
+	assert.Equal(t, l.recount(t), summary, "the summary is not a recount")
+	return s, l
+}
 
-	s.begin(env...)
-	var deployments []string
+// plain creates cores and deploys twice to some of them.
+func (p plot) plain(s *story, names []string) {
+	running := names[:p.deployed]
 	if p.deployed > 0 {
 		s.component("com.example.Tool", "1.0.0")
 		s.component("com.example.Tool", "2.0.0")
@@ -67,46 +86,37 @@ func (p plot) tell(t *testing.T, env ...string) (*story, *ledger) {
 	}
 	s.create(names)
 	if p.deployed > 0 {
-		s.fleet = runCores(t, s.w, running)
+		s.fleet = runCores(s.t, s.w, running)
 		s.healthy(running)
-		s.deploy("press", 1, running)
-		s.deploy("press", 2, running)
-	}
-	summary := s.summary()
-	if s.fleet != nil {
+		s.deploy("press", 1, running, nil)
+		s.deploy("press", 2, running, nil)
 		s.fleet.stop()
 	}
-	s.finish()
-
-	l := readLedger(t, s.w)
-	l.registry(t, names)
-	want := map[string]int{"core-create": 1}
-	if p.deployed > 0 {
-		want["deployment"] = 2
-		deployments = l.deployed(t, "press", 2, running)
-		s.fleet.appliedOnce(t, running, deployments...)
-		if stats := s.fleet.Stats(); s.kills == 0 {
-			assert.Zero(t, stats.Refused, stats.FirstRefusal)
-		}
-	}
-	l.tasks(t, want)
-	assert.Equal(t, l.recount(t), summary, "the summary is not a recount")
-	return s, l
 }
 
-// passedBy tells the story unkilled and returns how often it passed each step.
-func (p plot) passedBy(t *testing.T) (map[string]int, *ledger) {
+func (p plot) audit(t *testing.T, s *story, l *ledger) {
+	t.Helper()
+	names := coreNames(p.cores)
+	running := names[:p.deployed]
+	l.registry(t, names)
+	want := map[string]int{"core": 1}
+	if p.deployed > 0 {
+		want["deployment"] = 2
+		s.fleet.appliedOnce(t, running, l.deployed(t, "press", 2, running)...)
+	}
+	l.tasks(t, want)
+}
+
+// passedBy tells the story unkilled and returns the steps that it passed, in order.
+func (p plot) passedBy(t *testing.T) ([]string, *ledger) {
 	t.Helper()
 	log := filepath.Join(t.TempDir(), "steps")
-	s, l := p.tell(t, "GGFLEET_FAULT_LOG="+log)
+	p.env = []string{"GGFLEET_FAULT_LOG=" + log}
+	s, l := p.tell(t)
 	require.Zero(t, s.kills)
 	b, err := os.ReadFile(log)
 	require.NoError(t, err)
-	passed := map[string]int{}
-	for step := range strings.FieldsSeq(string(b)) {
-		passed[step]++
-	}
-	return passed, l
+	return strings.Fields(string(b)), l
 }
 
 // points are the fault points to kill at: both sides of every step that was
@@ -115,62 +125,110 @@ func points(passed map[string]int) []string {
 	var out []string
 	for _, step := range slices.Sorted(maps.Keys(passed)) {
 		n := passed[step]
-		first, later := 1, max(1, n/2)
-		if full() {
-			for _, k := range slices.Compact([]int{first, later, max(1, n*9/10)}) {
-				out = append(out, fmt.Sprintf("%s:before:%d", step, k), fmt.Sprintf("%s:after:%d", step, k))
-			}
-			continue
+		for _, k := range slices.Compact([]int{1, max(1, n/2), max(1, n*9/10)}) {
+			out = append(out, fmt.Sprintf("%s:before:%d", step, k), fmt.Sprintf("%s:after:%d", step, k))
 		}
-		out = append(out, fmt.Sprintf("%s:before:%d", step, later), fmt.Sprintf("%s:after:%d", step, first))
+	}
+	return out
+}
+
+// chains are lives of the control plane with a death at each point: both sides of
+// every step that was passed stand in one of them. Points of a chain are in the
+// order in which their steps are passed for the last time, so that each one still
+// comes after the deaths before it.
+func chains(order []string, n int) [][]string {
+	last := map[string]int{}
+	for i, step := range order {
+		last[step] = i
+	}
+	steps := slices.SortedFunc(maps.Keys(last), func(a, b string) int { return cmp.Compare(last[a], last[b]) })
+	out := make([][]string, n)
+	for i, step := range steps {
+		out[i%n] = append(out[i%n], step+":before:1")
+		out[(i+n/2)%n] = append(out[(i+n/2)%n], step+":after:1")
 	}
 	return out
 }
 
 func TestKilledAtAnyStepAllIsAsIfItHadNotBeenKilled(t *testing.T) {
 	t.Parallel()
-	p := plot{cores: 110, deployed: 10}
-	passed, unkilled := p.passedBy(t)
+	p := plot{cores: allCores, all: true}
+	order, unkilled := p.passedBy(t)
+	passed := map[string]int{}
+	for _, step := range order {
+		passed[step]++
+	}
 	t.Logf("steps passed: %v", passed)
 	for _, step := range steps(t) {
 		why, allowed := unreached[step]
 		assert.True(t, passed[step] > 0 || allowed, "step %s is in the table, but no story passes it; tell one that does, or say in unreached why not", step)
 		assert.False(t, passed[step] > 0 && allowed, "step %s is passed; take it from unreached (%s)", step, why)
 	}
-	p.killedAt(t, unkilled, points(passed)...)
+	if full() {
+		for _, point := range points(passed) {
+			p.killedAt(t, unkilled, point)
+		}
+		return
+	}
+	for _, chain := range chains(order, 12) {
+		p.killedAt(t, unkilled, chain...)
+	}
 }
 
-// killedAt tells the story once for each point, with a kill there, and requires
-// that the store is as without it.
+// killedAt tells the story once more, with a process that is killed at the first
+// of the points, a second one that is killed at the next, and so on; once again
+// if the story ended before the last of them. It requires that what is left is as
+// without the kills.
 func (p plot) killedAt(t *testing.T, unkilled *ledger, points ...string) {
 	t.Helper()
-	want := unkilled.shape(t)
-	for _, point := range points {
-		t.Run(point, func(t *testing.T) {
-			t.Parallel()
-			s, l := p.tell(t, "GGFLEET_FAULT="+point)
-			assert.Equal(t, 1, s.kills, "the process was not killed")
-			assert.Equal(t, want, l.shape(t), "the store is not as without the kill")
-		})
+	t.Run(strings.Join(points, " "), func(t *testing.T) {
+		t.Parallel()
+		for left := points; len(left) > 0; {
+			s, l := p.tell(t, left...)
+			require.Positive(t, s.kills, "not killed at %s", left[0])
+			assert.Equal(t, unkilled.shape(t), l.shape(t), "the store is not as without the kill")
+			if p.all {
+				assert.Equal(t, what(unkilled.events(t)), what(l.events(t)), "other events happened than without the kill")
+			}
+			left = left[s.kills:]
+		}
+	})
+}
+
+// few is every third of the points, unless all are asked for.
+func few(points ...string) []string {
+	if full() {
+		return points
 	}
+	var out []string
+	for i := 1; i < len(points); i += 3 {
+		out = append(out, points[i])
+	}
+	return out
 }
 
 func TestATaskOfAThousandCoresIsKilledOnItsWay(t *testing.T) {
 	t.Parallel()
 	p := plot{cores: 1000}
 	_, unkilled := p.passedBy(t)
-	p.killedAt(t, unkilled,
+	for _, point := range few(
 		"task.items:after:11", "task.create:after:1", "put.config:before:200", "core.register:before:500", "core.register:after:501",
-		"task.batch:after:5", "task.finish:before:1")
+		"task.batch:after:5", "task.finish:before:1",
+	) {
+		p.killedAt(t, unkilled, point)
+	}
 }
 
 func TestADeploymentToConnectedCoresIsKilledOnItsWay(t *testing.T) {
 	t.Parallel()
 	p := plot{cores: 60, deployed: 60} // more than a worker claims at once
 	_, unkilled := p.passedBy(t)
-	p.killedAt(t, unkilled,
+	for _, point := range few(
 		"task.expand:after:1", "deployment:after:2", "group.move:before:90", "group.move:after:30", "task.batch:before:1",
-		"job.update:before:60", "job.update:after:150", "core.report:after:40", "fleet.status:after:100")
+		"job.update:before:60", "job.update:after:150", "core.report:after:40", "fleet.status:after:100",
+	) {
+		p.killedAt(t, unkilled, point)
+	}
 }
 
 // steps are all steps of the table, as the binary itself names them.

@@ -16,13 +16,14 @@ import (
 
 // tellPatches makes a patch template and a task of patches for a device that is
 // activated, on a control plane that may be killed, and looks at what is there.
-func tellPatches(t *testing.T, env ...string) *story {
+func tellPatches(t *testing.T, env []string, points ...string) *story {
 	t.Helper()
 	const patches = 100
 	bin, err := faultBinary()
 	require.NoError(t, err)
 	s := newStory(t, world.Start(t, world.Options{Bin: bin, Later: true, Flags: []string{"--s3-fsync=false"}}))
-	s.begin(env...)
+	s.env, s.points = env, points
+	s.begin()
 	accepted := func(path, key string, body any, want ...int) (a world.Answer) {
 		s.until(func() string {
 			a = s.insist(http.MethodPost, path, key, body)
@@ -62,7 +63,7 @@ func tellPatches(t *testing.T, env ...string) *story {
 func TestPatchesAreThereOnceWhereverTheProcessIsKilled(t *testing.T) {
 	t.Parallel()
 	log := filepath.Join(t.TempDir(), "steps")
-	s := tellPatches(t, "GGFLEET_FAULT_LOG="+log)
+	s := tellPatches(t, []string{"GGFLEET_FAULT_LOG=" + log})
 	require.Zero(t, s.kills)
 	for _, step := range []string{"patch", "put.playbook"} {
 		for _, at := range []string{"before:1", "after:1", "before:2", "after:2", "before:4", "after:5", "before:6", "after:7", "before:8", "after:8"} {
@@ -71,7 +72,7 @@ func TestPatchesAreThereOnceWhereverTheProcessIsKilled(t *testing.T) {
 			}
 			t.Run(step+":"+at, func(t *testing.T) {
 				t.Parallel()
-				s := tellPatches(t, "GGFLEET_FAULT="+step+":"+at)
+				s := tellPatches(t, nil, step+":"+at)
 				assert.Equal(t, 1, s.kills, "the process was not killed")
 			})
 		}

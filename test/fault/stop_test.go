@@ -24,7 +24,7 @@ func TestAStopUnderLoadIsOrderlyAndTheNextStartGoesOn(t *testing.T) {
 	s.create(names)
 	s.fleet = runCores(t, w, names)
 	world.Eventually(t, func() string {
-		if n := s.fleet.Stats().Connected; n < int64(len(names)) {
+		if n := s.fleet.fleets[0].Stats().Connected; n < int64(len(names)) {
 			return "only some cores are connected"
 		}
 		return ""

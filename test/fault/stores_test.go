@@ -41,7 +41,7 @@ func (s *story) progress(path string, n int) {
 	})
 }
 
-func (s *story) post(names []string) string {
+func (s *story) postCores(names []string) string {
 	s.t.Helper()
 	a := s.insist(http.MethodPost, "/coreTasks", "create", world.NewCores(names...))
 	require.Equal(s.t, http.StatusAccepted, a.Status, "%s", a.Body)
@@ -67,7 +67,7 @@ func TestTheArtifactStoreGoesAwayInTheMiddleOfATask(t *testing.T) {
 	w := world.Start(t, world.Options{Flags: externalS3(t, store)})
 	s := newStory(t, w)
 	names := coreNames(300)
-	path := s.post(names)
+	path := s.postCores(names)
 	s.progress(path, 20)
 	store.Kill9(t)
 
@@ -90,7 +90,7 @@ func TestTheArtifactStoreGoesAwayInTheMiddleOfATask(t *testing.T) {
 	store.Stop(t)
 	l := &ledger{w.Dump(t), objects(t, store.Dir)}
 	l.registry(t, names)
-	l.tasks(t, map[string]int{"core-create": 1})
+	l.tasks(t, map[string]int{"core": 1})
 }
 
 func externalS3(t *testing.T, store *world.World) []string {
@@ -182,7 +182,7 @@ func TestReplicasOnOneEtcdOutliveItAndEachOther(t *testing.T) {
 	one, two := newStory(t, first), newStory(t, second)
 
 	names := coreNames(300)
-	path := one.post(names)
+	path := one.postCores(names)
 	one.progress(path, 20)
 	db.kill()
 	db.start()
@@ -211,7 +211,7 @@ func TestReplicasOnOneEtcdOutliveItAndEachOther(t *testing.T) {
 	store.Stop(t)
 	l.objects = objects(t, store.Dir)
 	l.registry(t, names)
-	l.tasks(t, map[string]int{"core-create": 1})
+	l.tasks(t, map[string]int{"core": 1})
 }
 
 // tokenOf returns an admin token that is valid on both replicas.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"syscall"
 	"testing"
@@ -22,13 +23,17 @@ const mediaType = "application/vnd.aws-cdf-v1.0+json"
 
 // story is an operator who works on a control plane that may be killed at any
 // moment: what was not answered is asked again, with the same idempotency key.
-// After a kill the control plane is started again, without a fault.
+// After a kill the control plane is started again.
 type story struct {
 	t      *testing.T
 	w      *world.World
 	client *http.Client
+	env    []string // of every process
+	points []string // where the next processes are to die, one each; the last ones live
 	kills  int
 	fleet  *cores // nil: no core runs
+
+	receiver *receiver // nil: nobody is told of events
 }
 
 func newStory(t *testing.T, w *world.World) *story {
@@ -36,15 +41,21 @@ func newStory(t *testing.T, w *world.World) *story {
 }
 
 // begin starts the control plane, which may be killed before it is ready.
-func (s *story) begin(env ...string) {
+func (s *story) begin() {
 	s.t.Helper()
-	err := s.w.TryStart(env...)
-	if err == nil {
-		return
+	for {
+		env := s.env
+		if len(s.points) > 0 {
+			env = append(slices.Clone(env), "GGFLEET_FAULT="+s.points[0])
+			s.points = s.points[1:]
+		}
+		err := s.w.TryStart(env...)
+		if err == nil {
+			return
+		}
+		require.ErrorContains(s.t, err, "signal: killed")
+		s.kills++
 	}
-	require.ErrorContains(s.t, err, "signal: killed")
-	s.kills++
-	s.w.Restart(s.t)
 }
 
 // revive starts the control plane again if err, which a request met, comes from
@@ -55,7 +66,7 @@ func (s *story) revive(err error) {
 	require.ErrorContains(s.t, exit, "signal: killed", "a request failed, but nobody killed the process: %v", err)
 	s.kills++
 	s.client.CloseIdleConnections()
-	s.w.Restart(s.t)
+	s.begin()
 }
 
 // ask sends a request once. An error means that no answer came.
@@ -215,12 +226,21 @@ func (s *story) create(names []string) {
 	}
 }
 
-// deploy deploys a template version to cores and waits until all have reported.
-func (s *story) deploy(template string, version int, names []string) {
+// deploy deploys a template version to cores, waits until all have reported and
+// returns the path of the task.
+func (s *story) deploy(template string, version int, names []string, more object) string {
 	s.t.Helper()
-	path := s.task("/deploymentTasks", "deploy-"+strconv.Itoa(version), map[string]any{
-		"template": map[string]any{"name": template, "version": version}, "targets": map[string]any{"thingNames": names},
-	}, func(world.Task) string { return "" })
+	path := s.start("/deploymentTasks", fmt.Sprintf("deploy-%d-%d", version, len(names)), deployment(template, version, names, more))
+	s.done(path, "Success")
+	for _, d := range s.reported(path, len(names)).Deployments {
+		assert.Empty(s.t, d.Message)
+	}
+	return path
+}
+
+// reported waits until so many cores of a deployment task have reported success.
+func (s *story) reported(path string, n int) world.Task {
+	s.t.Helper()
 	var task world.Task
 	s.until(func() string {
 		task = world.Task{}
@@ -233,19 +253,16 @@ func (s *story) deploy(template string, version int, names []string) {
 				waits = d.CoreName
 			}
 		}
-		if done == len(names) && task.Status == "Success" {
+		if done == n {
 			return ""
 		}
-		missing := fmt.Sprintf("%s is %s, %d of %d cores are done", path, task.Status, done, len(names))
+		missing := fmt.Sprintf("%s is %s, %d of %d cores are done", path, task.Status, done, n)
 		if waits != "" {
 			missing += "; what happened on " + waits + ":\n" + s.fleet.history(waits)
 		}
 		return missing
 	})
-	require.Len(s.t, task.Deployments, len(names))
-	for _, d := range task.Deployments {
-		assert.Empty(s.t, d.Message)
-	}
+	return task
 }
 
 // healthy waits until all cores have said that they are healthy.
@@ -263,11 +280,20 @@ func (s *story) healthy(names []string) {
 	}
 }
 
-// finish stops the control plane in order.
+// finish stops the control plane in order; one that is killed on its way out is
+// started and stopped again.
 func (s *story) finish() {
 	s.t.Helper()
-	s.w.Signal(s.t, syscall.SIGTERM)
-	require.NoError(s.t, s.w.WaitExit(s.t, time.Minute))
+	for {
+		s.w.Signal(s.t, syscall.SIGTERM)
+		err := s.w.WaitExit(s.t, time.Minute)
+		if err == nil {
+			return
+		}
+		require.ErrorContains(s.t, err, "signal: killed")
+		s.kills++
+		s.begin()
+	}
 }
 
 func coreNames(n int) []string {

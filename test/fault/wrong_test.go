@@ -54,6 +54,14 @@ func TestWhatIsWrongIsRefusedAndLeavesNothing(t *testing.T) {
 	t.Parallel()
 	w := world.Start(t, world.Options{})
 	w.CreateCores(t, "press-07")
+	world.Eventually(t, func() string { // that it was created has its place in the log
+		var told struct{ Events []any }
+		w.Call(t, http.MethodGet, "/cores/press-07/history", nil, &told)
+		if len(told.Events) == 2 {
+			return ""
+		}
+		return fmt.Sprintf("history: %v", told.Events)
+	})
 	w.Stop(t)
 	records, files := withoutClock(w.Dump(t)), objects(t, w.Dir)
 	w.Restart(t)
@@ -97,6 +105,30 @@ func TestWhatIsWrongIsRefusedAndLeavesNothing(t *testing.T) {
 		{"a recipe with a version that is none", "POST", "/components", world.YAML(`{"RecipeFormatVersion":"2020-01-25","ComponentName":"a","ComponentVersion":"one","Manifests":[]}`), 400, "ComponentVersion"},
 		{"an artifact that no recipe names", "PUT", "/components/aws.greengrass.Cli/versions/2.5.0/artifacts/x", []byte("x"), 404, ""},
 		{"a provisioning template without resources", "PUT", "/provisioningTemplates/mine", map[string]any{"Parameters": map[string]any{}}, 400, "Resources"},
+		{"an unknown type of core task", "POST", "/coreTasks", object{"type": "Burn", "cores": named("press-07")}, 400, "type"},
+		{"a deletion without options", "POST", "/coreTasks", object{"type": "Delete", "cores": named("press-07")}, 400, "options"},
+		{"an option that is text", "POST", "/coreTasks", object{"type": "Delete", "cores": named("press-07"), "options": object{"deprovisionCores": "false"}}, 400, "options.deprovisionCores"},
+		{"a device twice", "POST", "/cores/press-07/deviceTasks", newDevices("gauge-1", "gauge-1"), 400, "devices[1].name"},
+		{"a device without template", "POST", "/cores/press-07/deviceTasks", object{"type": "Create", "devices": named("gauge-1")}, 400, "devices[0].provisioningTemplate"},
+		{"devices of no core", "POST", "/cores/nowhere/deviceTasks", newDevices("gauge-1"), 400, "coreName"},
+		{"no device", "DELETE", "/devices/nowhere", nil, 404, ""},
+		{"an option that is neither", "DELETE", "/devices/gauge-1?deprovision=maybe", nil, 400, "deprovision"},
+		{"cancel of no task", "POST", "/deploymentTasks/nowhere/cancel", nil, 404, ""},
+		{"retry of no task", "POST", "/deploymentTasks/nowhere/retry", nil, 404, ""},
+		{"no template to delete", "DELETE", "/templates/nowhere", nil, 404, ""},
+		{"a thing of no template", "POST", "/things", object{"provisioningTemplateId": "nowhere"}, 400, ""},
+		{"a thing without its name", "POST", "/things", object{"provisioningTemplateId": "default"}, 400, "parameters.ThingName"},
+		{"no thing", "DELETE", "/things/nowhere", nil, 404, ""},
+		{"a status that is none", "PATCH", "/things/press-07/certificates", object{"certificateStatus": "BURNT"}, 400, "certificateStatus"},
+		{"bulk things of nothing", "POST", "/bulkthings", object{"provisioningTemplateId": "default", "parameters": []any{}}, 400, "parameters"},
+		{"a webhook by ftp", "POST", "/webhooks", object{"url": "ftp://example.com/"}, 400, "url"},
+		{"a webhook to where clouds hand out credentials", "POST", "/webhooks", object{"url": "http://169.254.169.254/"}, 400, "url"},
+		{"a webhook for an unknown event", "POST", "/webhooks", object{"url": "https://example.com/", "types": []string{"Core Exploded Event"}}, 400, "types[0]"},
+		{"a webhook with a short secret", "POST", "/webhooks", object{"url": "https://example.com/", "secret": "short"}, 400, "secret"},
+		{"a replay of no webhook", "POST", "/webhooks/nowhere/replay", object{"deadLetters": true}, 404, ""},
+		{"a playbook that is no base64", "POST", "/patchTemplates", object{"name": "p", "patchType": "agentbased", "playbookFileContents": "%%%"}, 400, "playbookFileContents"},
+		{"a patch type that is none", "POST", "/patchTemplates", object{"name": "p", "patchType": "magic", "playbookFileContents": "LS0t"}, 400, "patchType"},
+		{"an activation for less than a minute", "POST", "/activations", object{"deviceId": "press-07", "expiresInSeconds": 1}, 400, "expiresInSeconds"},
 		{"an archive that is none", "PUT", "/distributions/aws.greengrass.NucleusLite/2.6.0?format=zip", []byte("PK\x03\x04 and no more"), 400, ""},
 	}
 	send := func(t *testing.T, c wrong) {
@@ -152,5 +184,7 @@ func TestWhatIsWrongIsRefusedAndLeavesNothing(t *testing.T) {
 
 // withoutClock leaves out what a process writes on its own.
 func withoutClock(records []world.Record) []world.Record {
-	return slices.DeleteFunc(records, func(r world.Record) bool { return strings.HasPrefix(r.Key, root+"fleet/results-cursor") })
+	return slices.DeleteFunc(records, func(r world.Record) bool {
+		return strings.HasPrefix(r.Key, root+"fleet/results-cursor") || strings.HasPrefix(r.Key, root+"fleet/status-cursor")
+	})
 }

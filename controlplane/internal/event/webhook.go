@@ -39,7 +39,13 @@ type NewWebhook struct {
 	Types    []Type // empty: all
 	Secret   string // 16 to 256 characters, or whsec_ and base64 of 16 to 64 bytes; empty: one is made
 	Inactive bool   // it is made paused
+	// Key of a request that may come again, if it is not known whether it was carried
+	// out: within a day the same one makes the same webhook. May be empty.
+	Key string
 }
+
+// keyLife is how long the Key of a NewWebhook counts.
+const keyLife = 24 * time.Hour
 
 // WebhookUpdate is what is changed of a webhook; nil members stay.
 type WebhookUpdate struct {
@@ -70,6 +76,7 @@ type webhookRecord struct {
 	Reason    string    `json:"reason,omitempty"`
 	Version   int       `json:"version"`
 	Replays   int       `json:"replays,omitempty"`
+	Key       string    `json:"key,omitempty"` // of the request that made it
 	CreatedAt time.Time `json:"createdAt"`
 	UpdatedAt time.Time `json:"updatedAt"`
 }
@@ -97,15 +104,22 @@ func (s *Service) CreateWebhook(ctx context.Context, n NewWebhook) (w Webhook, s
 		n.Secret = secretPrefix + base64.StdEncoding.EncodeToString(key)
 	}
 	id, at := names.NewUUID(), s.stamp()
-	r := webhookRecord{Active: !n.Inactive, Version: 1, CreatedAt: at, UpdatedAt: at}
-	if err := s.edit(&r, id, WebhookUpdate{URL: &n.URL, Types: &n.Types, Secret: &n.Secret}); err != nil {
-		return Webhook{}, "", err
-	}
+	r := webhookRecord{Active: !n.Inactive, Version: 1, CreatedAt: at, UpdatedAt: at, Key: n.Key}
 	p, err := s.cfg.Store.List(ctx, webhookPrefix, "", MaxWebhooks)
 	if err != nil {
 		return Webhook{}, "", fmt.Errorf("count webhooks: %w", err)
 	}
-	if len(p.Entries) >= MaxWebhooks {
+	var rev state.Rev
+	for _, e := range p.Entries {
+		before, err := state.Decode[webhookRecord](e)
+		if err == nil && n.Key != "" && before.Value.Key == n.Key && at.Sub(before.Value.CreatedAt) < keyLife {
+			id, rev = strings.TrimPrefix(e.Key, webhookPrefix), e.Rev
+		}
+	}
+	if err := s.edit(&r, id, WebhookUpdate{URL: &n.URL, Types: &n.Types, Secret: &n.Secret}); err != nil {
+		return Webhook{}, "", err
+	}
+	if rev == 0 && len(p.Entries) >= MaxWebhooks {
 		return Webhook{}, "", fault.New(fault.Exhausted, "there are %d webhooks already: delete one first", MaxWebhooks)
 	}
 	_, last, err := s.Bounds(ctx)
@@ -113,8 +127,11 @@ func (s *Service) CreateWebhook(ctx context.Context, n NewWebhook) (w Webhook, s
 		return Webhook{}, "", err
 	}
 	c := cursor{Sequence: last}
-	_, err = s.cfg.Store.Commit(ctx, state.NewBatch(state.StepWebhook).If(webhookKey(id), 0).Put(webhookKey(id), r).Put(cursorKey(id), c))
-	if err != nil {
+	b := state.NewBatch(state.StepWebhook).If(webhookKey(id), rev).Put(webhookKey(id), r)
+	if rev == 0 {
+		b.Put(cursorKey(id), c)
+	}
+	if _, err = s.cfg.Store.Commit(ctx, b); err != nil {
 		return Webhook{}, "", fmt.Errorf("make webhook: %w", err)
 	}
 	return r.webhook(id, c), n.Secret, nil

@@ -74,6 +74,26 @@ func TestWebhooksAreCheckedAndEditedByVersion(t *testing.T) {
 	require.ErrorIs(t, err, fault.Exhausted)
 }
 
+func TestARequestThatComesAgainMakesTheSameWebhook(t *testing.T) {
+	t.Parallel()
+	s := newService(t, event.Config{Store: memory.New()})
+	n := event.NewWebhook{URL: "https://10.0.0.7/hook", Key: "order-1"}
+	first, lost, err := s.CreateWebhook(t.Context(), n)
+	require.NoError(t, err)
+	again, secret, err := s.CreateWebhook(t.Context(), n)
+	require.NoError(t, err)
+	assert.Equal(t, first.ID, again.ID)
+	assert.NotEqual(t, lost, secret, "the first one was told to nobody")
+
+	n.Key = "order-2"
+	other, _, err := s.CreateWebhook(t.Context(), n)
+	require.NoError(t, err)
+	assert.NotEqual(t, first.ID, other.ID)
+	list, err := s.Webhooks(t.Context())
+	require.NoError(t, err)
+	assert.Len(t, list, 2)
+}
+
 func TestASecretIsStoredSealed(t *testing.T) {
 	t.Parallel()
 	store := memory.New()

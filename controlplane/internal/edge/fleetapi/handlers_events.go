@@ -52,7 +52,7 @@ func envelope(e event.Event) api.Event {
 func (s *server) CreateWebhook(ctx context.Context, r gen.CreateWebhookRequestObject) (gen.CreateWebhookResponseObject, error) {
 	b := r.Body
 	w, secret, err := s.Webhooks.CreateWebhook(ctx, event.NewWebhook{
-		URL: b.URL, Types: eventTypes(b.Types), Secret: b.Secret, Inactive: b.Active != nil && !*b.Active,
+		URL: b.URL, Types: eventTypes(b.Types), Secret: b.Secret, Inactive: b.Active != nil && !*b.Active, Key: idempotency(ctx),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("creating a webhook: %w", err)
