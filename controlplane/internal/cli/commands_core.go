@@ -19,7 +19,8 @@ func (a *app) core() *cobra.Command {
 
 func (a *app) coreCreate() *cobra.Command {
 	var p provision
-	var version, generator string
+	var version, generator, overlay string
+	var claim bool
 	var w waits
 	cmd := a.command("create NAME...", "Create cores", cobra.MinimumNArgs(1), func(ctx context.Context, c *client, names []string) (result, error) {
 		task := api.NewCoreTask{Type: api.Create, CoreVersion: version}
@@ -27,13 +28,20 @@ func (a *app) coreCreate() *cobra.Command {
 		if err != nil {
 			return result{}, err
 		}
+		var merged api.RawJSON
+		if overlay != "" {
+			if merged, err = jsonFile("--overlay", overlay); err != nil {
+				return result{}, err
+			}
+		}
 		for _, n := range names {
 			values, err := p.values(n)
 			if err != nil {
 				return result{}, err
 			}
 			task.Cores = append(task.Cores, api.NewCore{
-				Name: n, ProvisioningTemplate: p.template, ProvisioningParameters: values, CdfProvisioningParameters: cdf, ConfigFileGenerator: generator,
+				Name: n, ProvisioningTemplate: p.template, ProvisioningParameters: values, CdfProvisioningParameters: cdf,
+				ConfigFileGenerator: generator, ConfigOverlay: merged, Claim: claim,
 			})
 		}
 		return a.coreTaskOf(ctx, c, task, w)
@@ -42,6 +50,8 @@ func (a *app) coreCreate() *cobra.Command {
 	p.flags(f, "US")
 	f.StringVar(&version, "core-version", "2.14.0", "nucleus version in the installer configuration")
 	f.StringVar(&generator, "generator", "MANUAL_INSTALL", "generator of the installer configuration; empty: none")
+	f.StringVar(&overlay, "overlay", "", "file with JSON that is merged into the installer configuration of each; - for standard input")
+	f.BoolVar(&claim, "claim", false, "the device makes its thing itself when it claims the name")
 	return a.waiting(cmd, &w)
 }
 
