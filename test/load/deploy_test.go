@@ -52,8 +52,8 @@ func TestDeployment(t *testing.T) {
 	fleet := startFleet(t, w, dir)
 	fleet.await(t, "connected", n)
 	connected := rss(t, w.PID())
-	say(t, "memory of the control plane", "%.0f MB at rest, %.0f MB with %d cores provisioned, %.0f MB with all connected (%.0f KB a session; aim 80 KB idle)",
-		atRest, provisioned, n, connected, (connected-provisioned)*1024/float64(n))
+	row(t, "memory with "+strconv.Itoa(n)+" simulated cores connected", fmt.Sprintf("%.0f MB at rest, %.0f MB with them created, %.0f MB connected: %.0f KB a session",
+		atRest, provisioned, connected, (connected-provisioned)*1024/float64(n)), "", "", "80 KB idle")
 
 	began := time.Now()
 	before := used(t, w.PID())
@@ -77,10 +77,11 @@ func TestDeployment(t *testing.T) {
 	fleet.stop(t)
 
 	raw := rawCalls(t, w, list)
-	say(t, "deploy to "+strconv.Itoa(n)+" connected cores", "accepted %.2f s, all moved and notified %.2f s, last job taken up %.2f s, last result sent %.2f s, summary complete %.2f s; aim of the notifications 10 s for 10,000",
-		posted.Seconds(), moved.Seconds(), notified.Seconds(), reported.Seconds(), seen.Seconds())
-	say(t, "deploy to "+strconv.Itoa(n)+" connected cores", "%.0f cores/s, %.2f ms CPU of the control plane a core; floor %.0f cores/s (%d mTLS connections with one request each); ratio %.2f",
-		float64(n)/seen.Seconds(), float64((after.cpu-before.cpu).Microseconds())/1000/float64(n), float64(n)/raw.Seconds(), n*callsPerCore, raw.Seconds()/seen.Seconds())
+	what := "deploy to " + strconv.Itoa(n) + " connected cores"
+	row(t, what+" until the summary shows all", fmt.Sprintf("%.0f/s, %.2f ms CPU a core", float64(n)/seen.Seconds(), ms(after.cpu-before.cpu)/float64(n)),
+		fmt.Sprintf("%.0f/s: %d mTLS connections with one request each", float64(n)/raw.Seconds(), n*callsPerCore), fmt.Sprintf("%.2f", raw.Seconds()/seen.Seconds()), "the handshakes")
+	row(t, "– step by step", fmt.Sprintf("accepted %.2f s, all moved %.2f s, last job taken up %.2f s, last result sent %.2f s, summary complete %.2f s",
+		posted.Seconds(), moved.Seconds(), notified.Seconds(), reported.Seconds(), seen.Seconds()), "", "", "notified 10 s for 10,000")
 }
 
 // deployed is how many cores the summary counts as done.

@@ -51,6 +51,7 @@ func TestFleet(t *testing.T) {
 		w.Restart(t)
 	}
 	deployments(t, w, profiles, sizes)
+	startTimes(t, w, strconv.Itoa(made)+" cores with a deployment each")
 	names = names[:len(names)/10]
 	costs(t, w, profiles, "delete a tenth of "+strconv.Itoa(made)+" cores with a deployment", len(names), func() {
 		for part := range slices.Chunk(names, taskSize) {

@@ -78,7 +78,7 @@ func startTimes(t *testing.T, w *world.World, what string) float64 {
 	if !full() {
 		rounds = 1
 	}
-	var ready, bare []time.Duration
+	var ready, cpu, bare []time.Duration
 	bin, err := world.Binary()
 	require.NoError(t, err)
 	for range rounds {
@@ -88,9 +88,9 @@ func startTimes(t *testing.T, w *world.World, what string) float64 {
 		w.Stop(t)
 		began = time.Now()
 		w.Restart(t)
-		ready = append(ready, time.Since(began))
+		ready, cpu = append(ready, time.Since(began)), append(cpu, used(t, w.PID()).cpu)
 	}
-	row(t, "start to ready, "+what, fmt.Sprintf("%d ms", quantile(ready, 0.5).Milliseconds()),
+	row(t, "start to ready, "+what, fmt.Sprintf("%d ms, %d ms CPU", quantile(ready, 0.5).Milliseconds(), quantile(cpu, 0.5).Milliseconds()),
 		fmt.Sprintf("%d ms, `ggfleet --help`", quantile(bare, 0.5).Milliseconds()), "", "1 s empty, 10 s with 100,000")
 	return rss(t, w.PID())
 }
@@ -143,7 +143,7 @@ func TestBinaries(t *testing.T) {
 	root, err := world.Root()
 	require.NoError(t, err)
 	for _, p := range []struct{ module, name, aim string }{
-		{"agent", "ggfleet-agent", "; aim 15 MB"}, {"controlplane", "ggfleet", ""}, {"test", "ggfleet-sim", ""},
+		{"agent", "ggfleet-agent", "15 MB"}, {"controlplane", "ggfleet", ""}, {"test", "ggfleet-sim", ""},
 	} {
 		out := filepath.Join(dir, p.name)
 		cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-tags=nomsgpack", "-buildvcs=false", "-ldflags=-s -w", "-o", out, "./cmd/"+p.name)
@@ -153,6 +153,6 @@ func TestBinaries(t *testing.T) {
 		require.NoError(t, err, "%s", text)
 		fi, err := os.Stat(out)
 		require.NoError(t, err)
-		say(t, "binary of "+p.name+", stripped", "%.1f MB%s", float64(fi.Size())/mb, p.aim)
+		row(t, "binary of "+p.name+", stripped", fmt.Sprintf("%.1f MB", float64(fi.Size())/mb), "", "", p.aim)
 	}
 }
