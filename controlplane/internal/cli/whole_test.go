@@ -79,14 +79,19 @@ core-0001   press-08   Success`},
 	)
 	assert.Equal(t, map[string]string{"ThingName": "press-08", "site": "north"}, o.LastNewCoreTask.Cores[1].ProvisioningParameters)
 	assert.JSONEq(t, `{"caId":"0123","certInfo":{"country":"DE"}}`, string(o.LastNewCoreTask.Cores[1].CDFProvisioningParameters))
+	overlay := filepath.Join(t.TempDir(), "overlay.json")
+	require.NoError(t, os.WriteFile(overlay, []byte(`{"a":1}`), 0o600))
+	o.walk(t, step{"core create press-09 --claim --generator FLEET_PROVISIONING --overlay " + overlay + " --no-wait", "core-0002"})
+	assert.True(t, o.LastNewCoreTask.Cores[0].Claim)
+	assert.JSONEq(t, `{"a":1}`, string(o.LastNewCoreTask.Cores[0].ConfigOverlay))
 	o.walk(t,
 		step{"core history press-07", `
 TIME                       WHAT                 DETAIL
 2026-03-02T08:00:00.120Z   Core Created Event   status=success taskId=core-0001`},
 		step{"core delete press-07 press-08 --deprovision", `
 TASK        CORE       STATUS    MESSAGE
-core-0002   press-07   Success
-core-0002   press-08   Success`},
+core-0003   press-07   Success
+core-0003   press-08   Success`},
 		step{"core tasks --limit 1", `
 TASK        TYPE     STATUS    CREATED                    MESSAGE
 core-0001   Create   Success   2026-03-02T08:00:00.120Z`},
