@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -256,5 +257,36 @@ func TestTheLogKeepsTheNewest(t *testing.T) {
 		assert.Len(t, all(t, s), int(last-first+1), "from the oldest on there is no gap")
 		_, _, err = s.List(t.Context(), event.Filter{}, 501, 10)
 		require.ErrorIs(t, err, fault.Invalid)
+	})
+}
+
+// away is a store whose outbox cannot be read for the first n times.
+type away struct {
+	*memory.Store
+	n          atomic.Int32
+	last, back atomic.Pointer[time.Time] // the last refusal, and the first success after it
+}
+
+func (a *away) List(ctx context.Context, prefix, after string, limit int) (state.Page, error) {
+	if strings.Contains(prefix, "event/outbox") {
+		now := time.Now()
+		if a.n.Add(-1) >= 0 {
+			a.last.Store(&now)
+			return state.Page{}, fault.New(fault.Unavailable, "away")
+		}
+		a.back.CompareAndSwap(nil, &now)
+	}
+	return a.Store.List(ctx, prefix, after, limit)
+}
+
+func TestALongOutageIsNotFollowedByALongWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &away{Store: memory.New()}
+		store.n.Store(60)
+		s := newService(t, event.Config{Store: store})
+		defer start(t, s)()
+		settle(time.Hour)
+		require.NotNil(t, store.back.Load())
+		assert.LessOrEqual(t, store.back.Load().Sub(*store.last.Load()), 10*time.Second)
 	})
 }

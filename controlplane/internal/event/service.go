@@ -130,7 +130,7 @@ func (s *Service) election() state.Election {
 
 // stand waits to be the leader and is it, again and again.
 func (s *Service) stand(ctx context.Context) error {
-	var wait run.Backoff
+	wait := run.Backoff{Max: 5 * time.Second}
 	for ctx.Err() == nil {
 		err := s.election().Run(ctx, func(ctx context.Context) error {
 			return run.All(ctx,

@@ -36,7 +36,7 @@ var (
 // again. For a moment after that there may be two who lead: what lead commits
 // must name the versions that it read.
 func (e Election) Run(ctx context.Context, lead func(ctx context.Context) error) error {
-	var wait run.Backoff
+	wait := run.Backoff{Max: 5 * time.Second} // an outage may last longer than anybody waits after it
 	for ctx.Err() == nil {
 		lease, err := e.win(ctx)
 		if err != nil && fault.Permanent(err) {
