@@ -65,10 +65,15 @@ func (e Election) Depose(ctx context.Context) error {
 // ctx is done.
 func (e Election) win(ctx context.Context) (Lease, error) {
 	for ctx.Err() == nil {
-		held, err := e.Store.Get(ctx, e.Key)
-		if err == nil {
-			err = e.Store.Watch(ctx, e.Key, held.Rev, func(events []Event) error {
-				if events[len(events)-1].Deleted {
+		// A listing, for its revision: that of the record itself can be so old that
+		// its history is compacted.
+		p, err := e.Store.List(ctx, e.Key, "", 1)
+		if err != nil {
+			return nil, err
+		}
+		if len(p.Entries) > 0 && p.Entries[0].Key == e.Key {
+			err = e.Store.Watch(ctx, e.Key, p.At, func(events []Event) error {
+				if last := events[len(events)-1]; last.Key == e.Key && last.Deleted {
 					return errVacant
 				}
 				return nil
@@ -76,8 +81,6 @@ func (e Election) win(ctx context.Context) (Lease, error) {
 			if err == nil || errors.Is(err, errVacant) || errors.Is(err, ErrCompacted) {
 				continue
 			}
-		}
-		if !errors.Is(err, fault.NotFound) {
 			return nil, err
 		}
 		lease, err := e.take(ctx)

@@ -72,3 +72,40 @@ func TestALeaderOfTheProcessBeforeIsDeposed(t *testing.T) {
 	require.NoError(t, e.Depose(t.Context()))
 	require.NoError(t, <-done)
 }
+
+// counted cancels when a store is asked too often.
+type counted struct {
+	*memory.Store
+	left   atomic.Int32
+	cancel func()
+}
+
+func (c *counted) Watch(ctx context.Context, prefix string, from state.Rev, handle func([]state.Event) error) error {
+	if c.left.Add(-1) == 0 {
+		c.cancel()
+	}
+	return c.Store.Watch(ctx, prefix, from, handle)
+}
+
+func TestWhoWaitsForAnOldLeaderDoesNotSpin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		s := &counted{Store: memory.New(), cancel: cancel}
+		s.left.Store(20)
+		var wg sync.WaitGroup
+		stand := func() {
+			e := state.Election{Store: s, Step: state.StepEvent, Key: "/leader", TTL: 10 * time.Second}
+			assert.NoError(t, e.Run(ctx, func(ctx context.Context) error { <-ctx.Done(); return nil }))
+		}
+		wg.Go(stand)
+		synctest.Wait()
+		_, err := s.Commit(ctx, state.NewBatch(state.StepEvent).Put("/other", 1))
+		require.NoError(t, err)
+		s.Compact() // the election is history
+		wg.Go(stand)
+		synctest.Wait()
+		require.NoError(t, ctx.Err(), "it asked the store again and again")
+		cancel()
+		wg.Wait()
+	})
+}
