@@ -43,6 +43,8 @@ type Embedded struct {
 	log    *slog.Logger
 	quota  int64
 	ended  sync.Once
+
+	compacted int64 // revision up to which Maintain dropped history
 }
 
 // StartEmbedded opens or makes the store in cfg.Dir and returns once it serves.
