@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -269,7 +270,7 @@ func why(d api.Deployment) string {
 	if d.StatusMessage == "" && d.WaitingFor != "" {
 		return "waits for " + d.WaitingFor
 	}
-	return d.StatusMessage
+	return cmp.Or(d.StatusMessage, d.DeploymentStatusMessage)
 }
 
 // waitDeployment waits until the task has ended and, if reported, until every
