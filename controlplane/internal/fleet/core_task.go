@@ -129,6 +129,9 @@ func (s *Service) checkNewCore(kind string, c NewCore) error {
 	if err := names.CheckProvisioningTemplate(c.ProvisioningTemplate); err != nil {
 		return fault.Field("provisioningTemplate", "%s", fault.Message(err))
 	}
+	if err := checkParameters(c.ProvisioningParameters); err != nil {
+		return err
+	}
 	if err := s.cfg.Provisioner.Check(c.CDFProvisioningParameters); err != nil {
 		return err
 	}
@@ -145,6 +148,21 @@ func (s *Service) checkNewCore(kind string, c NewCore) error {
 		if _, err := s.cfg.Generators.For(c.ConfigFileGenerator); err != nil {
 			return fault.Field("configFileGenerator", "%s", fault.Message(err))
 		}
+	}
+	return nil
+}
+
+// maxParameters is how many bytes the provisioning parameters of one core or
+// device may have.
+const maxParameters = 64 << 10
+
+func checkParameters(parameters map[string]string) error {
+	size := 0
+	for name, value := range parameters {
+		size += len(name) + len(value)
+	}
+	if size > maxParameters {
+		return fault.Field("provisioningParameters", "have %d bytes, over the limit of %d", size, maxParameters)
 	}
 	return nil
 }

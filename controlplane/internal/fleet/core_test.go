@@ -176,6 +176,9 @@ func TestACoreTaskThatCannotBeIsRefused(t *testing.T) {
 			}, fault.Invalid, "cores[0].cdfProvisioningParameters.certInfo.country"},
 			{"W-65: an unknown generator", func(n *fleet.NewCoreTask) { n.Cores[0].ConfigFileGenerator = "NONE" }, fault.Invalid, "cores[0].configFileGenerator"},
 			{"an overlay that is no object", func(n *fleet.NewCoreTask) { n.Cores[0].ConfigOverlay = json.RawMessage(`[]`) }, fault.Invalid, "cores[0].configOverlay: is not a JSON object"},
+			{"parameters without end", func(n *fleet.NewCoreTask) {
+				n.Cores[0].ProvisioningParameters["x"] = strings.Repeat("x", 64<<10)
+			}, fault.Invalid, "cores[0].provisioningParameters: have "},
 			{"an overlay over nothing", func(n *fleet.NewCoreTask) {
 				n.Cores[0].ConfigFileGenerator, n.Cores[0].ConfigOverlay = "", json.RawMessage(`{}`)
 			}, fault.Invalid, "cores[0].configOverlay: needs a configFileGenerator"},

@@ -346,8 +346,8 @@ func TestTemplates(t *testing.T) {
 			{"too many components", fleet.NewTemplate{Name: "x", Components: make([]fleet.TemplateComponent, 201)}, "components"},
 			{"a component twice", fleet.NewTemplate{Name: "x", Components: []fleet.TemplateComponent{app[0], app[0]}}, "components[1].key"},
 			{"no version", fleet.NewTemplate{Name: "x", Components: []fleet.TemplateComponent{{Key: "a"}}}, "components[0].version"},
-			{"merge of an array", fleet.NewTemplate{Name: "x", Components: []fleet.TemplateComponent{{Key: "a", Version: "1", Config: &fleet.TemplateConfiguration{Merge: "[]"}}}}, "components[0].configurationUpdate.merge"},
-			{"no pointer", fleet.NewTemplate{Name: "x", Components: []fleet.TemplateComponent{{Key: "a", Version: "1", Config: &fleet.TemplateConfiguration{Reset: []string{"", "b"}}}}}, "components[0].configurationUpdate.reset[1]"},
+			{"merge of an array", fleet.NewTemplate{Name: "x", Components: []fleet.TemplateComponent{{Key: "a", Version: "1.0.0", Config: &fleet.TemplateConfiguration{Merge: "[]"}}}}, "components[0].configurationUpdate.merge"},
+			{"no pointer", fleet.NewTemplate{Name: "x", Components: []fleet.TemplateComponent{{Key: "a", Version: "1.0.0", Config: &fleet.TemplateConfiguration{Reset: []string{"", "b"}}}}}, "components[0].configurationUpdate.reset[1]"},
 		} {
 			in(t, c.name, func(t *testing.T) {
 				_, err := k.CreateTemplate(k.ctx, c.n)

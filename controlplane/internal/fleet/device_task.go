@@ -138,6 +138,9 @@ func (s *Service) checkNewDevice(n NewDeviceTask, d NewDevice) error {
 	if err := names.CheckProvisioningTemplate(d.ProvisioningTemplate); err != nil {
 		return fault.Field("provisioningTemplate", "%s", fault.Message(err))
 	}
+	if err := checkParameters(d.ProvisioningParameters); err != nil {
+		return err
+	}
 	return s.cfg.Provisioner.Check(d.CDFProvisioningParameters)
 }
 

@@ -83,10 +83,16 @@ func ParseJobConfig(raw json.RawMessage) (JobConfig, error) {
 	return c, err
 }
 
+// maxJobConfig is how many bytes one configuration may have.
+const maxJobConfig = 64 << 10
+
 // given tells which top-level members a configuration has.
 type given struct{ rollout, abort, timeout bool }
 
 func parseJobConfig(raw json.RawMessage) (JobConfig, given, error) {
+	if len(raw) > maxJobConfig {
+		return JobConfig{}, given{}, fault.New(fault.Invalid, "has %d bytes, over the limit of %d", len(raw), maxJobConfig)
+	}
 	var in jobConfigInput
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.DisallowUnknownFields()

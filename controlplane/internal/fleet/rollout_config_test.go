@@ -2,6 +2,7 @@ package fleet_test
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -54,6 +55,7 @@ func TestAJobConfigurationThatCannotBeIsRefusedWithItsMember(t *testing.T) {
 		`{"timeoutConfig":{}}`: "timeoutConfig.inProgressTimeoutInMinutes",
 		`{"jobExecutionsRolloutConfig":{"maximumPerMinute":"many"}}`: "jobExecutionsRolloutConfig.maximumPerMinute",
 		`{"timeoutConfig":{"inProgressTimeoutInMinutes":1.5}}`:       "timeoutConfig.inProgressTimeoutInMinutes",
+		`{"rollout":"` + strings.Repeat("x", 64<<10) + `"}`:          "",
 		`{"rollout":{}}`: "",
 		`[]`:             "",
 		`{"jobExecutionsRolloutConfig":{"maximumPerMinutes":1}}`: "",

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/names"
+	"github.com/ggfleet/ggfleet/shared/recipe/semver"
 )
 
 // Limits of one template.
@@ -90,8 +91,8 @@ func checkComponent(c TemplateComponent) error {
 	if err := names.CheckComponent(c.Key); err != nil {
 		return fault.Field("key", "%s", fault.Message(err))
 	}
-	if c.Version == "" || len(c.Version) > 64 || strings.ContainsFunc(c.Version, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return fault.Field("version", "%q is not a component version", c.Version)
+	if _, err := semver.Parse(c.Version); err != nil { // no component can have it
+		return fault.Field("version", "INVALID_COMPONENT: %s", fault.Message(err))
 	}
 	if c.RunWith != nil && c.RunWith.PosixUser != "" && !posixUser.MatchString(c.RunWith.PosixUser) {
 		return fault.Field("runWith.posixUser", "%q is not of the form user or user:group", c.RunWith.PosixUser)

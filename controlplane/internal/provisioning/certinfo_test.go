@@ -50,6 +50,7 @@ func TestCertInfoNamesWhatIsWrong(t *testing.T) {
 		"unknown top member":       {`{"caID":"x"}`, "cdfProvisioningParameters.caID"},
 		"caId as number":           {`{"caId":1}`, "cdfProvisioningParameters.caId"},
 		"not JSON":                 {`{`, "cdfProvisioningParameters"},
+		"more than a template":     {`{"caId":"` + strings.Repeat("x", 10_300) + `"}`, "cdfProvisioningParameters"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := provisioning.ParseCDFParameters([]byte(tc.raw))

@@ -20,7 +20,10 @@ func (n node) fail(format string, args ...any) error { return fault.Field(n.path
 // document checks that b is one JSON object of a bearable size. path is where it
 // stands itself.
 func document(path, what string, b []byte) (node, error) {
-	if n := utf8.RuneCount(b); n > MaxTemplate {
+	switch n := utf8.RuneCount(b); {
+	case n > MaxTemplate && path != "":
+		return node{}, fault.Field(path, "has %d characters, more than %d", n, MaxTemplate)
+	case n > MaxTemplate:
 		return node{}, fault.New(fault.TooLarge, "%s has %d characters, more than %d", what, n, MaxTemplate)
 	}
 	if !utf8.Valid(b) {

@@ -130,6 +130,11 @@ func TestABadParameterIsRefusedByName(t *testing.T) {
 		assert.Equal(t, 400, a.status, "%s: %s", target, a.body)
 		assert.Equal(t, field, a.json(t)["field"], target)
 	}
+	for _, target := range []string{"/cores?count=1;failedOnly=true", "/cores?%zz=1"} {
+		a := h.call(t, "GET", target, "")
+		assert.Equal(t, 400, a.status, "%s is not answered as if it asked for all: %s", target, a.body)
+		assert.Contains(t, a.json(t)["message"], "the query")
+	}
 	a := h.call(t, "POST", "/coreTasks", coreBody, "Idempotency-Key", strings.Repeat("k", 129))
 	assert.Equal(t, "Idempotency-Key", a.json(t)["field"])
 }

@@ -24,10 +24,15 @@ func (s *server) validate(c *gin.Context) {
 	if op == nil {
 		return
 	}
+	query, err := url.ParseQuery(c.Request.URL.RawQuery)
+	if err != nil { // what cannot be read would be left out, and more be answered than was asked for
+		s.fail(c, fault.New(fault.Invalid, "the query can not be read: write reserved characters, ; among them, as %%XX"))
+		return
+	}
 	in := &openapi3filter.RequestValidationInput{
 		Request:     c.Request,
 		PathParams:  make(map[string]string, len(c.Params)),
-		QueryParams: c.Request.URL.Query(),
+		QueryParams: query,
 	}
 	for _, p := range c.Params {
 		in.PathParams[p.Key] = p.Value

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/logx"
@@ -25,6 +26,17 @@ type Problem struct {
 // passes stands in its way. Callers double it by themselves.
 const retryAfter = 1
 
+// mostText is how much of a text is shown, in bytes: messages quote what callers
+// send, and that can be megabytes.
+const mostText = 2000
+
+func clip(s string) string {
+	if len(s) <= mostText {
+		return s
+	}
+	return strings.ToValidUTF8(s[:mostText], "") + "…"
+}
+
 // Of says what a caller may see of err. An error that nobody classified is a
 // 500 without its text, because that names hosts, keys and paths.
 func Of(err error) Problem {
@@ -35,8 +47,8 @@ func Of(err error) Problem {
 	if kind == "" && errors.Is(err, context.DeadlineExceeded) {
 		kind = fault.Unavailable
 	}
-	p := New(Status(kind), fault.Message(err))
-	p.Kind, p.Field = kind, fault.FieldOf(err)
+	p := New(Status(kind), clip(fault.Message(err)))
+	p.Kind, p.Field = kind, clip(fault.FieldOf(err))
 	if kind == fault.Conflict {
 		p.Title = "Conflict"
 	}
@@ -91,7 +103,7 @@ func (p Problem) Headers(h http.Header) {
 	}
 }
 
-// Log writes err once, with all its text. What the caller did wrong is not our
+// Log writes err once, at any length that a log bears. What the caller did wrong is not our
 // alarm; what we did wrong is.
 func (p Problem) Log(ctx context.Context, log *slog.Logger, err error, attrs ...slog.Attr) {
 	level := slog.LevelInfo
@@ -101,7 +113,7 @@ func (p Problem) Log(ctx context.Context, log *slog.Logger, err error, attrs ...
 	if errors.Is(err, context.Canceled) {
 		level = slog.LevelInfo // the caller went away
 	}
-	log.LogAttrs(ctx, level, "request refused", append(attrs, slog.Int("status", p.Status), slog.Any(logx.Err, err))...)
+	log.LogAttrs(ctx, level, "request refused", append(attrs, slog.Int("status", p.Status), slog.String(logx.Err, clip(err.Error())))...)
 }
 
 // WriteFleet answers with the fleet API's body, {"error","message","field"}

@@ -8,7 +8,9 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -93,4 +95,16 @@ func TestOnlyOurOwnFailuresAreLoggedAsErrors(t *testing.T) {
 			require.Contains(t, b.String(), `"level":"`+c.want+`"`)
 		})
 	}
+}
+
+func TestWhatACallerSentIsNotRepeatedAtLength(t *testing.T) {
+	long := strings.Repeat("ä", 50_000)
+	err := fault.Field("jobConfig."+long, "is %q", long)
+	p := problem.Of(err)
+	assert.Less(t, len(p.Message), 2100)
+	assert.Less(t, len(p.Field), 2100)
+	assert.True(t, utf8.ValidString(p.Message) && utf8.ValidString(p.Field), "cut between characters")
+	var out bytes.Buffer
+	p.Log(t.Context(), slog.New(slog.NewJSONHandler(&out, nil)), err)
+	assert.Less(t, out.Len(), 5000)
 }
