@@ -150,7 +150,12 @@ func (s *Service) Replay(ctx context.Context, id string, r ReplayRequest) error 
 	_, err := s.change(ctx, id, 0, func(w *webhookRecord, b *state.Batch) error {
 		w.Replays++ // begins the delivery anew
 		if !r.DeadLetters {
-			b.Put(cursorKey(id), cursor{Sequence: r.FromSequence - 1})
+			c, err := state.ReadOr[cursor](ctx, s.cfg.Store, cursorKey(id))
+			if err != nil {
+				return err
+			}
+			c.Value.Sequence = r.FromSequence - 1
+			b.Put(cursorKey(id), c.Value)
 		}
 		return nil
 	})

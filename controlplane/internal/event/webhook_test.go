@@ -368,5 +368,11 @@ func TestEventsThatLeftTheLogUndeliveredAreCounted(t *testing.T) {
 		assert.EqualValues(t, n, w.Sequence)
 		assert.Equal(t, first-1, w.Lost)
 		assert.Len(t, r.taken(), n-int(w.Lost))
+
+		require.NoError(t, s.Replay(t.Context(), w.ID, event.ReplayRequest{FromSequence: n}))
+		settle(time.Minute)
+		w, err = s.Webhook(t.Context(), w.ID)
+		require.NoError(t, err)
+		assert.Equal(t, first-1, w.Lost, "a replay brings back nothing of that")
 	})
 }
