@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -50,6 +51,10 @@ func (s *story) begin() {
 			s.points = s.points[1:]
 		}
 		err := s.w.TryStart(env...)
+		for err != nil && s.w.Token == "" && strings.Contains(err.Error(), "is taken by another process") {
+			s.w.NewPorts(s.t)
+			err = s.w.TryStart(env...)
+		}
 		if err == nil {
 			return
 		}

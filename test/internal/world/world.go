@@ -107,6 +107,14 @@ func (w *World) TryStart(env ...string) error {
 	return nil
 }
 
+// NewPorts takes other ports, for a ggfleet that was never started: between
+// choosing them and its start somebody else may have taken one.
+func (w *World) NewPorts(t testing.TB) {
+	t.Helper()
+	require.Empty(t, w.Token, "clients know the ports already")
+	w.choosePorts()
+}
+
 // choosePorts takes ports below those that a system gives to clients: while
 // ggfleet is down, none of its ports shall become a client's.
 func (w *World) choosePorts() {
