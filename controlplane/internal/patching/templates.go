@@ -104,6 +104,9 @@ func (s *Service) UpdateTemplate(ctx context.Context, name string, c TemplateCha
 		b.If(versionKey(t.ID, t.Version), 0).Put(versionKey(t.ID, t.Version), next)
 		return nil
 	})
+	if playbook != nil && errors.Is(err, fault.NotFound) { // deleted meanwhile, perhaps before the playbook was put
+		err = errors.Join(err, s.removeTemplate(ctx, now.Value.ID))
+	}
 	return r.Value, err
 }
 

@@ -1,8 +1,10 @@
 package patching_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -10,7 +12,9 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ggfleet/ggfleet/controlplane/internal/object"
 	"github.com/ggfleet/ggfleet/controlplane/internal/patching"
+	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/shared/fault"
 )
 
@@ -189,4 +193,29 @@ func TestATemplateDiesWholeWhereverTheProcessDoes(t *testing.T) {
 		require.NoError(t, err)
 		assert.Empty(t, left, "after the death at commit %d", n)
 	}
+}
+
+// meddled is an object store in which something happens before a Put.
+type meddled struct {
+	object.Store
+	first func()
+}
+
+func (m *meddled) Put(ctx context.Context, step state.Step, key string, r io.Reader, size int64, contentType string) error {
+	m.first()
+	return m.Store.Put(ctx, step, key, r, size, contentType)
+}
+
+func TestAPlaybookOfATemplateThatWasDeletedMeanwhileDoesNotStay(t *testing.T) {
+	k := newKit(t)
+	k.template("tpl", nil)
+	objects := &meddled{Store: k.cfg.Objects, first: func() { require.NoError(t, k.DeleteTemplate(k.ctx, "tpl", 0)) }}
+	k.cfg.Objects = objects
+	k.restart()
+	_, err := k.UpdateTemplate(k.ctx, "tpl", patching.TemplateChange{PlaybookFileContents: ptr(encoded("- hosts: none\n"))}, 0)
+	kind(t, err, fault.NotFound, "tpl")
+	assert.Empty(t, k.keys())
+	left, err := k.objects.List(k.ctx, "", "", 0)
+	require.NoError(t, err)
+	assert.Empty(t, left)
 }
