@@ -119,15 +119,17 @@ func (r *Registry) CloseGroup(ctx context.Context, name string) (state.Record[Gr
 		return err
 	}
 	g, err := r.Group(ctx, name)
-	if err != nil || g.Value.Retiring {
+	if err != nil {
 		return g, err
 	}
-	if err := empty(); err != nil {
-		return g, err
-	}
-	g.Value.Retiring = true
-	if g.Rev, err = r.store.Commit(ctx, state.NewBatch(state.StepGroup).If(groupKey(name), g.Rev).Put(groupKey(name), g.Value)); err != nil {
-		return g, err
+	if !g.Value.Retiring { // else somebody else is at it, or died
+		if err := empty(); err != nil {
+			return g, err
+		}
+		g.Value.Retiring = true
+		if g.Rev, err = r.store.Commit(ctx, state.NewBatch(state.StepGroup).If(groupKey(name), g.Rev).Put(groupKey(name), g.Value)); err != nil {
+			return g, err
+		}
 	}
 	// Who joined before the mark is seen now, who comes after it is refused.
 	if err := empty(); err != nil {

@@ -84,3 +84,21 @@ func TestAClosedGroupTakesNobody(t *testing.T) {
 	_, err = k.register(cloud.Registration{Thing: "third", Groups: []string{"g"}})
 	require.NoError(t, err, "it is wanted again")
 }
+
+func TestAGroupThatWasMarkedWithAMemberIsNotClosed(t *testing.T) {
+	k := newKit(t)
+	_, err := k.EnsureGroup(t.Context(), "g", "", nil)
+	require.NoError(t, err)
+	_, err = k.register(cloud.Registration{Thing: "core", Groups: []string{"g"}})
+	require.NoError(t, err)
+	// The thing joined between the look and the mark, and whoever marked it died.
+	_, err = state.Update(t.Context(), k.store, state.StepGroup, state.Root+"iot/group/g", func(g *iot.Group, _ bool, _ *state.Batch) error {
+		g.Retiring = true
+		return nil
+	})
+	require.NoError(t, err)
+	_, err = k.CloseGroup(t.Context(), "g")
+	require.ErrorIs(t, err, fault.Conflict)
+	_, err = k.register(cloud.Registration{Thing: "other", Groups: []string{"g"}})
+	require.NoError(t, err, "it is open again")
+}
