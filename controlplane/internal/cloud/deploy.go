@@ -111,7 +111,8 @@ type CoreDevices interface {
 	ForgetCore(ctx context.Context, name string) error
 	// Statuses calls handle with changes of devices' status, in order per core,
 	// each at least once, until ctx is done. from is the cursor of a former call,
-	// or "" for those from now on; a cursor whose history is gone begins now too.
+	// or "" for those from now on; of a cursor whose history is gone, the last change
+	// of each core is told.
 	Statuses(ctx context.Context, from string, handle func(changes []StatusChange, cursor string) error) error
 }
 

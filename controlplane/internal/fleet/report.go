@@ -129,8 +129,8 @@ func (s *Service) apply(ctx context.Context, e cloud.Execution) error {
 	if !ours || !e.Ended && e.Status != statusInProgress {
 		return nil
 	}
-	if c, _, ok := s.cores.Get(coreKey(e.Core)); ok && !e.Ended && c.sentBy(e, t) && (!c.Paced || c.TakenUp) {
-		return nil // that a core began is of interest to rollouts only, and once
+	if c, _, ok := s.cores.Get(coreKey(e.Core)); ok && c.knows(e, t) {
+		return nil
 	}
 	for range 64 {
 		err := s.applyOnce(ctx, e, t)
@@ -228,6 +228,17 @@ func (c *Core) taskOf(e cloud.Execution, t TemplateRef) string {
 }
 
 func refOf(e cloud.Execution) ExecutionRef { return ExecutionRef{JobID: e.JobID, Number: e.Number} }
+
+// knows reports whether e is old news, for this record and all that come after it: a
+// restart and every other replica meet each result again. That a core began is of
+// interest to rollouts only.
+func (c *Core) knows(e cloud.Execution, t TemplateRef) bool {
+	mine := c.sentBy(e, t)
+	if !e.Ended {
+		return mine && (!c.Paced || c.TakenUp)
+	}
+	return c.DeploymentStatus != DeploymentInProgress && (mine && e.Status != statusSucceeded || e.Order <= c.ReportedOrder)
+}
 
 // report enters that e brought template t onto the core, unless something newer
 // did, and whether that is news.

@@ -252,6 +252,9 @@ func (c *Cloud) Results(ctx context.Context, from string, handle func([]cloud.Ex
 				return err
 			}
 			rev = at
+			if err := handle(nil, cursorOf(at)); err != nil {
+				return err
+			}
 		}
 		err := c.Jobs.Results(ctx, rev, func(list []jobs.Execution, at state.Rev) error {
 			out := make([]cloud.Execution, len(list))

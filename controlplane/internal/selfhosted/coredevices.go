@@ -57,6 +57,13 @@ func (c *Cloud) Statuses(ctx context.Context, from string, handle func([]cloud.S
 	if err != nil {
 		return err
 	}
+	tell := func(list []greengrass.StatusChange, at state.Rev) error {
+		out := make([]cloud.StatusChange, len(list))
+		for i, x := range list {
+			out[i] = cloud.StatusChange{Core: x.Thing, Status: x.Status, At: x.At}
+		}
+		return handle(out, cursorOf(at))
+	}
 	for {
 		if rev == 0 {
 			if rev, err = c.Greengrass.Now(ctx); err == nil {
@@ -66,17 +73,19 @@ func (c *Cloud) Statuses(ctx context.Context, from string, handle func([]cloud.S
 				return err
 			}
 		}
-		err = c.Greengrass.Statuses(ctx, rev, func(list []greengrass.StatusChange, at state.Rev) error {
-			out := make([]cloud.StatusChange, len(list))
-			for i, x := range list {
-				out[i] = cloud.StatusChange{Core: x.Thing, Status: x.Status, At: x.At}
-			}
-			return handle(out, cursorOf(at))
-		})
+		err = c.Greengrass.Statuses(ctx, rev, tell)
 		if !errors.Is(err, state.ErrCompacted) {
 			return err
 		}
-		rev = 0 // that history is gone: begin now
+		// That history is gone. What it led to is still there.
+		list, at, err := c.Greengrass.LastStatuses(ctx, rev)
+		if err != nil {
+			return err
+		}
+		rev = at
+		if err := tell(list, at); err != nil {
+			return err
+		}
 	}
 }
 

@@ -1,9 +1,11 @@
 package greengrass
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
@@ -31,6 +33,28 @@ func statusBatch(b *state.Batch, before, after CoreDevice) {
 func (s *Service) Now(ctx context.Context) (state.Rev, error) {
 	p, err := s.store.List(ctx, statusPrefix, "", 1)
 	return p.At, err
+}
+
+// LastStatuses returns the last change of every core device whose status changed after
+// revision from, in order, and the revision to go on from with Statuses.
+func (s *Service) LastStatuses(ctx context.Context, from state.Rev) ([]StatusChange, state.Rev, error) {
+	at, err := s.Now(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	var list []state.Record[StatusChange]
+	err = state.All(ctx, s.store, statusPrefix, func(_ string, r state.Record[StatusChange]) error {
+		if r.Rev > from && r.Rev <= at {
+			list = append(list, r)
+		}
+		return nil
+	})
+	slices.SortFunc(list, func(a, b state.Record[StatusChange]) int { return cmp.Compare(a.Rev, b.Rev) })
+	out := make([]StatusChange, len(list))
+	for i, r := range list {
+		out[i] = r.Value
+	}
+	return out, at, err
 }
 
 // Statuses calls handle with changes after revision from, in order, until ctx is
