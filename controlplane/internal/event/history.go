@@ -28,7 +28,7 @@ const (
 )
 
 type history struct {
-	Entries []entry `json:"e"` // oldest first
+	Entries []entry `json:"e"`           // oldest first
 	Deleted bool    `json:"d,omitempty"` // there is nothing of this name: not any more, or not yet
 }
 
