@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestALaterSettingWins(t *testing.T) {
+func TestW07ALaterSettingWins(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "c.yaml")
 	require.NoError(t, os.WriteFile(file, []byte("region: file\nhttp-addr: 127.0.0.1:1\nworkers: 3\nserver-names: [a, b]\ns3-fsync: false\n"), 0o600))
 	t.Setenv("GGFLEET_REGION", "env")

@@ -13,7 +13,7 @@ import (
 	"github.com/ggfleet/ggfleet/shared/protocol"
 )
 
-func TestWhatThePoliciesOfTheFirstStartAllow(t *testing.T) {
+func TestW67WhatThePoliciesOfTheFirstStartAllow(t *testing.T) {
 	r := names.Realm{Region: "us-east-1", Account: "000000000000"}
 	docs := map[string][]*policy.Document{}
 	for name, text := range app.Policies(r, "alias") {

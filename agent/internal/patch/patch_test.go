@@ -229,7 +229,7 @@ func notExecutable(t *testing.T) {
 	t.Setenv("PATH", bin)
 }
 
-func TestAPatchThatIsOverIsForgotten(t *testing.T) {
+func TestW118APatchThatIsOverIsForgotten(t *testing.T) {
 	for _, k := range []fault.Kind{fault.Conflict, fault.NotFound} {
 		ansible(t, "echo run >> "+filepath.Join(t.TempDir(), "never"))
 		f, d := newFake(), newDevice(t)

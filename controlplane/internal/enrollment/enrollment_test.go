@@ -191,7 +191,7 @@ func TestAnActivationAdmitsExactlyAsManyAsItSays(t *testing.T) {
 	}
 }
 
-func TestBoundsOfAnActivation(t *testing.T) {
+func TestW117BoundsOfAnActivation(t *testing.T) {
 	k := newKit(t)
 	for _, c := range []struct {
 		n    enrollment.NewActivation

@@ -28,7 +28,7 @@ func (k *kit) provisioned(names ...string) {
 	k.appear(names...)
 }
 
-func TestADeploymentFromTaskToReport(t *testing.T) {
+func TestW58ADeploymentFromTaskToReport(t *testing.T) {
 	bubble(t, func(t *testing.T, k *kit) {
 		k.provisioned("a", "b")
 		k.template("t", "1.0.0")
@@ -71,7 +71,7 @@ func TestADeploymentFromTaskToReport(t *testing.T) {
 	})
 }
 
-func TestADeploymentThatCannotBeStarted(t *testing.T) {
+func TestW56ADeploymentThatCannotBeStarted(t *testing.T) {
 	bubble(t, func(t *testing.T, k *kit) {
 		k.provisioned("on")
 		k.create("2.18.0", newCore("off"))
@@ -155,7 +155,7 @@ func TestADeploymentTaskThatCannotBeIsRefused(t *testing.T) {
 	})
 }
 
-func TestDeployingTheSameAgain(t *testing.T) {
+func TestW57DeployingTheSameAgain(t *testing.T) {
 	bubble(t, func(t *testing.T, k *kit) {
 		k.provisioned("gw")
 		k.template("t", "1.0.0")
@@ -297,7 +297,7 @@ func TestCoresAreFilteredAndPaged(t *testing.T) {
 	})
 }
 
-func TestTemplates(t *testing.T) {
+func TestW24W25Templates(t *testing.T) {
 	bubble(t, func(t *testing.T, k *kit) {
 		app := []fleet.TemplateComponent{{Key: "com.example.B", Version: "1.0.0"}, {Key: "com.example.A", Version: "1.0.0", Config: &fleet.TemplateConfiguration{Merge: `{"a":1}`, Reset: []string{"", "/b"}}}}
 		one, err := k.CreateTemplate(k.ctx, fleet.NewTemplate{Name: "t", Components: app, JobConfig: json.RawMessage(`{}`)})

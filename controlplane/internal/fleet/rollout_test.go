@@ -89,7 +89,7 @@ func (k *kit) rollout(id string) fleet.RolloutState {
 	return *t.Rollout
 }
 
-func TestAThousandCoresJoinAtTheRateOfTheRequest(t *testing.T) {
+func TestW32AThousandCoresJoinAtTheRateOfTheRequest(t *testing.T) {
 	bubble(t, func(t *testing.T, k *kit) {
 		cores := k.fleetOf(1000)
 		began := time.Now()
@@ -250,7 +250,7 @@ func TestCancelOfATaskWithoutPace(t *testing.T) {
 	})
 }
 
-func TestOnlyTheFailedCoresGetARetry(t *testing.T) {
+func TestW70OnlyTheFailedCoresGetARetry(t *testing.T) {
 	bubble(t, func(t *testing.T, k *kit) {
 		cores := k.fleetOf(4)
 		id := k.request(1, to(cores...), "")

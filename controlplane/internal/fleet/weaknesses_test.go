@@ -114,3 +114,20 @@ func TestW69ReadsDoNotGrowWithTheFleet(t *testing.T) {
 		assert.LessOrEqual(t, forMany-forFew, int64(60*each), "no core reads the others of its task")
 	})
 }
+
+func TestW61WhateverEndsWithoutSuccessIsAFailure(t *testing.T) {
+	bubble(t, func(t *testing.T, k *kit) {
+		ends := []string{"FAILED", "REJECTED"}
+		k.provisioned(ends...)
+		k.template("t", "1.0.0")
+		k.deploy("t", 1, to(ends...))
+		for _, status := range ends {
+			k.finish(status, status)
+			assert.Equal(t, fleet.DeploymentFailure, k.core(status).DeploymentStatus, status)
+		}
+		sum, err := k.Summary(k.ctx)
+		require.NoError(t, err)
+		assert.Equal(t, len(ends), sum.Templates["t"].Versions[1].LastDeploymentFailed)
+		assert.Zero(t, sum.Templates["t"].Versions[1].LastDeploymentInProgress)
+	})
+}

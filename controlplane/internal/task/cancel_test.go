@@ -136,7 +136,7 @@ func TestABlobIsKeptWithTheTaskAndGoesWithIt(t *testing.T) {
 	}, time.Minute, 20*time.Millisecond, "everything of a deleted task is removed, its idempotency key too")
 }
 
-func TestTheTasksOfAnItemAreListedNewestFirst(t *testing.T) {
+func TestW29TheTasksOfAnItemAreListedNewestFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := engine(t, memory.New(), work(func(context.Context, *task.Work) error { return nil }))
 		var want []string

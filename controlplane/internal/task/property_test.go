@@ -49,7 +49,7 @@ func draw(t *rapid.T) scenario {
 	}
 }
 
-func TestEveryItemEndsOnceWhateverHappens(t *testing.T) {
+func TestW36W37EveryItemEndsOnceWhateverHappens(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		sc := draw(rt)
 		var problems []string

@@ -211,7 +211,7 @@ func TestTargetsThatNameNothingFailTheTask(t *testing.T) {
 	}
 }
 
-func TestAnItemThatNeverWorksIsGivenUpAndSaysWhy(t *testing.T) {
+func TestW38W64AnItemThatNeverWorksIsGivenUpAndSaysWhy(t *testing.T) {
 	for name, tc := range map[string]struct {
 		do      func() error
 		message string
@@ -386,7 +386,7 @@ func TestAnIdempotencyKeyMakesOneTask(t *testing.T) {
 	assert.Len(t, list, 1)
 }
 
-func TestACreateThatBreaksLeavesNothing(t *testing.T) {
+func TestW39ACreateThatBreaksLeavesNothing(t *testing.T) {
 	for _, step := range []state.Step{state.StepTaskItems, state.StepTaskCreate} {
 		t.Run(string(step), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

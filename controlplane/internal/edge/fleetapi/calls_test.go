@@ -18,7 +18,7 @@ import (
 
 const date = `^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$`
 
-func TestATemplateIsCreatedReadAndReplaced(t *testing.T) {
+func TestW21ATemplateIsCreatedReadAndReplaced(t *testing.T) {
 	h := start(t)
 	a := h.call(t, "POST", "/templates", `{"name":"press-line","components":[{"key":"b.Second","version":"1.0.0","configurationUpdate":{"merge":"{\"a\":1}","reset":["/x",""]},"runWith":{"posixUser":"u:g"}},{"key":"a.First","version":"2.0.0"}],"jobConfig":{"timeoutConfig":{"inProgressTimeoutInMinutes":5}}}`)
 	assert.Equal(t, 201, a.status)

@@ -97,3 +97,30 @@ func TestACoreMayHaveAnOverlayAndBeClaimed(t *testing.T) {
 	assert.True(t, c.Claim)
 	assert.JSONEq(t, `{"system":{"rootpath":"/gg"}}`, string(c.ConfigOverlay))
 }
+
+func TestW35AnEmptyListIsThere(t *testing.T) {
+	h := start(t)
+	for path, items := range map[string]string{
+		"/templates": "templates", "/templates/none/versions": "templates", "/coreTasks": "tasks", "/cores": "cores",
+		"/cores/none/deployments": "deployments", "/cores/none/devices": "devices", "/cores/none/deviceTasks": "tasks",
+		"/devices": "devices", "/deviceTasks": "tasks", "/deploymentTasks": "deploymentTasks", "/deploymentTasks/none/cores": "cores",
+		"/patchTemplates": "templates", "/devices/none/patches": "patches", "/webhooks": "webhooks", "/events": "events",
+	} {
+		assert.Equal(t, []any{}, h.call(t, "GET", path, "").json(t)[items], path)
+	}
+}
+
+func TestW89EveryMemberOfAThingIsFilledOrAbsent(t *testing.T) {
+	h := start(t)
+	made := h.call(t, "POST", "/things", `{"provisioningTemplateId":"default","parameters":{"ThingName":"gauge-1"}}`)
+	require.Equal(t, 201, made.status, made.body)
+	thing := h.call(t, "GET", made.header.Get("Location"), "")
+	require.Equal(t, 200, thing.status, thing.body)
+	for _, body := range []map[string]any{made.json(t), thing.json(t)} {
+		assert.NotContains(t, body, "publicKey", "it is never made here")
+		for name, value := range body {
+			assert.NotEqual(t, "", value, name)
+			assert.NotNil(t, value, name)
+		}
+	}
+}

@@ -109,7 +109,7 @@ func TestABadBodyIsRefusedWithTheMembersPath(t *testing.T) {
 	assert.JSONEq(t, `{"tasks":[]}`, h.call(t, "GET", "/coreTasks", "").body)
 }
 
-func TestABadParameterIsRefusedByName(t *testing.T) {
+func TestW06W27ABadParameterIsRefusedByName(t *testing.T) {
 	h := start(t)
 	for target, field := range map[string]string{
 		"/cores?count=0":                                "count",
@@ -139,7 +139,7 @@ func TestABadParameterIsRefusedByName(t *testing.T) {
 	assert.Equal(t, "Idempotency-Key", a.json(t)["field"])
 }
 
-func TestMediaTypes(t *testing.T) {
+func TestW01MediaTypes(t *testing.T) {
 	h := start(t)
 	for accept, want := range map[string]string{
 		"":                                   api.MediaType,
@@ -187,7 +187,7 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 	assert.Equal(t, "Method Not Allowed", a.json(t)["error"])
 }
 
-func TestTenThousandCoresInOneTask(t *testing.T) {
+func TestW02TenThousandCoresInOneTask(t *testing.T) {
 	h := start(t)
 	var b strings.Builder
 	for i := range 10_000 {

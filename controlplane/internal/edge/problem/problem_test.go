@@ -30,7 +30,7 @@ func TestEachKindHasItsStatus(t *testing.T) {
 	}
 }
 
-func TestWhatACallerSees(t *testing.T) {
+func TestW05WhatACallerSees(t *testing.T) {
 	for name, c := range map[string]struct {
 		err    error
 		status int

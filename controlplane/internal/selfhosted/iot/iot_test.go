@@ -261,7 +261,7 @@ func contains(list []string, v string) bool {
 	return false
 }
 
-func TestARegistrationThatCannotBeStoresNothing(t *testing.T) {
+func TestW82ARegistrationThatCannotBeStoresNothing(t *testing.T) {
 	k := newKit(t)
 	many := map[string]string{}
 	for i := range iot.MaxAttributes + 1 {
