@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/shared/fault"
@@ -55,7 +54,29 @@ func (s *Service) Cores(_ context.Context, f CoreFilter, p Page) ([]Core, string
 	if f.TemplateVersion != 0 && f.TemplateName == "" {
 		return nil, "", fault.Field("templateVersion", "goes with templateName")
 	}
-	items, more := s.cores.Range(after(corePrefix, p.After), count(p), f.match)
+	if f == (CoreFilter{}) {
+		return s.allCores(p)
+	}
+	out, limit, last, more := []Core{}, count(p), p.After, true
+	for more && len(out) < limit {
+		var names []string
+		names, more = s.index.names(f, last, limit-len(out))
+		for _, n := range names {
+			last = n
+			// A core that changed in this moment is not there; the next takes its place.
+			if c, _, ok := s.cores.Get(coreKey(n)); ok && f.selects(bucketOf(c)) {
+				out = append(out, *c)
+			}
+		}
+	}
+	if !more {
+		last = ""
+	}
+	return out, last, nil
+}
+
+func (s *Service) allCores(p Page) ([]Core, string, error) {
+	items, more := s.cores.Range(after(corePrefix, p.After), count(p), nil)
 	out := make([]Core, len(items))
 	for i, it := range items {
 		out[i] = *it.Value
@@ -63,21 +84,7 @@ func (s *Service) Cores(_ context.Context, f CoreFilter, p Page) ([]Core, string
 	if !more {
 		return out, "", nil
 	}
-	return out, strings.TrimPrefix(items[len(items)-1].Key, corePrefix), nil
-}
-
-func (f CoreFilter) match(_ string, c *Core) bool {
-	if f.FailedOnly && c.DeploymentStatus != DeploymentFailure {
-		return false
-	}
-	switch f.TemplateName {
-	case "":
-		return true
-	case NoTemplate:
-		return c.Desired.Name == ""
-	default:
-		return c.Desired.Name == f.TemplateName && (f.TemplateVersion == 0 || c.Desired.Version == f.TemplateVersion)
-	}
+	return out, out[len(out)-1].Name, nil
 }
 
 // Recount counts the core records of the store afresh, to check the running

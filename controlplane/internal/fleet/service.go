@@ -65,6 +65,7 @@ type Service struct {
 	tasks *task.Engine
 	cores *state.Mirror[Core]
 	count counters
+	index coreIndex
 
 	devices  *devices
 	rollouts *state.Mirror[rollout]
@@ -91,7 +92,7 @@ func New(cfg Config) (*Service, error) {
 	if s.now == nil {
 		s.now = time.Now
 	}
-	s.cores = state.NewMirror(cfg.Store, corePrefix, s.count.change)
+	s.cores = state.NewMirror(cfg.Store, corePrefix, s.coreChanged)
 	s.devices = newDevices(cfg.Store)
 	s.pace, s.stops, s.ready = newPace(), make(chan struct{}, 1), make(chan struct{})
 	s.rollouts = state.NewMirror(cfg.Store, rolloutPrefix, s.rolloutChanged)
