@@ -1,6 +1,7 @@
 package fleet_test
 
 import (
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -111,5 +112,23 @@ func TestALateSuccessIsToldOfTheTaskThatStartedIt(t *testing.T) {
 		require.Len(t, told, 1)
 		assert.Equal(t, old.ID, told[0]["deploymentTaskId"])
 		assert.EqualValues(t, 1, told[0]["templateVersion"])
+	})
+}
+
+func TestADeletionOfWhatIsNotThereTakesNothingFromACreation(t *testing.T) {
+	bubble(t, func(t *testing.T, k *kit) {
+		var once atomic.Bool
+		fail := func(b *state.Batch) error {
+			if b.Step == state.StepCoreRegister && once.CompareAndSwap(false, true) { // the archive is there, the core not yet
+				assert.Equal(t, "Core already gone", k.remove(`{"deprovisionCores":true}`, "gw").Cores[0].StatusMessage)
+			}
+			return nil
+		}
+		k.fail.Store(&fail)
+		require.Equal(t, fleet.TaskSuccess, k.create("2.18.0", newCore("gw")).Status)
+		require.True(t, once.Load())
+		for _, a := range k.core("gw").Artifacts {
+			assert.NotEmpty(t, k.object(a.Key))
+		}
 	})
 }

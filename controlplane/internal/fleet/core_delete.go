@@ -52,6 +52,11 @@ func (s *Service) deleteCore(ctx context.Context, w *task.Work, o DeleteOptions)
 	if err := s.leaveFleet(ctx, name); err != nil {
 		return err
 	}
+	if rec.Rev != 0 { // else they went before the record, and what is there is of a core to come
+		if err := s.removeArtifacts(ctx, name); err != nil {
+			return failed(err, "Failed removing artifacts")
+		}
+	}
 	r := task.Result{Status: task.Success}
 	if rec.Rev == 0 {
 		r.Message = "Core already gone"
@@ -94,8 +99,8 @@ func (s *Service) unlessReported(ctx context.Context, read state.Record[Core]) (
 	return read.Rev, nil
 }
 
-// leaveFleet ends what a core has beside its record, thing and client devices:
-// deployments, the cloud's view of its device, its agent and its artifacts.
+// leaveFleet ends what a core has beside its record, thing, client devices and
+// artifacts: deployments, the cloud's view of its device, its agent.
 func (s *Service) leaveFleet(ctx context.Context, core string) error {
 	if err := s.cfg.Cloud.Leave(ctx, core, isTemplateGroup); err != nil {
 		return failed(fmt.Errorf("take %s out of its deployment: %w", core, err), "Failed removing from existing deployment thing groups")
@@ -113,7 +118,7 @@ func (s *Service) leaveFleet(ctx context.Context, core string) error {
 			return failed(fmt.Errorf("remove agent of %s: %w", core, err), "Failed removing the agent")
 		}
 	}
-	return failed(s.removeArtifacts(ctx, core), "Failed removing artifacts")
+	return nil
 }
 
 // releaseDevices ends every association of the core. Devices keep their record

@@ -95,7 +95,7 @@ func (s *Service) removeDevice(ctx context.Context, d removal, end func(*state.B
 	if err != nil {
 		return err
 	}
-	if !is {
+	if !is && d.rev != 0 { // they go before the record: without it there are none, or those of a device to come
 		if err := s.removeArtifacts(ctx, d.name); err != nil {
 			return err
 		}
