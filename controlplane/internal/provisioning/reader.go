@@ -20,11 +20,12 @@ func (n node) fail(format string, args ...any) error { return fault.Field(n.path
 // document checks that b is one JSON object of a bearable size. path is where it
 // stands itself.
 func document(path, what string, b []byte) (node, error) {
-	switch n := utf8.RuneCount(b); {
-	case n > MaxTemplate && path != "":
-		return node{}, fault.Field(path, "has %d characters, more than %d", n, MaxTemplate)
-	case n > MaxTemplate:
-		return node{}, fault.New(fault.TooLarge, "%s has %d characters, more than %d", what, n, MaxTemplate)
+	if n := utf8.RuneCount(b); n > MaxTemplate {
+		kind := fault.TooLarge
+		if path != "" { // a member, not the body
+			kind = fault.Invalid
+		}
+		return node{}, fault.New(kind, "%s has %d characters, more than %d", what, n, MaxTemplate)
 	}
 	if !utf8.Valid(b) {
 		return node{}, fault.New(fault.Invalid, "%s is not UTF-8 text", what)
