@@ -20,7 +20,7 @@ import (
 
 // Activations lets agents of devices in; a core that is deleted takes its own along.
 type Activations interface {
-	// Forget removes the activations of a device; none is no error.
+	// Forget removes what waits for a device: activations, patches; nothing is no error.
 	Forget(ctx context.Context, device string) error
 }
 

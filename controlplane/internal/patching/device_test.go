@@ -94,3 +94,17 @@ func TestARunIsNeverTakenTwice(t *testing.T) {
 	assert.Contains(t, k.patch(p.ID).StatusMessage, "INTERRUPTED: ")
 	assert.Empty(t, k.waiting("gw-1"))
 }
+
+func TestAPatchThatWaitsForADeletedDeviceIsNotForItsNamesake(t *testing.T) {
+	k := newKit(t)
+	k.template("tpl", nil)
+	p := k.task(patching.NewPatch{DeviceID: "gw-1", PatchTemplateName: "tpl"}, patching.NewPatch{DeviceID: "gw-10", PatchTemplateName: "tpl"})
+	require.NoError(t, k.Forget(k.ctx, "gw-1"))
+	require.NoError(t, k.Forget(k.ctx, "gw-1"))
+	require.NoError(t, k.Forget(k.ctx, "nobody"))
+	assert.Equal(t, patching.Failed, k.patch(p[0].ID).Status)
+	assert.Contains(t, k.patch(p[0].ID).StatusMessage, patching.DeviceDeleted)
+	_, err := k.Take(k.ctx, "gw-1", p[0].ID, take("run"))
+	kind(t, err, fault.Conflict, "over")
+	assert.NotEqual(t, patching.Failed, k.patch(p[1].ID).Status)
+}

@@ -174,3 +174,15 @@ func (s *Service) sweepQueues(ctx context.Context) error {
 		return nil
 	})
 }
+
+// Forget ends the patches that wait for a device which is being deleted: another
+// one with its name must not get them. A device with none is no error.
+func (s *Service) Forget(ctx context.Context, device string) error {
+	return state.All(ctx, s.store, queueOf(device), func(_ string, q state.Record[queued]) error {
+		r, err := state.Read[record](ctx, s.store, patchKey(q.Value.PatchID))
+		if err != nil || r.Value.Ended() {
+			return ignoreMissing(err)
+		}
+		return s.end(ctx, r, Failed, DeviceDeleted+": the device was deleted before it had reported")
+	})
+}

@@ -26,6 +26,7 @@ const (
 	ActivationNotFound = "DEVICE_ACTIVATION_NOT_FOUND" // failed: the device was never activated
 	InstanceNotFound   = "TARGET_INSTANCE_NOT_FOUND"   // created: activated, but its agent has not enrolled yet
 	Expired            = "EXPIRED"                     // failed: not taken, or not reported, in time
+	DeviceDeleted      = "DEVICE_DELETED"              // failed: the device was deleted meanwhile
 	Interrupted        = "INTERRUPTED"                 // failed: the device cannot tell how the run ended
 	InvalidVariables   = "INVALID_EXTRA_VARS"          // failed: an expression could not be evaluated
 )
