@@ -98,7 +98,7 @@ func TestARunIsNeverTakenTwice(t *testing.T) {
 func TestAPatchThatWaitsForADeletedDeviceIsNotForItsNamesake(t *testing.T) {
 	k := newKit(t)
 	k.template("tpl", nil)
-	p := k.task(patching.NewPatch{DeviceID: "gw-1", PatchTemplateName: "tpl"}, patching.NewPatch{DeviceID: "gw-10", PatchTemplateName: "tpl"})
+	p := k.task(patching.NewPatch{DeviceID: "gw-1", PatchTemplateName: "tpl"}, patching.NewPatch{DeviceID: "gw-2", PatchTemplateName: "tpl"})
 	require.NoError(t, k.Forget(k.ctx, "gw-1"))
 	require.NoError(t, k.Forget(k.ctx, "gw-1"))
 	require.NoError(t, k.Forget(k.ctx, "nobody"))
