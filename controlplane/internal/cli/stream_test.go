@@ -123,7 +123,7 @@ func TestAStreamEndsAtItsLimit(t *testing.T) {
 	s := script(t, sends(data(1)+data(2)+data(3)))
 	got, err := operator{url: s.URL, dir: t.TempDir()}.run(t, "events --follow --after 0 --limit 2 -o json")
 	require.NoError(t, err)
-	assert.Equal(t, 2, len(strings.Split(got, "\n")))
+	assert.Len(t, strings.Split(got, "\n"), 2)
 	assert.Equal(t, []string{"0"}, s.connections())
 }
 

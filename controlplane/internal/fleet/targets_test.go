@@ -57,8 +57,10 @@ func TestTargetsOfTheAssetLibrary(t *testing.T) {
 		}{
 			"a group; a thing that is no core is counted": {`{"assetLibraryGroupPaths": ["/hall"]}`, 3, []string{"1 names found by groups and queries are no cores"}},
 			"a query that finds a group":                  {`{"assetLibraryQuery": {"types": ["hall"]}, "thingNames": ["a"]}`, 3, []string{"1 names"}},
-			"W-130: one missing device fails nothing": {`{"assetLibraryDeviceIds": ["dev-a", "gone", "bare", "dev-b"]}`, 2,
-				[]string{"2 left out by the Asset Library: ", "device gone is unknown", "device bare has no thing"}},
+			"W-130: one missing device fails nothing": {
+				`{"assetLibraryDeviceIds": ["dev-a", "gone", "bare", "dev-b"]}`, 2,
+				[]string{"2 left out by the Asset Library: ", "device gone is unknown", "device bare has no thing"},
+			},
 		}
 		for name, c := range want {
 			parsed, err := fleet.ParseTargets(json.RawMessage(c.targets))
