@@ -26,6 +26,12 @@ func (r *Registry) Import(_ context.Context, q cloud.ImportRequest) (cloud.Issue
 		return cloud.Issued{}, err
 	}
 	leaf := certs[0]
+	// The usual tools mark a certificate that signs itself as a CA's. Alone and
+	// without CA it can be a device's all the same.
+	own := q.WithoutCA && len(certs) == 1 && bytes.Equal(leaf.RawIssuer, leaf.RawSubject)
+	if leaf.IsCA && !own {
+		return cloud.Issued{}, fault.Field("certificatePem", "begins with the certificate of a CA, want the device's")
+	}
 	if err := r.checkLeaf(leaf); err != nil {
 		return cloud.Issued{}, err
 	}
@@ -59,8 +65,6 @@ func (r *Registry) checkLeaf(c *x509.Certificate) error {
 	forClients := len(c.ExtKeyUsage)+len(c.UnknownExtKeyUsage) == 0 ||
 		slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageClientAuth) || slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageAny)
 	switch {
-	case c.IsCA:
-		return fault.Field("certificatePem", "begins with the certificate of a CA, want the device's")
 	case !forClients:
 		return fault.Field("certificatePem", "is not made for clients: its extended key usage lacks clientAuth")
 	case !c.NotAfter.After(c.NotBefore):

@@ -84,6 +84,28 @@ func TestACertificateOfThePrivateCAIsImportedByAnyOfItsCAs(t *testing.T) {
 	require.ErrorIs(t, err, fault.Invalid, "no time at all")
 }
 
+func TestACertificateThatSignsItselfIsADevicesWithoutCAOnly(t *testing.T) {
+	k := newKit(t)
+	self, err := pki.NewRoot("gauge-1", time.Now(), time.Hour) // as openssl req -x509 makes it
+	require.NoError(t, err)
+	pem := string(pki.EncodeCert(self.Cert.Raw))
+	got, err := k.Import(t.Context(), cloud.ImportRequest{PEM: pem, WithoutCA: true})
+	require.NoError(t, err)
+	assert.Equal(t, pki.ID(self.Cert.Raw), got.ID)
+
+	for name, q := range map[string]cloud.ImportRequest{
+		"the chain in the wrong order": {PEM: pem + pem, WithoutCA: true},
+		"a CA that another one signed": {PEM: string(pki.EncodeCert(k.CA().Private.Cert.Raw)), WithoutCA: true},
+		"with a CA":                    {PEM: pem, CAPEM: pem},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := k.Import(t.Context(), q)
+			require.ErrorIs(t, err, fault.Invalid)
+			assert.Contains(t, fault.Message(err), "certificate of a CA")
+		})
+	}
+}
+
 func FuzzImport(f *testing.F) {
 	f.Add("-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n", "", "", true)
 	f.Add("", "-----BEGIN CERTIFICATE-----\n", "x", false)
