@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"strings"
 	"time"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
@@ -59,6 +60,7 @@ type Core struct {
 type PastDeployment struct {
 	Task      string           `json:"task"`
 	Status    DeploymentStatus `json:"status"`
+	Message   string           `json:"message,omitempty"`  // why, its first 256 bytes
 	Execution ExecutionRef     `json:"execution,omitzero"` // what the task started
 }
 
@@ -71,7 +73,10 @@ func (c *Core) remember() {
 		return
 	}
 	past := make([]PastDeployment, 0, maxPast)
-	past = append(past, PastDeployment{Task: c.DeploymentTask, Status: c.DeploymentStatus, Execution: c.Execution})
+	past = append(past, PastDeployment{
+		Task: c.DeploymentTask, Status: c.DeploymentStatus, Execution: c.Execution,
+		Message: strings.ToValidUTF8(c.DeploymentMessage[:min(len(c.DeploymentMessage), 256)], ""),
+	})
 	c.Past = append(past, c.Past[:min(len(c.Past), maxPast-1)]...)
 }
 

@@ -186,7 +186,11 @@ func (s *Service) DeploymentTask(ctx context.Context, id string, p Page) (Deploy
 	if err != nil {
 		return DeploymentTask{}, err
 	}
-	out.Next, err = s.itemPage(ctx, t, p, func(i task.Item) { out.Deployments = append(out.Deployments, s.deploymentOf(t, out.Template, i)) })
+	out.Next, err = s.itemPage(ctx, t, p, func(i task.Item) {
+		d := s.deploymentOf(t, out.Template, i)
+		d.Waiting = s.waitsFor(ctx, t, d)
+		out.Deployments = append(out.Deployments, d)
+	})
 	return out, err
 }
 
@@ -329,7 +333,7 @@ func (s *Service) deploymentOf(t task.Task, ref TemplateRef, i task.Item) Deploy
 	default:
 		for _, p := range c.Past {
 			if p.Task == t.ID {
-				d.DeploymentStatus = p.Status
+				d.DeploymentStatus, d.DeploymentMessage = p.Status, p.Message
 			}
 		}
 	}

@@ -52,6 +52,9 @@ func (s *server) GetHealth(context.Context, gen.GetHealthRequestObject) (gen.Get
 // only what may be shown.
 func (s *server) GetReadiness(ctx context.Context, _ gen.GetReadinessRequestObject) (gen.GetReadinessResponseObject, error) {
 	if err := s.System.Ready(ctx); err != nil {
+		if errors.Is(err, fault.Unavailable) && fault.Message(err) != "" {
+			return nil, err
+		}
 		text := fault.Message(err)
 		if text == "" {
 			text = "not ready; the server's log says why"
