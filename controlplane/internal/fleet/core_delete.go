@@ -144,7 +144,7 @@ func (s *Service) releaseDevices(ctx context.Context, w *task.Work, deprovision 
 
 // devicesOf returns the devices that the cloud or the fleet knows as the core's.
 func (s *Service) devicesOf(ctx context.Context, core string) ([]string, error) {
-	if err := s.devices.ready(ctx); err != nil {
+	if err := s.loaded(ctx); err != nil {
 		return nil, err
 	}
 	all := map[string]bool{}

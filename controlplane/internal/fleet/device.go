@@ -71,7 +71,7 @@ func (s *Service) deviceRecord(ctx context.Context, name string) (state.Record[D
 // Devices returns the client devices that the filter selects, by name, and the
 // name to continue after ("" at the end).
 func (s *Service) Devices(ctx context.Context, f DeviceFilter, p Page) ([]Device, string, error) {
-	if err := s.devices.ready(ctx); err != nil {
+	if err := s.loaded(ctx); err != nil {
 		return nil, "", err
 	}
 	var out []Device
@@ -119,16 +119,6 @@ func (d *devices) change(_ string, before, now *Device) {
 	}
 	if now != nil && now.Core != "" {
 		d.byCore.ReplaceOrInsert(ofCore{now.Core, now.Name})
-	}
-}
-
-// ready waits until every device is in memory.
-func (d *devices) ready(ctx context.Context) error {
-	select {
-	case <-d.all.Ready():
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }
 

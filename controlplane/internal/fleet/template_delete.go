@@ -238,9 +238,7 @@ func (s *Service) removeAll(ctx context.Context, prefix string) error {
 
 // sweepTemplates goes on with deletions that were interrupted, until ctx is done.
 func (s *Service) sweepTemplates(ctx context.Context) error {
-	select {
-	case <-s.cores.Ready():
-	case <-ctx.Done():
+	if s.loaded(ctx) != nil {
 		return nil
 	}
 	return run.Every(ctx, resumeEvery, func(ctx context.Context) error {
