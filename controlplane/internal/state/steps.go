@@ -27,13 +27,15 @@ const (
 	StepTemplate       Step = "template"        // a template version
 	StepTemplateDeploy Step = "template.deploy" // template version ↔ group and deployment
 
-	StepGroup       Step = "group"        // a thing group
-	StepMove        Step = "group.move"   // a core changes groups; its executions follow
-	StepDeployment  Step = "deployment"   // a deployment revision and its job
-	StepExecutions  Step = "job.execute"  // executions for the members of a target
-	StepJobUpdate   Step = "job.update"   // a device's report on an execution
-	StepJobTimeout  Step = "job.timeout"  // an execution that took too long
-	StepFleetStatus Step = "fleet.status" // a core device's own report
+	StepGroup       Step = "group"              // a thing group
+	StepMove        Step = "group.move"         // a core changes groups; its executions follow
+	StepDeployment  Step = "deployment"         // a deployment revision and its job
+	StepRolling     Step = "deployment.rollout" // how far a deployment's rollout is: phase, counters, cursor
+	StepExecutions  Step = "job.execute"        // executions for the members of a target
+	StepJobUpdate   Step = "job.update"         // a device's report on an execution
+	StepJobTimeout  Step = "job.timeout"        // an execution that took too long
+	StepFleetStatus Step = "fleet.status"       // a core device's own report
+	StepAccount     Step = "greengrass.record"  // tags, connectivity, the account's service role
 
 	StepDeprovision Step = "deprovision" // what goes before the thing itself: certificates, executions, memberships
 	StepAssociate   Step = "associate"   // which core a client device belongs to
@@ -67,8 +69,8 @@ func Steps() []Step {
 	return []Step{
 		StepSetup, StepTaskItems, StepTaskCreate, StepTaskClaim, StepTaskItem, StepTaskBatch, StepTaskExpand,
 		StepTaskFinish, StepTaskSweep, StepCoreRegister, StepCoreComplete, StepCoreReport, StepCoreDelete, StepDevice,
-		StepRollout, StepTemplate, StepTemplateDeploy, StepGroup, StepMove, StepDeployment, StepExecutions, StepJobUpdate, StepJobTimeout,
-		StepFleetStatus, StepDeprovision, StepAssociate,
+		StepRollout, StepTemplate, StepTemplateDeploy, StepGroup, StepMove, StepDeployment, StepRolling, StepExecutions, StepJobUpdate, StepJobTimeout,
+		StepFleetStatus, StepAccount, StepDeprovision, StepAssociate,
 		StepEvent, StepDelivery, StepWebhook, StepHistory, StepOnce, StepPatch, StepComponent, StepActivation, StepEnroll, StepAccess, StepRegistry,
 		PutCerts, PutConfig, PutTemplate, PutArtifact, PutDistribution, PutPlaybook,
 	}
