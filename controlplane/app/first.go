@@ -29,14 +29,10 @@ func (a *App) firstStart(ctx context.Context) error {
 			return err
 		}
 	}
-	if _, err := a.registry.RoleAlias(ctx, a.cfg.RoleAlias); errors.Is(err, fault.NotFound) {
-		err = a.registry.PutRoleAlias(ctx, iot.RoleAlias{
-			Name: a.cfg.RoleAlias, RoleARN: "arn:aws:iam::" + a.cfg.Account + ":role/GGFleetTokenExchangeRole", DurationSeconds: 3600,
-		})
-		if err != nil {
-			return err
-		}
-	} else if err != nil {
+	err := a.registry.CreateRoleAlias(ctx, iot.RoleAlias{
+		Name: a.cfg.RoleAlias, RoleARN: "arn:aws:iam::" + a.cfg.Account + ":role/GGFleetTokenExchangeRole",
+	})
+	if err != nil && !errors.Is(err, fault.Exists) {
 		return err
 	}
 	for id, document := range map[string][]byte{

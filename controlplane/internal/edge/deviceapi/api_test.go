@@ -253,7 +253,7 @@ func TestThingGroupsAsEachRuntimeReadsThem(t *testing.T) {
 
 func TestCredentials(t *testing.T) {
 	k := newKit(t)
-	require.NoError(t, k.world.Registry.PutRoleAlias(t.Context(), iot.RoleAlias{Name: "alias", RoleARN: "arn", DurationSeconds: 3600}))
+	require.NoError(t, k.world.Registry.CreateRoleAlias(t.Context(), iot.RoleAlias{Name: "alias", RoleARN: "arn"}))
 	c := k.core(selfhostedtest.Policy)
 	res, v := k.do(c, http.MethodGet, "/role-aliases/alias/credentials", "", "")
 	require.Equal(t, http.StatusOK, res.StatusCode)

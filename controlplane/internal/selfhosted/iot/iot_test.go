@@ -345,16 +345,3 @@ func TestLiveSessionsLearnWhatChanged(t *testing.T) {
 		require.NoError(t, <-done)
 	})
 }
-
-func TestRoleAliases(t *testing.T) {
-	k := newKit(t)
-	_, err := k.RoleAlias(t.Context(), "r")
-	require.ErrorIs(t, err, fault.NotFound)
-	require.NoError(t, k.PutRoleAlias(t.Context(), iot.RoleAlias{Name: "r", RoleARN: "arn", DurationSeconds: 900}))
-	require.NoError(t, k.PutRoleAlias(t.Context(), iot.RoleAlias{Name: "r", RoleARN: "arn", DurationSeconds: 1800}))
-	a, err := k.RoleAlias(t.Context(), "r")
-	require.NoError(t, err)
-	assert.Equal(t, 1800, a.DurationSeconds)
-	assert.False(t, a.CreatedAt.IsZero())
-	require.Error(t, k.PutRoleAlias(t.Context(), iot.RoleAlias{Name: "a/b"}))
-}

@@ -62,14 +62,6 @@ type Policy struct {
 	Deleting bool `json:"deleting,omitempty"`
 }
 
-// RoleAlias is what a core names when it asks for credentials.
-type RoleAlias struct {
-	Name            string    `json:"name"`
-	RoleARN         string    `json:"roleArn"`
-	DurationSeconds int       `json:"durationSeconds"` // 900 to 43200
-	CreatedAt       time.Time `json:"createdAt"`
-}
-
 const prefix = state.Root + "iot/"
 
 func thingKey(name string) string      { return prefix + "thing/" + name }
@@ -83,7 +75,6 @@ func policyKey(name string) string     { return prefix + "policy/" + name }
 // record the other way round, for policies that are not built in.
 func policyRefPrefix(name string) string    { return prefix + "policy-of/" + name + "/" }
 func policyRefKey(name, cert string) string { return policyRefPrefix(name) + cert }
-func roleAliasKey(name string) string       { return prefix + "rolealias/" + name }
 func caKey(id string) string                { return prefix + "ca/" + id }
 func changedKey(kind, id string) string     { return changedPrefix + kind + "/" + id }
 

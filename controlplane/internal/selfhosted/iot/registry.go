@@ -95,36 +95,6 @@ func (r *Registry) Certificate(ctx context.Context, id string) (state.Record[Cer
 	return c, err
 }
 
-// RoleAlias returns the role alias, or fault.NotFound.
-func (r *Registry) RoleAlias(ctx context.Context, name string) (RoleAlias, error) {
-	a, err := state.Read[RoleAlias](ctx, r.store, roleAliasKey(name))
-	if errors.Is(err, fault.NotFound) {
-		return RoleAlias{}, fault.New(fault.NotFound, "role alias %s does not exist", name)
-	}
-	return a.Value, err
-}
-
-// PutRoleAlias creates the role alias or replaces it.
-func (r *Registry) PutRoleAlias(ctx context.Context, a RoleAlias) error {
-	if err := names.CheckRoleAlias(a.Name); err != nil {
-		return err
-	}
-	_, err := state.Update(ctx, r.store, state.StepRegistry, roleAliasKey(a.Name), func(v *RoleAlias, exists bool, _ *state.Batch) error {
-		if exists && v.RoleARN == a.RoleARN && v.DurationSeconds == a.DurationSeconds {
-			return state.ErrKeep
-		}
-		if !exists {
-			v.CreatedAt = r.now().UTC()
-		}
-		v.Name, v.RoleARN, v.DurationSeconds = a.Name, a.RoleARN, a.DurationSeconds
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("put role alias %s: %w", a.Name, err)
-	}
-	return nil
-}
-
 // Change says that certificates may mean something else to live sessions now.
 // With All set, any session may be concerned (a policy changed).
 type Change struct {
