@@ -81,6 +81,18 @@ func (b *Batch) Add(o *Batch) *Batch {
 	return b
 }
 
+// Peek decodes into v what b writes at key, if it writes something there.
+func (b *Batch) Peek(key string, v any) error {
+	i, ok := b.at[key]
+	if !ok || b.ops[i].Delete {
+		return nil
+	}
+	if err := json.Unmarshal(b.ops[i].Value, v); err != nil {
+		return fmt.Errorf("decode %s: %w", key, err)
+	}
+	return nil
+}
+
 func (b *Batch) op(op Op) *Batch {
 	if i, ok := b.at[op.Key]; ok {
 		b.ops[i] = op

@@ -25,33 +25,73 @@ func (s *Service) Move(ctx context.Context, thing string, leave func(group strin
 	if m := how.TimeoutMinutes; m < 0 || m > maxTimeoutMinutes {
 		return fault.Field("inProgressTimeoutInMinutes", "is %d, want 1 to %d, or 0 for what the deployment says", m, maxTimeoutMinutes)
 	}
+	var joins []string
+	if join != "" {
+		joins = []string{join}
+	}
 	b := state.NewBatch(state.StepMove)
-	t, err := s.registry.ThingBatch(ctx, b, thing)
-	if err != nil {
-		return err
-	}
-	var left []string
-	for _, g := range t.Value.Groups {
-		if g != join && leave(g) {
-			left = append(left, g)
-		}
-	}
-	there := slices.Contains(t.Value.Groups, join)
-	if !there || len(left) > 0 {
-		if _, err := s.registry.MoveBatch(ctx, b, t, left, join); err != nil {
-			return err
-		}
-	}
-	for _, g := range left {
-		if err := s.jobs.ClearBatch(ctx, b, thing, names.TargetThingGroup, g, "", protocol.JobRemoved); err != nil {
-			return err
-		}
-	}
-	e, err := s.joinBatch(ctx, b, thing, join, there, how)
+	e, err := s.moveBatch(ctx, b, thing, leave, joins, how)
 	if err != nil {
 		return err
 	}
 	return commit(b, e)
+}
+
+// Regroup takes the thing out of the groups in leave and puts it into those in
+// join, in one commit, as Move does. Each group and the thing must be there; a
+// group that it is not in is left at once, one that it is in is joined already.
+func (s *Service) Regroup(ctx context.Context, thing string, leave, join []string) error {
+	for _, g := range leave {
+		if slices.Contains(join, g) {
+			return fault.New(fault.Invalid, "thing group %s is both to be joined and to be left", g)
+		}
+		if _, err := s.registry.Group(ctx, g); err != nil {
+			return err
+		}
+	}
+	for range 16 {
+		b := state.NewBatch(state.StepMove)
+		_, err := s.moveBatch(ctx, b, thing, func(g string) bool { return slices.Contains(leave, g) }, join, jobs.Start{})
+		if err == nil {
+			_, err = s.store.Commit(ctx, b)
+		}
+		if !errors.Is(err, fault.Conflict) {
+			return err
+		}
+	}
+	return fmt.Errorf("change the groups of %s: %w", thing, fault.Conflict)
+}
+
+// moveBatch adds to b that the thing leaves the groups that leave names but for
+// those in join, which it joins, and what follows for its executions. It returns
+// the execution of the last group joined.
+func (s *Service) moveBatch(ctx context.Context, b *state.Batch, thing string, leave func(group string) bool, join []string, how jobs.Start) (e jobs.Execution, err error) {
+	t, err := s.registry.ThingBatch(ctx, b, thing)
+	if err != nil {
+		return e, err
+	}
+	before := t.Value.Groups
+	left := slices.DeleteFunc(slices.Clone(before), func(g string) bool { return slices.Contains(join, g) || !leave(g) })
+	if there := func(g string) bool { return slices.Contains(before, g) }; len(left) > 0 || !all(join, there) {
+		if _, err := s.registry.MoveBatch(ctx, b, t, left, join); err != nil {
+			return e, err
+		}
+	}
+	for _, g := range left {
+		if err := s.jobs.ClearBatch(ctx, b, thing, names.TargetThingGroup, g, "", protocol.JobRemoved); err != nil {
+			return e, err
+		}
+	}
+	for _, g := range join {
+		if e, err = s.joinBatch(ctx, b, thing, g, slices.Contains(before, g), how); err != nil {
+			return e, err
+		}
+	}
+	return e, nil
+}
+
+func all(list []string, is func(string) bool) bool {
+	return !slices.ContainsFunc(list, func(s string) bool { return !is(s) })
 }
 
 // Leave takes the thing out of every group that leave names; what is queued for

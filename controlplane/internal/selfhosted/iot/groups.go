@@ -68,29 +68,19 @@ func (r *Registry) MemberPage(ctx context.Context, group, after string, limit in
 }
 
 // MoveBatch adds to b: the thing as read in t leaves the groups in leave, joins
-// join (empty: none), and nothing else. It returns the thing as it will be. The
-// batch is conditional on t's revision and on the group to join being there.
-func (r *Registry) MoveBatch(ctx context.Context, b *state.Batch, t state.Record[Thing], leave []string, join string) (Thing, error) {
+// those in join, and nothing else. It returns the thing as it will be. The batch
+// is conditional on t's revision and on the groups to join being there.
+func (r *Registry) MoveBatch(ctx context.Context, b *state.Batch, t state.Record[Thing], leave, join []string) (Thing, error) {
 	next := t.Value
-	next.Groups = slices.DeleteFunc(slices.Clone(next.Groups), func(g string) bool { return g != join && slices.Contains(leave, g) })
-	for _, g := range t.Value.Groups {
-		if !slices.Contains(next.Groups, g) {
-			b.Delete(memberKey(g, next.Name))
-		}
+	next.Groups = slices.DeleteFunc(slices.Clone(next.Groups), func(g string) bool {
+		return slices.Contains(leave, g) && !slices.Contains(join, g)
+	})
+	for _, g := range join {
+		next.Groups = addTo(next.Groups, g)
 	}
-	if join != "" && !slices.Contains(next.Groups, join) {
-		if len(next.Groups) >= MaxGroups {
-			return next, fault.New(fault.Invalid, "thing %s is in %d thing groups already, the most it can be in; remove it from one first", next.Name, len(next.Groups))
-		}
-		next.Groups = append(next.Groups, join)
-		if err := r.enterBatch(ctx, b, join, next.Name); err != nil {
-			return next, err
-		}
-	}
-	next.Version++
 	b.If(thingKey(next.Name), t.Rev)
 	b.Put(thingKey(next.Name), next)
-	return next, nil
+	return next, r.joinBatch(ctx, b, next, t.Value.Groups)
 }
 
 // enterBatch makes the thing a member of the group in b. A group that is being

@@ -21,7 +21,7 @@ func TestAMoveIsOneChange(t *testing.T) {
 	}
 	_, err := k.register(cloud.Registration{Thing: "core", Groups: []string{"keep", "old"}})
 	require.NoError(t, err)
-	move := func(leave []string, join string) error {
+	move := func(leave []string, join ...string) error {
 		thing, err := k.Thing(t.Context(), "core")
 		require.NoError(t, err)
 		b := state.NewBatch(state.StepMove)
@@ -38,7 +38,7 @@ func TestAMoveIsOneChange(t *testing.T) {
 
 	require.NoError(t, move([]string{"new", "keep"}, "new"))
 	assert.Equal(t, []string{"new"}, k.groups("core"), "the group to join is not left")
-	require.NoError(t, move([]string{"new"}, ""))
+	require.NoError(t, move([]string{"new"}))
 	assert.Empty(t, k.groups("core"))
 	require.ErrorIs(t, move(nil, "none"), fault.NotFound, "an unknown group")
 }
@@ -55,9 +55,9 @@ func TestAThingIsInTenGroupsAtMost(t *testing.T) {
 	require.NoError(t, err)
 	thing, err := k.Thing(t.Context(), "core")
 	require.NoError(t, err)
-	_, err = k.MoveBatch(t.Context(), state.NewBatch(state.StepMove), thing, nil, all[iot.MaxGroups])
+	_, err = k.MoveBatch(t.Context(), state.NewBatch(state.StepMove), thing, nil, all[iot.MaxGroups:])
 	require.ErrorIs(t, err, fault.Invalid)
-	_, err = k.MoveBatch(t.Context(), state.NewBatch(state.StepMove), thing, all[:1], all[iot.MaxGroups])
+	_, err = k.MoveBatch(t.Context(), state.NewBatch(state.StepMove), thing, all[:1], all[iot.MaxGroups:])
 	require.NoError(t, err, "one left, one joined")
 }
 

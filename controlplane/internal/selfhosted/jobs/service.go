@@ -29,6 +29,7 @@ type Service struct {
 	store state.Store
 	log   *slog.Logger
 	now   func() time.Time
+	ended func(ctx context.Context, b *state.Batch, e Execution) error // see OnEnd; may be nil
 }
 
 // New checks cfg; it starts nothing.
@@ -44,6 +45,13 @@ func New(cfg Config) (*Service, error) {
 		s.now = time.Now
 	}
 	return s, nil
+}
+
+// OnEnd has hook add, to each batch in which an execution ends, what follows from
+// that: e is as it ended. An error of hook keeps the execution from ending. Set it
+// before the service is used; a second one takes the place of the first.
+func (s *Service) OnEnd(hook func(ctx context.Context, b *state.Batch, e Execution) error) {
+	s.ended = hook
 }
 
 // PutBatch adds the job to b: it must not exist yet.
@@ -86,7 +94,8 @@ type Start struct {
 // StartBatch adds an execution of the job on thing to b and returns it. A
 // pending execution of the same job is kept, or queued anew with a later time if
 // how.Again is set; one that ended gets a successor with the next number. The batch is conditional on the job being as it was read, so that a
-// canceled one is not handed out; at most one StartBatch of a thing goes into b.
+// canceled one is not handed out. Several of one thing may go into b, of different
+// targets.
 func (s *Service) StartBatch(ctx context.Context, b *state.Batch, job state.Record[Job], thing string, how Start) (Execution, error) {
 	j := job.Value
 	b.If(jobKey(j.ID), job.Rev)
@@ -105,6 +114,9 @@ func (s *Service) StartBatch(ctx context.Context, b *state.Batch, job state.Reco
 	last, err := state.ReadOr[latest](ctx, s.store, latestKey(thing))
 	if err != nil {
 		return Execution{}, fmt.Errorf("read when %s had its last execution: %w", thing, err)
+	}
+	if err := b.Peek(latestKey(thing), &last.Value); err != nil {
+		return Execution{}, err
 	}
 	// Never older than anything this core had before, of whatever target, even
 	// when the clock was set back (traps 12, 47).
@@ -193,7 +205,10 @@ func (s *Service) endBatch(ctx context.Context, b *state.Batch, e Execution, to 
 	if last.Value.Stamp <= e.Stamp {
 		b.Put(key, e)
 	}
-	return e, nil
+	if s.ended == nil {
+		return e, nil
+	}
+	return e, s.ended(ctx, b, e)
 }
 
 // Pending returns the thing's pending executions in the order of $next.
