@@ -6,6 +6,8 @@ import (
 	"encoding/xml"
 	"errors"
 	"net/http"
+
+	"github.com/ggfleet/ggfleet/controlplane/internal/edge/awsapi/sigv4"
 )
 
 // s3ErrorBody is the error document of S3's protocol.
@@ -22,13 +24,13 @@ type s3ErrorBody struct {
 // that people paste.
 func refuse(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
-	case errors.Is(err, ErrAnonymous):
-		s3Error(w, r, http.StatusForbidden, "AccessDenied", "The request is not signed; sign it with an access key of this server ("+algorithm+").")
-	case errors.Is(err, ErrOldSign):
+	case errors.Is(err, sigv4.ErrAnonymous):
+		s3Error(w, r, http.StatusForbidden, "AccessDenied", "The request is not signed; sign it with an access key of this server ("+sigv4.Algorithm+").")
+	case errors.Is(err, sigv4.ErrOldSign):
 		s3Error(w, r, http.StatusBadRequest, "InvalidRequest",
 			"Signature Version 2 is not supported; use Signature Version 4: set signature_version to s3v4 "+
 				"(aws configure set default.s3.signature_version s3v4, or Config(signature_version='s3v4')).")
-	case errors.Is(err, ErrSignedTwice):
+	case errors.Is(err, sigv4.ErrSignedTwice):
 		s3Error(w, r, http.StatusBadRequest, "InvalidArgument", "Only one way of signing is allowed; the request has several.")
 	default:
 		s3Error(w, r, http.StatusBadRequest, "AuthorizationHeaderMalformed", "The signature cannot be read: "+err.Error()+".")

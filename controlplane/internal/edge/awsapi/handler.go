@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/ggfleet/ggfleet/controlplane/internal/edge/awsapi/sigv4"
 	"github.com/ggfleet/ggfleet/shared/logx"
 )
 
@@ -48,8 +49,8 @@ func New(cfg Config) http.Handler {
 	}
 	services := maps.Clone(cfg.Services)
 	return steady(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		scope, err := ParseScope(r)
-		if errors.Is(err, ErrAnonymous) && r.Method == http.MethodOptions && services[ServiceS3] != nil {
+		scope, err := sigv4.ParseScope(r)
+		if errors.Is(err, sigv4.ErrAnonymous) && r.Method == http.MethodOptions && services[ServiceS3] != nil {
 			services[ServiceS3].ServeHTTP(w, r) // a browser's preflight is never signed
 			return
 		}

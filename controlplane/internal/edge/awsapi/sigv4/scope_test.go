@@ -1,4 +1,4 @@
-package awsapi_test
+package sigv4_test
 
 import (
 	"net/http"
@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/ggfleet/ggfleet/controlplane/internal/edge/awsapi"
+	"github.com/ggfleet/ggfleet/controlplane/internal/edge/awsapi/sigv4"
 )
 
 const goodHeader = "AWS4-HMAC-SHA256 Credential=GGFAKEY/20260102/eu-west-1/greengrass/aws4_request, SignedHeaders=host;x-amz-date, Signature=00ff"
@@ -25,7 +25,7 @@ func request(header, query string) *http.Request {
 }
 
 func TestParseScope(t *testing.T) {
-	good := awsapi.Scope{AccessKey: "GGFAKEY", Date: "20260102", Region: "eu-west-1", Service: "greengrass"}
+	good := sigv4.Scope{AccessKey: "GGFAKEY", Date: "20260102", Region: "eu-west-1", Service: "greengrass"}
 	presigned := good
 	presigned.Service, presigned.Presigned = "s3", true
 	query := url.Values{
@@ -34,7 +34,7 @@ func TestParseScope(t *testing.T) {
 	}.Encode()
 	for name, tt := range map[string]struct {
 		header, query string
-		want          awsapi.Scope
+		want          sigv4.Scope
 	}{
 		"in the header":                         {header: goodHeader, want: good},
 		"without spaces after the commas":       {header: strings.ReplaceAll(goodHeader, ", ", ","), want: good},
@@ -45,7 +45,7 @@ func TestParseScope(t *testing.T) {
 		"in a query with a part that is broken": {query: query + "&a=%zz", want: presigned},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := awsapi.ParseScope(request(tt.header, tt.query))
+			got, err := sigv4.ParseScope(request(tt.header, tt.query))
 			require.NoError(t, err)
 			assert.Equal(t, tt.want, got)
 		})
@@ -58,11 +58,11 @@ func TestParseScopeRefuses(t *testing.T) {
 		header, query string
 		is            error
 	}{
-		"no signature":                     {is: awsapi.ErrAnonymous},
-		"an unsigned query":                {query: "list-type=2", is: awsapi.ErrAnonymous},
-		"version 2 in the query":           {query: "AWSAccessKeyId=K&Expires=1&Signature=s", is: awsapi.ErrOldSign},
-		"version 2 in the header":          {header: "AWS K:sig", is: awsapi.ErrOldSign},
-		"both":                             {header: goodHeader, query: "X-Amz-Credential=K", is: awsapi.ErrSignedTwice},
+		"no signature":                     {is: sigv4.ErrAnonymous},
+		"an unsigned query":                {query: "list-type=2", is: sigv4.ErrAnonymous},
+		"version 2 in the query":           {query: "AWSAccessKeyId=K&Expires=1&Signature=s", is: sigv4.ErrOldSign},
+		"version 2 in the header":          {header: "AWS K:sig", is: sigv4.ErrOldSign},
+		"both":                             {header: goodHeader, query: "X-Amz-Credential=K", is: sigv4.ErrSignedTwice},
 		"a bearer token":                   {header: "Bearer ggft_x"},
 		"version 4A":                       {header: "AWS4-ECDSA-P256-SHA256 Credential=K/20260102/s3/aws4_request"},
 		"no credential":                    {header: "AWS4-HMAC-SHA256 Signature=0"},
@@ -82,7 +82,7 @@ func TestParseScopeRefuses(t *testing.T) {
 		"an access key that breaks a line": {header: cred("K\nX/20260102/r/s3/aws4_request")},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := awsapi.ParseScope(request(tt.header, tt.query))
+			_, err := sigv4.ParseScope(request(tt.header, tt.query))
 			require.Error(t, err)
 			if tt.is != nil {
 				require.ErrorIs(t, err, tt.is)
@@ -98,13 +98,13 @@ func FuzzParseScope(f *testing.F) {
 	f.Add("AWS K:s", "AWSAccessKeyId=K&Signature=s")
 	f.Add("AWS4-HMAC-SHA256 Credential=,Credential", "a=%zz;b")
 	f.Fuzz(func(t *testing.T, header, query string) {
-		s, err := awsapi.ParseScope(request(header, query))
+		s, err := sigv4.ParseScope(request(header, query))
 		if err != nil {
-			assert.Equal(t, awsapi.Scope{}, s)
+			assert.Equal(t, sigv4.Scope{}, s)
 			return
 		}
 		credential := strings.Join([]string{s.AccessKey, s.Date, s.Region, s.Service, "aws4_request"}, "/")
-		again, err := awsapi.ParseScope(request("AWS4-HMAC-SHA256 Credential="+credential, ""))
+		again, err := sigv4.ParseScope(request("AWS4-HMAC-SHA256 Credential="+credential, ""))
 		require.NoError(t, err)
 		s.Presigned = false
 		assert.Equal(t, s, again, "what was read is what such a credential says")

@@ -1,4 +1,4 @@
-package awsapi
+package sigv4
 
 import (
 	"errors"
@@ -26,8 +26,10 @@ var (
 	ErrSignedTwice = errors.New("the request has both an Authorization header and a signature in its query")
 )
 
+// Algorithm is the only way of signing that is verified.
+const Algorithm = "AWS4-HMAC-SHA256"
+
 const (
-	algorithm  = "AWS4-HMAC-SHA256"
 	terminator = "aws4_request"
 
 	// maxScope bounds a credential in bytes; real ones have about 70.
@@ -59,11 +61,11 @@ func ParseScope(r *http.Request) (Scope, error) {
 func parseHeader(value string) (Scope, error) {
 	name, rest, _ := strings.Cut(strings.TrimSpace(value), " ")
 	switch name {
-	case algorithm:
+	case Algorithm:
 	case "AWS":
 		return Scope{}, ErrOldSign
 	default:
-		return Scope{}, fmt.Errorf("the authorization method %.40q is not supported; sign with %s", name, algorithm)
+		return Scope{}, fmt.Errorf("the authorization method %.40q is not supported; sign with %s", name, Algorithm)
 	}
 	credential, found := "", 0
 	for field := range strings.SplitSeq(rest, ",") {
@@ -79,8 +81,8 @@ func parseHeader(value string) (Scope, error) {
 }
 
 func parseQuery(query url.Values) (Scope, error) {
-	if a := query["X-Amz-Algorithm"]; len(a) != 1 || a[0] != algorithm {
-		return Scope{}, fmt.Errorf("X-Amz-Algorithm is not %s", algorithm)
+	if a := query["X-Amz-Algorithm"]; len(a) != 1 || a[0] != Algorithm {
+		return Scope{}, fmt.Errorf("X-Amz-Algorithm is not %s", Algorithm)
 	}
 	c := query["X-Amz-Credential"]
 	if len(c) != 1 {
