@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/awsapi/sigv4"
@@ -28,7 +29,6 @@ const (
 // Limits of the endpoint.
 const (
 	maxHeader     = 32 << 10 // bytes of all headers of one request
-	maxBody       = 1 << 20  // bytes of a request's body, S3's excepted
 	headerTimeout = 10 * time.Second
 	idleTimeout   = 2 * time.Minute
 	stallTimeout  = time.Minute // without one byte moving, in either direction
@@ -37,7 +37,7 @@ const (
 // Config is what the endpoint needs.
 type Config struct {
 	// Services by the name in the credential scope. A service that is not in
-	// it is answered 501. Each handler verifies signatures itself.
+	// it is answered 501. Each handler verifies signatures and bounds bodies itself.
 	Services map[string]http.Handler
 	Log      *slog.Logger // nil: discarded
 }
@@ -54,21 +54,22 @@ func New(cfg Config) http.Handler {
 			services[ServiceS3].ServeHTTP(w, r) // a browser's preflight is never signed
 			return
 		}
+		if h := services[ServiceGreengrass]; err != nil && h != nil && strings.HasPrefix(r.URL.Path, "/greengrass/") {
+			h.ServeHTTP(w, r) // nobody else has such paths: it says in its own protocol what is wrong
+			return
+		}
 		if err != nil {
 			cfg.Log.DebugContext(r.Context(), "request without a usable signature", logx.Err, err, logx.Address, r.RemoteAddr)
 			refuse(w, r, err)
 			return
 		}
 		h := services[scope.Service]
-		switch {
-		case h == nil:
+		if h == nil {
 			cfg.Log.DebugContext(r.Context(), "service is not served", "service", scope.Service, logx.Address, r.RemoteAddr)
 			notServed(w, r, scope.Service)
-		case scope.Service == ServiceS3:
-			h.ServeHTTP(w, r)
-		default:
-			http.MaxBytesHandler(h, maxBody).ServeHTTP(w, r)
+			return
 		}
+		h.ServeHTTP(w, r)
 	}))
 }
 

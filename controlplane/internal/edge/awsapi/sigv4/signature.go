@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/mail"
 	"net/url"
 	"strconv"
 	"strings"
@@ -86,7 +87,7 @@ func dateOf(h http.Header) string {
 		return v
 	}
 	v := h.Get("Date")
-	if at, err := http.ParseTime(v); err == nil {
+	if at, err := mail.ParseDate(v); err == nil {
 		return at.UTC().Format(timeForm)
 	}
 	return v
