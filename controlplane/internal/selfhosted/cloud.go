@@ -101,17 +101,23 @@ func (c *Cloud) Deployable(ctx context.Context, name, version string) error {
 func (c *Cloud) Ensure(ctx context.Context, d cloud.GroupDeployment, token string) (cloud.DeploymentRef, error) {
 	n := greengrass.NewDeployment{
 		Name: d.Name, Kind: names.TargetThingGroup, Target: d.Group, Components: map[string]greengrass.Component{},
-		JobConfig: d.JobConfig, Tags: d.Tags, Token: token,
+		Tags: d.Tags, Token: token,
 	}
 	var err error
 	if n.Policies, err = policies(d.Policies); err != nil {
 		return cloud.DeploymentRef{}, err
 	}
-	if n.TimeoutMinutes, err = timeout(d.JobConfig); err != nil {
+	if n.JobConfig.Timeout, err = timeout(d.JobConfig); err != nil {
 		return cloud.DeploymentRef{}, err
 	}
 	for _, x := range d.Components {
-		g := greengrass.Component{Version: x.Version, Merge: x.Merge, Reset: x.Reset}
+		g := greengrass.Component{Version: x.Version}
+		if x.Merge != "" || len(x.Reset) > 0 {
+			g.Update = &greengrass.ConfigurationUpdate{Reset: x.Reset}
+		}
+		if x.Merge != "" {
+			g.Update.Merge = &x.Merge
+		}
 		if x.PosixUser != "" {
 			g.RunWith = &greengrass.RunWith{PosixUser: &x.PosixUser}
 		}
@@ -176,26 +182,23 @@ func set[T any](to, v *T) {
 	}
 }
 
-// timeout reads the in-progress timeout of an iotJobConfiguration; 0 is none.
-func timeout(raw json.RawMessage) (int, error) {
+// timeout reads the in-progress timeout of an iotJobConfiguration. Pace and abort
+// criteria are the fleet service's own.
+func timeout(raw json.RawMessage) (*greengrass.TimeoutConfig, error) {
 	if len(raw) == 0 {
-		return 0, nil
+		return nil, nil
 	}
-	var in struct {
-		TimeoutConfig *struct {
-			Minutes int `json:"inProgressTimeoutInMinutes"`
-		} `json:"timeoutConfig"`
-	}
+	var in greengrass.JobConfig
 	if err := json.Unmarshal(raw, &in); err != nil {
-		return 0, fault.Field("jobConfig", "does not have the form of the Greengrass API: %s", err)
+		return nil, fault.Field("jobConfig", "does not have the form of the Greengrass API: %s", err)
 	}
-	if in.TimeoutConfig == nil {
-		return 0, nil
+	if in.Timeout == nil || in.Timeout.Minutes == nil {
+		return nil, nil
 	}
-	if m := in.TimeoutConfig.Minutes; m < 1 || m > 10080 {
-		return 0, fault.Field("jobConfig.timeoutConfig.inProgressTimeoutInMinutes", "is %d, want 1 to 10080", m)
+	if m := *in.Timeout.Minutes; m < 1 || m > 10080 {
+		return nil, fault.Field("jobConfig.timeoutConfig.inProgressTimeoutInMinutes", "is %d, want 1 to 10080", m)
 	}
-	return in.TimeoutConfig.Minutes, nil
+	return in.Timeout, nil
 }
 
 // Move implements cloud.Deployments.

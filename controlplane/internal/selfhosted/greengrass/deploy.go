@@ -27,14 +27,13 @@ const (
 
 // NewDeployment is the input of Create.
 type NewDeployment struct {
-	Name           string
-	Kind           names.TargetKind
-	Target         string
-	Components     map[string]Component
-	Policies       Policies // see DefaultPolicies
-	JobConfig      json.RawMessage
-	TimeoutMinutes int
-	Tags           map[string]string
+	Name       string
+	Kind       names.TargetKind
+	Target     string
+	Components map[string]Component
+	Policies   Policies // see DefaultPolicies
+	JobConfig  JobConfig
+	Tags       map[string]string
 	// Token, if set, makes Create answer the target's current deployment as long
 	// as that was made with the same token and is active.
 	Token string
@@ -56,7 +55,7 @@ func (s *Service) Create(ctx context.Context, n NewDeployment) (Deployment, erro
 		if err != nil {
 			return Deployment{}, fmt.Errorf("create deployment for %s %s: %w", n.Kind, n.Target, err)
 		}
-		return d, s.rollOut(ctx, d)
+		return d, s.kick(ctx, d)
 	}
 	return Deployment{}, fmt.Errorf("create deployment for %s %s: %w", n.Kind, n.Target, fault.Conflict)
 }
@@ -111,13 +110,13 @@ func (s *Service) create(ctx context.Context, n NewDeployment) (Deployment, erro
 		return Deployment{}, err
 	}
 	s.jobs.PutBatch(b, jobs.Job{
-		ID: d.JobID, Kind: d.Kind, Target: d.Target, DeploymentID: d.ID, Document: doc, TimeoutMinutes: n.TimeoutMinutes, CreatedAt: d.CreatedAt,
+		ID: d.JobID, Kind: d.Kind, Target: d.Target, DeploymentID: d.ID, Document: doc, TimeoutMinutes: n.JobConfig.timeoutMinutes(), CreatedAt: d.CreatedAt,
 	})
 	b.If(targetKey(n.Kind, n.Target), t.Rev)
 	b.Put(targetKey(n.Kind, n.Target), target{Revision: d.Revision, DeploymentID: d.ID, JobID: d.JobID, Status: StatusActive})
 	b.If(deploymentKey(id), 0)
 	b.Put(deploymentKey(id), d)
-	b.Put(rollingKey(id), struct{}{})
+	s.beginRolloutBatch(b, d)
 	if _, err = s.store.Commit(ctx, b); err == nil {
 		s.log.InfoContext(ctx, "deployment created", logx.Deployment, d.ID, "target", n.Target, "revision", d.Revision)
 	}
@@ -151,12 +150,12 @@ func (s *Service) document(d Deployment) (json.RawMessage, error) {
 	}
 	for name, c := range d.Components {
 		dc := protocol.DocumentComponent{Version: c.Version}
-		if c.Merge != "" || len(c.Reset) > 0 {
-			merge, err := object(c.Merge)
+		if u := c.Update; u != nil && (u.Merge != nil || len(u.Reset) > 0) {
+			merge, err := object(u.Merge)
 			if err != nil {
 				return nil, fault.Field("components."+name+".configurationUpdate.merge", "%s", err)
 			}
-			dc.ConfigurationUpdate = &protocol.DocumentConfiguration{Merge: merge, Reset: c.Reset}
+			dc.ConfigurationUpdate = &protocol.DocumentConfiguration{Merge: merge, Reset: u.Reset}
 		}
 		if c.RunWith != nil {
 			dc.RunWith = &protocol.DocumentRunWith{PosixUser: c.RunWith.PosixUser, WindowsUser: c.RunWith.WindowsUser, SystemResourceLimits: c.RunWith.Limits}
@@ -178,16 +177,16 @@ func (s *Service) document(d Deployment) (json.RawMessage, error) {
 }
 
 // object checks that text holds one JSON object and returns it compacted.
-func object(text string) (json.RawMessage, error) {
-	if text == "" {
+func object(text *string) (json.RawMessage, error) {
+	if text == nil {
 		return nil, nil
 	}
 	var m map[string]json.RawMessage
-	if err := json.Unmarshal([]byte(text), &m); err != nil || m == nil {
+	if err := json.Unmarshal([]byte(*text), &m); err != nil || m == nil {
 		return nil, errors.New("must be text that holds a JSON object")
 	}
 	var out bytes.Buffer
-	if err := json.Compact(&out, []byte(text)); err != nil {
+	if err := json.Compact(&out, []byte(*text)); err != nil {
 		return nil, err
 	}
 	return out.Bytes(), nil

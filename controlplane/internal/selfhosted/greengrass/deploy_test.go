@@ -47,7 +47,7 @@ func TestTheDocumentThatDevicesGet(t *testing.T) {
 		Components: map[string]greengrass.Component{
 			"com.example.Plain": {Version: "1.0.0"},
 			"com.example.Camera": {
-				Version: "1.4.0", Merge: `{ "port": 8080, "sink": {"url": "x"} }`, Reset: []string{"", "/legacy"},
+				Version: "1.4.0", Update: &greengrass.ConfigurationUpdate{Merge: new(`{ "port": 8080, "sink": {"url": "x"} }`), Reset: []string{"", "/legacy"}},
 				RunWith: &greengrass.RunWith{PosixUser: &user, WindowsUser: &windows, Limits: &protocol.DocumentLimits{Memory: &memory, CPUs: &cpus}},
 			},
 		},
@@ -87,8 +87,8 @@ func TestADeploymentThatCannotBeStoresNothing(t *testing.T) {
 	unknown.Components["com.example.Unknown"] = greengrass.Component{Version: "9.0.0"}
 	long := group("g", "1.0.0")
 	long.Name = strings.Repeat("x", 257)
-	big := with(greengrass.Component{Version: "1.0.0", Merge: `{"a":"` + strings.Repeat("x", 31<<10) + `"}`})
-	thing := with(greengrass.Component{Version: "1.0.0", Merge: `{"a":"` + strings.Repeat("x", 7<<10) + `"}`})
+	big := with(greengrass.Component{Version: "1.0.0", Update: merge(`{"a":"` + strings.Repeat("x", 31<<10) + `"}`)})
+	thing := with(greengrass.Component{Version: "1.0.0", Update: merge(`{"a":"` + strings.Repeat("x", 7<<10) + `"}`)})
 	thing.Kind, thing.Target = names.TargetThing, "core"
 	nobody := group("none", "1.0.0")
 	before := k.dump()
@@ -101,10 +101,10 @@ func TestADeploymentThatCannotBeStoresNothing(t *testing.T) {
 		{"an unknown component", unknown, fault.NotFound, "com.example.Unknown"},
 		{"an unknown group", nobody, fault.NotFound, "none"},
 		{"a long name", long, fault.Invalid, "deploymentName"},
-		{"merge of an array", with(greengrass.Component{Version: "1.0.0", Merge: `[]`}), fault.Invalid, "com.example.App"},
-		{"merge of null", with(greengrass.Component{Version: "1.0.0", Merge: `null`}), fault.Invalid, "merge"},
-		{"merge of a text", with(greengrass.Component{Version: "1.0.0", Merge: `"x"`}), fault.Invalid, "merge"},
-		{"broken merge", with(greengrass.Component{Version: "1.0.0", Merge: `{`}), fault.Invalid, "merge"},
+		{"merge of an array", with(greengrass.Component{Version: "1.0.0", Update: merge(`[]`)}), fault.Invalid, "com.example.App"},
+		{"merge of null", with(greengrass.Component{Version: "1.0.0", Update: merge(`null`)}), fault.Invalid, "merge"},
+		{"merge of a text", with(greengrass.Component{Version: "1.0.0", Update: merge(`"x"`)}), fault.Invalid, "merge"},
+		{"broken merge", with(greengrass.Component{Version: "1.0.0", Update: merge(`{`)}), fault.Invalid, "merge"},
 		{"over 31 KB for a group", big, fault.Invalid, "31744"},
 		{"over 7 KB for a thing", thing, fault.Invalid, "7168"},
 	} {
@@ -116,7 +116,7 @@ func TestADeploymentThatCannotBeStoresNothing(t *testing.T) {
 		})
 	}
 	fits := big
-	fits.Components = map[string]greengrass.Component{"com.example.App": {Version: "1.0.0", Merge: `{"a":"` + strings.Repeat("x", 8<<10) + `"}`}}
+	fits.Components = map[string]greengrass.Component{"com.example.App": {Version: "1.0.0", Update: merge(`{"a":"` + strings.Repeat("x", 8<<10) + `"}`)}}
 	_, err := k.Create(t.Context(), fits)
 	require.NoError(t, err, "what is too much for a thing is not for a group")
 	empty := group("g", "")

@@ -133,6 +133,10 @@ func group(name, version string) greengrass.NewDeployment {
 	}
 }
 
+func merge(text string) *greengrass.ConfigurationUpdate {
+	return &greengrass.ConfigurationUpdate{Merge: &text}
+}
+
 func (k *kit) create(n greengrass.NewDeployment) greengrass.Deployment {
 	k.t.Helper()
 	d, err := k.Create(k.ctx, n)

@@ -1,7 +1,6 @@
 package greengrass
 
 import (
-	"encoding/json"
 	"time"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
@@ -31,7 +30,7 @@ type Deployment struct {
 	Status     Status               `json:"status"`
 	Components map[string]Component `json:"components"`
 	Policies   Policies             `json:"deploymentPolicies"`
-	JobConfig  json.RawMessage      `json:"iotJobConfiguration,omitempty"`
+	JobConfig  JobConfig            `json:"iotJobConfiguration"`
 	Tags       map[string]string    `json:"tags,omitempty"`
 	Token      string               `json:"token,omitempty"` // of the request that made it
 	CreatedAt  time.Time            `json:"createdAt"`
@@ -40,13 +39,17 @@ type Deployment struct {
 	RolledOut bool `json:"rolledOut"`
 }
 
-// Component is one root component of a deployment, as the API has it: merge is
-// text here, an object in the document.
+// Component is one root component of a deployment, as the API has it.
 type Component struct {
-	Version string   `json:"componentVersion"`
-	Merge   string   `json:"merge,omitempty"`
-	Reset   []string `json:"reset,omitempty"`
-	RunWith *RunWith `json:"runWith,omitempty"`
+	Version string               `json:"componentVersion"` // exact
+	Update  *ConfigurationUpdate `json:"configurationUpdate,omitempty"`
+	RunWith *RunWith             `json:"runWith,omitempty"`
+}
+
+// ConfigurationUpdate changes a component's configuration, reset first.
+type ConfigurationUpdate struct {
+	Merge *string  `json:"merge,omitempty"` // text that holds a JSON object; an object in the document
+	Reset []string `json:"reset,omitzero"`  // JSON pointers
 }
 
 // RunWith says as whom and within which limits a component runs.
@@ -103,7 +106,15 @@ type InstalledComponent struct {
 	IsRoot         bool      `json:"isRoot"`
 	ARNs           []string  `json:"arns,omitempty"` // of the configurations it belongs to
 	LastReportedAt time.Time `json:"lastReportedAt"`
+	ChangedAt      time.Time `json:"changedAt,omitzero"` // when it got this state in this version
+	// Source is the id of the deployment that installed it last, or SourceLocal; ""
+	// when the messages do not tell.
+	Source string `json:"source,omitempty"`
 }
+
+// SourceLocal is the source of a component that a deployment on the device itself
+// installed (greengrassv2-api §4, InstalledComponent).
+const SourceLocal = "LOCAL"
 
 // Result is how a deployment ended, as the device's status message says.
 type Result struct {
@@ -119,12 +130,15 @@ const (
 	prefix           = state.Root + "greengrass/"
 	maxResults       = 10
 	maxComponents    = 1000
-	maxReasonLength  = 1024
+	maxReasonLength  = 1000 // characters, as the API shows them
+	maxCode          = 255  // characters of a code
+	maxListed        = 50   // codes, or configurations, of one component or result
 	deploymentPrefix = prefix + "deployment/"
 	corePrefix       = prefix + "core/"
 	statusPrefix     = prefix + "status/"   // one small record for each change of a core's status
 	assocPrefix      = prefix + "assoc/"    // <core>/<device>
 	coresOfPrefix    = prefix + "assoc-of/" // <device>/<core>: the same facts by device
+	deployedPrefix   = prefix + "deployed/" // <group>/<core>
 )
 
 func deploymentKey(id string) string { return deploymentPrefix + id }
