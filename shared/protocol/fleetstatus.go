@@ -25,8 +25,11 @@ const (
 	TriggerReconnect             = "RECONNECT"
 )
 
-// RuntimeLite is the runtime member that nucleus lite sends; classic sends none.
-const RuntimeLite = "aws_nucleus_lite"
+// Runtimes by the names of the API. Only lite says its own; classic sends none.
+const (
+	RuntimeLite    = "aws_nucleus_lite"
+	RuntimeClassic = "aws_nucleus_classic"
+)
 
 // Health of a core device as its last message says.
 const (

@@ -32,13 +32,16 @@ func (c *Cloud) Core(ctx context.Context, name string) (cloud.CoreDevice, error)
 	for _, x := range d.Components {
 		out.Installed = append(out.Installed, cloud.InstalledComponent{Name: x.Name, Version: x.Version, State: x.State, Reason: x.Reason, IsRoot: x.IsRoot})
 	}
+	if out.Tags, err = c.Greengrass.CoreTags(ctx, name); err != nil {
+		return out, err
+	}
 	effective, err := c.Greengrass.EffectiveDeployments(ctx, name)
 	if err != nil {
 		return out, fmt.Errorf("effective deployments of %s: %w", name, err)
 	}
 	for _, e := range effective {
 		out.EffectiveDeployments = append(out.EffectiveDeployments, cloud.EffectiveDeployment{
-			DeploymentID: e.Deployment.ID, DeploymentName: e.Deployment.Name, JobID: e.Deployment.JobID, JobARN: e.JobARN,
+			DeploymentID: e.Deployment.ID, DeploymentName: e.Deployment.Name, JobID: e.JobID, JobARN: e.JobARN,
 			TargetARN: e.TargetARN, Status: e.Status, Reason: e.Reason, CreatedAt: e.CreatedAt, UpdatedAt: e.UpdatedAt,
 		})
 	}

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
@@ -27,11 +25,27 @@ func (s *Service) Core(ctx context.Context, thing string) (CoreDevice, error) {
 		return CoreDevice{}, fmt.Errorf("read core device %s: %w", thing, err)
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if at := s.seen[thing]; at.After(c.Value.LastStatusAt) {
-		c.Value.LastStatusAt = at
+	heard := s.seen[thing]
+	s.mu.Unlock()
+	c.Value.LastStatusAt = later(c.Value.LastStatusAt, heard.at)
+	for i := range c.Value.Components {
+		x := &c.Value.Components[i]
+		x.LastReportedAt = later(x.LastReportedAt, heard.all)
 	}
 	return c.Value, nil
+}
+
+// seen is when a core reported, in memory only: most reports change nothing.
+type seen struct {
+	at  time.Time // of the last report
+	all time.Time // of the last one that listed every component
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }
 
 // HasCore reports whether the core device ever reported.
@@ -43,28 +57,38 @@ func (s *Service) HasCore(ctx context.Context, thing string) (bool, error) {
 	return err == nil, err
 }
 
-// ForgetCore removes what the thing reported. The core device comes back with
-// its next report. One that is not known is no error.
+// ForgetCore removes what the thing reported, and what was kept for it as a core
+// device. The core device comes back with its next report. One that is not known
+// is no error.
 func (s *Service) ForgetCore(ctx context.Context, thing string) error {
+	var err error
 	for range 16 {
-		c, err := state.ReadOr[CoreDevice](ctx, s.store, coreKey(thing))
-		if err != nil {
-			return fmt.Errorf("read core device %s: %w", thing, err)
-		}
-		if c.Rev == 0 {
-			return nil
-		}
-		b := state.NewBatch(state.StepFleetStatus).If(coreKey(thing), c.Rev)
-		s.forgetBatch(b, thing)
-		if _, err = s.store.Commit(ctx, b); !errors.Is(err, fault.Conflict) {
-			return err
+		if err = s.forgetCore(ctx, thing); !errors.Is(err, fault.Conflict) {
+			break
 		}
 	}
-	return fmt.Errorf("forget core device %s: %w", thing, fault.Conflict)
+	if err != nil {
+		return fmt.Errorf("forget core device %s: %w", thing, err)
+	}
+	return nil
+}
+
+func (s *Service) forgetCore(ctx context.Context, thing string) error {
+	c, err := state.ReadOr[CoreDevice](ctx, s.store, coreKey(thing))
+	if err != nil || c.Rev == 0 {
+		return err
+	}
+	p := parcels{store: s.store, b: state.NewBatch(state.StepFleetStatus)}
+	if err := s.forgetDeployed(ctx, thing, func(b *state.Batch) error { return p.add(ctx, b) }); err != nil {
+		return err
+	}
+	s.forgetBatch(p.b.If(coreKey(thing), c.Rev), thing)
+	_, err = s.store.Commit(ctx, p.b)
+	return err
 }
 
 func (s *Service) forgetBatch(b *state.Batch, thing string) {
-	b.Delete(coreKey(thing)).Delete(statusKey(thing))
+	b.Delete(coreKey(thing)).Delete(statusKey(thing)).Delete(coreTagsKey(thing))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.read, thing)
@@ -94,7 +118,7 @@ func (s *Service) Report(ctx context.Context, thing string, payload []byte) erro
 	if known, err := s.reportKnown(ctx, thing, m, now); known || err != nil {
 		return err
 	}
-	_, err = state.Update(ctx, s.store, state.StepFleetStatus, coreKey(thing), func(c *CoreDevice, exists bool, b *state.Batch) error {
+	c, err := state.Update(ctx, s.store, state.StepFleetStatus, coreKey(thing), func(c *CoreDevice, exists bool, b *state.Batch) error {
 		next := merge(*c, m, now)
 		if !exists {
 			// The last words of a thing that was just deleted make no core device.
@@ -112,7 +136,7 @@ func (s *Service) Report(ctx context.Context, thing string, payload []byte) erro
 	if err != nil {
 		return fmt.Errorf("store fleet status of %s: %w", thing, err)
 	}
-	s.heard(thing, now)
+	s.heard(c.Value, m, now)
 	s.log.DebugContext(ctx, "fleet status", logx.Thing, thing, "trigger", m.Trigger, "sequence", m.SequenceNumber, "status", m.OverallDeviceStatus)
 	return nil
 }
@@ -136,7 +160,7 @@ func (s *Service) reportKnown(ctx context.Context, thing string, m protocol.Flee
 			return false, fmt.Errorf("store fleet status of %s: %w", thing, err)
 		}
 	}
-	s.heard(thing, now)
+	s.heard(next, m, now)
 	return true, nil
 }
 
@@ -157,101 +181,33 @@ func (s *Service) current(thing string) (*CoreDevice, state.Rev) {
 	return c, rev
 }
 
-// heard notes a report whose record is known to be what the store has.
-func (s *Service) heard(thing string, at time.Time) {
+// heard notes a report after which c is known to be what the store has.
+func (s *Service) heard(c CoreDevice, m protocol.FleetStatus, at time.Time) {
+	all := m.MessageType == protocol.StatusComplete || lists(m.Components, c.Components)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.seen[thing] = at
-	s.read[thing] = struct{}{}
+	h := seen{at: at, all: s.seen[c.Thing].all}
+	if all {
+		h.all = at
+	}
+	s.seen[c.Thing] = h
+	s.read[c.Thing] = struct{}{}
 }
 
-// same reports whether two records differ in nothing but when they were made.
-func same(a, b CoreDevice) bool {
-	if !slices.EqualFunc(a.Components, b.Components, sameComponent) {
+// lists reports whether a message tells of every installed component, as each of
+// lite's does.
+func lists(told []protocol.ComponentStatus, installed []InstalledComponent) bool {
+	if len(told) < len(installed) {
 		return false
 	}
-	a.LastStatusAt, b.LastStatusAt = time.Time{}, time.Time{}
-	a.Components, b.Components = nil, nil
-	return reflect.DeepEqual(a, b)
-}
-
-func sameComponent(a, b InstalledComponent) bool {
-	return a.Name == b.Name && a.Version == b.Version && a.State == b.State && a.Reason == b.Reason && a.IsRoot == b.IsRoot &&
-		slices.Equal(a.Codes, b.Codes) && slices.Equal(a.ARNs, b.ARNs)
-}
-
-// merge reads a message as nucleus-contract §2.4 says: COMPLETE replaces the
-// list, PARTIAL is merged by name, UNINSTALLED removes. A smaller sequence
-// number is no reason to refuse: a core set up anew starts over.
-func merge(c CoreDevice, m protocol.FleetStatus, now time.Time) CoreDevice {
-	next := CoreDevice{
-		Thing: m.Thing, Status: m.OverallDeviceStatus, Version: m.GGCVersion, Platform: m.Platform, Architecture: m.Architecture,
-		Runtime: m.Runtime, LastStatusAt: now, CreatedAt: c.CreatedAt, Results: c.Results,
+	names := make(map[string]struct{}, len(told))
+	for _, r := range told {
+		names[r.ComponentName] = struct{}{}
 	}
-	if m.MessageType == protocol.StatusPartial {
-		next.Components = slices.Clone(c.Components)
-	}
-	for _, r := range m.Components {
-		i := slices.IndexFunc(next.Components, func(x InstalledComponent) bool { return x.Name == r.ComponentName })
-		if r.Status == "UNINSTALLED" || i >= 0 && dropped(next.Components[i], r, m) {
-			if i >= 0 {
-				next.Components = slices.Delete(next.Components, i, i+1)
-			}
-			continue
-		}
-		x := installed(r, now)
-		if i >= 0 {
-			next.Components[i] = x
-		} else {
-			next.Components = append(next.Components, x)
-		}
-	}
-	slices.SortFunc(next.Components, func(a, b InstalledComponent) int { return strings.Compare(a.Name, b.Name) })
-	if d := m.Deployment; d != nil && d.Status != "" {
-		next.Results = withResult(c.Results, d)
-	}
-	return next
-}
-
-// dropped reports whether a deployment removed the component: older classic
-// versions then send it once more with its last state and no configuration. The
-// runtime's own services never had one.
-func dropped(before InstalledComponent, r protocol.ComponentStatus, m protocol.FleetStatus) bool {
-	byDeployment := m.Trigger == protocol.TriggerThingDeployment || m.Trigger == protocol.TriggerThingGroupDeployment || m.Trigger == protocol.TriggerLocalDeployment
-	return m.Runtime != protocol.RuntimeLite && m.MessageType == protocol.StatusPartial && byDeployment && len(before.ARNs) > 0 && len(r.FleetConfigARNs) == 0
-}
-
-func installed(r protocol.ComponentStatus, now time.Time) InstalledComponent {
-	x := InstalledComponent{
-		Name: r.ComponentName, Version: r.Version, State: r.Status, IsRoot: r.IsRoot, ARNs: r.FleetConfigARNs, LastReportedAt: now,
-	}
-	if len(x.ARNs) == 0 {
-		x.ARNs = nil // [] and absent are stored alike
-	}
-	if r.Details != nil {
-		x.Reason, x.Codes = cut(r.Details.StatusReason), r.Details.StatusCodes
-	}
-	return x
-}
-
-func withResult(results []Result, d *protocol.DeploymentInformation) []Result {
-	r := Result{DeploymentID: d.DeploymentID, Status: d.Status}
-	if x := d.StatusDetails; x != nil {
-		r.Detailed, r.Cause, r.ErrorStack, r.ErrorTypes = x.DetailedStatus, cut(x.FailureCause), x.ErrorStack, x.ErrorTypes
-	}
-	out := slices.DeleteFunc(slices.Clone(results), func(o Result) bool { return o.DeploymentID == r.DeploymentID })
-	out = append(out, r)
-	if len(out) > maxResults {
-		out = out[len(out)-maxResults:]
-	}
-	return out
-}
-
-func cut(s string) string {
-	if len(s) > maxReasonLength {
-		return strings.ToValidUTF8(s[:maxReasonLength], "")
-	}
-	return s
+	return !slices.ContainsFunc(installed, func(x InstalledComponent) bool {
+		_, ok := names[x.Name]
+		return !ok
+	})
 }
 
 // chunked collects the parts of one message.

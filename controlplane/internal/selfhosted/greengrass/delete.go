@@ -38,6 +38,9 @@ func (s *Service) deleteThing(ctx context.Context, thing string, o cloud.Deprovi
 	}
 	p := parcels{store: s.store, b: state.NewBatch(state.StepDeprovision)}
 	add := func(b *state.Batch) error { return p.add(ctx, b) }
+	if err := s.forgetDeployed(ctx, thing, add); err != nil {
+		return nil, err
+	}
 	if err := s.jobs.Forget(ctx, thing, add); err != nil {
 		return nil, err
 	}
@@ -48,7 +51,7 @@ func (s *Service) deleteThing(ctx context.Context, thing string, o cloud.Deprovi
 	if err := s.endTargetBatch(ctx, b, names.TargetThing, thing); err != nil {
 		return nil, err
 	}
-	s.forgetBatch(b, thing)
+	s.forgetBatch(b.Delete(connectivityKey(thing)), thing)
 	if err := add(b); err != nil {
 		return nil, err
 	}
@@ -135,6 +138,9 @@ func (s *Service) retire(ctx context.Context, group string) error {
 		return nil
 	}
 	if err != nil {
+		return err
+	}
+	if err := s.forgetGroup(ctx, group); err != nil {
 		return err
 	}
 	if err := s.jobs.ForgetTarget(ctx, names.TargetThingGroup, group); err != nil {

@@ -37,7 +37,7 @@ func (k *kit) replica(t *testing.T) (*greengrass.Service, *countedReads) {
 		cancel()
 		assert.NoError(t, <-done)
 	})
-	<-s.Loaded()
+	require.NoError(t, s.Loaded(ctx))
 	return s, reads
 }
 

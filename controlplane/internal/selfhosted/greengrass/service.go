@@ -39,11 +39,12 @@ type Service struct {
 	log        *slog.Logger
 	now        func() time.Time
 
-	cores *state.Mirror[CoreDevice]
+	cores    *state.Mirror[CoreDevice]
+	deployed *state.Mirror[struct{}] // see deployedKey
 
 	mu     sync.Mutex // guards all below
 	chunks map[string]*chunked
-	seen   map[string]time.Time // last status of a core that changed nothing
+	seen   map[string]seen // last status of a core, also if it changed nothing
 	// read holds the cores whose record was read from the store since they
 	// connected here: until they go, nobody else takes their reports, and the
 	// mirror is all there is to know.
@@ -57,8 +58,8 @@ func New(cfg Config) (*Service, error) {
 	}
 	s := &Service{
 		store: cfg.Store, registry: cfg.Registry, jobs: cfg.Jobs, components: cfg.Components, log: cfg.Log, now: cfg.Now,
-		chunks: map[string]*chunked{}, seen: map[string]time.Time{}, read: map[string]struct{}{},
-		cores: state.NewMirror[CoreDevice](cfg.Store, corePrefix, nil),
+		chunks: map[string]*chunked{}, seen: map[string]seen{}, read: map[string]struct{}{},
+		cores: state.NewMirror[CoreDevice](cfg.Store, corePrefix, nil), deployed: state.NewMirror[struct{}](cfg.Store, deployedPrefix, nil),
 	}
 	if s.log == nil {
 		s.log = logx.Discard()
@@ -69,12 +70,35 @@ func New(cfg Config) (*Service, error) {
 	return s, nil
 }
 
-// Run follows the records of core devices until ctx is done. Without it all
-// works, but a report that changes nothing costs a read of the store.
-func (s *Service) Run(ctx context.Context) error { return s.cores.Run(ctx) }
+// Run follows the records that lists are answered from until ctx is done. Without
+// it a report that changes nothing costs a read of the store, and lists wait.
+func (s *Service) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	mirrors := []func(context.Context) error{s.cores.Run, s.deployed.Run}
+	ended := make(chan error, len(mirrors))
+	for _, m := range mirrors {
+		go func() { ended <- m(ctx) }()
+	}
+	var err error
+	for range mirrors {
+		err = errors.Join(err, <-ended)
+		stop() // one that ended early, by an error, ends all
+	}
+	return err
+}
 
-// Loaded is closed once Run has every record in memory.
-func (s *Service) Loaded() <-chan struct{} { return s.cores.Ready() }
+// Loaded waits until Run has every record in memory, or ctx is done.
+func (s *Service) Loaded(ctx context.Context) error {
+	for _, ready := range []<-chan struct{}{s.cores.Ready(), s.deployed.Ready()} {
+		select {
+		case <-ready:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
 
 // Moved says that the thing opened or closed a session here: its reports may
 // have gone, or go from now on, to another replica.

@@ -1,9 +1,12 @@
 package greengrass
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/jobs"
@@ -12,38 +15,6 @@ import (
 	"github.com/ggfleet/ggfleet/shared/names"
 	"github.com/ggfleet/ggfleet/shared/protocol"
 )
-
-// namedTarget is a target that applies to a thing and has a deployment.
-type namedTarget struct {
-	target
-	kind names.TargetKind
-	name string
-}
-
-// targetsOf returns the thing's own target and those of its groups, as far as
-// they have a deployment.
-func (s *Service) targetsOf(ctx context.Context, thing string) ([]namedTarget, error) {
-	t, err := s.registry.Thing(ctx, thing)
-	if err != nil {
-		return nil, err
-	}
-	all := []namedTarget{{kind: names.TargetThing, name: thing}}
-	for _, g := range t.Value.Groups {
-		all = append(all, namedTarget{kind: names.TargetThingGroup, name: g})
-	}
-	var out []namedTarget
-	for _, n := range all {
-		tg, err := state.ReadOr[target](ctx, s.store, targetKey(n.kind, n.name))
-		if err != nil {
-			return nil, err
-		}
-		if tg.Rev != 0 {
-			n.target = tg.Value
-			out = append(out, n)
-		}
-	}
-	return out, nil
-}
 
 // GroupsOf returns the names of the thing's groups, in the order joined: what a
 // core asks for before it takes up a deployment.
@@ -62,51 +33,28 @@ func (s *Service) IsLite(ctx context.Context, thing string) (lite, ok bool, err 
 	return c.Value.Runtime == protocol.RuntimeLite, c.Rev != 0, err
 }
 
-func (s *Service) effective(d Deployment, e jobs.Execution, core CoreDevice) Effective {
-	realm := s.registry.Realm()
-	out := Effective{
-		Deployment: d, JobARN: realm.Job(d.JobID), TargetARN: realm.ThingGroup(d.Target), Status: string(e.Status),
-		Detailed: e.Details[protocol.DetailStatus], Reason: e.Details[protocol.DetailFailureCause],
-		CreatedAt: time.Unix(e.QueuedAt, 0).UTC(), UpdatedAt: time.Unix(e.UpdatedAt, 0).UTC(),
-	}
-	if d.Kind == names.TargetThing {
-		out.TargetARN = realm.Thing(d.Target)
-		if e.Status == protocol.JobSucceeded {
-			out.Status = "COMPLETED"
-		}
-	}
-	for _, r := range core.Results {
-		if r.DeploymentID == d.ID && e.Status.Terminal() {
-			if out.Detailed == "" {
-				out.Detailed = r.Detailed
-			}
-			if out.Reason == "" {
-				out.Reason = r.Cause
-			}
-		}
-	}
-	if out.Reason == "" {
-		out.Reason = out.Detailed
-	}
-	return out
-}
-
 // Effective is a deployment as it stands on one core (greengrassv2-api §15).
 type Effective struct {
 	Deployment Deployment
+	JobID      string // "" for a thing target, as JobARN
 	JobARN     string
 	TargetARN  string
 	Status     string // QUEUED, IN_PROGRESS, SUCCEEDED (group), COMPLETED (thing), FAILED, …
 	Reason     string
 	Detailed   string
+	// ErrorStack goes from the general to the specific, ErrorTypes classes it. Both
+	// are nil unless the deployment failed, and then not.
+	ErrorStack []string
+	ErrorTypes []string
 	CreatedAt  time.Time
 	UpdatedAt  time.Time
 }
 
 // EffectiveDeployments returns one entry for each target that applies to the
-// thing: its own and those of its groups.
+// thing, the newest change first: its own, those of its groups, and those of
+// groups that it left as long as it still carries out or runs what came from them.
 func (s *Service) EffectiveDeployments(ctx context.Context, thing string) ([]Effective, error) {
-	targets, err := s.targetsOf(ctx, thing)
+	t, err := s.registry.Thing(ctx, thing)
 	if err != nil {
 		return nil, err
 	}
@@ -114,13 +62,39 @@ func (s *Service) EffectiveDeployments(ctx context.Context, thing string) ([]Eff
 	if err != nil && !errors.Is(err, fault.NotFound) {
 		return nil, err
 	}
-	var out []Effective
-	for _, t := range targets {
-		e, ok, err := s.jobs.Last(ctx, thing, t.JobID, t.kind, t.name)
-		if err != nil {
-			return nil, err
+	pending, ended, err := s.jobs.Of(ctx, thing)
+	if err != nil {
+		return nil, err
+	}
+	type aim struct {
+		kind names.TargetKind
+		name string
+	}
+	last := map[aim]jobs.Execution{}
+	applies := map[aim]bool{{names.TargetThing, thing}: true}
+	for _, g := range t.Value.Groups {
+		applies[aim{names.TargetThingGroup, g}] = true
+	}
+	for _, x := range core.Components {
+		for _, arn := range x.ARNs {
+			if kind, name, _, ok := names.ParseConfigurationARN(arn); ok {
+				applies[aim{kind, name}] = true
+			}
 		}
-		if !ok {
+	}
+	for _, e := range ended {
+		last[aim{e.Kind, e.Target}] = e
+	}
+	for _, e := range pending {
+		a := aim{e.Kind, e.Target}
+		if e.Stamp >= last[a].Stamp {
+			last[a] = e
+		}
+		applies[a] = true
+	}
+	var out []Effective
+	for a, e := range last {
+		if !applies[a] || e.Status == protocol.JobRemoved {
 			continue
 		}
 		d, err := s.Deployment(ctx, e.DeploymentID)
@@ -132,5 +106,50 @@ func (s *Service) EffectiveDeployments(ctx context.Context, thing string) ([]Eff
 		}
 		out = append(out, s.effective(d, e, core))
 	}
+	slices.SortFunc(out, func(a, b Effective) int {
+		return cmp.Or(b.UpdatedAt.Compare(a.UpdatedAt), b.CreatedAt.Compare(a.CreatedAt), strings.Compare(a.Deployment.ID, b.Deployment.ID))
+	})
 	return out, nil
+}
+
+func (s *Service) effective(d Deployment, e jobs.Execution, core CoreDevice) Effective {
+	realm := s.registry.Realm()
+	out := Effective{
+		Deployment: d, JobID: e.JobID, JobARN: realm.Job(e.JobID), TargetARN: realm.ThingGroup(d.Target), Status: string(e.Status),
+		Detailed: e.Details[protocol.DetailStatus], Reason: e.Details[protocol.DetailFailureCause],
+		ErrorStack: codes(e.Details[protocol.DetailErrorStack]), ErrorTypes: codes(e.Details[protocol.DetailErrorTypes]),
+		CreatedAt: time.Unix(e.QueuedAt, 0).UTC(), UpdatedAt: time.Unix(e.UpdatedAt, 0).UTC(),
+	}
+	if d.Kind == names.TargetThing {
+		out.JobID, out.JobARN, out.TargetARN = "", "", realm.Thing(d.Target)
+		if e.Status == protocol.JobSucceeded {
+			out.Status = "COMPLETED"
+		}
+	}
+	for _, r := range core.Results {
+		if r.DeploymentID == d.ID && e.Status.Terminal() {
+			out.Detailed, out.Reason = cmp.Or(out.Detailed, r.Detailed), cmp.Or(out.Reason, r.Cause)
+			if len(out.ErrorStack)+len(out.ErrorTypes) == 0 {
+				out.ErrorStack, out.ErrorTypes = r.ErrorStack, r.ErrorTypes
+			}
+		}
+	}
+	out.Reason = cmp.Or(out.Reason, out.Detailed)
+	switch e.Status {
+	case protocol.JobFailed, protocol.JobRejected, protocol.JobTimedOut:
+		out.ErrorStack, out.ErrorTypes = append([]string{}, out.ErrorStack...), append([]string{}, out.ErrorTypes...)
+	default:
+		out.ErrorStack, out.ErrorTypes = nil, nil
+	}
+	return out
+}
+
+// codes reads the JSON text of a list that a job's details hold. What is no such
+// text says nothing.
+func codes(text string) []string {
+	var list []string
+	if json.Unmarshal([]byte(text), &list) != nil {
+		return nil
+	}
+	return bounded(list, maxCode)
 }

@@ -97,6 +97,22 @@ func (s *Service) Results(ctx context.Context, from state.Rev, handle func([]Exe
 	})
 }
 
+// Of returns what the thing's executions are: those that wait or run, in the order
+// of $next, and the last one that ended for each target that it ever had one for.
+func (s *Service) Of(ctx context.Context, thing string) (pending, ended []Execution, err error) {
+	if pending, err = s.Pending(ctx, thing); err != nil {
+		return nil, nil, err
+	}
+	err = state.All(ctx, s.store, endedPrefix(thing), func(_ string, r state.Record[Execution]) error {
+		ended = append(ended, r.Value)
+		return nil
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("list ended executions of %s: %w", thing, err)
+	}
+	return pending, ended, nil
+}
+
 // AllResults calls each for the last ended execution of every target of every
 // thing, then for those taken up, and returns the revision to continue from with
 // Results.

@@ -1,0 +1,67 @@
+// Package tag holds the rules for tags of resources (greengrassv2-api §9). It
+// knows no resource: who has tags keeps them.
+package tag
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/ggfleet/ggfleet/shared/fault"
+)
+
+// Limits of the tags of one resource, in entries and characters.
+const (
+	Max      = 50
+	MaxKey   = 128
+	MaxValue = 256
+)
+
+// reserved begins keys that no user may set, in any case of its letters.
+const reserved = "aws:"
+
+// Check returns an error of kind fault.Invalid that names the field tags if these
+// cannot be the tags of a resource. None are fine.
+func Check(tags map[string]string) error {
+	if len(tags) > Max {
+		return fault.Field("tags", "has %d entries, over the limit of %d", len(tags), Max)
+	}
+	for _, k := range slices.Sorted(maps.Keys(tags)) {
+		switch n := utf8.RuneCountInString(k); {
+		case n == 0:
+			return fault.Field("tags", "has an empty key")
+		case n > MaxKey:
+			return fault.Field("tags", "key %.40q… is %d characters long, over the limit of %d", k, n, MaxKey)
+		case len(k) >= len(reserved) && strings.EqualFold(k[:len(reserved)], reserved):
+			return fault.Field("tags", "key %q begins with the reserved prefix %s", k, reserved)
+		}
+		if n := utf8.RuneCountInString(tags[k]); n > MaxValue {
+			return fault.Field("tags", "value of key %q is %d characters long, over the limit of %d", k, n, MaxValue)
+		}
+	}
+	return nil
+}
+
+// Merge returns what have becomes with add: equal keys take the new value. An
+// error is that of Check for the whole.
+func Merge(have, add map[string]string) (map[string]string, error) {
+	out := maps.Clone(have)
+	if out == nil {
+		out = map[string]string{}
+	}
+	maps.Copy(out, add)
+	if err := Check(out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// Without returns have but for keys; one that is not there is no error.
+func Without(have map[string]string, keys []string) map[string]string {
+	out := maps.Clone(have)
+	for _, k := range keys {
+		delete(out, k)
+	}
+	return out
+}
