@@ -35,7 +35,7 @@ func (s *Service) PutArtifact(ctx context.Context, name, version, artifact strin
 	if err != nil {
 		return Version{}, err
 	}
-	room := roomFor(v, artifact)
+	room := want.Size + roomFor(v)
 	if size > room {
 		return Version{}, tooLarge(name, version)
 	}
@@ -78,7 +78,7 @@ func (s *Service) commitArtifact(ctx context.Context, name, version, artifact st
 			return state.ErrKeep
 		}
 		before = slices.Clone(v.Artifacts)
-		if got.Size > roomFor(*v, artifact) {
+		if got.Size > a.Size+roomFor(*v) {
 			return tooLarge(name, version)
 		}
 		a.Key, a.Size, a.SHA256, a.Digest, a.Uploaded = got.Key, got.Size, got.SHA256, got.Digest, true
@@ -93,25 +93,25 @@ func (s *Service) commitArtifact(ctx context.Context, name, version, artifact st
 
 func pick(v Version, artifact string) (*Artifact, error) {
 	for i := range v.Artifacts {
-		if v.Artifacts[i].Name == artifact {
+		if artifact != "" && v.Artifacts[i].Name == artifact {
 			return &v.Artifacts[i], nil
 		}
 	}
-	known := make([]string, len(v.Artifacts))
-	for i, a := range v.Artifacts {
-		known[i] = a.Name
+	var known []string
+	for _, a := range v.Artifacts {
+		if a.Name != "" {
+			known = append(known, a.Name)
+		}
 	}
 	return nil, fault.New(fault.NotFound, "component %s %s has no artifact %.255q; its recipe names [%s]",
 		v.Name, v.Version, artifact, strings.Join(known, ", "))
 }
 
-// roomFor is how many bytes the artifact may have beside the others.
-func roomFor(v Version, artifact string) int64 {
+// roomFor is how many bytes there may be beside all that v has.
+func roomFor(v Version) int64 {
 	room := int64(MaxArtifactBytes)
 	for _, a := range v.Artifacts {
-		if a.Name != artifact {
-			room -= a.Size
-		}
+		room -= a.Size
 	}
 	return room
 }
@@ -129,6 +129,8 @@ type upload struct {
 // accepts refuses bytes that may not become artifact a of v.
 func (u upload) accepts(v Version, a Artifact) error {
 	switch {
+	case v.State == Failed:
+		return fault.New(fault.Conflict, "component %s %s is FAILED: %s", v.Name, v.Version, v.awaits())
 	case a.SHA256 == "" || a.SHA256 == u.SHA256:
 		return nil
 	case a.Uploaded && v.State == Deployable:

@@ -72,7 +72,7 @@ func (s *Service) Deployable(ctx context.Context, name, version string) error {
 		return err
 	}
 	if v.State != Deployable {
-		return fault.New(fault.Invalid, "component %s %s is %s and cannot be deployed: it awaits the artifacts %v", name, version, v.State, v.Missing())
+		return fault.New(fault.Invalid, "component %s %s is %s and cannot be deployed: %s", name, version, v.State, v.awaits())
 	}
 	return nil
 }
@@ -85,21 +85,20 @@ func (s *Service) choose(ctx context.Context, c Candidate, p Platform) (*indexed
 	if err != nil {
 		return nil, err
 	}
-	versions, err := s.versionsOf(ctx, c.Name)
+	all, err := s.index(ctx)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("look for versions of component %s: %w", c.Name, err)
 	}
-	v, refusal := best(versions, c, ranges, p)
+	v, refusal := best(all.of(c.Name), c, ranges, p)
 	if refusal == nil {
 		return v, nil
 	}
 	// "No" ends a deployment at once, and another replica may have just created
 	// the version: ask the store itself before saying so.
-	if versions, err = s.stored(ctx, prefix+c.Name+"/"); err != nil {
-		return nil, err
+	if all, err = s.read(ctx, prefix+c.Name+"/"); err != nil {
+		return nil, fmt.Errorf("read versions of component %s: %w", c.Name, err)
 	}
-	slices.SortFunc(versions, func(a, b *indexed) int { return newer(b, a) })
-	return best(versions, c, ranges, p)
+	return best(all.of(c.Name), c, ranges, p)
 }
 
 func parseRequirements(c Candidate) ([]semver.Range, error) {
@@ -146,7 +145,7 @@ func best(versions []*indexed, c Candidate, ranges []semver.Range, p Platform) (
 	case otherPlatform != nil:
 		return nil, fault.New(fault.NotFound, "component %s %s does not claim platform compatibility with %s", c.Name, otherPlatform.Version.Version, describe(p.Attributes))
 	case incomplete != nil:
-		return nil, fault.New(fault.NotFound, "component %s has no usable version: %s is %s, it awaits its artifacts %v", c.Name, incomplete.Version.Version, incomplete.State, incomplete.Missing())
+		return nil, fault.New(fault.NotFound, "component %s has no usable version: %s is %s, %s", c.Name, incomplete.Version.Version, incomplete.State, incomplete.awaits())
 	case stub != nil:
 		return nil, fault.New(fault.NotFound, "component %s has no usable version: %s is only a stub, import the real one", c.Name, stub.Version.Version)
 	case len(versions) == 0:

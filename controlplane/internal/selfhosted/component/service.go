@@ -1,9 +1,7 @@
 package component
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,11 +10,12 @@ import (
 	"time"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/object"
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/clienttoken"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/logx"
 	"github.com/ggfleet/ggfleet/shared/names"
-	"github.com/ggfleet/ggfleet/shared/recipe/semver"
+	"github.com/ggfleet/ggfleet/shared/run"
 )
 
 // Config is what New needs.
@@ -34,30 +33,23 @@ type Config struct {
 	TempDir string
 	// InUse names what needs a version, or "" if nothing does. nil: nothing.
 	InUse func(ctx context.Context, name, version string) (by string, err error)
-	Now   func() time.Time // nil: time.Now
-	Log   *slog.Logger     // nil: none
+	// MaxComponents and MaxVersions are the quotas for components of the account
+	// and for versions of one; 0: AWS's 5,000. Creations at the same moment may
+	// pass a quota by their number.
+	MaxComponents, MaxVersions int
+	Now                        func() time.Time // nil: time.Now
+	Log                        *slog.Logger     // nil: none
 }
 
 // Service keeps component versions. All methods are safe for concurrent use,
-// and work before and without Run, only slower.
+// and work before and without Run, only slower; but for the checks of artifacts,
+// which Run does.
 type Service struct {
-	cfg    Config
-	mirror *state.Mirror[indexed]
-}
-
-// indexed is a stored version with its number parsed once.
-type indexed struct {
-	Version
-	number semver.Version
-}
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (v *indexed) UnmarshalJSON(raw []byte) (err error) {
-	if err := json.Unmarshal(raw, &v.Version); err != nil {
-		return err
-	}
-	v.number, err = semver.Parse(v.Version.Version)
-	return err
+	cfg     Config
+	mirror  *state.Mirror[indexed]
+	catalog *catalog
+	due     *queue
+	tokens  *clienttoken.Tokens
 }
 
 // New returns the service; Run keeps its index.
@@ -79,11 +71,32 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Log == nil {
 		cfg.Log = logx.Discard()
 	}
-	return &Service{cfg: cfg, mirror: state.NewMirror[indexed](cfg.Store, prefix, nil)}, nil
+	if cfg.MaxComponents == 0 {
+		cfg.MaxComponents = 5000
+	}
+	if cfg.MaxVersions == 0 {
+		cfg.MaxVersions = 5000
+	}
+	tokens, err := clienttoken.New(clienttoken.Config{Store: cfg.Store, Now: cfg.Now, Log: cfg.Log})
+	if err != nil {
+		return nil, fmt.Errorf("component service: %w", err)
+	}
+	s := &Service{cfg: cfg, catalog: newCatalog(), due: newQueue(), tokens: tokens}
+	s.mirror = state.NewMirror(cfg.Store, prefix, func(key string, before, after *indexed) {
+		s.catalog.change(before, after)
+		s.due.change(key, after)
+	})
+	return s, nil
 }
 
-// Run keeps the index of versions in memory until ctx is done.
-func (s *Service) Run(ctx context.Context) error { return s.mirror.Run(ctx) }
+// Run keeps the index of versions in memory until ctx is done, and checks the
+// artifacts of new versions: of all replicas one does.
+func (s *Service) Run(ctx context.Context) error {
+	return run.All(ctx,
+		run.Loop{Name: "component index", Run: s.mirror.Run},
+		run.Loop{Name: "component checks", Run: s.stand},
+	)
+}
 
 // Ready is closed once the index is complete.
 func (s *Service) Ready() <-chan struct{} { return s.mirror.Ready() }
@@ -100,13 +113,18 @@ func (s *Service) Get(ctx context.Context, name, version string) (Version, error
 	return r.Value, nil
 }
 
-// GetByARN is Get for the ARN of a component version.
+// GetByARN is Get for the ARN of a component version: the whole ARN must be its
+// own, region and account included.
 func (s *Service) GetByARN(ctx context.Context, arn string) (Version, error) {
 	name, version, err := names.ParseComponentVersionARN(arn)
 	if err != nil {
 		return Version{}, err
 	}
-	return s.Get(ctx, name, version)
+	v, err := s.Get(ctx, name, version)
+	if err == nil && v.ARN != arn {
+		return Version{}, fault.New(fault.NotFound, "there is no component version %s", arn)
+	}
+	return v, err
 }
 
 func notFound(name, version string) error {
@@ -133,85 +151,38 @@ type Component struct {
 // List returns the components of scope by name, after the name after, at most
 // limit (0: no limit). more tells whether there are further ones.
 func (s *Service) List(ctx context.Context, scope Scope, after string, limit int) (list []Component, more bool, err error) {
-	all, err := s.under(ctx, prefix)
+	all, err := s.index(ctx)
 	if err != nil {
-		return nil, false, err
+		return nil, false, fmt.Errorf("list components: %w", err)
 	}
-	latest := map[string]*indexed{}
-	for _, v := range all {
-		if scope == ScopePublic && !v.Public || scope == ScopePrivate && v.Public || v.Name <= after {
-			continue
-		}
-		if l := latest[v.Name]; l == nil || newer(v, l) > 0 {
-			latest[v.Name] = v
-		}
+	latest := all.latest(func(v *indexed) bool {
+		return v.Name > after && (scope == ScopeAll || v.Public == (scope == ScopePublic))
+	})
+	slices.SortFunc(latest, func(a, b *indexed) int { return strings.Compare(a.Name, b.Name) })
+	if more = limit > 0 && len(latest) > limit; more {
+		latest = latest[:limit]
 	}
 	for _, v := range latest {
 		arn, _, _ := strings.Cut(v.ARN, ":versions:")
 		list = append(list, Component{Name: v.Name, ARN: arn, Latest: v.Version})
 	}
-	slices.SortFunc(list, func(a, b Component) int { return strings.Compare(a.Name, b.Name) })
-	if limit > 0 && len(list) > limit {
-		return list[:limit], true, nil
-	}
-	return list, false, nil
+	return list, more, nil
 }
 
 // ListVersions returns the versions of a component, the highest first.
 // fault.NotFound if it has none.
 func (s *Service) ListVersions(ctx context.Context, name string) ([]Version, error) {
-	all, err := s.versionsOf(ctx, name)
+	all, err := s.index(ctx)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("list versions of component %s: %w", name, err)
 	}
-	if len(all) == 0 {
+	versions := all.of(name)
+	if len(versions) == 0 {
 		return nil, fault.New(fault.NotFound, "there is no component %s", name)
 	}
-	list := make([]Version, len(all))
-	for i, v := range all {
+	list := make([]Version, len(versions))
+	for i, v := range versions {
 		list[i] = v.Version
-	}
-	return list, nil
-}
-
-// newer orders by semantic version; the text decides between two that differ
-// only in their build part.
-func newer(a, b *indexed) int {
-	return cmp.Or(a.number.Compare(b.number), strings.Compare(a.Version.Version, b.Version.Version))
-}
-
-// versionsOf returns all versions of a component, the highest first.
-func (s *Service) versionsOf(ctx context.Context, name string) ([]*indexed, error) {
-	list, err := s.under(ctx, prefix+name+"/")
-	slices.SortFunc(list, func(a, b *indexed) int { return newer(b, a) })
-	return list, err
-}
-
-// under reads the index, or the store while the index is not complete.
-func (s *Service) under(ctx context.Context, prefix string) ([]*indexed, error) {
-	select {
-	case <-s.mirror.Ready():
-	default:
-		return s.stored(ctx, prefix)
-	}
-	items, _ := s.mirror.RangeUnder(prefix, "", 0, func(_ string, v *indexed) bool { return !v.Deleting })
-	list := make([]*indexed, len(items))
-	for i, it := range items {
-		list[i] = it.Value
-	}
-	return list, nil
-}
-
-func (s *Service) stored(ctx context.Context, prefix string) ([]*indexed, error) {
-	var list []*indexed
-	err := state.All(ctx, s.cfg.Store, prefix, func(_ string, r state.Record[indexed]) error {
-		if !r.Value.Deleting {
-			list = append(list, &r.Value)
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("list components: %w", err)
 	}
 	return list, nil
 }

@@ -2,6 +2,9 @@ package component
 
 import (
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
@@ -13,11 +16,10 @@ type State string
 
 // The states. Only a DEPLOYABLE version is offered to cores.
 const (
-	Requested  State = "REQUESTED"  // artifacts are awaited
-	Initiated  State = "INITIATED"  // some artifacts are there
+	Requested  State = "REQUESTED"  // artifacts are awaited, or not checked yet
+	Initiated  State = "INITIATED"  // some artifacts are there, or they are being checked
 	Deployable State = "DEPLOYABLE" // complete
-	Failed     State = "FAILED"
-	Deprecated State = "DEPRECATED"
+	Failed     State = "FAILED"     // artifacts were refused; Errors says why
 )
 
 // Version is one version of a component. Values that this package hands out
@@ -53,7 +55,7 @@ type Version struct {
 
 // Artifact is a file of a version.
 type Artifact struct {
-	Name     string `json:"name"`               // what devices ask for: the text after greengrass:
+	Name     string `json:"name"`               // what devices ask for: the text after greengrass:; "" until an s3: object was read
 	URI      string `json:"uri"`                // as the author wrote it
 	Key      string `json:"key,omitempty"`      // of the object; "" until uploaded
 	Size     int64  `json:"size,omitempty"`     // bytes
@@ -64,15 +66,26 @@ type Artifact struct {
 	External bool   `json:"external,omitempty"` // an s3: object of the author: not ours to delete
 }
 
-// Missing returns the names of the artifacts that are awaited.
+// Missing returns the names of the artifacts that await their upload.
 func (v Version) Missing() []string {
 	var names []string
 	for _, a := range v.Artifacts {
-		if !a.Uploaded {
+		if !a.Uploaded && !a.External {
 			names = append(names, a.Name)
 		}
 	}
 	return names
+}
+
+// awaits says what a version that is not DEPLOYABLE is waiting for.
+func (v Version) awaits() string {
+	switch missing := v.Missing(); {
+	case v.State == Failed:
+		return "its artifacts were refused, delete it and create it again"
+	case len(missing) > 0:
+		return fmt.Sprintf("it awaits the artifacts %v", missing)
+	}
+	return "its artifacts are being checked"
 }
 
 // RecipeAs returns the recipe for people, in format: normal form, the author's
@@ -96,13 +109,19 @@ func (v Version) RecipeAs(format recipe.Format) ([]byte, error) {
 // settle sets the state from the artifacts and, once all are there, the recipe
 // that devices get.
 func (v *Version) settle() error {
-	switch missing := len(v.Missing()); {
-	case missing == 0:
+	there := 0
+	for _, a := range v.Artifacts {
+		if a.Uploaded {
+			there++
+		}
+	}
+	switch {
+	case there == len(v.Artifacts):
 		v.State = Deployable
-	case missing == len(v.Artifacts):
-		v.State = Requested
-	default:
+	case there > 0 || v.State == Initiated:
 		v.State = Initiated
+	default:
+		v.State = Requested
 	}
 	if v.State != Deployable {
 		return nil
@@ -117,6 +136,24 @@ func (v *Version) settle() error {
 	}
 	v.Normalized = r.Render(place)
 	return nil
+}
+
+// Message is what to tell people beside the state: why a version FAILED, else
+// NONE, AWS's word for nothing.
+func (v Version) Message() string {
+	if len(v.Errors) == 0 {
+		return "NONE"
+	}
+	return wordErrors(v.Errors)
+}
+
+// wordErrors words the refusal of artifacts as AWS does.
+func wordErrors(wrong map[string]string) string {
+	var parts []string
+	for _, uri := range slices.Sorted(maps.Keys(wrong)) {
+		parts = append(parts, uri+" = "+wrong[uri])
+	}
+	return "Invalid Input: Encountered following errors in Artifacts: {" + strings.Join(parts, ", ") + "}"
 }
 
 const prefix = state.Root + "greengrass/component/"
