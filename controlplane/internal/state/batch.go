@@ -66,7 +66,7 @@ func (b *Batch) IfExists(key string) *Batch {
 	return b
 }
 
-// Add appends all writes and conditions of o (nil: none).
+// Add appends all writes and conditions of o (nil: none); what both have counts once.
 func (b *Batch) Add(o *Batch) *Batch {
 	if o == nil {
 		return b
@@ -74,7 +74,13 @@ func (b *Batch) Add(o *Batch) *Batch {
 	for _, op := range o.ops {
 		b.op(op)
 	}
-	b.conds = append(b.conds, o.conds...)
+	for _, c := range o.conds {
+		if c.Exists {
+			b.conds = append(b.conds, c)
+		} else {
+			b.If(c.Key, c.Rev)
+		}
+	}
 	if b.err == nil {
 		b.err = o.err
 	}

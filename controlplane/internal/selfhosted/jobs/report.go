@@ -103,7 +103,7 @@ func (s *Service) progressBatch(ctx context.Context, b *state.Batch, e *Executio
 }
 
 func (s *Service) refuseEnded(ctx context.Context, u Update) error {
-	found, err := s.ended(ctx, u.Thing, u.JobID)
+	found, err := s.lastOf(ctx, u.Thing, u.JobID)
 	if err != nil {
 		return err
 	}
@@ -115,7 +115,7 @@ func (s *Service) refuseEnded(ctx context.Context, u Update) error {
 
 // refuseDescribe says why a job has no execution that a device could describe.
 func (s *Service) refuseDescribe(ctx context.Context, thing, job string) error {
-	found, err := s.ended(ctx, thing, job)
+	found, err := s.lastOf(ctx, thing, job)
 	if err != nil {
 		return err
 	}
@@ -125,9 +125,9 @@ func (s *Service) refuseDescribe(ctx context.Context, thing, job string) error {
 	return &RefusedError{Code: protocol.CodeTerminalStateReached, Text: fmt.Sprintf("the execution is already %s", found.Status), State: stateOf(*found)}
 }
 
-// ended returns the last execution of job on thing that ended, as long as no
+// lastOf returns the last execution of job on thing that ended, as long as no
 // other job of the same target ended after it, or nil.
-func (s *Service) ended(ctx context.Context, thing, job string) (*Execution, error) {
+func (s *Service) lastOf(ctx context.Context, thing, job string) (*Execution, error) {
 	var found *Execution
 	err := state.All(ctx, s.store, endedPrefix(thing), func(_ string, r state.Record[Execution]) error {
 		if r.Value.JobID == job {

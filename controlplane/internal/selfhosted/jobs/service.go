@@ -115,29 +115,34 @@ func (s *Service) StartBatch(ctx context.Context, b *state.Batch, job state.Reco
 	if err != nil {
 		return Execution{}, fmt.Errorf("read when %s had its last execution: %w", thing, err)
 	}
-	if err := b.Peek(latestKey(thing), &last.Value); err != nil {
+	if err := b.Peek(latestKey(thing), &last.Value); err != nil { // another execution in b is before this one
 		return Execution{}, err
 	}
+	b.If(endedKey(thing, j.Kind, j.Target), ended.Rev)
+	return s.queueBatch(b, j, thing, last, how.TimeoutMinutes, ended, pending), nil
+}
+
+// queueBatch puts a new execution of j on thing into b, after those before.
+func (s *Service) queueBatch(b *state.Batch, j Job, thing string, last state.Record[latest], minutes int, before ...state.Record[Execution]) Execution {
 	// Never older than anything this core had before, of whatever target, even
 	// when the clock was set back (traps 12, 47).
 	now := s.now()
 	e := Execution{
 		JobID: j.ID, Thing: thing, Kind: j.Kind, Target: j.Target, DeploymentID: j.DeploymentID, Status: protocol.JobQueued,
 		QueuedAt: max(now.Unix(), last.Value.QueuedAt), Stamp: max(now.UnixMilli(), last.Value.Stamp+1), UpdatedAt: now.Unix(), Version: 1, Number: 1,
-		TimeoutMinutes: how.TimeoutMinutes,
+		TimeoutMinutes: minutes,
 	}
-	for _, before := range []state.Record[Execution]{ended, pending} {
+	for _, before := range before {
 		if before.Rev != 0 && before.Value.JobID == j.ID {
 			// The same job again must be queued a full second later, or lite ignores it.
 			e.QueuedAt = max(e.QueuedAt, before.Value.QueuedAt+1)
 			e.Number = max(e.Number, before.Value.Number+1)
 		}
 	}
-	b.If(endedKey(thing, j.Kind, j.Target), ended.Rev)
 	b.If(latestKey(thing), last.Rev)
 	b.Put(latestKey(thing), latest{QueuedAt: e.QueuedAt, Stamp: e.Stamp})
 	b.Put(pendingKey(thing, j.ID), e)
-	return e, nil
+	return e
 }
 
 // KeepBatch leaves e, which b is conditional on, as it is, but for the time it may
@@ -187,11 +192,15 @@ func (s *Service) RemoveBatch(ctx context.Context, b *state.Batch, thing, job st
 // endBatch moves e from pending to ended with its final status. One that ends
 // after a newer one of its target does not take that one's place.
 func (s *Service) endBatch(ctx context.Context, b *state.Batch, e Execution, to protocol.JobStatus, details map[string]string) (Execution, error) {
-	key := endedKey(e.Thing, e.Kind, e.Target)
-	last, err := state.ReadOr[Execution](ctx, s.store, key)
+	last, err := state.ReadOr[Execution](ctx, s.store, endedKey(e.Thing, e.Kind, e.Target))
 	if err != nil {
 		return e, fmt.Errorf("read last execution on %s for %s: %w", e.Thing, e.Target, err)
 	}
+	return s.endAfterBatch(ctx, b, e, last, to, details)
+}
+
+// endAfterBatch is endBatch with the last one that ended for the target.
+func (s *Service) endAfterBatch(ctx context.Context, b *state.Batch, e Execution, last state.Record[Execution], to protocol.JobStatus, details map[string]string) (Execution, error) {
 	if e.TimeoutAt != 0 {
 		b.Delete(deadlineKey(e.TimeoutAt, e.Thing, e.JobID))
 		e.TimeoutAt = 0
@@ -200,6 +209,7 @@ func (s *Service) endBatch(ctx context.Context, b *state.Batch, e Execution, to 
 	if details != nil {
 		e.Details = details
 	}
+	key := endedKey(e.Thing, e.Kind, e.Target)
 	b.Delete(pendingKey(e.Thing, e.JobID))
 	b.If(key, last.Rev)
 	if last.Value.Stamp <= e.Stamp {
