@@ -40,14 +40,18 @@ func newFixture(t testing.TB) *fixture {
 
 // another is a second replica over the same stores.
 func (f *fixture) another(t testing.TB) *component.Service {
-	s, err := component.New(component.Config{
+	s, err := component.New(f.config(t))
+	require.NoError(t, err)
+	return s
+}
+
+func (f *fixture) config(t testing.TB) component.Config {
+	return component.Config{
 		Store: state.NewHub(f.store), Objects: f.objects, Realm: names.Realm{Region: "us-east-1", Account: "123456789012"},
 		Prefix: "components/", TempDir: t.TempDir(), Private: []string{"cores/"},
 		InUse: func(context.Context, string, string) (string, error) { return f.inUse, nil },
 		Now:   func() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC) },
-	})
-	require.NoError(t, err)
-	return s
+	}
 }
 
 // start runs s until the test ends and waits until its index is complete.
