@@ -31,6 +31,7 @@ var domain = []string{
 	"controlplane/internal/task",
 	"controlplane/internal/telemetry",
 	"controlplane/internal/selfhosted/artifact",
+	"controlplane/internal/selfhosted/claims",
 	"controlplane/internal/selfhosted/clienttoken",
 	"controlplane/internal/selfhosted/component",
 	"controlplane/internal/selfhosted/greengrass",

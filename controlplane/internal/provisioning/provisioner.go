@@ -125,6 +125,11 @@ func (p *Provisioner) Prepare(ctx context.Context, r Request) (Prepared, error) 
 	if err != nil {
 		return Prepared{}, err
 	}
+	return p.prepare(ctx, tpl, r, params)
+}
+
+// prepare is Prepare with template and parameters at hand.
+func (p *Provisioner) prepare(ctx context.Context, tpl *Template, r Request, params CDFParameters) (Prepared, error) {
 	plan, err := Bind(tpl, r.Parameters)
 	if err != nil {
 		return Prepared{}, err

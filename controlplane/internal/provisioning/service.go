@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
@@ -30,6 +31,7 @@ type Service struct {
 	cfg   ServiceConfig
 	p     *Provisioner
 	tasks *task.Engine
+	busy  sync.Map // names of the things that Register is at
 }
 
 // NewService checks cfg; it starts nothing. The task engine is made by the caller
@@ -83,25 +85,37 @@ func (s *Service) Provision(ctx context.Context, n NewThing) (Provisioned, error
 	if p.Deferred != nil {
 		return Provisioned{}, needsCSR(p.Deferred)
 	}
-	err = again(ctx, func(ctx context.Context) error {
+	out, err := s.register(ctx, p)
+	if err != nil {
+		return Provisioned{}, refused(err)
+	}
+	out.ResourceARNs = s.p.arns(p)
+	return out, nil
+}
+
+// register stores what was prepared: all of it, or nothing.
+func (s *Service) register(ctx context.Context, p Prepared) (Provisioned, error) {
+	err := again(ctx, func(ctx context.Context) error {
 		return s.p.cfg.Cloud.Register(ctx, p.Registration, func(b *state.Batch) error {
 			_, err := s.cfg.Store.Commit(ctx, b)
 			return err
 		})
 	})
 	if err != nil {
-		return Provisioned{}, refused(err)
+		return Provisioned{}, err
 	}
-	out := Provisioned{ThingName: p.ThingName, CertificatePEM: p.Certificate, PrivateKey: p.PrivateKey, ResourceARNs: s.p.arns(p)}
-	if id := p.Registration.CertificateID; id != "" { // the cloud has it
-		d, err := s.p.cfg.Cloud.Describe(ctx, p.ThingName)
-		if err != nil {
-			return out, fmt.Errorf("describe thing %s: %w", p.ThingName, err)
-		}
-		for _, c := range d.Certificates {
-			if c.ID == id {
-				out.CertificatePEM = c.PEM
-			}
+	out := Provisioned{ThingName: p.ThingName, CertificatePEM: p.Certificate, PrivateKey: p.PrivateKey}
+	id := p.Registration.CertificateID
+	if id == "" {
+		return out, nil
+	}
+	d, err := s.p.cfg.Cloud.Describe(ctx, p.ThingName) // the cloud has the certificate
+	if err != nil {
+		return out, fmt.Errorf("describe thing %s: %w", p.ThingName, err)
+	}
+	for _, c := range d.Certificates {
+		if c.ID == id {
+			out.CertificatePEM = c.PEM
 		}
 	}
 	return out, nil
@@ -130,25 +144,35 @@ func refused(err error) error {
 // arns names what was registered: by type, as the original's clients look for it
 // (cdf-services Q-04), and by the template's logical names.
 func (p *Provisioner) arns(x Prepared) map[string]string {
-	realm := p.cfg.Realm
-	thing := realm.Thing(x.ThingName)
-	out := map[string]string{x.tpl.ThingLogicalName(): thing}
-	id := x.Registration.CertificateID
-	if c := x.Registration.Certificate; c != nil {
-		id = c.ID
+	out := p.logicalARNs(x)
+	out["thing"] = p.cfg.Realm.Thing(x.ThingName)
+	if id := x.certificateID(); id != "" {
+		out["certificate"] = p.cfg.Realm.Certificate(id)
 	}
-	for _, pol := range x.plan.Policies {
-		out[pol.Logical] = realm.Policy(pol.Name)
-	}
-	if id != "" {
-		out[x.tpl.CertificateLogicalName()] = realm.Certificate(id)
-		out["certificate"] = realm.Certificate(id)
-	}
-	out["thing"] = thing
 	if len(x.plan.Policies) > 0 {
-		out["policyLogicalName"] = realm.Policy(x.plan.Policies[0].Name)
+		out["policyLogicalName"] = p.cfg.Realm.Policy(x.plan.Policies[0].Name)
 	}
 	return out
+}
+
+// logicalARNs names each resource of the template.
+func (p *Provisioner) logicalARNs(x Prepared) map[string]string {
+	out := map[string]string{x.tpl.ThingLogicalName(): p.cfg.Realm.Thing(x.ThingName)}
+	for _, pol := range x.plan.Policies {
+		out[pol.Logical] = p.cfg.Realm.Policy(pol.Name)
+	}
+	if id := x.certificateID(); id != "" {
+		out[x.tpl.CertificateLogicalName()] = p.cfg.Realm.Certificate(id)
+	}
+	return out
+}
+
+// certificateID is that of the certificate that the thing gets, "" for none.
+func (x Prepared) certificateID() string {
+	if c := x.Registration.Certificate; c != nil {
+		return c.ID
+	}
+	return x.Registration.CertificateID
 }
 
 // Thing returns all there is to know of a thing, or fault.NotFound.
