@@ -14,7 +14,6 @@ import (
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/shared/fault"
-	"github.com/ggfleet/ggfleet/shared/names"
 )
 
 // MaxArtifactBytes is the most that all artifacts of one version may have
@@ -183,16 +182,12 @@ func fill(f *os.File, r io.Reader, size, room int64) (upload, error) {
 // Locate returns the artifact that a device asks for by the ARN of its version
 // and its name. fault.NotFound unless the version is DEPLOYABLE.
 func (s *Service) Locate(ctx context.Context, arn, artifact string) (Artifact, error) {
-	name, version, err := names.ParseComponentVersionARN(arn)
-	if err != nil {
-		return Artifact{}, err
-	}
-	v, err := s.Get(ctx, name, version)
+	v, err := s.GetByARN(ctx, arn)
 	if err != nil {
 		return Artifact{}, err
 	}
 	if v.State != Deployable {
-		return Artifact{}, fault.New(fault.NotFound, "component %s %s is %s, its artifacts are not offered yet", name, version, v.State)
+		return Artifact{}, fault.New(fault.NotFound, "component %s %s is %s, its artifacts are not offered", v.Name, v.Version, v.State)
 	}
 	a, err := pick(v, artifact)
 	if err != nil {

@@ -56,23 +56,25 @@ type Receipt struct {
 // Request is Create as the Greengrass V2 API promises it: that the s3: artifacts
 // exist is checked in the call, but they are read after it, by Run, which makes
 // the version DEPLOYABLE or FAILED. A clientToken that was used in the last eight
-// hours gets the answer it got then (clienttoken.Once).
+// hours gets the answer it got then (clienttoken.Once). The receipt of
+// fault.Exists names what is there.
 func (s *Service) Request(ctx context.Context, src []byte, tags map[string]string, clientToken string) (Receipt, error) {
 	request := clienttoken.Request{Operation: "CreateComponentVersion", Token: clientToken, Body: []any{src, tags}}
 	return clienttoken.Once(ctx, s.tokens, request, func(ctx context.Context, remember clienttoken.Remember[Receipt]) (Receipt, error) {
 		o := CreateOptions{Tags: tags}
 		fresh, err := s.prepare(ctx, src, o)
-		if err != nil {
-			return Receipt{}, err
-		}
 		receipt := Receipt{ARN: fresh.ARN, Name: fresh.Name, Version: fresh.Version, CreatedAt: fresh.CreatedAt}
+		if err != nil {
+			return receipt, err
+		}
 		_, err = s.commitNew(ctx, fresh, o, func(b *state.Batch) error { return remember(ctx, b, receipt) })
 		return receipt, err
 	})
 }
 
 // prepare makes a version of a recipe, with artifacts that are there but whose
-// bytes nobody has read, and refuses what can be refused without that.
+// bytes nobody has read, and refuses what can be refused without that. With
+// fault.Exists comes the version that is there.
 func (s *Service) prepare(ctx context.Context, src []byte, o CreateOptions) (Version, error) {
 	r, err := recipe.Parse(src)
 	if err != nil {
@@ -85,7 +87,7 @@ func (s *Service) prepare(ctx context.Context, src []byte, o CreateOptions) (Ver
 	old, err := s.Get(ctx, r.Name, r.Version)
 	switch {
 	case err == nil && !replaceable(old, o):
-		return Version{}, s.exists(old, o)
+		return old, s.exists(old, o)
 	case errors.Is(err, fault.NotFound):
 		err = s.checkQuota(ctx, r.Name)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/logx"
 	"github.com/ggfleet/ggfleet/shared/names"
+	"github.com/ggfleet/ggfleet/shared/recipe/semver"
 	"github.com/ggfleet/ggfleet/shared/run"
 )
 
@@ -185,4 +186,42 @@ func (s *Service) ListVersions(ctx context.Context, name string) ([]Version, err
 		list[i] = v.Version
 	}
 	return list, nil
+}
+
+// ListVersionsOf is ListVersions for the ARN of a component (without a version):
+// the versions below after ("": all), at most limit. more tells whether there are
+// further ones.
+func (s *Service) ListVersionsOf(ctx context.Context, arn, after string, limit int) (list []Version, more bool, err error) {
+	_, name, _ := strings.Cut(arn, ":components:")
+	if err := names.CheckComponent(name); err != nil {
+		return nil, false, fault.New(fault.Invalid, "%q is not the ARN of a component", arn)
+	}
+	var last indexed
+	if last.Version.Version = after; after != "" {
+		if last.number, err = semver.Parse(after); err != nil {
+			return nil, false, err
+		}
+	}
+	all, err := s.index(ctx)
+	if err != nil {
+		return nil, false, fmt.Errorf("list versions of component %s: %w", name, err)
+	}
+	found := false
+	for _, v := range all.of(name) {
+		if !strings.HasPrefix(v.ARN, arn+":versions:") {
+			continue // the same name, provided by somebody else
+		}
+		found = true
+		if after != "" && byVersion(v, &last) <= 0 {
+			continue
+		}
+		if len(list) == limit {
+			return list, true, nil
+		}
+		list = append(list, v.Version)
+	}
+	if !found {
+		return nil, false, fault.New(fault.NotFound, "there is no component %s", arn)
+	}
+	return list, false, nil
 }
