@@ -43,25 +43,13 @@ func Check(tags map[string]string) error {
 	return nil
 }
 
-// Merge returns what have becomes with add: equal keys take the new value. An
-// error is that of Check for the whole.
-func Merge(have, add map[string]string) (map[string]string, error) {
+// Edit returns have as change leaves a copy of it, which is never nil, if Check
+// accepts that.
+func Edit(have map[string]string, change func(tags map[string]string)) (map[string]string, error) {
 	out := maps.Clone(have)
 	if out == nil {
 		out = map[string]string{}
 	}
-	maps.Copy(out, add)
-	if err := Check(out); err != nil {
-		return nil, err
-	}
-	return out, nil
-}
-
-// Without returns have but for keys; one that is not there is no error.
-func Without(have map[string]string, keys []string) map[string]string {
-	out := maps.Clone(have)
-	for _, k := range keys {
-		delete(out, k)
-	}
-	return out
+	change(out)
+	return out, Check(out)
 }

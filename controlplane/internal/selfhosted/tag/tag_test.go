@@ -51,17 +51,15 @@ func TestWhichTagsAResourceMayHave(t *testing.T) {
 	}
 }
 
-func TestTagsAreMergedAndTaken(t *testing.T) {
-	have := map[string]string{"a": "1", "b": "2"}
-	got, err := tag.Merge(have, map[string]string{"b": "3", "c": "4"})
+func TestEditingTagsLeavesWhatWasThere(t *testing.T) {
+	have := map[string]string{"a": "1"}
+	got, err := tag.Edit(have, func(tags map[string]string) { tags["b"] = "" })
 	require.NoError(t, err)
-	assert.Equal(t, map[string]string{"a": "1", "b": "3", "c": "4"}, got)
-	assert.Equal(t, map[string]string{"a": "1", "b": "2"}, have, "what was there is not touched")
-	got, err = tag.Merge(nil, map[string]string{"a": ""})
+	assert.Equal(t, map[string]string{"a": "1", "b": ""}, got)
+	assert.Equal(t, map[string]string{"a": "1"}, have)
+	got, err = tag.Edit(nil, func(tags map[string]string) { delete(tags, "a") })
 	require.NoError(t, err)
-	assert.Equal(t, map[string]string{"a": ""}, got)
-	_, err = tag.Merge(many(50), map[string]string{"one-more": ""})
+	assert.NotNil(t, got)
+	_, err = tag.Edit(many(50), func(tags map[string]string) { tags["one-more"] = "" })
 	require.ErrorContains(t, err, "51 entries")
-	assert.Equal(t, map[string]string{"a": "1"}, tag.Without(have, []string{"b", "z"}))
-	assert.Empty(t, tag.Without(nil, []string{"z"}))
 }
