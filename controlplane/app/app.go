@@ -54,6 +54,7 @@ type App struct {
 
 	listeners  listeners
 	keys       *access.Keys
+	sessions   *access.Sessions
 	tokens     *access.Tokens
 	registry   *iot.Registry
 	jobs       *jobs.Service

@@ -89,7 +89,10 @@ func (a *App) openCloud(ctx context.Context) error {
 		return err
 	}
 	a.downloads, err = artifact.NewHandler(artifact.HandlerConfig{Signer: a.signer, Objects: a.objects, Log: a.log})
-	return err
+	if err != nil {
+		return err
+	}
+	return a.openSessions(ctx)
 }
 
 // openFleet puts the fleet service on the cloud.

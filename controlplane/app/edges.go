@@ -26,7 +26,7 @@ func (a *App) openEdges(context.Context) error {
 	}
 	ids := selfhosted.Identities{Registry: a.registry}
 	devices, err := deviceapi.New(deviceapi.Config{
-		Identities: ids, Components: a.components, Cores: a.greengrass, RoleAliases: a.registry, URLs: a.signer, Agents: a.enrollment,
+		Identities: ids, Components: a.components, Cores: a.greengrass, RoleAliases: a.registry, Sessions: a.sessions, URLs: a.signer, Agents: a.enrollment,
 		Realm: a.cfg.realm(), AgentAttribute: enrollment.AttributeCore, Patches: a.patching, Downloads: a.patchDownloads, Log: a.log,
 	})
 	if err != nil {

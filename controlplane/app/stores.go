@@ -87,7 +87,7 @@ func (a *App) dialObjects(ctx context.Context) (*s3store.Store, error) {
 		return nil, fmt.Errorf("key of the artifact store: %w", err)
 	}
 	e, err := s3store.StartEmbedded(s3store.EmbeddedConfig{
-		Dir: a.file("s3"), Region: a.cfg.Region, RootKey: root.ID, RootSecret: root.Secret, Accounts: a.keys, NoFsync: !a.cfg.S3Fsync, Log: a.log,
+		Dir: a.file("s3"), Region: a.cfg.Region, RootKey: root.ID, RootSecret: root.Secret, Accounts: bucketKeys{a.keys}, NoFsync: !a.cfg.S3Fsync, Log: a.log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("start artifact store: %w", err)

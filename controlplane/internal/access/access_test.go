@@ -54,17 +54,17 @@ func dump(t *testing.T, s state.Store) string {
 func TestAnAccessKeyIsFoundUntilItIsRevoked(t *testing.T) {
 	s := memory.New()
 	k := newKeys(t, s)
-	made, err := k.Create(t.Context(), "the build server")
+	made, err := k.Create(t.Context(), "the build server", "")
 	require.NoError(t, err)
 	assert.Regexp(t, `^GGFA[A-Z2-7]{16}$`, made.ID)
 	assert.Len(t, made.Secret.Reveal(), 40)
 	assert.NotContains(t, dump(t, s), made.Secret.Reveal(), "the secret lies sealed")
 
-	secret, err := newKeys(t, s).Secret(t.Context(), made.ID)
+	got, err := newKeys(t, s).Get(t.Context(), made.ID)
 	require.NoError(t, err)
-	assert.Equal(t, made.Secret.Reveal(), secret.Reveal())
+	assert.Equal(t, made.Secret.Reveal(), got.Secret.Reveal())
 
-	other, err := k.Create(t.Context(), "")
+	other, err := k.Create(t.Context(), "", "")
 	require.NoError(t, err)
 	all, err := k.List(t.Context())
 	require.NoError(t, err)
@@ -74,11 +74,51 @@ func TestAnAccessKeyIsFoundUntilItIsRevoked(t *testing.T) {
 	}
 
 	require.NoError(t, k.Revoke(t.Context(), made.ID))
-	_, err = k.Secret(t.Context(), made.ID)
+	_, err = k.Get(t.Context(), made.ID)
 	require.ErrorIs(t, err, fault.NotFound)
 	require.ErrorIs(t, k.Revoke(t.Context(), made.ID), fault.NotFound)
-	_, err = k.Secret(t.Context(), other.ID)
+	_, err = k.Get(t.Context(), other.ID)
 	require.NoError(t, err)
+}
+
+func TestAnAccessKeyHasARole(t *testing.T) {
+	s := memory.New()
+	k := newKeys(t, s)
+	for asked, want := range map[access.Role]access.Role{"": access.Admin, access.Admin: access.Admin, access.Viewer: access.Viewer} {
+		made, err := k.Create(t.Context(), string(asked), asked)
+		require.NoError(t, err)
+		assert.Equal(t, want, made.Role)
+		got, err := k.Get(t.Context(), made.ID)
+		require.NoError(t, err)
+		assert.Equal(t, made, got)
+	}
+	all, err := k.List(t.Context())
+	require.NoError(t, err)
+	for _, a := range all {
+		assert.Equal(t, a.Description == "viewer", a.Role == access.Viewer)
+	}
+	for _, bad := range []access.Role{access.Operator, "root"} {
+		_, err := k.Create(t.Context(), "", bad)
+		require.ErrorIs(t, err, fault.Invalid)
+		assert.Equal(t, "role", fault.FieldOf(err))
+	}
+}
+
+func TestAKeyFromBeforeThereWereRolesMayDoAll(t *testing.T) {
+	s := memory.New()
+	k := newKeys(t, s)
+	made, err := k.Create(t.Context(), "old", access.Viewer)
+	require.NoError(t, err)
+	at := state.Root + "access/key/" + made.ID
+	rec, err := state.Read[map[string]any](t.Context(), s, at)
+	require.NoError(t, err)
+	delete(rec.Value, "role")
+	_, err = s.Commit(t.Context(), state.NewBatch(state.StepAccess).Put(at, rec.Value))
+	require.NoError(t, err)
+	got, err := k.Get(t.Context(), made.ID)
+	require.NoError(t, err)
+	assert.Equal(t, access.Admin, got.Role)
+	assert.Equal(t, made.Secret.Reveal(), got.Secret.Reveal())
 }
 
 func TestAnIDFromOutsideReachesOnlyAccessKeys(t *testing.T) {
@@ -87,7 +127,7 @@ func TestAnIDFromOutsideReachesOnlyAccessKeys(t *testing.T) {
 	root, err := k.Root(t.Context())
 	require.NoError(t, err)
 	for _, id := range []string{"", "../root", "root", root.ID, "GGFA", "GGFA/aaaaaaaaaaaaaaa", strings.Repeat("A", 20), strings.Repeat("x", 5000)} {
-		_, err := k.Secret(t.Context(), id)
+		_, err := k.Get(t.Context(), id)
 		require.ErrorIs(t, err, fault.NotFound, id)
 		require.ErrorIs(t, k.Revoke(t.Context(), id), fault.NotFound, id)
 	}
@@ -96,16 +136,16 @@ func TestAnIDFromOutsideReachesOnlyAccessKeys(t *testing.T) {
 func TestASecretMovedToAnotherKeyDoesNotOpen(t *testing.T) {
 	s := memory.New()
 	k := newKeys(t, s)
-	a, err := k.Create(t.Context(), "a")
+	a, err := k.Create(t.Context(), "a", "")
 	require.NoError(t, err)
-	b, err := k.Create(t.Context(), "b")
+	b, err := k.Create(t.Context(), "b", "")
 	require.NoError(t, err)
 	prefix := state.Root + "access/key/"
 	stolen, err := state.Read[map[string]any](t.Context(), s, prefix+a.ID)
 	require.NoError(t, err)
 	_, err = s.Commit(t.Context(), state.NewBatch(state.StepAccess).Put(prefix+b.ID, stolen.Value))
 	require.NoError(t, err)
-	_, err = k.Secret(t.Context(), b.ID)
+	_, err = k.Get(t.Context(), b.ID)
 	require.Error(t, err)
 }
 
@@ -135,7 +175,7 @@ func TestTheRootKeyIsMadeOnceByWhoeverIsFirst(t *testing.T) {
 func TestBadDescriptionsAreRefused(t *testing.T) {
 	k := newKeys(t, memory.New())
 	for _, d := range []string{strings.Repeat("x", 257), "line\nline"} {
-		_, err := k.Create(t.Context(), d)
+		_, err := k.Create(t.Context(), d, "")
 		require.ErrorIs(t, err, fault.Invalid)
 		assert.Equal(t, "description", fault.FieldOf(err))
 	}

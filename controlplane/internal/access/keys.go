@@ -25,8 +25,9 @@ type Sealer interface {
 // Key is one key of the AWS endpoint.
 type Key struct {
 	ID          string      // 20 characters: "GGFA" and 16 of A-Z, 2-7
-	Secret      logx.Secret // 40 characters; only Create and Root fill it
+	Secret      logx.Secret // 40 characters; List does not fill it
 	Description string
+	Role        Role // Viewer or Admin
 	Created     time.Time
 }
 
@@ -68,12 +69,18 @@ type keyRecord struct {
 	ID          string    `json:"id,omitempty"` // of the root key, whose record is not named by it
 	Sealed      []byte    `json:"sealed"`
 	Description string    `json:"description,omitempty"`
+	Role        Role      `json:"role,omitempty"` // keys from before there were roles are Admin
 	Created     time.Time `json:"created"`
 }
 
-// Create makes a key. The secret cannot be read again by an operator. A
-// description over 256 bytes is fault.Invalid, more than 1,000 keys Exhausted.
-func (k *Keys) Create(ctx context.Context, description string) (Key, error) {
+// Create makes a key with the role Viewer or Admin, which "" means. The secret
+// cannot be read again by an operator. A description over 256 bytes and any
+// other role are fault.Invalid, more than 1,000 keys Exhausted.
+func (k *Keys) Create(ctx context.Context, description string, role Role) (Key, error) {
+	role = cmp.Or(role, Admin)
+	if role != Viewer && role != Admin {
+		return Key{}, fault.Field("role", "is %.40q; use %s or %s", role, Viewer, Admin)
+	}
 	if len(description) > maxDescription || strings.ContainsFunc(description, func(r rune) bool { return r < ' ' }) {
 		return Key{}, fault.Field("description", "has %d bytes; use at most %d, without control characters", len(description), maxDescription)
 	}
@@ -84,7 +91,7 @@ func (k *Keys) Create(ctx context.Context, description string) (Key, error) {
 	if len(all) >= maxKeys {
 		return Key{}, fault.New(fault.Exhausted, "there are %d access keys, the limit; revoke one first", len(all))
 	}
-	key, rec, err := k.make(description)
+	key, rec, err := k.make(description, role)
 	if err != nil {
 		return Key{}, err
 	}
@@ -95,47 +102,55 @@ func (k *Keys) Create(ctx context.Context, description string) (Key, error) {
 	return key, nil
 }
 
-func (k *Keys) make(description string) (Key, keyRecord, error) {
+func (k *Keys) make(description string, role Role) (Key, keyRecord, error) {
 	key := Key{
 		ID:          idPrefix + rand.Text()[:idLength-len(idPrefix)],
 		Secret:      logx.NewSecret((rand.Text() + rand.Text())[:secretLength]),
 		Description: description,
+		Role:        role,
 		Created:     k.cfg.Now().UTC().Truncate(time.Millisecond),
 	}
 	sealed, err := k.cfg.Sealer.Seal(sealContext(key.ID), []byte(key.Secret.Reveal()))
 	if err != nil {
 		return Key{}, keyRecord{}, fmt.Errorf("seal access key %s: %w", key.ID, err)
 	}
-	return key, keyRecord{Sealed: sealed, Description: description, Created: key.Created}, nil
+	return key, keyRecord{Sealed: sealed, Description: description, Role: role, Created: key.Created}, nil
 }
 
 func sealContext(id string) string { return "access key " + id }
 
-// Secret returns the secret of the key named id, for verifying a signature. A
+// Get returns the key named id with its secret, for verifying a signature. A
 // key that never was or was revoked is fault.NotFound.
-func (k *Keys) Secret(ctx context.Context, id string) (logx.Secret, error) {
+func (k *Keys) Get(ctx context.Context, id string) (Key, error) {
 	if !validID(id) { // it comes from outside and must not reach another record
-		return logx.Secret{}, fault.New(fault.NotFound, "there is no such access key")
+		return Key{}, fault.New(fault.NotFound, "there is no such access key")
 	}
 	rec, err := state.Read[keyRecord](ctx, k.cfg.Store, keyPrefix+id)
 	if errors.Is(err, fault.NotFound) {
-		return logx.Secret{}, fault.New(fault.NotFound, "there is no access key %s", id)
+		return Key{}, fault.New(fault.NotFound, "there is no access key %s", id)
 	}
 	if err != nil {
-		return logx.Secret{}, fmt.Errorf("read access key: %w", err)
+		return Key{}, fmt.Errorf("read access key: %w", err)
 	}
 	plain, err := k.cfg.Sealer.Open(sealContext(id), rec.Value.Sealed)
 	if err != nil {
-		return logx.Secret{}, fmt.Errorf("open access key %s: %w", id, err)
+		return Key{}, fmt.Errorf("open access key %s: %w", id, err)
 	}
-	return logx.NewSecret(string(plain)), nil
+	key := rec.Value.key(id)
+	key.Secret = logx.NewSecret(string(plain))
+	return key, nil
+}
+
+// key is what the record of the key id says in clear.
+func (r keyRecord) key(id string) Key {
+	return Key{ID: id, Description: r.Description, Role: cmp.Or(r.Role, Admin), Created: r.Created}
 }
 
 // List returns all keys without their secrets, oldest first.
 func (k *Keys) List(ctx context.Context) ([]Key, error) {
 	var all []Key
 	err := state.All(ctx, k.cfg.Store, keyPrefix, func(at string, r state.Record[keyRecord]) error {
-		all = append(all, Key{ID: strings.TrimPrefix(at, keyPrefix), Description: r.Value.Description, Created: r.Value.Created})
+		all = append(all, r.Value.key(strings.TrimPrefix(at, keyPrefix)))
 		return nil
 	})
 	if err != nil {
@@ -169,7 +184,7 @@ func (k *Keys) Revoke(ctx context.Context, id string) error {
 func (k *Keys) Root(ctx context.Context) (Key, error) {
 	rec, err := state.Read[keyRecord](ctx, k.cfg.Store, rootKey)
 	if errors.Is(err, fault.NotFound) {
-		key, fresh, err := k.make("")
+		key, fresh, err := k.make("", Admin)
 		if err != nil {
 			return Key{}, err
 		}
@@ -192,7 +207,9 @@ func (k *Keys) Root(ctx context.Context) (Key, error) {
 	if err != nil {
 		return Key{}, fmt.Errorf("open root key: %w", err)
 	}
-	return Key{ID: rec.Value.ID, Secret: logx.NewSecret(string(plain)), Created: rec.Value.Created}, nil
+	key := rec.Value.key(rec.Value.ID)
+	key.Secret = logx.NewSecret(string(plain))
+	return key, nil
 }
 
 func validID(id string) bool {

@@ -126,6 +126,14 @@ export AWS_SECRET_ACCESS_KEY='secret/example+key'
 export AWS_DEFAULT_REGION='us-east-1'
 export AWS_REGION='us-east-1'
 export AWS_ENDPOINT_URL='http://127.0.0.1:4566'`},
+		{"access-key create --role viewer --description dash", `
+ACCESS KEY         SECRET               ROLE     REGION      ENDPOINT
+AKIAEXAMPLE00002   secret/example+key   viewer   us-east-1   http://127.0.0.1:4566`},
+		{"access-key list", `
+ACCESS KEY         ROLE     DESCRIPTION   CREATED
+AKIAEXAMPLE00001   admin                  2026-03-02T08:00:00.120Z
+AKIAEXAMPLE00002   viewer   dash          2026-03-02T08:00:00.120Z`},
+		{"access-key delete AKIAEXAMPLE00002", ""},
 		{"token create dash --role viewer", "text-of-dash"},
 		{"token delete dash", ""},
 		{"ca show -o env", "export GGFLEET_CA_ID='ca-1'"},

@@ -9,9 +9,9 @@ import (
 )
 
 func (a *app) accessKey() *cobra.Command {
-	var description string
+	var description, role string
 	create := a.command("create", "Create an access key for the AWS endpoint; -o env prints shell variables", cobra.NoArgs, func(ctx context.Context, c *client, _ []string) (result, error) {
-		b, err := body(api.NewAccessKey{Description: description})
+		b, err := body(api.NewAccessKey{Description: description, Role: api.AccessKeyRole(role)})
 		if err != nil {
 			return result{}, err
 		}
@@ -20,7 +20,7 @@ func (a *app) accessKey() *cobra.Command {
 			return result{}, err
 		}
 		return result{
-			value: k, header: []string{"ACCESS KEY", "SECRET", "REGION", "ENDPOINT"}, rows: [][]any{{k.AccessKeyID, k.SecretAccessKey, k.Region, k.EndpointURL}},
+			value: k, header: []string{"ACCESS KEY", "SECRET", "ROLE", "REGION", "ENDPOINT"}, rows: [][]any{{k.AccessKeyID, k.SecretAccessKey, k.Role, k.Region, k.EndpointURL}},
 			vars: [][2]string{
 				{"AWS_ACCESS_KEY_ID", k.AccessKeyID},
 				{"AWS_SECRET_ACCESS_KEY", k.SecretAccessKey},
@@ -31,15 +31,16 @@ func (a *app) accessKey() *cobra.Command {
 		}, nil
 	})
 	create.Flags().StringVar(&description, "description", "", "what it is for")
+	create.Flags().StringVar(&role, "role", "admin", "viewer (reads, and does not open the bucket) or admin")
 	return group("access-key", "Hand out access to the AWS endpoint", a.posting(create),
 		a.command("list", "List access keys", cobra.NoArgs, func(ctx context.Context, c *client, _ []string) (result, error) {
 			l, err := get[api.AccessKeyList](c.ListAccessKeys(ctx))
 			if err != nil {
 				return result{}, err
 			}
-			r := result{value: l, header: []string{"ACCESS KEY", "DESCRIPTION", "CREATED"}}
+			r := result{value: l, header: []string{"ACCESS KEY", "ROLE", "DESCRIPTION", "CREATED"}}
 			for _, k := range l.AccessKeys {
-				r.rows = append(r.rows, []any{k.AccessKeyID, k.Description, k.CreatedAt.String()})
+				r.rows = append(r.rows, []any{k.AccessKeyID, k.Role, k.Description, k.CreatedAt.String()})
 			}
 			return r, nil
 		}),

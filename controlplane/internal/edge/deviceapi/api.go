@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/ggfleet/ggfleet/controlplane/internal/access"
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/problem"
 	"github.com/ggfleet/ggfleet/controlplane/internal/object"
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/component"
@@ -40,6 +41,11 @@ type RoleAliases interface {
 	RoleAlias(ctx context.Context, name string) (iot.RoleAlias, error)
 }
 
+// Sessions hands out temporary credentials.
+type Sessions interface {
+	Issue(ctx context.Context, thing, roleAlias string, d time.Duration) (access.Session, error)
+}
+
 // URLs makes download URLs for artifacts.
 type URLs interface {
 	URL(key, digest, file string) (string, error)
@@ -61,6 +67,7 @@ type Config struct {
 	Components  Components
 	Cores       Cores
 	RoleAliases RoleAliases
+	Sessions    Sessions
 	URLs        URLs
 	Agents      Agents
 	Realm       names.Realm
@@ -93,8 +100,8 @@ const maxEnrolling = 64
 
 // New checks cfg and returns the handler of the device HTTPS listener.
 func New(cfg Config) (http.Handler, error) {
-	if cfg.Identities == nil || cfg.Components == nil || cfg.Cores == nil || cfg.RoleAliases == nil || cfg.URLs == nil || cfg.Agents == nil || cfg.AgentAttribute == "" {
-		return nil, errors.New("deviceapi: Identities, Components, Cores, RoleAliases, URLs, Agents and AgentAttribute are required")
+	if cfg.Identities == nil || cfg.Components == nil || cfg.Cores == nil || cfg.RoleAliases == nil || cfg.Sessions == nil || cfg.URLs == nil || cfg.Agents == nil || cfg.AgentAttribute == "" {
+		return nil, errors.New("deviceapi: Identities, Components, Cores, RoleAliases, Sessions, URLs, Agents and AgentAttribute are required")
 	}
 	a := &API{cfg: cfg, log: cfg.Log, now: cfg.Now, enrolling: make(chan struct{}, maxEnrolling)}
 	if a.log == nil {

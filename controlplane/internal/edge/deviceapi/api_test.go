@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ggfleet/ggfleet/controlplane/internal/access"
 	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/deviceapi"
 	"github.com/ggfleet/ggfleet/controlplane/internal/object"
@@ -44,6 +45,8 @@ type kit struct {
 	server *httptest.Server
 	pool   *x509.CertPool
 
+	sessions *access.Sessions
+
 	asked  []component.Candidate
 	groups []string
 	lite   map[string]bool
@@ -54,9 +57,12 @@ func newKit(t *testing.T, more ...func(*deviceapi.Config)) *kit {
 	t.Helper()
 	k := &kit{t: t, world: selfhostedtest.New(t, memory.New()), pool: x509.NewCertPool(), lite: map[string]bool{}}
 	k.pool.AddCert(k.world.CA.Root)
+	var err error
+	k.sessions, err = access.NewSessions(access.SessionsConfig{Secret: bytes.Repeat([]byte{7}, 32)})
+	require.NoError(t, err)
 	ids := selfhosted.Identities{Registry: k.world.Registry}
 	api := deviceapi.Config{
-		Identities: ids, Components: k, Cores: k, RoleAliases: k.world.Registry, URLs: k, Agents: k, Realm: k.world.Realm, AgentAttribute: "core",
+		Identities: ids, Components: k, Cores: k, RoleAliases: k.world.Registry, Sessions: k.sessions, URLs: k, Agents: k, Realm: k.world.Realm, AgentAttribute: "core",
 	}
 	for _, m := range more {
 		m(&api)
@@ -264,6 +270,12 @@ func TestCredentials(t *testing.T) {
 	require.NoError(t, err)
 	assert.True(t, ends.After(time.Now().Add(50*time.Minute)))
 	assert.LessOrEqual(t, res.ContentLength, int64(1500))
+	session, err := k.sessions.Open(t.Context(), got["accessKeyId"].(string), got["sessionToken"].(string))
+	require.NoError(t, err)
+	assert.Equal(t, got["secretAccessKey"], session.Secret.Reveal())
+	assert.Equal(t, ends, session.Expires)
+	assert.Equal(t, "core", session.Thing)
+	assert.Equal(t, "alias", session.RoleAlias)
 	res, _ = k.do(c, http.MethodGet, "/role-aliases/none/credentials", "", "")
 	assert.Equal(t, http.StatusNotFound, res.StatusCode)
 

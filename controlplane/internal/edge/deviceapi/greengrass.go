@@ -1,8 +1,6 @@
 package deviceapi
 
 import (
-	"crypto/rand"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
@@ -121,8 +119,8 @@ func (a *API) thingGroups(w http.ResponseWriter, r *http.Request, id gateway.Ide
 }
 
 // credentials is the credentials provider (§5.1, iot-api §17). What it hands out
-// opens nothing: no service of this cloud takes a device's credentials yet, but
-// lite needs an answer in every deployment (trap 22).
+// tells the AWS endpoint which device calls and opens nothing there: devices come
+// with their certificates. But lite needs an answer in every deployment (trap 22).
 func (a *API) credentials(w http.ResponseWriter, r *http.Request, id gateway.Identity) error {
 	alias := r.PathValue("alias")
 	if thing := r.Header.Get("x-amzn-iot-thingname"); thing != "" && thing != id.Thing {
@@ -135,16 +133,14 @@ func (a *API) credentials(w http.ResponseWriter, r *http.Request, id gateway.Ide
 	if err != nil {
 		return err
 	}
+	s, err := a.cfg.Sessions.Issue(r.Context(), id.Thing, alias, time.Duration(ra.DurationSeconds)*time.Second)
+	if err != nil {
+		return err
+	}
 	return answer(w, map[string]any{"credentials": map[string]string{
-		"accessKeyId":     "ASIA" + rand.Text()[:16],
-		"secretAccessKey": secret(30),
-		"sessionToken":    secret(96),
-		"expiration":      a.now().Add(time.Duration(ra.DurationSeconds) * time.Second).UTC().Format(time.RFC3339),
+		"accessKeyId":     s.AccessKey,
+		"secretAccessKey": s.Secret.Reveal(),
+		"sessionToken":    s.Token,
+		"expiration":      s.Expires.Format(time.RFC3339),
 	}})
-}
-
-func secret(n int) string {
-	b := make([]byte, n)
-	rand.Read(b)
-	return base64.StdEncoding.EncodeToString(b)
 }

@@ -249,8 +249,12 @@ func TestAnActivationHasTheDefaultsOfTheOriginal(t *testing.T) {
 
 func TestSecretsAreShownOnce(t *testing.T) {
 	h := start(t)
-	assert.JSONEq(t, `{"accessKeyId":"AKIAEXAMPLE00001","secretAccessKey":"secret/example+key","region":"us-east-1","endpointUrl":"http://127.0.0.1:4566"}`, h.call(t, "POST", "/accessKeys", `{"description":"ci"}`).body)
-	assert.NotContains(t, h.call(t, "GET", "/accessKeys", "").body, "secret")
+	assert.JSONEq(t, `{"accessKeyId":"AKIAEXAMPLE00001","secretAccessKey":"secret/example+key","role":"admin","region":"us-east-1","endpointUrl":"http://127.0.0.1:4566"}`, h.call(t, "POST", "/accessKeys", `{"description":"ci"}`).body)
+	assert.Equal(t, "viewer", h.call(t, "POST", "/accessKeys", `{"role":"viewer"}`).json(t)["role"])
+	assert.Equal(t, 400, h.call(t, "POST", "/accessKeys", `{"role":"operator"}`).status)
+	listed := h.call(t, "GET", "/accessKeys", "").body
+	assert.NotContains(t, listed, "secret")
+	assert.Contains(t, listed, `"role":"viewer"`)
 	assert.Contains(t, h.call(t, "POST", "/tokens", `{"name":"dash","role":"viewer"}`).body, "text-of-dash")
 	assert.NotContains(t, h.call(t, "GET", "/tokens", "").body, "text-of-dash")
 	assert.Equal(t, 204, h.call(t, "DELETE", "/tokens/dash", "").status)

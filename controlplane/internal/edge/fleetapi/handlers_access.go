@@ -14,13 +14,14 @@ func (s *server) CreateAccessKey(ctx context.Context, r gen.CreateAccessKeyReque
 	if err != nil {
 		return nil, fmt.Errorf("creating an access key: %w", err)
 	}
-	k, err := s.AccessKeys.Create(ctx, r.Body.Description)
+	k, err := s.AccessKeys.Create(ctx, r.Body.Description, access.Role(r.Body.Role))
 	if err != nil {
 		return nil, fmt.Errorf("creating an access key: %w", err)
 	}
 	return gen.CreateAccessKey201ApplicationVndAwsCdfV10PlusJSONResponse{
 		AccessKeyID:     k.ID,
 		SecretAccessKey: k.Secret.Reveal(),
+		Role:            api.AccessKeyRole(k.Role),
 		Region:          info.Region,
 		EndpointURL:     info.Addresses[AddressAWS],
 	}, nil
@@ -33,7 +34,7 @@ func (s *server) ListAccessKeys(ctx context.Context, _ gen.ListAccessKeysRequest
 	}
 	return gen.ListAccessKeys200ApplicationVndAwsCdfV10PlusJSONResponse{
 		AccessKeys: each(ks, func(k access.Key) api.AccessKey {
-			return api.AccessKey{AccessKeyID: k.ID, Description: k.Description, CreatedAt: api.At(k.Created)}
+			return api.AccessKey{AccessKeyID: k.ID, Description: k.Description, Role: api.AccessKeyRole(k.Role), CreatedAt: api.At(k.Created)}
 		}),
 	}, nil
 }

@@ -204,8 +204,9 @@ type Tokens interface {
 
 // AccessKeys manages the access keys of the AWS endpoint.
 type AccessKeys interface {
-	// Create returns the key with its secret, which the edge shows once.
-	Create(ctx context.Context, description string) (access.Key, error)
+	// Create returns the key with its secret, which the edge shows once. No
+	// role means access.Admin.
+	Create(ctx context.Context, description string, role access.Role) (access.Key, error)
 	List(ctx context.Context) ([]access.Key, error)
 	Revoke(ctx context.Context, id string) error
 }

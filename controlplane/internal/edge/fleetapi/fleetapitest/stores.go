@@ -1,6 +1,7 @@
 package fleetapitest
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -346,13 +347,13 @@ func (t Tokens) Revoke(_ context.Context, name string) error {
 type Keys struct{ f *Fake }
 
 // Create makes a key with a fixed secret.
-func (k Keys) Create(_ context.Context, description string) (access.Key, error) {
+func (k Keys) Create(_ context.Context, description string, role access.Role) (access.Key, error) {
 	done, err := k.f.lock()
 	defer done()
 	if err != nil {
 		return access.Key{}, err
 	}
-	key := access.Key{ID: fmt.Sprintf("AKIAEXAMPLE%05d", len(k.f.keysOf)+1), Description: description, Created: Now()}
+	key := access.Key{ID: fmt.Sprintf("AKIAEXAMPLE%05d", len(k.f.keysOf)+1), Description: description, Role: cmp.Or(role, access.Admin), Created: Now()}
 	k.f.keysOf = append(k.f.keysOf, key)
 	key.Secret = logx.NewSecret("secret/example+key")
 	return key, nil
