@@ -70,7 +70,7 @@ func readPlatform(m *value, p string) (map[string]string, error) {
 			return nil, err
 		}
 		if _, err := compilePattern(s); err != nil {
-			return nil, at(join(p, a.key), a.line, "%s", fault.Message(err))
+			return nil, at(join(p, a.key), a.pos, "%s", fault.Message(err))
 		}
 		attrs[a.key] = s
 	}
@@ -83,11 +83,11 @@ func readSelections(m *value, p string) error {
 		return nil
 	}
 	if s.kind != array {
-		return at(join(p, "Selections"), s.line, "is %s, want a list", s.kind)
+		return at(join(p, "Selections"), s.pos, "is %s, want a list", s.kind)
 	}
 	for i, it := range s.items {
 		if it.kind != text {
-			return at(index(join(p, "Selections"), i), it.line, "is %s, want a text", it.kind)
+			return at(index(join(p, "Selections"), i), it.pos, "is %s, want a text", it.kind)
 		}
 	}
 	return nil
@@ -122,7 +122,7 @@ func foldStep(v *value, p string) error {
 	switch v.kind {
 	case object:
 	case array:
-		return at(p, v.line, "is a list, want a text or an object with Script")
+		return at(p, v.pos, "is a list, want a text or an object with Script")
 	case null, text, number, boolean:
 		v.kind = text
 		return nil
@@ -141,7 +141,7 @@ func foldStep(v *value, p string) error {
 		case m.kind == object:
 			err = foldStep(m.value, join(p, m.key))
 		case stepKeys[strings.ToLower(m.key)] != "" && m.kind == array:
-			err = at(join(p, m.key), m.line, "is a list")
+			err = at(join(p, m.key), m.pos, "is a list")
 		}
 		if err != nil {
 			return err
@@ -156,7 +156,7 @@ func foldSetenv(v *value, p string) error {
 	}
 	for _, m := range v.members {
 		if m.kind == array {
-			return at(join(p, m.key), m.line, "is a list, want a text")
+			return at(join(p, m.key), m.pos, "is a list, want a text")
 		}
 		if m.kind != object { // a selection
 			m.kind = text
@@ -173,7 +173,7 @@ func (r *Recipe) readArtifacts(m *value, p string, manifest int) error {
 		return nil
 	}
 	if list.kind != array {
-		return at(p, list.line, "is %s, want a list", list.kind)
+		return at(p, list.pos, "is %s, want a list", list.kind)
 	}
 	files := map[string]string{}
 	for i, v := range list.items {
@@ -184,17 +184,17 @@ func (r *Recipe) readArtifacts(m *value, p string, manifest int) error {
 		a.Manifest = manifest
 		if a.Scheme != "docker" {
 			if other, ok := files[a.File()]; ok {
-				return at(join(a.Path, "Uri"), v.line, "%q ends in the same file name as %q: on the device one would overwrite the other", short(a.URI), short(other))
+				return at(join(a.Path, "Uri"), v.pos, "%q ends in the same file name as %q: on the device one would overwrite the other", short(a.URI), short(other))
 			}
 			files[a.File()] = a.URI
 		}
 		for _, o := range r.artifacts {
 			if o.URI == a.URI && o.Digest != a.Digest {
-				return at(join(a.Path, "Digest"), v.line, "differs from the one of the same Uri at %s", o.Path)
+				return at(join(a.Path, "Digest"), v.pos, "differs from the one of the same Uri at %s", o.Path)
 			}
 		}
 		if r.artifacts = append(r.artifacts, a); len(r.artifacts) > MaxArtifacts {
-			return at(p, v.line, "the recipe has more than %d artifacts", MaxArtifacts)
+			return at(p, v.pos, "the recipe has more than %d artifacts", MaxArtifacts)
 		}
 	}
 	return nil
@@ -210,7 +210,7 @@ func readArtifact(v *value, p string) (Artifact, error) {
 		return a, err
 	}
 	if a.URI == "" {
-		return a, at(join(p, "Uri"), v.line, "is missing")
+		return a, at(join(p, "Uri"), v.pos, "is missing")
 	}
 	if a.Scheme, a.Name, err = splitURI(a.URI); err != nil {
 		return a, reword(v, p, "Uri", err)
@@ -222,7 +222,7 @@ func readArtifact(v *value, p string) (Artifact, error) {
 	}
 	if a.Digest != "" {
 		if raw, err := base64.StdEncoding.DecodeString(a.Digest); err != nil || len(raw) != 32 {
-			return a, at(join(p, "Digest"), v.get("Digest").line, "is not the base64 of a SHA-256 (44 characters)")
+			return a, at(join(p, "Digest"), v.get("Digest").pos, "is not the base64 of a SHA-256 (44 characters)")
 		}
 	}
 	if alg := v.get("Algorithm"); alg != nil || a.Digest != "" {

@@ -36,7 +36,7 @@ func keySet(keys ...string) map[string]string {
 // null. Unknown members stay as they are.
 func fold(v *value, path string, known map[string]string) error {
 	if v.kind != object {
-		return at(path, v.line, "is %s, want an object", v.kind)
+		return at(path, v.pos, "is %s, want an object", v.kind)
 	}
 	v.members = slices.DeleteFunc(v.members, func(m member) bool { return m.kind == null })
 	seen := map[string]bool{}
@@ -46,7 +46,7 @@ func fold(v *value, path string, known map[string]string) error {
 			continue
 		}
 		if seen[key] {
-			return at(join(path, key), m.line, "is there twice, in different spellings")
+			return at(join(path, key), m.pos, "is there twice, in different spellings")
 		}
 		seen[key] = true
 		v.members[i].key = key
@@ -62,7 +62,7 @@ func scalarText(v *value, path, key string) (string, error) {
 	case m == nil:
 		return "", nil
 	case m.kind == object || m.kind == array:
-		return "", at(join(path, key), m.line, "is %s, want a text", m.kind)
+		return "", at(join(path, key), m.pos, "is %s, want a text", m.kind)
 	}
 	m.kind = text
 	return m.scalar, nil
@@ -84,7 +84,7 @@ func oneOf(v *value, path, key, def string, words ...string) (string, error) {
 			return w, nil
 		}
 	}
-	return "", at(join(path, key), v.get(key).line, "is %q, want one of %s", short(s), strings.Join(words, ", "))
+	return "", at(join(path, key), v.get(key).pos, "is %q, want one of %s", short(s), strings.Join(words, ", "))
 }
 
 func short(s string) string {
@@ -96,11 +96,11 @@ func short(s string) string {
 
 // reword puts the message of err about the member v.key at its path.
 func reword(v *value, path, key string, err error) error {
-	line := v.line
+	where := v.pos
 	if m := v.get(key); m != nil {
-		line = m.line
+		where = m.pos
 	}
-	return at(join(path, key), line, "%s", fault.Message(err))
+	return at(join(path, key), where, "%s", fault.Message(err))
 }
 
 func (r *Recipe) read(root *value) error {
@@ -136,18 +136,18 @@ func (r *Recipe) readHead(root *value) error {
 			return err
 		}
 		if s == "" && f.required {
-			return at(f.key, root.line, "is missing")
+			return at(f.key, root.pos, "is missing")
 		}
 		*f.to = s
 	}
 	if formatVersion != FormatVersion {
-		return at("RecipeFormatVersion", root.get("RecipeFormatVersion").line, "is %q, want %s", short(formatVersion), FormatVersion)
+		return at("RecipeFormatVersion", root.get("RecipeFormatVersion").pos, "is %q, want %s", short(formatVersion), FormatVersion)
 	}
 	if err := names.CheckComponent(r.Name); err != nil {
 		return reword(root, "", "ComponentName", err)
 	}
 	if strings.Trim(r.Name, ".") == "" {
-		return at("ComponentName", root.get("ComponentName").line, "must not consist of dots")
+		return at("ComponentName", root.get("ComponentName").pos, "must not consist of dots")
 	}
 	if _, err := semver.Parse(r.Version); err != nil {
 		return reword(root, "", "ComponentVersion", err)
@@ -168,7 +168,7 @@ func (r *Recipe) readConfiguration(root *value) error {
 		return err
 	}
 	if d := c.get("DefaultConfiguration"); d != nil && d.kind != object {
-		return at(join(path, "DefaultConfiguration"), d.line, "is %s, want an object", d.kind)
+		return at(join(path, "DefaultConfiguration"), d.pos, "is %s, want an object", d.kind)
 	}
 	return nil
 }
@@ -185,7 +185,7 @@ func (r *Recipe) readDependencies(root *value) error {
 	for _, d := range deps.members {
 		at1 := join(path, d.key)
 		if err := names.CheckComponent(d.key); err != nil {
-			return at(at1, d.line, "%s", fault.Message(err))
+			return at(at1, d.pos, "%s", fault.Message(err))
 		}
 		if err := fold(d.value, at1, dependencyKeys); err != nil {
 			return err
@@ -195,7 +195,7 @@ func (r *Recipe) readDependencies(root *value) error {
 			return err
 		}
 		if d.get("VersionRequirement") == nil {
-			return at(join(at1, "VersionRequirement"), d.line, "is missing")
+			return at(join(at1, "VersionRequirement"), d.pos, "is missing")
 		}
 		if _, err := semver.ParseRange(req); err != nil {
 			return reword(d.value, at1, "VersionRequirement", err)
@@ -221,16 +221,16 @@ func (r *Recipe) readBody(root *value) error {
 	}
 	switch {
 	case manifests != nil && manifests.kind != array:
-		return at("Manifests", manifests.line, "is %s, want a list", manifests.kind)
+		return at("Manifests", manifests.pos, "is %s, want a list", manifests.kind)
 	case manifests == nil || len(manifests.items) == 0:
 		if lifecycle == nil || len(lifecycle.members) == 0 {
-			return at("Manifests", root.line, "is missing: a recipe needs at least one entry in Manifests or a Lifecycle")
+			return at("Manifests", root.pos, "is missing: a recipe needs at least one entry in Manifests or a Lifecycle")
 		}
 		all := newObject(member{"os", newText("*")}, member{"runtime", newText("*")})
 		manifests = &value{kind: array, items: []*value{newObject(member{"Platform", all})}}
 		root.set("Manifests", manifests)
 	case len(manifests.items) > MaxManifests:
-		return at("Manifests", manifests.line, "has %d entries, over the limit of %d", len(manifests.items), MaxManifests)
+		return at("Manifests", manifests.pos, "has %d entries, over the limit of %d", len(manifests.items), MaxManifests)
 	}
 	for i, m := range manifests.items {
 		if err := r.readManifest(m, i); err != nil {

@@ -10,114 +10,122 @@ import (
 type jsonReader struct {
 	src  []byte
 	dec  *json.Decoder
-	line int // of the offset in seen
-	seen int64
+	seen int // at was counted up to here
+	at   pos
 	budget
 }
 
 func readJSON(src []byte) (*value, error) {
-	r := &jsonReader{src: src, dec: json.NewDecoder(bytes.NewReader(src)), line: 1}
+	r := &jsonReader{src: src, dec: json.NewDecoder(bytes.NewReader(src)), at: pos{1, 1}}
 	r.dec.UseNumber()
-	v, err := r.value(0)
+	v, err := r.value(nil, 0)
 	if err != nil {
 		return nil, err
 	}
+	end := r.next()
 	if _, err := r.dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, at("", r.now(), "there is text after the end of the JSON object")
+		return nil, at("", end, "there is text after the end of the JSON object")
 	}
 	return v, nil
 }
 
-// now is the line that the decoder has reached.
-func (r *jsonReader) now() int {
-	off := min(r.dec.InputOffset(), int64(len(r.src)))
-	if off > r.seen {
-		r.line += bytes.Count(r.src[r.seen:off], []byte{'\n'})
-		r.seen = off
+// next is the place where the next token begins.
+func (r *jsonReader) next() pos {
+	off := min(int(r.dec.InputOffset()), len(r.src))
+	for off < len(r.src) && bytes.IndexByte([]byte(" \t\r\n,:"), r.src[off]) >= 0 {
+		off++
 	}
-	return r.line
+	if off > r.seen {
+		p := posOf(r.src[r.seen:], off-r.seen)
+		if p.line == 1 { // still on the line of what was seen
+			p.column += r.at.column - 1
+		}
+		r.at, r.seen = pos{r.at.line + p.line - 1, p.column}, off
+	}
+	return r.at
 }
 
-func (r *jsonReader) token() (json.Token, error) {
-	t, err := r.dec.Token()
+func (r *jsonReader) token(t *trail) (json.Token, error) {
+	tok, err := r.dec.Token()
 	if err == nil {
-		return t, nil
+		return tok, nil
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return nil, at("", r.now(), "the JSON text ends too early")
+		return nil, at(t.String(), posOf(r.src, len(r.src)), "the JSON text ends too early")
 	}
-	line := r.now()
+	where := r.next()
 	if e, ok := errors.AsType[*json.SyntaxError](err); ok {
-		line = 1 + bytes.Count(r.src[:max(0, min(int(e.Offset), len(r.src)))], []byte{'\n'})
+		where = posOf(r.src, max(r.seen, int(e.Offset)-1)) // inside of a token
 	}
-	return nil, at("", line, "it is not JSON: %v", err)
+	return nil, at(t.String(), where, "this is not JSON: %v", err)
 }
 
-func (r *jsonReader) value(depth int) (*value, error) {
-	t, err := r.token()
+func (r *jsonReader) value(t *trail, depth int) (*value, error) {
+	v := &value{pos: r.next()}
+	tok, err := r.token(t)
 	if err != nil {
 		return nil, err
 	}
-	v := &value{line: r.now()}
-	if err := r.take(v.line, depth); err != nil {
+	if err := r.take(v.pos, t, depth); err != nil {
 		return nil, err
 	}
-	switch t := t.(type) {
+	switch tok := tok.(type) {
 	case nil:
 		v.kind = null
 	case string:
-		v.kind, v.scalar = text, t
+		v.kind, v.scalar = text, tok
 	case json.Number:
-		v.kind, v.scalar = number, t.String()
+		v.kind, v.scalar = number, tok.String()
 	case bool:
 		v.kind, v.scalar = boolean, "false"
-		if t {
+		if tok {
 			v.scalar = "true"
 		}
 	case json.Delim:
-		if t == '[' {
+		if tok == '[' {
 			v.kind = array
-			return v, r.array(v, depth)
+			return v, r.array(v, t, depth)
 		}
 		v.kind = object
-		return v, r.object(v, depth)
+		return v, r.object(v, t, depth)
 	}
 	return v, nil
 }
 
-func (r *jsonReader) array(v *value, depth int) error {
+func (r *jsonReader) array(v *value, t *trail, depth int) error {
 	for r.dec.More() {
-		it, err := r.value(depth + 1)
+		it, err := r.value(t.item(len(v.items)), depth+1)
 		if err != nil {
 			return err
 		}
 		v.items = append(v.items, it)
 	}
-	_, err := r.token()
+	_, err := r.token(t)
 	return err
 }
 
-func (r *jsonReader) object(v *value, depth int) error {
+func (r *jsonReader) object(v *value, t *trail, depth int) error {
 	keys := map[string]bool{}
 	for r.dec.More() {
-		t, err := r.token()
+		where := r.next()
+		tok, err := r.token(t)
 		if err != nil {
 			return err
 		}
-		key, ok := t.(string)
+		key, ok := tok.(string)
 		if !ok {
-			return at("", r.now(), "a key is not a text")
+			return at(t.String(), where, "a key is not a text")
 		}
 		if keys[key] {
-			return at("", r.now(), "the key %q is there twice", key)
+			return at(t.member(key).String(), where, "the key is there twice")
 		}
 		keys[key] = true
-		m, err := r.value(depth + 1)
+		m, err := r.value(t.member(key), depth+1)
 		if err != nil {
 			return err
 		}
 		v.members = append(v.members, member{key, m})
 	}
-	_, err := r.token()
+	_, err := r.token(t)
 	return err
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"strconv"
+	"strings"
 
 	yaml "go.yaml.in/yaml/v3"
 )
@@ -20,34 +21,55 @@ func readYAML(src []byte) (*value, error) {
 	dec := yaml.NewDecoder(bytes.NewReader(src))
 	switch err := dec.Decode(&doc); {
 	case errors.Is(err, io.EOF):
-		return nil, at("", 0, "it is empty")
+		return nil, at("", pos{}, "it is empty")
 	case err != nil:
-		return nil, at("", 0, "it is neither JSON nor YAML: %v", err)
+		return nil, yamlError(err)
 	}
-	if err := dec.Decode(&yaml.Node{}); !errors.Is(err, io.EOF) {
-		return nil, at("", 0, "it holds more than one YAML document")
+	var second yaml.Node
+	switch err := dec.Decode(&second); {
+	case err == nil:
+		return nil, at("", place(&second), "it holds more than one YAML document")
+	case !errors.Is(err, io.EOF):
+		return nil, yamlError(err)
 	}
 	if doc.Kind != yaml.DocumentNode || len(doc.Content) != 1 {
-		return nil, at("", 0, "it is empty")
+		return nil, at("", pos{}, "it is empty")
 	}
 	r := &yamlReader{}
-	return r.value(doc.Content[0], 0)
+	return r.value(doc.Content[0], nil, 0)
 }
 
-func (r *yamlReader) value(n *yaml.Node, depth int) (*value, error) {
-	if err := r.take(n.Line, depth); err != nil {
+// yamlError takes the line out of the library's text, which has no other place
+// for it.
+func yamlError(err error) error {
+	why := strings.TrimPrefix(err.Error(), "yaml: ")
+	var where pos
+	if rest, ok := strings.CutPrefix(why, "line "); ok {
+		if line, text, ok := strings.Cut(rest, ": "); ok {
+			if n, err := strconv.Atoi(line); err == nil {
+				where, why = pos{line: n}, text
+			}
+		}
+	}
+	return at("", where, "it is neither JSON nor YAML: %s", why)
+}
+
+func place(n *yaml.Node) pos { return pos{n.Line, n.Column} }
+
+func (r *yamlReader) value(n *yaml.Node, t *trail, depth int) (*value, error) {
+	v := &value{pos: place(n)}
+	if err := r.take(v.pos, t, depth); err != nil {
 		return nil, err
 	}
-	v := &value{line: n.Line}
 	switch n.Kind {
 	case yaml.AliasNode:
-		return r.value(n.Alias, depth+1)
+		return r.value(n.Alias, t, depth+1)
 	case yaml.ScalarNode:
-		return v, scalar(v, n)
+		return v, scalar(v, n, t)
 	case yaml.SequenceNode:
 		v.kind = array
-		for _, c := range n.Content {
-			it, err := r.value(c, depth+1)
+		for i, c := range n.Content {
+			it, err := r.value(c, t.item(i), depth+1)
 			if err != nil {
 				return nil, err
 			}
@@ -56,28 +78,29 @@ func (r *yamlReader) value(n *yaml.Node, depth int) (*value, error) {
 		return v, nil
 	case yaml.MappingNode:
 		v.kind = object
-		return v, r.mapping(v, n, depth)
+		return v, r.mapping(v, n, t, depth)
 	}
-	return nil, at("", n.Line, "it holds something that JSON has no word for")
+	return nil, at(t.String(), v.pos, "it holds something that JSON has no word for")
 }
 
-func (r *yamlReader) mapping(v *value, n *yaml.Node, depth int) error {
+func (r *yamlReader) mapping(v *value, n *yaml.Node, t *trail, depth int) error {
 	keys := map[string]bool{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k := n.Content[i]
+		where := place(k)
 		if k.Kind == yaml.AliasNode {
 			k = k.Alias
 		}
 		switch {
 		case k.Kind != yaml.ScalarNode:
-			return at("", k.Line, "a key is not a text")
+			return at(t.String(), where, "a key is not a text")
 		case k.Tag == "!!merge":
-			return at("", k.Line, "merge keys (<<) are not supported: write the members out")
+			return at(t.String(), where, "merge keys (<<) are not supported: write the members out")
 		case keys[k.Value]:
-			return at("", k.Line, "the key %q is there twice", k.Value)
+			return at(t.member(k.Value).String(), where, "the key is there twice")
 		}
 		keys[k.Value] = true
-		m, err := r.value(n.Content[i+1], depth+1)
+		m, err := r.value(n.Content[i+1], t.member(k.Value), depth+1)
 		if err != nil {
 			return err
 		}
@@ -88,7 +111,7 @@ func (r *yamlReader) mapping(v *value, n *yaml.Node, depth int) error {
 
 // scalar gives plain YAML its JSON meaning. What JSON lacks (dates above all)
 // stays the text that the author wrote.
-func scalar(v *value, n *yaml.Node) error {
+func scalar(v *value, n *yaml.Node, t *trail) error {
 	v.kind, v.scalar = text, n.Value
 	switch n.ShortTag() {
 	case "!!null":
@@ -96,17 +119,17 @@ func scalar(v *value, n *yaml.Node) error {
 	case "!!bool":
 		var b bool
 		if err := n.Decode(&b); err != nil {
-			return at("", n.Line, "%q is not a boolean", n.Value)
+			return at(t.String(), place(n), "%q is not a boolean", n.Value)
 		}
 		v.kind, v.scalar = boolean, strconv.FormatBool(b)
 	case "!!int", "!!float":
 		v.kind = number
-		return numeral(v, n)
+		return numeral(v, n, t)
 	}
 	return nil
 }
 
-func numeral(v *value, n *yaml.Node) error {
+func numeral(v *value, n *yaml.Node, t *trail) error {
 	if json.Valid([]byte(n.Value)) {
 		return nil
 	}
@@ -121,7 +144,7 @@ func numeral(v *value, n *yaml.Node) error {
 	case n.Decode(&f) == nil && !math.IsInf(f, 0) && !math.IsNaN(f):
 		v.scalar = strconv.FormatFloat(f, 'g', -1, 64)
 	default:
-		return at("", n.Line, "%q is not a number that JSON can hold", n.Value)
+		return at(t.String(), place(n), "%q is not a number that JSON can hold", n.Value)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package recipe
 import (
 	"bytes"
 	"slices"
+	"unicode/utf8"
 
 	"github.com/ggfleet/ggfleet/shared/fault"
 )
@@ -59,12 +60,16 @@ type Platform struct {
 
 // Parse reads a recipe, JSON or YAML as the text itself tells, and checks it.
 // Errors are of kind Invalid (TooLarge over MaxBytes), name the member by its
-// path and, where it is known, the line.
+// path and its line and column; of YAML that cannot be read only the line is
+// known.
 func Parse(src []byte) (*Recipe, error) {
 	if len(src) > MaxBytes {
 		return nil, fault.New(fault.TooLarge, "recipe: %d bytes is over the limit of %d", len(src), MaxBytes)
 	}
 	src = bytes.TrimPrefix(src, []byte("\xef\xbb\xbf"))
+	if err := checkText(src); err != nil {
+		return nil, err
+	}
 	r := &Recipe{Format: JSON}
 	root, err := readJSON(src)
 	if err != nil {
@@ -78,12 +83,28 @@ func Parse(src []byte) (*Recipe, error) {
 		}
 	}
 	if root.kind != object {
-		return nil, at("", root.line, "it is %s, not an object", root.kind)
+		return nil, at("", root.pos, "it is %s, not an object", root.kind)
 	}
 	if err := r.read(root); err != nil {
 		return nil, err
 	}
 	return r, nil
+}
+
+// checkText refuses bytes that are no text, which JSON would read as something
+// else and YAML would refuse without saying where they are.
+func checkText(src []byte) error {
+	for i := 0; i < len(src); {
+		c, size := utf8.DecodeRune(src[i:])
+		switch {
+		case c == utf8.RuneError && size == 1:
+			return at("", posOf(src, i), "it is not UTF-8")
+		case c < ' ' && c != '\t' && c != '\n' && c != '\r':
+			return at("", posOf(src, i), "it holds the control character %U", c)
+		}
+		i += size
+	}
+	return nil
 }
 
 // Platforms returns what each manifest claims, in the order of the manifests.

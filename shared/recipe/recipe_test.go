@@ -150,8 +150,30 @@ func TestFaultsNameTheMemberAndTheLine(t *testing.T) {
 			require.ErrorIs(t, err, fault.Invalid)
 			assert.Equal(t, tc.field, fault.FieldOf(err))
 			assert.Contains(t, fault.Message(err), tc.says)
-			assert.Contains(t, fault.Message(err), "(line 2)")
+			assert.Contains(t, fault.Message(err), "(line 2, column ")
 		})
+	}
+}
+
+func TestTheLineAndColumnAreThoseOfTheValue(t *testing.T) {
+	const yamlSrc = `RecipeFormatVersion: "2020-01-25"
+ComponentName: a
+ComponentVersion: 1.0.0
+Manifests:
+  - Platform: {os: linux}
+    Artifacts:
+      - Uri: s3://b/größe/k
+      - {Uri: "s3://b/ö", Unarchive: TAR}
+`
+	const jsonSrc = "{\"RecipeFormatVersion\":\"2020-01-25\",\n \"ComponentName\":\"a\", \"ComponentVersion\":\"1.0.0\",\n" +
+		"\t\"Manifests\": [\r\n{\"Artifacts\":[ {\"Uri\":\"s3://b/ö\",\n\t \"Unarchive\" :\t\"TAR\"}]}]}"
+	for src, says := range map[string]string{
+		yamlSrc: `Manifests[0].Artifacts[1].Unarchive: is "TAR", want one of NONE, ZIP (line 8, column 38)`,
+		jsonSrc: `Manifests[0].Artifacts[0].Unarchive: is "TAR", want one of NONE, ZIP (line 5, column 17)`,
+	} {
+		_, err := recipe.Parse([]byte(src))
+		require.ErrorIs(t, err, fault.Invalid)
+		assert.Equal(t, says, fault.Message(err))
 	}
 }
 
@@ -167,15 +189,21 @@ func TestTextThatIsNoRecipeIsRefused(t *testing.T) {
 		{"a text", "hello", "not an object"},
 		{"cut off", minimal[:40], "early"},
 		{"rest after the end", minimal + "{}", "after the end"},
-		{"two documents", "a: 1\n---\nb: 2\n", "more than one"},
-		{"key twice in JSON", `{"a":1,"a":2}`, "twice"},
-		{"key twice in YAML", "a: 1\nb: 1\na: 2\n", "twice (line 3)"},
+		{"two documents", "a: 1\n---\nb: 2\n", "more than one YAML document (line 2, column 1)"},
+		{"key twice in JSON", `{"b":{"a":1,"a":2}}`, "b.a: the key is there twice (line 1, column 13)"},
+		{"key twice in YAML", "a: 1\nb: 1\na: 2\n", "a: the key is there twice (line 3, column 1)"},
+		{"brackets that do not match", "{\n  \"a\": [1,\n    2}]", "a: this is not JSON: invalid character '}' after array element (line 3, column 6)"},
+		{"a text without its end", "{\n  \"ä\": 1, \"b}", "ends too early (line 2, column 14)"},
+		{"a wrong indent", "a:\n  - b\n c: 1\n", "neither JSON nor YAML: did not find expected key (line 2)"},
+		{"no UTF-8", "a: b\nc: \xff", "not UTF-8 (line 2, column 4)"},
+		{"a control character", "a: b\nc: d\x00", "U+0000 (line 2, column 5)"},
+		{"an unknown alias", "a: *b\n", "anchor"},
 		{"alias bomb", bomb, "more than"},
 		{"alias of itself", "a: &a [*a]\n", ""},
 		{"merge key", "a: &a {x: 1}\nb: {<<: *a}\n", "merge"},
 		{"deep JSON", `{"a":` + strings.Repeat("[", 3000) + strings.Repeat("]", 3000) + "}", "nested"},
 		{"deep YAML", "a: " + strings.Repeat("[", 3000) + strings.Repeat("]", 3000), "nested"},
-		{"not a number", "a: .nan\n", "number"},
+		{"not a number", "a:\n  b: .nan\n", "a.b: \".nan\" is not a number that JSON can hold (line 2, column 6)"},
 		{"binary", "\x00\x01", ""},
 		{"tabs and braces", "{\t'a", ""},
 	}

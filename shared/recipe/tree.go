@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/ggfleet/ggfleet/shared/fault"
 )
@@ -24,14 +25,14 @@ func (k kind) String() string {
 	return [...]string{"null", "an object", "a list", "a text", "a number", "a boolean"}[k]
 }
 
-// value is a JSON value that remembers the order of its members and the line it
-// stood on.
+// value is a JSON value that remembers the order of its members and where it
+// stood.
 type value struct {
 	kind    kind
 	scalar  string // the text; the literal of a number or boolean
 	members []member
 	items   []*value
-	line    int
+	pos     pos
 }
 
 type member struct {
@@ -120,16 +121,61 @@ func writeText(b *bytes.Buffer, s string) {
 	b.Truncate(b.Len() - 1)
 }
 
-// at builds the error about the member at path, which stood on line.
-func at(path string, line int, format string, args ...any) error {
-	if line > 0 {
-		format += " (line " + strconv.Itoa(line) + ")"
+// pos is a place in the text, counted from 1; column counts characters. Zero
+// means that it is not known.
+type pos struct{ line, column int }
+
+// posOf is the place of the byte at off.
+func posOf(src []byte, off int) pos {
+	before := src[:max(0, min(off, len(src)))]
+	start := bytes.LastIndexByte(before, '\n') + 1
+	return pos{1 + bytes.Count(before, []byte{'\n'}), 1 + utf8.RuneCount(before[start:])}
+}
+
+func (p pos) String() string {
+	s := "line " + strconv.Itoa(p.line)
+	if p.column > 0 {
+		s += ", column " + strconv.Itoa(p.column)
+	}
+	return s
+}
+
+// at builds the error about the member at path, which stood at where.
+func at(path string, where pos, format string, args ...any) error {
+	if where.line > 0 {
+		format += " (" + where.String() + ")"
 	}
 	if path == "" {
 		return fault.New(fault.Invalid, "recipe: "+format, args...)
 	}
+	if len(path) > maxPath {
+		path = path[:maxPath] + "…"
+	}
 	return fault.Field(path, format, args...)
 }
+
+const maxPath = 300 // bytes of a path in an error
+
+// trail is the way to a value while it is read; it is written out only for an
+// error.
+type trail struct {
+	up    *trail // nil: the root
+	key   string
+	index int // in a list; -1: key counts
+}
+
+func (t *trail) String() string {
+	switch {
+	case t == nil:
+		return ""
+	case t.index >= 0:
+		return index(t.up.String(), t.index)
+	}
+	return join(t.up.String(), t.key)
+}
+
+func (t *trail) member(key string) *trail { return &trail{t, key, -1} }
+func (t *trail) item(i int) *trail        { return &trail{t, "", i} }
 
 func join(path, key string) string {
 	if path == "" {
@@ -146,12 +192,12 @@ func index(path string, i int) string { return path + "[" + strconv.Itoa(i) + "]
 // budget bounds what one recipe may expand to.
 type budget struct{ nodes int }
 
-func (b *budget) take(line, depth int) error {
+func (b *budget) take(where pos, t *trail, depth int) error {
 	if b.nodes++; b.nodes > MaxNodes {
-		return at("", line, "it has more than %d values", MaxNodes)
+		return at(t.String(), where, "the recipe has more than %d values", MaxNodes)
 	}
 	if depth > MaxDepth {
-		return at("", line, "it is nested deeper than %d levels", MaxDepth)
+		return at(t.String(), where, "the recipe is nested deeper than %d levels", MaxDepth)
 	}
 	return nil
 }
