@@ -29,12 +29,12 @@ func (r *Registry) Certificates(ctx context.Context, t Thing) ([]Certificate, er
 func (r *Registry) SetCertificateStatus(ctx context.Context, id string, s cloud.CertificateStatus) error {
 	_, err := state.Update(ctx, r.store, state.StepRegistry, certKey(id), func(c *Certificate, exists bool, b *state.Batch) error {
 		if !exists {
-			return fault.New(fault.NotFound, "certificate %s is not registered", id)
+			return noCertificate(id)
 		}
 		if c.Status == s {
 			return state.ErrKeep
 		}
-		c.Status = s
+		r.turn(c, s)
 		b.Put(changedKey("certificate", id), string(s))
 		return nil
 	})
@@ -42,6 +42,11 @@ func (r *Registry) SetCertificateStatus(ctx context.Context, id string, s cloud.
 		return fmt.Errorf("set certificate %s to %s: %w", id, s, err)
 	}
 	return nil
+}
+
+// turn gives the certificate a status.
+func (r *Registry) turn(c *Certificate, s cloud.CertificateStatus) {
+	c.Status, c.ModifiedAt, c.Version = s, r.now().UTC(), c.version()+1
 }
 
 // SetThingCertificates changes the status of every certificate of the thing.
@@ -90,11 +95,16 @@ func (r *Registry) attachBatch(ctx context.Context, b *state.Batch, reg cloud.Re
 	case rec.Rev == 0 && n == nil:
 		return "", fault.New(fault.NotFound, "certificate %s is not registered", id)
 	case rec.Rev == 0:
-		c = Certificate{ID: id, PEM: n.PEM, Status: want, CAID: n.CAID, NotBefore: n.NotBefore.UTC(), NotAfter: n.NotAfter.UTC(), CreatedAt: r.now().UTC()}
-	case reg.OverrideStatus == cloud.Replace:
-		c.Status = want
+		if c, err = r.newCertificate(ctx, b, *n, want); err != nil {
+			return "", err
+		}
+	case reg.OverrideStatus == cloud.Replace && c.Status != want:
+		r.turn(&c, want)
 	case reg.OverrideStatus == cloud.Fail && c.Status != want:
 		return "", fault.New(fault.Exists, "certificate %s exists already with status %s and the provisioning template says FAIL", id, c.Status)
+	}
+	if err := c.mayAttach(reg.Thing); err != nil {
+		return "", err
 	}
 	c.Things = addTo(c.Things, reg.Thing)
 	for _, a := range policies {

@@ -79,7 +79,7 @@ func (r *Registry) quietBatch(ctx context.Context, b *state.Batch, t *Thing, id 
 		v.Things = without(v.Things, t.Name)
 	default:
 		if changed = v.Status == cloud.Active; changed {
-			v.Status = cloud.Inactive
+			r.turn(&v, cloud.Inactive)
 		}
 		for _, p := range v.Policies {
 			if policies {
@@ -138,10 +138,7 @@ func (r *Registry) removeBatch(ctx context.Context, b *state.Batch, thing, id st
 		b.Put(certKey(id), c.Value)
 		return nil
 	}
-	b.Delete(certKey(id)).Delete(changedKey("certificate", id))
-	for _, p := range c.Value.Policies {
-		b.Delete(policyRefKey(p, id))
-	}
+	dropCertificateBatch(b, c.Value)
 	return nil
 }
 

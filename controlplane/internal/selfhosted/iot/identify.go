@@ -50,11 +50,17 @@ func (r *Registry) Identify(ctx context.Context, leaf *x509.Certificate) (Identi
 	if err != nil {
 		return Identity{}, fmt.Errorf("identify certificate %s: %w", id, err)
 	}
+	policies := c.Value.Policies
+	if t.Name != "" && !r.bare.Load() {
+		if policies, err = r.effective(ctx, policies, c.Value.Things); err != nil {
+			return Identity{}, fmt.Errorf("identify certificate %s: %w", id, err)
+		}
+	}
 	if t.Name == "" {
 		return Identity{}, fault.New(fault.Denied, "certificate %s is attached to no thing", id)
 	}
 	out := Identity{CertificateID: id, Thing: t.Name, ThingType: t.Type, Attributes: t.Attributes}
-	for _, name := range c.Value.Policies {
+	for _, name := range policies {
 		doc, err := r.document(ctx, name)
 		if errors.Is(err, fault.NotFound) {
 			continue // what is not there allows nothing

@@ -4,10 +4,11 @@ import (
 	"bytes"
 	"context"
 	"crypto/x509"
-	"maps"
+	"fmt"
 	"slices"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
+	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/pki"
 )
@@ -20,7 +21,7 @@ const (
 
 // Import checks a certificate that was made elsewhere. What is registered is the
 // PEM as it was given, chain and all; only the first certificate counts.
-func (r *Registry) Import(_ context.Context, q cloud.ImportRequest) (cloud.Issued, error) {
+func (r *Registry) Import(ctx context.Context, q cloud.ImportRequest) (cloud.Issued, error) {
 	certs, err := parsePEM("certificatePem", q.PEM)
 	if err != nil {
 		return cloud.Issued{}, err
@@ -42,7 +43,7 @@ func (r *Registry) Import(_ context.Context, q cloud.ImportRequest) (cloud.Issue
 		}
 		return out, nil
 	}
-	out.CAID, err = r.signer(q, leaf, certs[1:])
+	out.CAID, err = r.signer(ctx, q, leaf, certs[1:])
 	return out, err
 }
 
@@ -80,24 +81,20 @@ func (r *Registry) checkLeaf(c *x509.Certificate) error {
 
 // signer returns the id of the CA that q names, or any that is registered if it
 // names none, after a look at the signatures from leaf up to it.
-func (r *Registry) signer(q cloud.ImportRequest, leaf *x509.Certificate, chain []*x509.Certificate) (string, error) {
-	known, id := r.knownCAs(), q.CAID
-	if q.CAPEM != "" {
-		cas, err := parsePEM("caCertificatePem", q.CAPEM)
-		if err != nil {
-			return "", err
-		}
-		if of := pki.ID(cas[0].Raw); id == "" || id == of {
-			id = of
-		} else {
-			return "", fault.Field("caCertificatePem", "is of CA %s, but the CA's id is given as %s", of, id)
-		}
+func (r *Registry) signer(ctx context.Context, q cloud.ImportRequest, leaf *x509.Certificate, chain []*x509.Certificate) (string, error) {
+	id, err := caOf(q)
+	if err != nil {
+		return "", err
+	}
+	known, err := r.knownCAs(ctx, append([]*x509.Certificate{leaf}, chain...))
+	if err != nil {
+		return "", err
 	}
 	if id != "" {
-		if _, ok := known[id]; !ok {
-			return "", fault.New(fault.NotFound, "CA certificate %s is not registered; the CA of this server is %s", id, r.ca.ID)
+		if !slices.ContainsFunc(known, func(k knownCA) bool { return k.id == id }) {
+			return "", r.notTheSigner(ctx, id)
 		}
-		maps.DeleteFunc(known, func(k string, _ *x509.Certificate) bool { return k != id })
+		known = slices.DeleteFunc(known, func(k knownCA) bool { return k.id != id })
 	}
 	if bytes.Equal(leaf.RawIssuer, leaf.RawSubject) && leaf.CheckSignature(leaf.SignatureAlgorithm, leaf.RawTBSCertificate, leaf.Signature) == nil {
 		return "", fault.Field("certificatePem", "signed itself; register it without CA, or have a CA sign it")
@@ -106,30 +103,116 @@ func (r *Registry) signer(q cloud.ImportRequest, leaf *x509.Certificate, chain [
 	for _, c := range chain {
 		between.AddCert(c)
 	}
-	for _, k := range slices.Sorted(maps.Keys(known)) {
+	now := r.now()
+	if now.Before(leaf.NotBefore) {
+		now = leaf.NotBefore // valid later is good enough
+	}
+	signers := slices.DeleteFunc(known, func(k knownCA) bool {
 		roots := x509.NewCertPool()
-		roots.AddCert(known[k])
-		now := r.now()
-		if now.Before(leaf.NotBefore) {
-			now = leaf.NotBefore // valid later is good enough
-		}
-		if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err == nil {
-			return k, nil
-		}
-	}
-	if id == "" {
+		roots.AddCert(k.cert)
+		_, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+		return err != nil
+	})
+	switch {
+	case len(signers) == 0 && id == "":
 		return "", fault.New(fault.NotFound, "no CA that is registered signed the certificate; register it without CA")
+	case len(signers) == 0:
+		return "", fault.Field("certificatePem", "was not signed by CA %s", id)
+	case !signers[0].active:
+		return "", refuse(WrongStatus, fault.Invalid, "CA certificate %s is INACTIVE; make it ACTIVE first", signers[0].id)
+	case len(signers) > 1 && bytes.Equal(signers[0].cert.RawSubject, signers[1].cert.RawSubject):
+		return "", refuse(AmbiguousCA, fault.Invalid, "CA certificates %s and %s could both have signed the certificate; name one with caCertificatePem", signers[0].id, signers[1].id)
 	}
-	return "", fault.Field("certificatePem", "was not signed by CA %s", id)
+	return signers[0].id, nil
 }
 
-// knownCAs are the authorities whose certificates can be registered, by id.
-func (r *Registry) knownCAs() map[string]*x509.Certificate {
-	out := map[string]*x509.Certificate{r.ca.ID: r.ca.Issuer.Cert, pki.ID(r.ca.Root.Raw): r.ca.Root}
-	if p := r.ca.Private; p != nil {
-		out[p.ID] = p.Cert
+// caOf is the id of the CA that q names, "" for none.
+func caOf(q cloud.ImportRequest) (string, error) {
+	if q.CAPEM == "" {
+		return q.CAID, nil
 	}
-	return out
+	cas, err := parsePEM("caCertificatePem", q.CAPEM)
+	if err != nil {
+		return "", err
+	}
+	of := pki.ID(cas[0].Raw)
+	if q.CAID != "" && q.CAID != of {
+		return "", fault.Field("caCertificatePem", "is of CA %s, but the CA's id is given as %s", of, q.CAID)
+	}
+	return of, nil
+}
+
+// notTheSigner tells a CA that is not registered from one of another name than the
+// certificate's issuer.
+func (r *Registry) notTheSigner(ctx context.Context, id string) error {
+	ca, err := state.ReadOr[CACertificate](ctx, r.store, caKey(id))
+	switch {
+	case err != nil:
+		return fmt.Errorf("read CA %s: %w", id, err)
+	case ca.Rev != 0:
+		return fault.Field("certificatePem", "was not signed by CA %s", id)
+	}
+	return fault.New(fault.NotFound, "CA certificate %s is not registered; the CA of this server is %s", id, r.ca.ID)
+}
+
+// knownCA is an authority whose certificates can be registered.
+type knownCA struct {
+	id     string
+	cert   *x509.Certificate
+	active bool
+}
+
+// knownCAs are this server's own, and those registered ones that have the name of
+// an issuer of these certificates; those that are ACTIVE come first.
+func (r *Registry) knownCAs(ctx context.Context, of []*x509.Certificate) ([]knownCA, error) {
+	out := []knownCA{{r.ca.ID, r.ca.Issuer.Cert, true}, {pki.ID(r.ca.Root.Raw), r.ca.Root, true}}
+	if p := r.ca.Private; p != nil {
+		out = append(out, knownCA{p.ID, p.Cert, true})
+	}
+	seen := map[string]bool{}
+	for _, c := range of {
+		if seen[string(c.RawIssuer)] {
+			continue
+		}
+		seen[string(c.RawIssuer)] = true
+		registered, err := r.casOf(ctx, c.RawIssuer)
+		if err != nil {
+			return nil, err
+		}
+		for _, ca := range registered {
+			certs, err := pki.ParseCerts([]byte(ca.PEM))
+			if err != nil {
+				return nil, fmt.Errorf("stored CA certificate %s: %w", ca.ID, err)
+			}
+			out = append(out, knownCA{ca.ID, certs[0], ca.Status == cloud.Active})
+		}
+	}
+	slices.SortStableFunc(out, func(a, b knownCA) int {
+		if a.active == b.active {
+			return 0
+		}
+		if a.active {
+			return -1
+		}
+		return 1
+	})
+	return out, nil
+}
+
+// RegisterCertificate checks a certificate that was made elsewhere and registers
+// it. One that cannot be registered is BadCertificate, or says why more precisely.
+func (r *Registry) RegisterCertificate(ctx context.Context, q cloud.ImportRequest, s cloud.CertificateStatus) (Certificate, error) {
+	if err := CheckStatus("status", s); err != nil {
+		return Certificate{}, err
+	}
+	n, err := r.Import(ctx, q)
+	if err != nil {
+		if k := fault.KindOf(err); k == fault.Invalid || k == fault.NotFound {
+			err = because(BadCertificate, err)
+		}
+		return Certificate{}, err
+	}
+	return r.AddCertificate(ctx, n, s)
 }
 
 // PrivateCAARN is the name of the private CA, "" if there is none.

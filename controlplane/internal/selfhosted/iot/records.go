@@ -36,6 +36,12 @@ type Certificate struct {
 	NotBefore time.Time               `json:"notBefore"`
 	NotAfter  time.Time               `json:"notAfter"`
 	CreatedAt time.Time               `json:"createdAt"`
+
+	ModifiedAt time.Time       `json:"modifiedAt,omitzero"`
+	Version    int             `json:"version,omitempty"` // grows with each change of the status; 0 means 1
+	Mode       CertificateMode `json:"mode,omitempty"`    // empty: as CAID says, see ModeOf
+	// Exclusive: the one thing that it is attached to is the only one it may have.
+	Exclusive bool `json:"exclusive,omitempty"`
 }
 
 // Group is a static thing group.
@@ -43,43 +49,48 @@ type Group struct {
 	Name        string            `json:"name"`
 	ID          string            `json:"id"`
 	Description string            `json:"description,omitempty"`
+	Attributes  map[string]string `json:"attributes,omitempty"`
+	Parents     []string          `json:"parents,omitempty"` // from the top of the hierarchy to the group it was made under
+	Children    []string          `json:"children,omitempty"`
 	Tags        map[string]string `json:"tags,omitempty"`
+	Version     int64             `json:"version"`
 	CreatedAt   time.Time         `json:"createdAt"`
+	Policies    []string          `json:"policies,omitempty"` // attached to it, at most MaxGroupPolicies
 	// Retiring is set while the group is being removed: nobody joins it then.
 	Retiring bool `json:"retiring,omitempty"`
+	// Expelling: it is being removed together with its members.
+	Expelling bool `json:"expelling,omitempty"`
 }
 
-// Policy is a policy; only the default version is kept.
-type Policy struct {
-	Name      string    `json:"name"`
-	Document  string    `json:"document"`
-	CreatedAt time.Time `json:"createdAt"`
-	// BuiltIn policies were made by the first start: no deletion of a thing takes
-	// one along.
-	BuiltIn bool `json:"builtIn,omitempty"`
-	// Deleting is set while somebody looks whether a certificate still has the
-	// policy; attaching it takes the mark away.
-	Deleting bool `json:"deleting,omitempty"`
-}
-
-const prefix = state.Root + "iot/"
+const (
+	prefix       = state.Root + "iot/"
+	certPrefix   = prefix + "cert/"
+	policyPrefix = prefix + "policy/"
+)
 
 func thingKey(name string) string      { return prefix + "thing/" + name }
-func certKey(id string) string         { return prefix + "cert/" + id }
+func certKey(id string) string         { return certPrefix + id }
+func typeKey(name string) string       { return prefix + "type/" + name }
 func groupKey(name string) string      { return prefix + "group/" + name }
 func memberPrefix(group string) string { return prefix + "member/" + group + "/" }
 func memberKey(g, thing string) string { return memberPrefix(g) + thing }
-func policyKey(name string) string     { return prefix + "policy/" + name }
+func policyKey(name string) string     { return policyPrefix + name }
 
 // policyRefKey says that the certificate has the policy: the certificate's
 // record the other way round, for policies that are not built in.
 func policyRefPrefix(name string) string    { return prefix + "policy-of/" + name + "/" }
 func policyRefKey(name, cert string) string { return policyRefPrefix(name) + cert }
-func caKey(id string) string                { return prefix + "ca/" + id }
-func changedKey(kind, id string) string     { return changedPrefix + kind + "/" + id }
+
+// groupRefKey says that the thing group has the policy: the group's record the
+// other way round.
+func groupRefPrefix(policy string) string     { return prefix + "policy-of-group/" + policy + "/" }
+func groupRefKey(policy, group string) string { return groupRefPrefix(policy) + group }
+
+func caKey(id string) string            { return prefix + "ca/" + id }
+func changedKey(kind, id string) string { return changedPrefix + kind + "/" + id }
 
 // changedPrefix holds one small key for each certificate or policy whose
-// meaning for live sessions changed. Certificates themselves lie under a prefix
-// that nobody watches, so that provisioning ten thousand cores tells no replica
-// anything it need not know.
+// meaning for live sessions changed, and one for each thing group that has
+// policies. Certificates themselves lie under a prefix that nobody watches, so that
+// provisioning ten thousand cores tells no replica anything it need not know.
 const changedPrefix = prefix + "changed/"

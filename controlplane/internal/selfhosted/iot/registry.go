@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
@@ -33,8 +34,13 @@ type Registry struct {
 	log   *slog.Logger
 	now   func() time.Time
 
+	things *state.Mirror[listed]
+
 	mu       sync.Mutex // guards compiled
 	compiled map[string]compiledPolicy
+
+	ordered atomic.Bool // see completeOrder
+	bare    atomic.Bool // it is known that no thing group has a policy
 }
 
 // New checks cfg; it starts nothing.
@@ -43,6 +49,7 @@ func New(cfg Config) (*Registry, error) {
 		return nil, errors.New("iot: Store, CA and Realm are required")
 	}
 	r := &Registry{store: cfg.Store, realm: cfg.Realm, ca: cfg.CA, log: cfg.Log, now: cfg.Now, compiled: map[string]compiledPolicy{}}
+	r.things = state.NewMirror[listed](cfg.Store, thingKey(""), nil)
 	if r.log == nil {
 		r.log = logx.Discard()
 	}
@@ -51,6 +58,12 @@ func New(cfg Config) (*Registry, error) {
 	}
 	return r, nil
 }
+
+// Run follows the things until ctx is done: Things answers from what it knows.
+func (r *Registry) Run(ctx context.Context) error { return r.things.Run(ctx) }
+
+// Loaded is closed once Run has every thing in memory.
+func (r *Registry) Loaded() <-chan struct{} { return r.things.Ready() }
 
 // Realm returns the region and account of this cloud.
 func (r *Registry) Realm() names.Realm { return r.realm }
@@ -62,7 +75,7 @@ func (r *Registry) CA() *CA { return r.ca }
 func (r *Registry) Thing(ctx context.Context, name string) (state.Record[Thing], error) {
 	t, err := state.Read[Thing](ctx, r.store, thingKey(name))
 	if errors.Is(err, fault.NotFound) {
-		return t, fault.New(fault.NotFound, "thing %s is not registered", name)
+		return t, noThing(name)
 	}
 	return t, err
 }
@@ -90,7 +103,7 @@ func deleting(thing string) error {
 func (r *Registry) Certificate(ctx context.Context, id string) (state.Record[Certificate], error) {
 	c, err := state.Read[Certificate](ctx, r.store, certKey(id))
 	if errors.Is(err, fault.NotFound) {
-		return c, fault.New(fault.NotFound, "certificate %s is not registered", id)
+		return c, noCertificate(id)
 	}
 	return c, err
 }
@@ -105,35 +118,42 @@ type Change struct {
 // Changes calls handle for each change after the call began, until ctx is done:
 // first with All, as soon as no further change can be missed.
 func (r *Registry) Changes(ctx context.Context, handle func(Change)) error {
-	p, err := r.store.List(ctx, changedPrefix, "", 1)
-	if err != nil {
-		return fmt.Errorf("watch certificates: %w", err)
-	}
-	certs := changedKey("certificate", "")
-	from := p.At
-	handle(Change{All: true}) // what changed before the watch began was seen by nobody
+	defer r.bare.Store(false) // nobody follows any more
 	for {
-		err := r.store.Watch(ctx, changedPrefix, from, func(events []state.Event) error {
+		from, err := r.changesBegin(ctx)
+		if err != nil {
+			return fmt.Errorf("watch certificates: %w", err)
+		}
+		// What changed before the watch began, or was missed, was seen by nobody.
+		handle(Change{All: true})
+		err = r.store.Watch(ctx, changedPrefix, from, func(events []state.Event) error {
 			for _, e := range events {
-				from = e.Rev
-				if id, ok := cutPrefix(e.Key, certs); ok {
+				if id, ok := cutPrefix(e.Key, changedKey("certificate", "")); ok {
 					handle(Change{Certificate: id})
-				} else {
-					handle(Change{All: true})
+					continue
 				}
+				if _, ok := cutPrefix(e.Key, changedKey("group", "")); ok {
+					r.bare.Store(false) // before anybody looks again
+				}
+				handle(Change{All: true})
 			}
 			return nil
 		})
 		if !errors.Is(err, state.ErrCompacted) {
 			return err
 		}
-		// What was missed cannot be named any more: have every session looked at.
-		if p, err = r.store.List(ctx, changedPrefix, "", 1); err != nil {
-			return fmt.Errorf("watch certificates: %w", err)
-		}
-		from = p.At
-		handle(Change{All: true})
 	}
+}
+
+// changesBegin returns the revision to watch from, and notes whether thing groups
+// have policies: most fleets have none, and then no request need ask.
+func (r *Registry) changesBegin(ctx context.Context) (state.Rev, error) {
+	p, err := r.store.List(ctx, changedKey("group", ""), "", 1)
+	if err != nil {
+		return 0, err
+	}
+	r.bare.Store(len(p.Entries) == 0)
+	return p.At, nil
 }
 
 func cutPrefix(s, p string) (string, bool) {
