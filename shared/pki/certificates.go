@@ -58,7 +58,7 @@ func ParseCerts(b []byte) ([]*x509.Certificate, error) {
 
 // ParseCSR decodes one PEM CSR, checks its own signature (which proves that the
 // sender holds the key) and that the key is strong enough: P-256, P-384,
-// Ed25519, or RSA of 2048 to 4096 bits. Errors are of kind fault.Invalid.
+// P-521, Ed25519, or RSA of 2048 to 4096 bits. Errors are of kind fault.Invalid.
 func ParseCSR(b []byte) (*x509.CertificateRequest, error) {
 	if len(b) > 16<<10 {
 		return nil, fault.New(fault.Invalid, "CSR of %d bytes is over the limit of 16384", len(b))
@@ -82,8 +82,8 @@ func ParseCSR(b []byte) (*x509.CertificateRequest, error) {
 func CheckPublic(pub any) error {
 	switch k := pub.(type) {
 	case *ecdsa.PublicKey:
-		if n := k.Curve.Params().BitSize; n != 256 && n != 384 {
-			return fault.New(fault.Invalid, "EC key of %d bits: want P-256 or P-384", n)
+		if n := k.Curve.Params().BitSize; n != 256 && n != 384 && n != 521 {
+			return fault.New(fault.Invalid, "EC key of %d bits: want P-256, P-384 or P-521", n)
 		}
 	case *rsa.PublicKey:
 		if n := k.N.BitLen(); n < 2048 || n > 4096 {
@@ -91,7 +91,7 @@ func CheckPublic(pub any) error {
 		}
 	case ed25519.PublicKey:
 	default:
-		return fault.New(fault.Invalid, "key type %T is not supported: want EC P-256, P-384, Ed25519 or RSA", pub)
+		return fault.New(fault.Invalid, "key type %T is not supported: want EC P-256, P-384, P-521, Ed25519 or RSA", pub)
 	}
 	return nil
 }
