@@ -87,16 +87,6 @@ func (s *Service) dissociate(ctx context.Context, thing string, each func(*state
 	return s.CoresOf(ctx, thing, func(core string) error { return end(core, thing) })
 }
 
-// endTargetBatch cancels the target's deployment in b and forgets the target.
-func (s *Service) endTargetBatch(ctx context.Context, b *state.Batch, kind names.TargetKind, name string) error {
-	t, err := state.ReadOr[target](ctx, s.store, targetKey(kind, name))
-	if err != nil || t.Rev == 0 {
-		return err
-	}
-	b.If(targetKey(kind, name), t.Rev).Delete(targetKey(kind, name)).Delete(rollingKey(t.Value.DeploymentID))
-	return s.endBatch(ctx, b, t.Value, StatusCanceled)
-}
-
 // lastStep is how many operations the last step of a deletion may hold: whoever
 // commits it adds to it.
 const lastStep = 48

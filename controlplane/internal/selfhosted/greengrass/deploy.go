@@ -1,14 +1,13 @@
 package greengrass
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
-	"strings"
 
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/clienttoken"
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/jobs"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/shared/fault"
@@ -17,273 +16,216 @@ import (
 	"github.com/ggfleet/ggfleet/shared/protocol"
 )
 
-// Largest deployment documents by target, in bytes (greengrassv2-api §7).
-const (
-	maxThingDocument = 7 << 10
-	maxGroupDocument = 31 << 10
-
-	maxTimeoutMinutes = 10080
-)
-
 // NewDeployment is the input of Create.
 type NewDeployment struct {
-	Name       string
+	Name       string // "": none
 	Kind       names.TargetKind
 	Target     string
 	Components map[string]Component
 	Policies   Policies // see DefaultPolicies
 	JobConfig  JobConfig
 	Tags       map[string]string
+	// Parent makes a sub-deployment on behalf of that thing group (greengrassv2-api §8).
+	Parent string
 	// Token, if set, makes Create answer the target's current deployment as long
-	// as that was made with the same token and is active.
+	// as that was made with the same token and is active. It is not the API's
+	// clientToken, see CreateOnce.
 	Token string
 }
 
-// Create makes the next revision of the target's deployment and hands it to
-// everybody in the target. Nothing is stored when a component does not exist.
-// The revision before, if active, becomes INACTIVE: its queued executions end
-// CANCELED, what runs goes on.
+// remember puts the answer for a clientToken into the batch that makes d.
+type remember func(ctx context.Context, b *state.Batch, d Deployment) error
+
+// maxCreates is how often Create tries while others make revisions of the target.
+const maxCreates = 32
+
+// Create makes the next revision of the target's deployment, which everybody in
+// the target gets: a thing in the same commit, the members of a group one after
+// the other. The revision before, if active, becomes INACTIVE, and so do the
+// sub-deployments of the group: what is queued of them ends CANCELED, what runs
+// goes on. Nothing is stored when a member of n is invalid or something that n
+// names does not exist; see ResourceError.
 func (s *Service) Create(ctx context.Context, n NewDeployment) (Deployment, error) {
-	if err := s.check(ctx, n); err != nil {
+	return s.createWith(ctx, n, func(context.Context, *state.Batch, Deployment) error { return nil })
+}
+
+// Created is the answer to a creation, also to a repeated one.
+type Created struct {
+	ID    string           `json:"id"`
+	JobID string           `json:"jobId"`
+	Kind  names.TargetKind `json:"kind"`
+}
+
+// CreateOnce is Create for a clientToken: within eight hours the same token gives
+// the same answer (greengrassv2-api §6). See clienttoken.Once.
+func (s *Service) CreateOnce(ctx context.Context, n NewDeployment, clientToken string) (Created, error) {
+	r := clienttoken.Request{Operation: "CreateDeployment", Token: clientToken, Body: n}
+	return clienttoken.Once(ctx, s.tokens, r, func(ctx context.Context, keep clienttoken.Remember[Created]) (Created, error) {
+		d, err := s.createWith(ctx, n, func(ctx context.Context, b *state.Batch, d Deployment) error {
+			return keep(ctx, b, Created{d.ID, d.JobID, d.Kind})
+		})
+		return Created{d.ID, d.JobID, d.Kind}, err
+	})
+}
+
+func (s *Service) createWith(ctx context.Context, n NewDeployment, keep remember) (Deployment, error) {
+	if err := n.validate(); err != nil {
 		return Deployment{}, err
 	}
-	for range 16 {
-		d, err := s.create(ctx, n)
-		if errors.Is(err, fault.Conflict) {
-			continue // another revision of the target was made in this moment
+	if err := s.exists(ctx, n); err != nil {
+		return Deployment{}, err
+	}
+	for range maxCreates {
+		d, b, err := s.creation(ctx, n)
+		if err != nil || b == nil {
+			return d, err
 		}
-		if err != nil {
+		if err := keep(ctx, b, d); err != nil {
+			return Deployment{}, err
+		}
+		if _, err := s.store.Commit(ctx, b); errors.Is(err, fault.Conflict) {
+			continue // another revision of the target was made in this moment
+		} else if err != nil {
 			return Deployment{}, fmt.Errorf("create deployment for %s %s: %w", n.Kind, n.Target, err)
 		}
+		s.log.InfoContext(ctx, "deployment created", logx.Deployment, d.ID, "target", n.Target, "revision", d.Revision)
 		return d, s.kick(ctx, d)
 	}
 	return Deployment{}, fmt.Errorf("create deployment for %s %s: %w", n.Kind, n.Target, fault.Conflict)
 }
 
-func (s *Service) check(ctx context.Context, n NewDeployment) error {
-	if len(n.Name) > 256 {
-		return fault.Field("deploymentName", "is %d characters long, over the limit of 256", len(n.Name))
-	}
-	var err error
-	if n.Kind == names.TargetThing {
-		_, err = s.registry.Thing(ctx, n.Target)
-	} else {
-		_, err = s.registry.Group(ctx, n.Target)
-	}
-	if err != nil {
+// exists checks that what n names is there.
+func (s *Service) exists(ctx context.Context, n NewDeployment) error {
+	if err := s.aim(ctx, n.Kind, n.Target); err != nil {
 		return err
+	}
+	if n.Parent != "" {
+		if err := s.aim(ctx, names.TargetThingGroup, n.Parent); err != nil {
+			return err
+		}
 	}
 	for _, name := range sortedKeys(n.Components) {
 		if err := s.components.Deployable(ctx, name, n.Components[name].Version); err != nil {
-			return err
+			return about("component", name+":"+n.Components[name].Version, err)
 		}
 	}
 	return nil
 }
 
-func (s *Service) create(ctx context.Context, n NewDeployment) (Deployment, error) {
+// aim checks that a target is there.
+func (s *Service) aim(ctx context.Context, kind names.TargetKind, name string) (err error) {
+	if kind == names.TargetThing {
+		_, err = s.registry.Thing(ctx, name)
+	} else {
+		_, err = s.registry.Group(ctx, name)
+	}
+	return about(string(kind), name, err)
+}
+
+// creation returns the next revision and the batch that makes it; no batch if n's
+// token gives a deployment that is there.
+func (s *Service) creation(ctx context.Context, n NewDeployment) (Deployment, *state.Batch, error) {
 	t, err := state.ReadOr[target](ctx, s.store, targetKey(n.Kind, n.Target))
 	if err != nil {
-		return Deployment{}, err
+		return Deployment{}, nil, err
 	}
-	if n.Token != "" && t.Rev != 0 && t.Value.Status == StatusActive {
-		if d, err := s.Deployment(ctx, t.Value.DeploymentID); err != nil || d.Token == n.Token {
-			return d, err
-		}
+	old, err := s.latest(ctx, t.Value)
+	if err != nil {
+		return Deployment{}, nil, err
 	}
-	id := names.NewUUID()
+	if n.Token != "" && old.Value.Status == StatusActive && old.Value.Token == n.Token {
+		return old.Value, nil, nil
+	}
+	if err := fits(n, t.Value, old.Value); err != nil {
+		return Deployment{}, nil, err
+	}
+	b := state.NewBatch(state.StepDeployment)
+	b.If(targetKey(n.Kind, n.Target), t.Rev)
+	if err := s.supersedeBatch(ctx, b, n, old); err != nil {
+		return Deployment{}, nil, err
+	}
+	d, err := s.createBatch(ctx, b, n, t.Value)
+	return d, b, err
+}
+
+// createBatch adds the revision after t to b, which is conditional on t.
+func (s *Service) createBatch(ctx context.Context, b *state.Batch, n NewDeployment, t target) (Deployment, error) {
 	d := Deployment{
-		ID: id, Name: n.Name, Kind: n.Kind, Target: n.Target, Revision: t.Value.Revision + 1, JobID: names.NewUUID(), Status: StatusActive,
-		Components: n.Components, Policies: n.Policies, JobConfig: n.JobConfig, Tags: n.Tags, Token: n.Token, CreatedAt: s.now().UTC(),
+		ID: names.NewUUID(), Name: n.Name, Kind: n.Kind, Target: n.Target, Revision: t.Revision + 1, JobID: names.NewUUID(), Status: StatusActive,
+		Components: n.Components, Policies: n.Policies, JobConfig: n.JobConfig, Tags: maps.Clone(n.Tags), Parent: n.Parent, Token: n.Token, CreatedAt: s.now().UTC(),
 	}
 	doc, err := s.document(d)
 	if err != nil {
 		return Deployment{}, err
 	}
-	b := state.NewBatch(state.StepDeployment)
-	if n.Kind == names.TargetThing {
-		if _, err := s.registry.ThingBatch(ctx, b, n.Target); err != nil {
+	job := jobs.Job{
+		ID: d.JobID, Kind: d.Kind, Target: d.Target, DeploymentID: d.ID, Document: doc, TimeoutMinutes: n.JobConfig.timeoutMinutes(), CreatedAt: d.CreatedAt,
+	}
+	s.jobs.PutBatch(b, job)
+	next := target{Revision: d.Revision, DeploymentID: d.ID, JobID: d.JobID, Status: StatusActive, Parent: t.Parent}
+	if n.Parent != "" {
+		next.Parent = n.Parent
+		if err := s.onBehalfBatch(ctx, b, d); err != nil {
 			return Deployment{}, err
 		}
 	}
-	if err := s.endBatch(ctx, b, t.Value, StatusInactive); err != nil {
+	b.Put(targetKey(n.Kind, n.Target), next)
+	b.Put(revisionKey(d.Kind, d.Target, d.Revision), d.ID)
+	b.If(deploymentKey(d.ID), 0)
+	if n.Kind == names.TargetThingGroup {
+		b.Put(deploymentKey(d.ID), d)
+		s.beginRolloutBatch(b, d)
+		return d, nil
+	}
+	d.RolledOut = true
+	b.Put(deploymentKey(d.ID), d)
+	if _, err := s.registry.ThingBatch(ctx, b, n.Target); err != nil {
+		return Deployment{}, about(string(n.Kind), n.Target, err)
+	}
+	if err := s.jobs.ClearBatch(ctx, b, n.Target, n.Kind, n.Target, d.JobID, protocol.JobCanceled); err != nil {
 		return Deployment{}, err
 	}
-	s.jobs.PutBatch(b, jobs.Job{
-		ID: d.JobID, Kind: d.Kind, Target: d.Target, DeploymentID: d.ID, Document: doc, TimeoutMinutes: n.JobConfig.timeoutMinutes(), CreatedAt: d.CreatedAt,
-	})
-	b.If(targetKey(n.Kind, n.Target), t.Rev)
-	b.Put(targetKey(n.Kind, n.Target), target{Revision: d.Revision, DeploymentID: d.ID, JobID: d.JobID, Status: StatusActive})
-	b.If(deploymentKey(id), 0)
-	b.Put(deploymentKey(id), d)
-	s.beginRolloutBatch(b, d)
-	if _, err = s.store.Commit(ctx, b); err == nil {
-		s.log.InfoContext(ctx, "deployment created", logx.Deployment, d.ID, "target", n.Target, "revision", d.Revision)
-	}
+	_, err = s.jobs.StartBatch(ctx, b, state.Record[jobs.Job]{Value: job}, n.Target, jobs.Start{})
 	return d, err
-}
-
-// endBatch ends an active revision in b.
-func (s *Service) endBatch(ctx context.Context, b *state.Batch, t target, to Status) error {
-	if t.DeploymentID == "" {
-		return nil
-	}
-	old, err := state.ReadOr[Deployment](ctx, s.store, deploymentKey(t.DeploymentID))
-	if err != nil || old.Rev == 0 || old.Value.Status != StatusActive {
-		return err
-	}
-	old.Value.Status = to
-	b.If(deploymentKey(old.Value.ID), old.Rev)
-	b.Put(deploymentKey(old.Value.ID), old.Value)
-	return s.jobs.CancelBatch(ctx, b, old.Value.JobID)
-}
-
-// document is what devices get, without the timestamp that each execution adds.
-func (s *Service) document(d Deployment) (json.RawMessage, error) {
-	doc := protocol.DeploymentDocument{
-		SchemaDate: protocol.SchemaDate, DeploymentID: d.ID, DeploymentName: d.Name,
-		ConfigurationARN: s.registry.Realm().Configuration(d.Kind, d.Target, d.Revision),
-		Components:       map[string]protocol.DocumentComponent{},
-		FailureHandling:  d.Policies.FailureHandling,
-		ComponentUpdate:  &protocol.DocumentUpdatePolicy{Timeout: d.Policies.UpdateTimeout, Action: d.Policies.UpdateAction},
-		ConfigValidation: &protocol.DocumentValidationPolicy{Timeout: d.Policies.ValidationTimeout},
-	}
-	for name, c := range d.Components {
-		dc := protocol.DocumentComponent{Version: c.Version}
-		if u := c.Update; u != nil && (u.Merge != nil || len(u.Reset) > 0) {
-			merge, err := object(u.Merge)
-			if err != nil {
-				return nil, fault.Field("components."+name+".configurationUpdate.merge", "%s", err)
-			}
-			dc.ConfigurationUpdate = &protocol.DocumentConfiguration{Merge: merge, Reset: u.Reset}
-		}
-		if c.RunWith != nil {
-			dc.RunWith = &protocol.DocumentRunWith{PosixUser: c.RunWith.PosixUser, WindowsUser: c.RunWith.WindowsUser, SystemResourceLimits: c.RunWith.Limits}
-		}
-		doc.Components[name] = dc
-	}
-	b, err := json.Marshal(doc)
-	if err != nil {
-		return nil, fmt.Errorf("encode deployment document: %w", err)
-	}
-	limit := maxGroupDocument
-	if d.Kind == names.TargetThing {
-		limit = maxThingDocument
-	}
-	if len(b) > limit {
-		return nil, fault.New(fault.Invalid, "the deployment document of %d bytes is over the limit of %d for a %s; deploy fewer components or less configuration", len(b), limit, d.Kind)
-	}
-	return b, nil
-}
-
-// object checks that text holds one JSON object and returns it compacted.
-func object(text *string) (json.RawMessage, error) {
-	if text == nil {
-		return nil, nil
-	}
-	var m map[string]json.RawMessage
-	if err := json.Unmarshal([]byte(*text), &m); err != nil || m == nil {
-		return nil, errors.New("must be text that holds a JSON object")
-	}
-	var out bytes.Buffer
-	if err := json.Compact(&out, []byte(*text)); err != nil {
-		return nil, err
-	}
-	return out.Bytes(), nil
-}
-
-// rollOut gives every member of d's target its execution and takes the queued
-// ones of the revision before away. Run again it goes on where it stopped.
-func (s *Service) rollOut(ctx context.Context, d Deployment) error {
-	rolling, err := state.ReadOr[struct{}](ctx, s.store, rollingKey(d.ID))
-	if err != nil || rolling.Rev == 0 {
-		return err
-	}
-	give := func(thing string) error { return s.hand(ctx, d, thing) }
-	if d.Kind == names.TargetThing {
-		err = give(d.Target)
-	} else {
-		err = s.registry.Members(ctx, d.Target, give)
-	}
-	if err != nil {
-		return fmt.Errorf("roll out deployment %s: %w", d.ID, err)
-	}
-	_, err = state.Update(ctx, s.store, state.StepExecutions, deploymentKey(d.ID), func(v *Deployment, exists bool, b *state.Batch) error {
-		b.Delete(rollingKey(d.ID))
-		v.RolledOut = true
-		if !exists {
-			b.Delete(deploymentKey(d.ID))
-		}
-		return nil
-	})
-	return err
-}
-
-// hand gives a member of d's target its execution, in place of the queued ones of
-// every revision before: one of those may itself not have been rolled out whole.
-func (s *Service) hand(ctx context.Context, d Deployment, thing string) error {
-	for range 16 {
-		job, err := s.jobs.Job(ctx, d.JobID)
-		if err != nil || job.Value.Canceled {
-			return err // superseded meanwhile: the newer roll-out does the rest
-		}
-		b := state.NewBatch(state.StepExecutions)
-		if d.Kind == names.TargetThing {
-			if _, err := s.registry.ThingBatch(ctx, b, thing); errors.Is(err, fault.NotFound) || errors.Is(err, fault.Conflict) {
-				return nil // deleted, or about to be
-			} else if err != nil {
-				return err
-			}
-		} else {
-			if member, err := s.registry.MemberBatch(ctx, b, d.Target, thing); err != nil || !member {
-				return err // left in this moment: the move took its executions along
-			}
-		}
-		if err := s.jobs.ClearBatch(ctx, b, thing, d.Kind, d.Target, d.JobID, protocol.JobCanceled); err != nil {
-			return err
-		}
-		last, ok, err := s.jobs.LastBatch(ctx, b, thing, d.JobID, d.Kind, d.Target)
-		if err != nil {
-			return err
-		}
-		if !ok || last.JobID != d.JobID {
-			if _, err := s.jobs.StartBatch(ctx, b, job, thing, jobs.Start{}); err != nil {
-				return err
-			}
-		}
-		if _, err = s.store.Commit(ctx, b); !errors.Is(err, fault.Conflict) {
-			return err
-		}
-	}
-	return fmt.Errorf("give deployment %s to %s: %w", d.ID, thing, fault.Conflict)
-}
-
-// Resume goes on with the roll-outs that a restart interrupted.
-func (s *Service) Resume(ctx context.Context) error {
-	p := rollingKey("")
-	return state.All(ctx, s.store, p, func(key string, _ state.Record[json.RawMessage]) error {
-		d, err := s.Deployment(ctx, strings.TrimPrefix(key, p))
-		if err != nil {
-			return err
-		}
-		return s.rollOut(ctx, d)
-	})
 }
 
 // Deployment returns a deployment, or fault.NotFound.
 func (s *Service) Deployment(ctx context.Context, id string) (Deployment, error) {
-	d, err := state.Read[Deployment](ctx, s.store, deploymentKey(id))
-	if errors.Is(err, fault.NotFound) {
-		return Deployment{}, fault.New(fault.NotFound, "deployment %s does not exist", id)
-	}
+	d, err := s.record(ctx, id)
 	return d.Value, err
 }
 
-func sortedKeys[V any](m map[string]V) []string {
-	out := make([]string, 0, len(m))
-	for k := range m {
-		out = append(out, k)
+func (s *Service) record(ctx context.Context, id string) (state.Record[Deployment], error) {
+	d, err := state.Read[Deployment](ctx, s.store, deploymentKey(id))
+	if errors.Is(err, fault.NotFound) {
+		err = about("deployment", id, fault.New(fault.NotFound, "deployment %.64s does not exist", id))
 	}
-	slices.Sort(out)
-	return out
+	return d, err
 }
+
+// Latest reports whether d is the latest of its target that remains: true for
+// exactly one (greengrassv2-api §7).
+func (s *Service) Latest(ctx context.Context, d Deployment) (bool, error) {
+	t, err := state.ReadOr[target](ctx, s.store, targetKey(d.Kind, d.Target))
+	return t.Value.DeploymentID == d.ID, err
+}
+
+// ResourceError says which resource an error of kind fault.NotFound or
+// fault.Conflict is about.
+type ResourceError struct {
+	Type string // component, deployment, thing, thinggroup
+	ID   string
+	Err  error
+}
+
+func (e *ResourceError) Error() string { return e.Err.Error() }
+func (e *ResourceError) Unwrap() error { return e.Err }
+
+func about(kind, id string, err error) error {
+	if k := fault.KindOf(err); k == fault.NotFound || k == fault.Conflict {
+		return &ResourceError{Type: kind, ID: id, Err: err}
+	}
+	return err
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -40,7 +40,7 @@ func TestADeploymentReachesEveryMemberAndLateJoiners(t *testing.T) {
 
 func TestTheDocumentThatDevicesGet(t *testing.T) {
 	k := newKit(t, t.Context(), "core")
-	user, windows := "cam:cam", ""
+	user, windows := "cam:cam", "cam"
 	memory, cpus := int64(1024), 0.5
 	d := k.create(greengrass.NewDeployment{
 		Name: "presses, cell 3", Kind: names.TargetThing, Target: "core", Policies: greengrass.DefaultPolicies(),
@@ -66,7 +66,7 @@ func TestTheDocumentThatDevicesGet(t *testing.T) {
 			"com.example.Plain": {"version": "1.0.0"},
 			"com.example.Camera": {
 				"version": "1.4.0", "configurationUpdate": {"merge": {"port": 8080, "sink": {"url": "x"}}, "reset": ["", "/legacy"]},
-				"runWith": {"posixUser": "cam:cam", "windowsUser": "", "systemResourceLimits": {"memory": 1024, "cpus": 0.5}}
+				"runWith": {"posixUser": "cam:cam", "windowsUser": "cam", "systemResourceLimits": {"memory": 1024, "cpus": 0.5}}
 			}
 		},
 		"failureHandlingPolicy": "ROLLBACK",

@@ -87,6 +87,9 @@ func (s *Service) moveBatch(ctx context.Context, b *state.Batch, thing string, l
 			return e, err
 		}
 	}
+	if s.onLeave && len(left) > 0 && e.JobID == "" {
+		return e, s.leaveBatch(ctx, b, thing, left, slices.DeleteFunc(slices.Clone(before), func(g string) bool { return slices.Contains(left, g) }))
+	}
 	return e, nil
 }
 

@@ -1,6 +1,7 @@
 package greengrass
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
@@ -11,12 +12,14 @@ import (
 // Status of a deployment (greengrassv2-api §7).
 type Status string
 
-// The statuses that are stored. COMPLETED and FAILED of a thing's deployment
-// follow from its one execution and are not.
+// The statuses. All but ACTIVE are final. COMPLETED and FAILED are those of a
+// thing's deployment: its one execution ended.
 const (
-	StatusActive   Status = "ACTIVE"   // current, rolling out or waiting for cores
-	StatusInactive Status = "INACTIVE" // a newer revision took over
-	StatusCanceled Status = "CANCELED" // stopped by an operator or an abort criterion
+	StatusActive    Status = "ACTIVE"    // current, rolling out or waiting for cores
+	StatusInactive  Status = "INACTIVE"  // a newer revision took over
+	StatusCanceled  Status = "CANCELED"  // stopped by an operator or an abort criterion
+	StatusCompleted Status = "COMPLETED" // the core reported success
+	StatusFailed    Status = "FAILED"    // the core failed, refused, or took too long
 )
 
 // Deployment is one revision of a target's deployment.
@@ -32,8 +35,11 @@ type Deployment struct {
 	Policies   Policies             `json:"deploymentPolicies"`
 	JobConfig  JobConfig            `json:"iotJobConfiguration"`
 	Tags       map[string]string    `json:"tags,omitempty"`
-	Token      string               `json:"token,omitempty"` // of the request that made it
-	CreatedAt  time.Time            `json:"createdAt"`
+	Token      string               `json:"token,omitempty"` // see NewDeployment
+	// Parent is the thing group on whose behalf this sub-deployment is; "" for
+	// all others (greengrassv2-api §8).
+	Parent    string    `json:"parent,omitempty"`
+	CreatedAt time.Time `json:"createdAt"`
 	// RolledOut is set once every member at creation has its execution; until
 	// then a restart goes on handing them out.
 	RolledOut bool `json:"rolledOut"`
@@ -72,12 +78,16 @@ func DefaultPolicies() Policies {
 	return Policies{FailureHandling: "ROLLBACK", UpdateAction: "NOTIFY_COMPONENTS", UpdateTimeout: 60, ValidationTimeout: 30}
 }
 
-// target is the current revision of a thing or group.
+// target is what is known of a thing or group that deployments were aimed at. It
+// outlives all of them, since revisions never go back.
 type target struct {
-	Revision     int    `json:"revision"`
-	DeploymentID string `json:"deploymentId"`
-	JobID        string `json:"jobId"`
-	Status       Status `json:"status"`
+	Revision int `json:"revision"` // of the newest deployment ever made
+	// The latest deployment that remains; empty when all were deleted.
+	DeploymentID string `json:"deploymentId,omitempty"`
+	JobID        string `json:"jobId,omitempty"`
+	Status       Status `json:"status,omitempty"`
+	// Parent is the one group on whose behalf this one had sub-deployments.
+	Parent string `json:"parent,omitempty"`
 }
 
 // CoreDevice is what a core device last reported, merged.
@@ -146,6 +156,18 @@ func coreKey(thing string) string    { return corePrefix + thing }
 func targetKey(k names.TargetKind, name string) string {
 	return prefix + "target/" + string(k) + "/" + name
 }
+
+// revisionKey holds the id of one revision: the target's history in order.
+func revisionKey(k names.TargetKind, name string, revision int) string {
+	return fmt.Sprintf("%s%010d", revisionPrefix(k, name), revision)
+}
+
+func revisionPrefix(k names.TargetKind, name string) string {
+	return prefix + "revision/" + string(k) + "/" + name + "/"
+}
+
+// subKey marks a group whose ACTIVE deployment is on behalf of parent.
+func subKey(parent, group string) string { return prefix + "sub/" + parent + "/" + group }
 
 // rollingKey marks a deployment whose members do not all have their execution.
 func rollingKey(id string) string { return prefix + "rolling/" + id }

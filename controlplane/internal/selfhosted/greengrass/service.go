@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/clienttoken"
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/iot"
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/jobs"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
@@ -20,14 +21,18 @@ type Components interface {
 	Deployable(ctx context.Context, name, version string) error
 }
 
-// Config is what New needs. Log and Now are optional.
+// Config is what New needs. DeployOnLeave, Log and Now are optional.
 type Config struct {
 	Store      state.Store
 	Registry   *iot.Registry
-	Jobs       *jobs.Service
+	Jobs       *jobs.Service // its OnEnd becomes the service's
 	Components Components
-	Log        *slog.Logger
-	Now        func() time.Time
+	// DeployOnLeave sends a core that leaves a group with a deployment, and joins
+	// none, a deployment at once: what the group brought goes then, and not only
+	// with the next deployment (greengrassv2-api §7).
+	DeployOnLeave bool
+	Log           *slog.Logger
+	Now           func() time.Time
 }
 
 // Service is the Greengrass V2 service. Safe for concurrent use.
@@ -36,11 +41,15 @@ type Service struct {
 	registry   *iot.Registry
 	jobs       *jobs.Service
 	components Components
+	onLeave    bool // Config.DeployOnLeave
+	tokens     *clienttoken.Tokens
 	log        *slog.Logger
 	now        func() time.Time
 
 	cores    *state.Mirror[CoreDevice]
 	deployed *state.Mirror[struct{}] // see deployedKey
+	headers  *state.Mirror[Header]   // of deployments
+	listing  *listing                // follows headers
 
 	mu     sync.Mutex // guards all below
 	chunks map[string]*chunked
@@ -58,6 +67,7 @@ func New(cfg Config) (*Service, error) {
 	}
 	s := &Service{
 		store: cfg.Store, registry: cfg.Registry, jobs: cfg.Jobs, components: cfg.Components, log: cfg.Log, now: cfg.Now,
+		onLeave: cfg.DeployOnLeave, listing: newListing(),
 		chunks: map[string]*chunked{}, seen: map[string]seen{}, read: map[string]struct{}{},
 		cores: state.NewMirror[CoreDevice](cfg.Store, corePrefix, nil), deployed: state.NewMirror[struct{}](cfg.Store, deployedPrefix, nil),
 	}
@@ -67,21 +77,27 @@ func New(cfg Config) (*Service, error) {
 	if s.now == nil {
 		s.now = time.Now
 	}
+	var err error
+	if s.tokens, err = clienttoken.New(clienttoken.Config{Store: cfg.Store, Log: s.log, Now: s.now}); err != nil {
+		return nil, err
+	}
+	s.headers = state.NewMirror[Header](cfg.Store, deploymentPrefix, s.listing.change)
+	cfg.Jobs.OnEnd(s.ended)
 	return s, nil
 }
 
-// Run follows the records that lists are answered from until ctx is done. Without
-// it a report that changes nothing costs a read of the store, and lists wait.
+// Run follows the records that lists are answered from, and removes old client
+// tokens, until ctx is done. Without it a report that changes nothing costs a read of the store, and lists wait.
 func (s *Service) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	mirrors := []func(context.Context) error{s.cores.Run, s.deployed.Run}
-	ended := make(chan error, len(mirrors))
-	for _, m := range mirrors {
-		go func() { ended <- m(ctx) }()
+	loops := []func(context.Context) error{s.cores.Run, s.deployed.Run, s.headers.Run, s.tokens.Run}
+	ended := make(chan error, len(loops))
+	for _, l := range loops {
+		go func() { ended <- l(ctx) }()
 	}
 	var err error
-	for range mirrors {
+	for range loops {
 		err = errors.Join(err, <-ended)
 		stop() // one that ended early, by an error, ends all
 	}
@@ -90,7 +106,7 @@ func (s *Service) Run(ctx context.Context) error {
 
 // Loaded waits until Run has every record in memory, or ctx is done.
 func (s *Service) Loaded(ctx context.Context) error {
-	for _, ready := range []<-chan struct{}{s.cores.Ready(), s.deployed.Ready()} {
+	for _, ready := range []<-chan struct{}{s.cores.Ready(), s.deployed.Ready(), s.headers.Ready()} {
 		select {
 		case <-ready:
 		case <-ctx.Done():
