@@ -27,6 +27,9 @@ func (r Realm) Thing(name string) string { return r.iot("thing/" + name) }
 // ThingGroup returns the ARN of a thing group.
 func (r Realm) ThingGroup(name string) string { return r.iot("thinggroup/" + name) }
 
+// ThingType returns the ARN of a thing type.
+func (r Realm) ThingType(name string) string { return r.iot("thingtype/" + name) }
+
 // Certificate returns the ARN of a certificate, also called its principal.
 func (r Realm) Certificate(id string) string { return r.iot("cert/" + id) }
 
@@ -43,6 +46,11 @@ func (r Realm) Policy(name string) string { return r.iot("policy/" + name) }
 
 // RoleAlias returns the ARN of a role alias.
 func (r Realm) RoleAlias(name string) string { return r.iot("rolealias/" + name) }
+
+// ProvisioningTemplate is the ARN of a template of fleet provisioning.
+func (r Realm) ProvisioningTemplate(name string) string {
+	return r.iot("provisioningtemplate/" + name)
+}
 
 // Client returns the ARN that policies check at CONNECT.
 func (r Realm) Client(id string) string { return r.iot("client/" + id) }

@@ -41,6 +41,11 @@ func CheckThingGroup(s string) error {
 	return check("thing group name", s, thingPattern, "1 to 128 characters of a-z A-Z 0-9 : _ -")
 }
 
+// CheckThingType accepts the name of a thing type.
+func CheckThingType(s string) error {
+	return check("thing type name", s, thingPattern, "1 to 128 characters of a-z A-Z 0-9 : _ -")
+}
+
 // CheckComponent accepts a component name: 1 to 128 of letters, digits, dot,
 // underscore, hyphen (nucleus-contract §8).
 func CheckComponent(s string) error {

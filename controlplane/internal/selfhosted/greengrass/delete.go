@@ -140,7 +140,9 @@ func (s *Service) retire(ctx context.Context, group string) error {
 	if err := s.endTargetBatch(ctx, b, names.TargetThingGroup, group); err != nil {
 		return err
 	}
-	s.registry.DeleteGroupBatch(b, g)
+	if err := s.registry.DeleteGroupBatch(ctx, b, g); err != nil {
+		return err
+	}
 	_, err = s.store.Commit(ctx, b)
 	return err
 }

@@ -18,9 +18,17 @@ const MaxGroups = 10
 func (r *Registry) Group(ctx context.Context, name string) (state.Record[Group], error) {
 	g, err := state.Read[Group](ctx, r.store, groupKey(name))
 	if errors.Is(err, fault.NotFound) {
-		return g, fault.New(fault.NotFound, "thing group %s does not exist", name)
+		return g, noGroup(name)
 	}
 	return g, err
+}
+
+func noGroup(name string) error {
+	return fault.New(fault.NotFound, "thing group %s does not exist", name)
+}
+
+func retiring(name string) error {
+	return fault.New(fault.Conflict, "thing group %s is being removed; try again when it is gone", name)
 }
 
 // EnsureGroup creates the group if it is not there and returns it. Tags count
@@ -34,10 +42,10 @@ func (r *Registry) EnsureGroup(ctx context.Context, name, description string, ta
 			return state.ErrKeep
 		}
 		if exists {
-			g.Retiring = false
+			g.Retiring, g.Expelling = false, false
 			return nil
 		}
-		*g = Group{Name: name, ID: names.NewUUID(), Description: description, Tags: tags, CreatedAt: r.now().UTC()}
+		*g = Group{Name: name, ID: names.NewUUID(), Description: description, Tags: tags, Version: 1, CreatedAt: r.now().UTC()}
 		return nil
 	})
 	if err != nil {
@@ -83,23 +91,24 @@ func (r *Registry) MoveBatch(ctx context.Context, b *state.Batch, t state.Record
 	return next, r.joinBatch(ctx, b, next, t.Value.Groups)
 }
 
-// enterBatch makes the thing a member of the group in b. A group that is being
-// removed is fault.Conflict.
-func (r *Registry) enterBatch(ctx context.Context, b *state.Batch, group, thing string) error {
+// enterBatch makes t, which says so already, a member of the group in b. A group
+// that is being removed is fault.Conflict.
+func (r *Registry) enterBatch(ctx context.Context, b *state.Batch, group string, t Thing) error {
 	g, err := r.Group(ctx, group)
 	if err != nil {
 		return err
 	}
 	if g.Value.Retiring {
-		return fault.New(fault.Conflict, "thing group %s is being removed", group)
+		return retiring(group)
 	}
 	b.If(groupKey(group), g.Rev)
-	b.Put(memberKey(group, thing), struct{}{})
-	return nil
+	b.Put(memberKey(group, t.Name), struct{}{})
+	return r.oneOfEachHierarchy(ctx, t, g.Value)
 }
 
 // CloseGroup makes sure that the group is empty and stays so, for its removal
-// with DeleteGroupBatch. A group with members is fault.Conflict and stays open.
+// with DeleteGroupBatch. A group with members or child groups is fault.Conflict and
+// stays open.
 func (r *Registry) CloseGroup(ctx context.Context, name string) (state.Record[Group], error) {
 	empty := func() error {
 		some, _, err := r.MemberPage(ctx, name, "", 1)
@@ -111,6 +120,9 @@ func (r *Registry) CloseGroup(ctx context.Context, name string) (state.Record[Gr
 	g, err := r.Group(ctx, name)
 	if err != nil {
 		return g, err
+	}
+	if n := len(g.Value.Children); n > 0 {
+		return g, fault.New(fault.Conflict, "thing group %s has %d child groups, %s for one; delete them first", name, n, g.Value.Children[0])
 	}
 	if !g.Value.Retiring { // else somebody else is at it, or died
 		if err := empty(); err != nil {
@@ -131,8 +143,19 @@ func (r *Registry) CloseGroup(ctx context.Context, name string) (state.Record[Gr
 }
 
 // DeleteGroupBatch removes a closed group in b.
-func (r *Registry) DeleteGroupBatch(b *state.Batch, g state.Record[Group]) {
+func (r *Registry) DeleteGroupBatch(ctx context.Context, b *state.Batch, g state.Record[Group]) error {
 	b.If(groupKey(g.Value.Name), g.Rev).Delete(groupKey(g.Value.Name))
+	dropGroupPoliciesBatch(b, g.Value)
+	if g.Value.Parent() == "" {
+		return nil
+	}
+	p, err := r.Group(ctx, g.Value.Parent())
+	if err != nil {
+		return err
+	}
+	p.Value.Children = without(p.Value.Children, g.Value.Name)
+	b.If(groupKey(p.Value.Name), p.Rev).Put(groupKey(p.Value.Name), p.Value)
+	return nil
 }
 
 // MemberBatch reports whether the thing is in the group, and makes b conditional

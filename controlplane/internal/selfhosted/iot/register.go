@@ -35,10 +35,6 @@ func (r *Registry) Issue(caID string, subject pkix.Name, public crypto.PublicKey
 	return cloud.Issued{ID: pki.ID(der), PEM: string(pki.EncodeCert(der)), CAID: r.ca.ID, NotBefore: c.NotBefore, NotAfter: c.NotAfter}, nil
 }
 
-// MaxAttributes is how many attributes a thing may have (iot-api §15: 50 with a
-// thing type; this server does not halve it for things without).
-const MaxAttributes = 50
-
 // RegisterBatch adds to b what makes reg true: thing, certificate, attachments.
 // The batch is conditional on all that was read. Errors name what is missing.
 func (r *Registry) RegisterBatch(ctx context.Context, b *state.Batch, reg cloud.Registration) (Thing, error) {
@@ -62,6 +58,11 @@ func (r *Registry) RegisterBatch(ctx context.Context, b *state.Batch, reg cloud.
 	t, err := r.thingOf(rec, reg)
 	if err != nil {
 		return Thing{}, err
+	}
+	if t.Type != rec.Value.Type && t.Type != "" {
+		if err := r.ensureTypeBatch(ctx, b, t.Type); err != nil {
+			return Thing{}, err
+		}
 	}
 	if err := r.joinBatch(ctx, b, t, rec.Value.Groups); err != nil {
 		return Thing{}, err
@@ -129,9 +130,12 @@ func (r *Registry) joinBatch(ctx context.Context, b *state.Batch, t Thing, befor
 		if slices.Contains(before, g) {
 			continue
 		}
-		if err := r.enterBatch(ctx, b, g, t.Name); err != nil {
+		if err := r.enterBatch(ctx, b, g, t); err != nil {
 			return err
 		}
+	}
+	if !slices.Equal(t.Groups, before) {
+		r.regroupBatch(b, t)
 	}
 	for _, g := range before {
 		if !slices.Contains(t.Groups, g) {

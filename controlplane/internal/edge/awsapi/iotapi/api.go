@@ -44,7 +44,9 @@ func New(cfg Config) (http.Handler, error) {
 
 // operations is the table of the API.
 func (a *api) operations() []rest.Operation {
-	return slices.Concat([]rest.Operation{})
+	return slices.Concat(
+		a.thingOperations(), a.typeOperations(), a.groupOperations(), a.tagOperations(),
+	)
 }
 
 // patterns are those of the API's model, by the names that checks use.
@@ -53,6 +55,8 @@ func patterns() map[string]*regexp.Regexp {
 		"thing":          regexp.MustCompile(`^[a-zA-Z0-9:_-]+$`),
 		"attributeName":  regexp.MustCompile(`^[a-zA-Z0-9_.,@/:#-]+$`),
 		"attributeValue": regexp.MustCompile(`^[a-zA-Z0-9_.,@/:#=\[\]-]*$`),
+		"description":    regexp.MustCompile(`^[\x20-\x7e]*$`),
+		"tagKey":         regexp.MustCompile(`^[\p{L}\p{Z}\p{N}_.:/=+\-@]*$`),
 		"policy":         regexp.MustCompile(`^[\w+=,.@-]+$`),
 		"versionId":      regexp.MustCompile(`^[0-9]+$`),
 		"hex":            regexp.MustCompile(`^(0x)?[a-fA-F0-9]+$`),
