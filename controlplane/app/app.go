@@ -173,6 +173,7 @@ func (a *App) Run(ctx context.Context) error {
 	loops := []run.Loop{
 		{Name: "fleet", Run: a.fleet.Run},
 		{Name: "components", Run: a.components.Run},
+		{Name: "things", Run: a.registry.Run},
 		{Name: "core devices", Run: a.greengrass.Run},
 		{Name: "tasks", Run: a.tasks.Run},
 		{Name: "announcer", Run: a.devices.Run},
@@ -221,7 +222,7 @@ func (a *App) expireJobs(ctx context.Context) error {
 // resume finishes what a crash interrupted, until it succeeded once.
 func (a *App) resume(ctx context.Context) error {
 	err := run.Retry(ctx, run.Backoff{}, 0, func(ctx context.Context) error {
-		return errors.Join(a.greengrass.Resume(ctx), a.components.FinishDeletes(ctx))
+		return errors.Join(a.greengrass.Resume(ctx), a.greengrass.ResumeRemovals(ctx), a.components.FinishDeletes(ctx))
 	})
 	if err != nil && ctx.Err() == nil {
 		a.log.ErrorContext(ctx, "interrupted work was not resumed", logx.Err, err)
@@ -232,7 +233,7 @@ func (a *App) resume(ctx context.Context) error {
 
 // ready reports what is not there yet.
 func (a *App) ready(ctx context.Context) error {
-	for name, ready := range map[string]<-chan struct{}{"fleet view": a.fleet.Ready(), "component index": a.components.Ready()} {
+	for name, ready := range map[string]<-chan struct{}{"fleet view": a.fleet.Ready(), "component index": a.components.Ready(), "thing list": a.registry.Loaded()} {
 		select {
 		case <-ready:
 		default:

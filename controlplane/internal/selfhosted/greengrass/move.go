@@ -55,7 +55,7 @@ func (s *Service) Regroup(ctx context.Context, thing string, leave, join []strin
 		if err == nil {
 			_, err = s.store.Commit(ctx, b)
 		}
-		if !errors.Is(err, fault.Conflict) {
+		if !errors.Is(err, fault.Conflict) || fault.Message(err) != "" { // the thing or a group is going
 			return err
 		}
 	}
