@@ -245,9 +245,10 @@ func TestEffectiveDeploymentsAreOnePerTarget(t *testing.T) {
 	k.move("core", "v2", false)
 	own := k.create(greengrass.NewDeployment{Kind: names.TargetThing, Target: "core", Policies: greengrass.DefaultPolicies()})
 	k.pass(time.Minute)
-	k.report("core", own.JobID, protocol.JobSucceeded)
 	_, err := k.jobs.Apply(t.Context(), jobs.Update{Thing: "core", JobID: two.JobID, Status: protocol.JobFailed})
 	require.NoError(t, err)
+	k.pass(time.Second)
+	k.report("core", own.JobID, protocol.JobSucceeded)
 	require.NoError(t, k.Report(t.Context(), "core", health(func(m *protocol.FleetStatus) {
 		m.Deployment = &protocol.DeploymentInformation{DeploymentID: two.ID, Status: "FAILED", StatusDetails: &protocol.DeploymentDetails{DetailedStatus: "FAILED_ROLLBACK_NOT_REQUESTED", FailureCause: "it broke"}}
 	})))
@@ -256,6 +257,7 @@ func TestEffectiveDeploymentsAreOnePerTarget(t *testing.T) {
 	require.Len(t, list, 2, "not of the group that it left")
 	assert.Equal(t, "COMPLETED", list[0].Status, "of a thing")
 	assert.Equal(t, "arn:aws:iot:us-east-1:000000000000:thing/core", list[0].TargetARN)
+	assert.Empty(t, list[0].JobID+list[0].JobARN, "jobs are of groups")
 	assert.Equal(t, "FAILED", list[1].Status)
 	assert.Equal(t, "it broke", list[1].Reason, "the status message knows what lite's job update does not say")
 	assert.Equal(t, "FAILED_ROLLBACK_NOT_REQUESTED", list[1].Detailed)

@@ -25,7 +25,7 @@ func (c *countedReads) Get(ctx context.Context, key string) (state.Entry, error)
 }
 
 // replica is a service of its own over k's store, with its mirror running.
-func (k *kit) replica(t *testing.T) (*greengrass.Service, *countedReads) {
+func (k *kit) replica(t testing.TB) (*greengrass.Service, *countedReads) {
 	t.Helper()
 	reads := &countedReads{Store: k.store}
 	s, err := greengrass.New(greengrass.Config{Store: state.NewHub(reads), Registry: k.registry, Jobs: k.jobs, Components: components{}, Now: k.clock})
