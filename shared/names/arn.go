@@ -102,7 +102,19 @@ func ParseTarget(arn string) (TargetKind, string, error) {
 			return TargetThingGroup, n, nil
 		}
 	}
-	return "", "", fault.New(fault.Invalid, "target %q is not the ARN of a thing or a thing group", arn)
+	return "", "", fault.New(fault.Invalid, "target %.200q is not the ARN of a thing or a thing group", arn)
+}
+
+// ParseTarget is the function ParseTarget for the ARNs of this realm only.
+func (r Realm) ParseTarget(arn string) (TargetKind, string, error) {
+	kind, name, err := ParseTarget(arn)
+	if err != nil {
+		return "", "", err
+	}
+	if own := r.iot(string(kind) + "/" + name); arn != own {
+		return "", "", fault.New(fault.Invalid, "target %.200q is not of this server, which has %q", arn, own)
+	}
+	return kind, name, nil
 }
 
 // ParseComponentVersionARN splits arn:…:components:NAME:versions:VERSION.

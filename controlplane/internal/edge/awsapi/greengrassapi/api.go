@@ -54,7 +54,7 @@ func New(cfg Config) (http.Handler, error) {
 
 // operations is the table of the API.
 func (a *api) operations() []rest.Operation {
-	return slices.Concat(a.componentOperations(), a.coreOperations(), a.deviceOperations(), a.accountOperations(), a.tagOperations())
+	return slices.Concat(a.deploymentOperations(), a.componentOperations(), a.coreOperations(), a.deviceOperations(), a.accountOperations(), a.tagOperations())
 }
 
 // patterns are those of the API's model (greengrassv2-api §1.6), by the names that
