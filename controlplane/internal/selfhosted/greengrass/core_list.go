@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/jobs"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
@@ -76,6 +77,24 @@ func (s *Service) forgetGroup(ctx context.Context, group string) error {
 	}
 }
 
+// coreIndex has the records of the core devices by name: a list of a group looks up
+// as many as the group has, and that in a mirror would take too long.
+type coreIndex struct {
+	mu sync.RWMutex // guards m; taken under the lock of cores and before that of deployed
+	m  map[string]*CoreDevice
+}
+
+func (x *coreIndex) change(key string, _, after *CoreDevice) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	name := strings.TrimPrefix(key, corePrefix)
+	if after == nil {
+		delete(x.m, name)
+	} else {
+		x.m[name] = after
+	}
+}
+
 // Cores returns up to limit core devices that f selects, whose name is greater
 // than after, in name order, and whether there are more. It answers from memory
 // and waits until that is complete. What it returns shares memory: it is
@@ -97,20 +116,16 @@ func (s *Service) Cores(ctx context.Context, f CoreFilter, after string, limit i
 		}
 	} else {
 		under := deployedKey(f.Group, "")
-		find := func(key string) (*CoreDevice, bool) {
-			c, _, ok := s.cores.Get(coreKey(strings.TrimPrefix(key, under)))
-			return c, ok && keep(c)
-		}
+		s.byName.mu.RLock()
 		var items []state.Item[struct{}]
 		items, more = s.deployed.RangeUnder(under, under+after, limit, func(key string, _ *struct{}) bool {
-			_, ok := find(key)
-			return ok
+			c := s.byName.m[key[len(under):]]
+			return c != nil && keep(c)
 		})
 		for _, it := range items {
-			if c, ok := find(it.Key); ok {
-				out = append(out, *c)
-			}
+			out = append(out, *s.byName.m[it.Key[len(under):]])
 		}
+		s.byName.mu.RUnlock()
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

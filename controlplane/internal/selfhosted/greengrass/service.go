@@ -47,6 +47,7 @@ type Service struct {
 	now        func() time.Time
 
 	cores    *state.Mirror[CoreDevice]
+	byName   *coreIndex              // follows cores
 	deployed *state.Mirror[struct{}] // see deployedKey
 	headers  *state.Mirror[Header]   // of deployments
 	listing  *listing                // follows headers
@@ -69,7 +70,7 @@ func New(cfg Config) (*Service, error) {
 		store: cfg.Store, registry: cfg.Registry, jobs: cfg.Jobs, components: cfg.Components, log: cfg.Log, now: cfg.Now,
 		onLeave: cfg.DeployOnLeave, listing: newListing(),
 		chunks: map[string]*chunked{}, seen: map[string]seen{}, read: map[string]struct{}{},
-		cores: state.NewMirror[CoreDevice](cfg.Store, corePrefix, nil), deployed: state.NewMirror[struct{}](cfg.Store, deployedPrefix, nil),
+		byName: &coreIndex{m: map[string]*CoreDevice{}}, deployed: state.NewMirror[struct{}](cfg.Store, deployedPrefix, nil),
 	}
 	if s.log == nil {
 		s.log = logx.Discard()
@@ -81,6 +82,7 @@ func New(cfg Config) (*Service, error) {
 	if s.tokens, err = clienttoken.New(clienttoken.Config{Store: cfg.Store, Log: s.log, Now: s.now}); err != nil {
 		return nil, err
 	}
+	s.cores = state.NewMirror[CoreDevice](cfg.Store, corePrefix, s.byName.change)
 	s.headers = state.NewMirror[Header](cfg.Store, deploymentPrefix, s.listing.change)
 	cfg.Jobs.OnEnd(s.ended)
 	return s, nil
