@@ -2,7 +2,9 @@ package claims
 
 import (
 	"context"
+	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/pem"
 	"fmt"
 	"time"
 
@@ -21,8 +23,9 @@ const commonName = "AWS IoT Certificate"
 // is not in the registry and belongs to no thing.
 type Claim struct {
 	cloud.Issued
-	Key   string // PEM (PKCS#8); it is not kept
-	Until time.Time
+	PrivateKey string // PEM (PKCS#8); it is not kept
+	PublicKey  string // PEM
+	Until      time.Time
 }
 
 type claimRecord struct {
@@ -47,11 +50,18 @@ func (s *Service) CreateClaim(ctx context.Context, template string) (Claim, erro
 	if err != nil {
 		return Claim{}, err
 	}
+	public, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		return Claim{}, fmt.Errorf("encode public key: %w", err)
+	}
 	issued, err := s.registry.Issue("", pkix.Name{CommonName: commonName}, key.Public(), ClaimLife)
 	if err != nil {
 		return Claim{}, fmt.Errorf("sign claim certificate: %w", err)
 	}
-	c := Claim{Issued: issued, Key: string(keyPEM), Until: issued.NotAfter}
+	c := Claim{
+		Issued: issued, PrivateKey: string(keyPEM), Until: issued.NotAfter,
+		PublicKey: string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public})),
+	}
 	b := state.NewBatch(state.StepRegistry)
 	if err := s.pruneBatch(ctx, b); err != nil {
 		return Claim{}, err

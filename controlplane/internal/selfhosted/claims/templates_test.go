@@ -109,7 +109,8 @@ func TestAClaimIsOfNoThingAndNotInTheRegistry(t *testing.T) {
 	require.NoError(t, err)
 	assert.WithinDuration(t, time.Now().Add(claims.ClaimLife), c.Until, time.Minute)
 	assert.Equal(t, c.NotAfter, c.Until)
-	assert.Contains(t, c.Key, "PRIVATE KEY")
+	assert.Contains(t, c.PrivateKey, "PRIVATE KEY")
+	assert.Contains(t, c.PublicKey, "PUBLIC KEY")
 	_, err = k.world.Registry.Certificate(t.Context(), c.ID)
 	require.ErrorIs(t, err, fault.NotFound)
 

@@ -111,12 +111,14 @@ func (s *Service) ExecutionsOfJob(ctx context.Context, job, after string, limit 
 			continue
 		}
 		if len(list) == limit {
-			last := list[limit-1]
-			return list, last.Thing + "/" + strconv.FormatInt(last.Number, 10), nil
+			return list, list[limit-1].Cursor(), nil
 		}
 		list = append(list, *e)
 	}
 }
+
+// Cursor is where ExecutionsOfJob goes on after e.
+func (e Execution) Cursor() string { return e.Thing + "/" + strconv.FormatInt(e.Number, 10) }
 
 // walk goes through the executions of one job under a prefix, in key order.
 type walk struct {

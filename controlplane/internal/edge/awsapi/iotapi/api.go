@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/awsapi/rest"
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/claims"
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/greengrass"
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/iot"
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/jobs"
@@ -20,7 +21,10 @@ type Config struct {
 	Registry   *iot.Registry
 	Greengrass *greengrass.Service
 	Jobs       *jobs.Service
+	Claims     *claims.Service
+	Registrar  claims.Registrar
 	Realm      names.Realm
+	Host       string // where devices reach this server, without port
 	Auth       rest.Authenticator
 
 	Rate    float64 // requests a second for one access key; 0: no limit
@@ -32,8 +36,8 @@ type api struct{ cfg Config }
 
 // New returns the handler of the API.
 func New(cfg Config) (http.Handler, error) {
-	if cfg.Registry == nil || cfg.Greengrass == nil || cfg.Jobs == nil || cfg.Realm.Account == "" {
-		return nil, errors.New("iotapi: Registry, Greengrass, Jobs and Realm are required")
+	if cfg.Registry == nil || cfg.Greengrass == nil || cfg.Jobs == nil || cfg.Claims == nil || cfg.Registrar == nil || cfg.Realm.Account == "" || cfg.Host == "" {
+		return nil, errors.New("iotapi: Registry, Greengrass, Jobs, Claims, Registrar, Realm and Host are required")
 	}
 	a := &api{cfg}
 	return rest.New(rest.Config{
@@ -46,6 +50,8 @@ func New(cfg Config) (http.Handler, error) {
 func (a *api) operations() []rest.Operation {
 	return slices.Concat(
 		a.thingOperations(), a.typeOperations(), a.groupOperations(), a.tagOperations(),
+		a.certificateOperations(), a.caOperations(), a.principalOperations(), a.policyOperations(), a.attachmentOperations(),
+		a.provisioningOperations(), a.endpointOperations(), a.roleAliasOperations(), a.jobOperations(), a.executionOperations(),
 	)
 }
 
@@ -63,5 +69,7 @@ func patterns() map[string]*regexp.Regexp {
 		"template":       regexp.MustCompile(`^[0-9A-Za-z_-]+$`),
 		"roleAlias":      regexp.MustCompile(`^[\w=,@-]+$`),
 		"job":            regexp.MustCompile(`^[a-zA-Z0-9_-]+$`),
+		"printable":      regexp.MustCompile(`^\P{C}*$`),
+		"reasonCode":     regexp.MustCompile(`^[\p{Lu}\p{Nd}_]*$`),
 	}
 }
