@@ -56,7 +56,7 @@ func (s *Service) expandTargets(ctx context.Context, t task.Task) ([]task.NewIte
 		return nil, "", err
 	}
 	x := expansion{s: s, item: deploymentItem{
-		Template: spec.Template, Paced: spec.Config.paced(), Force: spec.Force, PreStage: spec.PreStage, Timeout: spec.Config.TimeoutMinutes,
+		Template: spec.Template, Paced: spec.Config.Paced(), Force: spec.Force, PreStage: spec.PreStage, Timeout: spec.Config.TimeoutMinutes,
 	}}
 	if err := x.run(ctx, targets); err != nil {
 		return nil, "", err
@@ -86,7 +86,7 @@ func (s *Service) deployCore(ctx context.Context, w *task.Work) error {
 		if r, _, ok := s.rollouts.Get(rolloutKey(w.Task.ID)); ok && r.Stopped != "" {
 			return fault.New(fault.Invalid, "the task was stopped before this core: %s", r.Stopped)
 		}
-		return s.join(ctx, w, spec, rec, state.Record[rollout]{})
+		return s.join(ctx, w, spec, rec, state.Record[taskRollout]{})
 	}
 	return s.joinInTurn(ctx, w, spec, rec)
 }
@@ -117,7 +117,7 @@ func (s *Service) joinInTurn(ctx context.Context, w *task.Work, spec deploymentI
 		return err
 	}
 	defer leave()
-	r, err := state.Read[rollout](ctx, s.cfg.Store, rolloutKey(id))
+	r, err := state.Read[taskRollout](ctx, s.cfg.Store, rolloutKey(id))
 	if err != nil {
 		return fmt.Errorf("read rollout of task %s: %w", id, err)
 	}
@@ -125,10 +125,10 @@ func (s *Service) joinInTurn(ctx context.Context, w *task.Work, spec deploymentI
 		return fault.New(fault.Invalid, "the task was stopped before this core: %s", r.Value.Stopped)
 	}
 	if spec.delivers(rec.Value) {
-		if wait := s.pace.turn(id, w.Item.Seq, s.now(), r.Value.due(s.now())); wait > 0 {
+		if wait := s.pace.turn(id, w.Item.Seq, s.now(), r.Value.Due(s.now())); wait > 0 {
 			return task.Later(wait)
 		}
-		r.Value.joined(s.now().UTC())
+		r.Value.Joined(s.now().UTC())
 	}
 	err = s.join(ctx, w, spec, rec, r)
 	if err == nil {
@@ -136,7 +136,7 @@ func (s *Service) joinInTurn(ctx context.Context, w *task.Work, spec deploymentI
 	} else if errors.Is(err, fault.Conflict) {
 		// If a report was counted, or another replica's join, this one is as good as
 		// new; else it has to do with the core, and does not go on for ever.
-		now, rerr := state.ReadOr[rollout](ctx, s.cfg.Store, rolloutKey(id))
+		now, rerr := state.ReadOr[taskRollout](ctx, s.cfg.Store, rolloutKey(id))
 		if rerr == nil && now.Rev != r.Rev {
 			return task.Later(10 * time.Millisecond)
 		}
@@ -154,7 +154,7 @@ func (d deploymentItem) delivers(c Core) bool { return c.Desired != d.Template |
 
 // join makes the core join. What this replica remembers of the deployment may be
 // old: another one deleted the template, and it was made anew.
-func (s *Service) join(ctx context.Context, w *task.Work, spec deploymentItem, rec state.Record[Core], r state.Record[rollout]) error {
+func (s *Service) join(ctx context.Context, w *task.Work, spec deploymentItem, rec state.Record[Core], r state.Record[taskRollout]) error {
 	err := s.move(ctx, w, spec, rec, r)
 	switch {
 	case errors.Is(err, fault.NotFound):
@@ -171,7 +171,7 @@ func (s *Service) join(ctx context.Context, w *task.Work, spec deploymentItem, r
 
 // move is the one change. r is the rollout as it will be; without a revision there
 // must be none.
-func (s *Service) move(ctx context.Context, w *task.Work, spec deploymentItem, rec state.Record[Core], r state.Record[rollout]) error {
+func (s *Service) move(ctx context.Context, w *task.Work, spec deploymentItem, rec state.Record[Core], r state.Record[taskRollout]) error {
 	ref, key := spec.Template, rolloutKey(w.Task.ID)
 	m := cloud.Move{
 		Core: w.Item.Name, Leave: isTemplateGroup, Join: groupOf(ref), Again: spec.again(rec.Value), TimeoutMinutes: spec.Timeout,
@@ -210,7 +210,7 @@ func (s *Service) recordFailure(ctx context.Context, t task.Task, i task.Item, m
 	}
 	event.Add(b, event.DeploymentTaskCreated, i.Name, s.stamp(), coreDetail{CoreName: i.Name, TaskID: t.ID, Status: eventFailed, Message: message})
 	s.pace.done(t.ID, i.Seq)
-	r, err := state.ReadOr[rollout](ctx, s.cfg.Store, rolloutKey(t.ID))
+	r, err := state.ReadOr[taskRollout](ctx, s.cfg.Store, rolloutKey(t.ID))
 	if err != nil || r.Value.Stopped != "" {
 		return err
 	}

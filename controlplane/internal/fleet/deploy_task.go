@@ -348,8 +348,8 @@ func (s *Service) waitsFor(ctx context.Context, t task.Task, d Deployment) strin
 		if paced && r.Stopped != "" {
 			return "the end of the task, which was stopped: " + r.Stopped
 		}
-		if paced && r.rate() > 0 {
-			return fmt.Sprintf("its turn: cores join at %g a minute, %d have", r.rate(), r.Notified)
+		if paced && r.Rate() > 0 {
+			return fmt.Sprintf("its turn: cores join at %g a minute, %d have", r.Rate(), r.Notified)
 		}
 		return "a worker"
 	case d.DeploymentStatus != DeploymentInProgress:

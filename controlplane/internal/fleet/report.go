@@ -10,6 +10,7 @@ import (
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
 	"github.com/ggfleet/ggfleet/controlplane/internal/event"
+	"github.com/ggfleet/ggfleet/controlplane/internal/rollout"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/logx"
@@ -126,7 +127,7 @@ func (s *Service) applyAll(ctx context.Context, results []cloud.Execution) error
 // §3.9).
 func (s *Service) apply(ctx context.Context, e cloud.Execution) error {
 	t, ours := templateOf(e.Group)
-	if !ours || !e.Ended && e.Status != statusInProgress {
+	if !ours || !e.Ended && e.Status != rollout.InProgress {
 		return nil
 	}
 	if c, _, ok := s.cores.Get(coreKey(e.Core)); ok && c.knows(e, t) {
@@ -193,7 +194,7 @@ func (s *Service) delivers(ctx context.Context, e cloud.Execution, t TemplateRef
 
 // countBatch enters the execution into the rollout of its task.
 func (s *Service) countBatch(ctx context.Context, b *state.Batch, taskID string, e cloud.Execution, first bool) error {
-	r, err := state.ReadOr[rollout](ctx, s.cfg.Store, rolloutKey(taskID))
+	r, err := state.ReadOr[taskRollout](ctx, s.cfg.Store, rolloutKey(taskID))
 	if err != nil || r.Rev == 0 {
 		return err
 	}

@@ -1,6 +1,9 @@
 package fleet
 
-import "github.com/ggfleet/ggfleet/controlplane/internal/cloud"
+import (
+	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
+	"github.com/ggfleet/ggfleet/controlplane/internal/rollout"
+)
 
 // applied says what a result changed.
 type applied struct {
@@ -37,13 +40,13 @@ func (c *Core) knows(e cloud.Execution, t TemplateRef) bool {
 	if !e.Ended {
 		return mine && (!c.Paced || c.TakenUp)
 	}
-	return c.DeploymentStatus != DeploymentInProgress && (mine && e.Status != statusSucceeded || e.Order <= c.ReportedOrder)
+	return c.DeploymentStatus != DeploymentInProgress && (mine && e.Status != rollout.Succeeded || e.Order <= c.ReportedOrder)
 }
 
 // report enters that e brought template t onto the core, unless something newer
 // did, and whether that is news.
 func (c *Core) report(e cloud.Execution, t TemplateRef) bool {
-	if e.Status != statusSucceeded || e.Order <= c.ReportedOrder {
+	if e.Status != rollout.Succeeded || e.Order <= c.ReportedOrder {
 		return false
 	}
 	c.Reported, c.ReportedOrder = t, e.Order
@@ -76,7 +79,7 @@ func (c *Core) apply(e cloud.Execution, t TemplateRef) applied {
 // tookUp reports whether a core that has this status began with the execution.
 func tookUp(status string) bool {
 	switch status {
-	case statusInProgress, statusSucceeded, statusFailed, statusRejected, statusTimedOut:
+	case rollout.InProgress, rollout.Succeeded, rollout.Failed, rollout.Rejected, rollout.TimedOut:
 		return true
 	default:
 		return false
@@ -84,7 +87,7 @@ func tookUp(status string) bool {
 }
 
 func outcome(e cloud.Execution) (DeploymentStatus, string) {
-	if e.Status == statusSucceeded {
+	if e.Status == rollout.Succeeded {
 		return DeploymentSuccess, ""
 	}
 	m := e.Status

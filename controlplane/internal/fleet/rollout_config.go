@@ -8,38 +8,19 @@ import (
 	"math"
 	"strings"
 
+	"github.com/ggfleet/ggfleet/controlplane/internal/rollout"
 	"github.com/ggfleet/ggfleet/shared/fault"
 )
 
-// JobConfig is how a deployment task paces its joins, when it stops, and how
-// long a core may take (cdf-services §2.1; greengrassv2-api §11).
-type JobConfig struct {
-	MaximumPerMinute int              `json:"maximumPerMinute,omitempty"` // joins; 0: no limit
-	Exponential      *ExponentialRate `json:"exponential,omitempty"`
-	Abort            []AbortCriterion `json:"abort,omitempty"`
-	TimeoutMinutes   int              `json:"timeoutMinutes,omitempty"` // from IN_PROGRESS on; 0: none
-}
+// JobConfig is how a deployment task paces its joins, when it stops, and how long
+// a core may take (cdf-services §2.1; greengrassv2-api §11).
+type JobConfig = rollout.Config
 
-// ExponentialRate begins with BasePerMinute joins a minute. Each time one of the
-// counters passes another multiple of its criterion, the rate is multiplied.
-type ExponentialRate struct {
-	BasePerMinute int     `json:"basePerMinute"` // 1 to 1000
-	Factor        float64 `json:"factor"`        // 1 to 5, one decimal
-	Notified      int     `json:"notified,omitempty"`
-	Succeeded     int     `json:"succeeded,omitempty"` // one of the two at least is set
-}
-
-// AbortCriterion stops a task when both hold: MinExecuted cores took the
-// deployment up, and of those Threshold per cent or more failed in the way of
-// FailureType.
-type AbortCriterion struct {
-	FailureType string  `json:"failureType"`         // FAILED, REJECTED, TIMED_OUT, ALL
-	Threshold   float64 `json:"thresholdPercentage"` // 0 to 100, two decimals
-	MinExecuted int     `json:"minNumberOfExecutedThings"`
-}
-
-// maxRate is the largest rate that a configuration may name.
-const maxRate = 1000
+// The parts of a JobConfig.
+type (
+	ExponentialRate = rollout.Exponential
+	AbortCriterion  = rollout.Criterion
+)
 
 // jobConfigInput has the members as templates spell them and, beside them, as the
 // deployment tasks of the original do (cdf-services §2.5 E19).
@@ -101,11 +82,11 @@ func parseJobConfig(raw json.RawMessage) (JobConfig, given, error) {
 	}
 	has := given{rollout: in.Rollout != nil || in.Rollout2 != nil, abort: in.Abort != nil, timeout: in.Timeout != nil}
 	var c JobConfig
-	rollout, at := in.Rollout, "jobExecutionsRolloutConfig"
-	if rollout == nil {
-		rollout, at = in.Rollout2, "jobExecutionRolloutConfig"
+	pace, at := in.Rollout, "jobExecutionsRolloutConfig"
+	if pace == nil {
+		pace, at = in.Rollout2, "jobExecutionRolloutConfig"
 	}
-	if err := c.setRate(rollout); err != nil {
+	if err := setRate(&c, pace); err != nil {
 		return c, has, fault.Under(at, err)
 	}
 	if in.Abort != nil {
@@ -132,12 +113,12 @@ func parseJobConfig(raw json.RawMessage) (JobConfig, given, error) {
 	return c, has, nil
 }
 
-func (c *JobConfig) setRate(in *rolloutInput) error {
+func setRate(c *JobConfig, in *rolloutInput) error {
 	if in == nil {
 		return nil
 	}
 	if in.Maximum != nil {
-		if err := within("maximumPerMinute", in.Maximum, maxRate); err != nil {
+		if err := within("maximumPerMinute", in.Maximum, rollout.MaxRate); err != nil {
 			return err
 		}
 		c.MaximumPerMinute = *in.Maximum
@@ -147,7 +128,7 @@ func (c *JobConfig) setRate(in *rolloutInput) error {
 		return nil
 	}
 	const at = "exponentialRate"
-	if err := within(at+".baseRatePerMinute", e.Base, maxRate); err != nil {
+	if err := within(at+".baseRatePerMinute", e.Base, rollout.MaxRate); err != nil {
 		return err
 	}
 	if e.Factor == nil || *e.Factor < 1 || *e.Factor > 5 || !decimals(*e.Factor, 1) {
@@ -258,9 +239,4 @@ func over(template, request json.RawMessage) (JobConfig, error) {
 		c.TimeoutMinutes = r.TimeoutMinutes
 	}
 	return c, nil
-}
-
-// paced reports whether joins must be counted.
-func (c JobConfig) paced() bool {
-	return c.MaximumPerMinute > 0 || c.Exponential != nil || len(c.Abort) > 0
 }

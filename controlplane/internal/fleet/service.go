@@ -68,7 +68,7 @@ type Service struct {
 	index coreIndex
 
 	devices  *devices
-	rollouts *state.Mirror[rollout]
+	rollouts *state.Mirror[taskRollout]
 	pace     *pace
 	stops    chan struct{} // a rollout was stopped
 

@@ -47,7 +47,7 @@ func (s *Service) withdrawStopped(ctx context.Context) error {
 }
 
 // rolloutChanged is told of each change of a rollout record.
-func (s *Service) rolloutChanged(_ string, _, now *rollout) {
+func (s *Service) rolloutChanged(_ string, _, now *taskRollout) {
 	if now != nil && now.Stopped != "" && !now.Withdrawn {
 		select {
 		case s.stops <- struct{}{}:
@@ -56,16 +56,16 @@ func (s *Service) rolloutChanged(_ string, _, now *rollout) {
 	}
 }
 
-func (s *Service) stopped() map[string]rollout {
-	items, _ := s.rollouts.Range("", 0, func(_ string, r *rollout) bool { return r.Stopped != "" && !r.Withdrawn })
-	out := make(map[string]rollout, len(items))
+func (s *Service) stopped() map[string]taskRollout {
+	items, _ := s.rollouts.Range("", 0, func(_ string, r *taskRollout) bool { return r.Stopped != "" && !r.Withdrawn })
+	out := make(map[string]taskRollout, len(items))
 	for _, i := range items {
 		out[strings.TrimPrefix(i.Key, rolloutPrefix)] = *i.Value
 	}
 	return out
 }
 
-func (s *Service) withdraw(ctx context.Context, id string, r rollout) error {
+func (s *Service) withdraw(ctx context.Context, id string, r taskRollout) error {
 	err := s.tasks.Cancel(ctx, id, r.Stopped)
 	if err != nil && !errors.Is(err, fault.Conflict) && !errors.Is(err, fault.NotFound) {
 		return fmt.Errorf("cancel task %s: %w", id, err)
@@ -82,7 +82,7 @@ func (s *Service) withdraw(ctx context.Context, id string, r rollout) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	_, err = state.Update(ctx, s.cfg.Store, state.StepRollout, rolloutKey(id), func(v *rollout, exists bool, b *state.Batch) error {
+	_, err = state.Update(ctx, s.cfg.Store, state.StepRollout, rolloutKey(id), func(v *taskRollout, exists bool, b *state.Batch) error {
 		if !exists {
 			b.Delete(rolloutKey(id)) // deleted meanwhile
 		}
