@@ -29,7 +29,7 @@ LINT         := $(TOOLS)/golangci-lint-$(LINT_VERSION)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build run test test-race bench fuzz lint generate fix verify compat-device clean
+.PHONY: help build run test test-race bench fuzz lint generate fix verify compat-device compat-aws clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -87,6 +87,13 @@ verify: $(LINT) ## what fix would change must be nothing; changes nothing itself
 compat-device: ## AWS's device SDK for JavaScript and mosquitto's clients against the gateway; needs npm and mosquitto-clients
 	cd test/compat/device && npm ci --no-audit --no-fund
 	GGFLEET_REQUIRE_PEERS=1 go test -count=1 -v ./test/compat/device
+
+compat-aws: ## boto3, the AWS CLI and AWS's SDK for JavaScript against the AWS endpoint; installs Debian's awscli and python3-boto3, needs npm
+	@dpkg -s awscli python3-boto3 >/dev/null 2>&1 || { \
+		as_root=; [ "$$(id -u)" = 0 ] || as_root='sudo -n'; \
+		$$as_root apt-get update -qq && $$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends awscli python3-boto3; }
+	cd test/compat/aws && npm ci --no-audit --no-fund
+	GGFLEET_REQUIRE_AWS_PEERS=1 go test -count=1 -v ./test/compat/aws
 
 clean: ## remove what build made; data directories stay
 	rm -rf bin

@@ -73,9 +73,11 @@ type App struct {
 	once       *once.Store
 	downloads  *artifact.Handler
 	signer     *artifact.Signer
+	aws        *awsMetrics
 	servers    []server
 	started    time.Time
 	patchParts
+	claimParts
 }
 
 // New opens, checks and binds everything. On an error nothing stays open.
@@ -83,14 +85,14 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 	if log == nil {
 		log = logx.Discard()
 	}
-	a := &App{cfg: cfg, log: log, started: time.Now()}
+	a := &App{cfg: cfg, log: log, started: time.Now(), aws: newAWSMetrics()}
 	defer func() {
 		if err != nil {
 			a.Close()
 		}
 	}()
 	for _, step := range []func(context.Context) error{
-		a.openDataDir, a.listen, a.openState, a.openSecrets, a.openObjects, a.openCloud, a.openEvents, a.openFleet, a.openPatching, a.firstStart, a.openEdges, a.openPprof,
+		a.openDataDir, a.listen, a.openState, a.openSecrets, a.openObjects, a.openSessions, a.openCloud, a.openEvents, a.openFleet, a.openPatching, a.firstStart, a.openEdges, a.openPprof,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -166,7 +168,7 @@ func (a *App) Run(ctx context.Context) error {
 	defer a.Close()
 	if a.etcd != nil {
 		// Alone on this data: claims that are left belong to the process before.
-		if err := a.tasks.ReleaseAll(ctx); err != nil {
+		if err := errors.Join(a.tasks.ReleaseAll(ctx), a.greengrass.ReleaseRollouts(ctx)); err != nil {
 			return err
 		}
 	}
@@ -182,7 +184,8 @@ func (a *App) Run(ctx context.Context) error {
 		{Name: "patches", Run: a.patching.Run},
 		{Name: "repeated requests", Run: a.once.Run},
 		{Name: "job timeouts", Run: a.expireJobs},
-		{Name: "roll-outs", Run: a.resume},
+		{Name: "roll-outs", Run: a.greengrass.RunRollouts},
+		{Name: "interrupted work", Run: a.resume},
 		{Name: "mqtt", Run: func(ctx context.Context) error { return a.gateway.Run(ctx, a.listeners.mqtt) }},
 	}
 	if a.etcd != nil {
@@ -222,7 +225,7 @@ func (a *App) expireJobs(ctx context.Context) error {
 // resume finishes what a crash interrupted, until it succeeded once.
 func (a *App) resume(ctx context.Context) error {
 	err := run.Retry(ctx, run.Backoff{}, 0, func(ctx context.Context) error {
-		return errors.Join(a.greengrass.Resume(ctx), a.greengrass.ResumeRemovals(ctx), a.components.FinishDeletes(ctx))
+		return errors.Join(a.greengrass.ResumeRemovals(ctx), a.components.FinishDeletes(ctx))
 	})
 	if err != nil && ctx.Err() == nil {
 		a.log.ErrorContext(ctx, "interrupted work was not resumed", logx.Err, err)

@@ -61,11 +61,15 @@ func (a *App) openCloud(ctx context.Context) error {
 	a.components, err = component.New(component.Config{
 		Store: a.hub, Objects: a.objects, Realm: a.cfg.realm(), Prefix: componentPrefix, TempDir: tmp, Log: a.log,
 		Private: []string{a.cfg.ArtifactPrefix, componentPrefix, distributionPrefix, "templates/", patching.DefaultPrefix},
+		InUse:   a.componentUser,
 	})
 	if err != nil {
 		return err
 	}
-	a.greengrass, err = greengrass.New(greengrass.Config{Store: a.hub, Registry: a.registry, Jobs: a.jobs, Components: a.components, Log: a.log})
+	a.greengrass, err = greengrass.New(greengrass.Config{
+		Store: a.hub, Registry: a.registry, Jobs: a.jobs, Components: a.components,
+		RolloutRate: a.cfg.RolloutRate, DeployOnLeave: a.cfg.DeployOnLeave, Log: a.log,
+	})
 	if err != nil {
 		return err
 	}
@@ -95,6 +99,15 @@ func (a *App) openCloud(ctx context.Context) error {
 	return a.openSessions(ctx)
 }
 
+// componentUser names the deployment that a component version must stay for.
+func (a *App) componentUser(ctx context.Context, name, version string) (string, error) {
+	id, err := a.greengrass.UsedBy(ctx, name, version)
+	if id != "" {
+		id = "deployment " + id
+	}
+	return id, err
+}
+
 // openFleet puts the fleet service on the cloud.
 func (a *App) openFleet(context.Context) error {
 	generators, err := a.cfg.generators(a.hostPort(a.listeners.device), port(a.listeners.mqtt), port(a.listeners.device))
@@ -109,6 +122,9 @@ func (a *App) openFleet(context.Context) error {
 	cloud := &selfhosted.Cloud{Registry: a.registry, Jobs: a.jobs, Greengrass: a.greengrass, Components: a.components, Presence: a.devices}
 	provisioner, err := a.openProvisioner(cloud)
 	if err != nil {
+		return err
+	}
+	if err := a.openClaims(cloud); err != nil {
 		return err
 	}
 	a.fleet, err = fleet.New(fleet.Config{

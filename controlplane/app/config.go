@@ -60,6 +60,10 @@ type Config struct {
 	PreStage           bool `koanf:"pre-stage"`           // deploy to cores that never connected
 	CertificateDays    int  `koanf:"certificate-days"`    // validity where a request names none
 
+	RolloutRate   int     `koanf:"rollout-rate"`    // notifications a minute of a deployment that names no rate; 0: no limit
+	DeployOnLeave bool    `koanf:"deploy-on-leave"` // a core that leaves a group is sent a deployment at once
+	AWSRate       float64 `koanf:"aws-rate"`        // requests a second of one access key to each AWS service; 0: no limit
+
 	Generators   []string `koanf:"generators"`         // ALIAS=URL of installer config generators
 	Overlays     []string `koanf:"generator-overlays"` // ALIAS=FILE for the built-in ones
 	CAAliases    []string `koanf:"ca-aliases"`         // ALIAS=ID or ARN of registered CAs
@@ -117,6 +121,9 @@ func Flags(f *pflag.FlagSet) {
 	f.Bool("delete-policies", false, "delete a thing's policies with it, when no other certificate uses them")
 	f.Bool("pre-stage", false, "let deployment tasks name cores that never connected: they wait in the group (a request can say so too)")
 	f.Int("certificate-days", 365, "validity of device certificates where the request names none")
+	f.Int("rollout-rate", 0, "cores notified a minute by a deployment that names no rate; 0: all at once (AWS: 1000)")
+	f.Bool("deploy-on-leave", false, "send a core that leaves a thing group a deployment at once, so that it removes the group's components")
+	f.Float64("aws-rate", 1000, "requests a second that one access key may send to each AWS-compatible service but S3; 0: no limit")
 	f.StringSlice("generators", nil, "further installer config generators, each ALIAS=URL (docs/generators.md)")
 	f.StringSlice("generator-overlays", nil, "JSON files merged into built-in installer configurations, each ALIAS=FILE (docs/generators.md)")
 	f.StringSlice("ca-aliases", nil, "names for registered CAs in awsiotCaAlias, each ALIAS=ID or ALIAS=ARN")

@@ -14,6 +14,8 @@ import (
 const (
 	maxCertificateDays = 100 * 365
 	maxPatchDays       = 10 * 365
+	maxRolloutRate     = 1_000_000
+	maxAWSRate         = 1e6
 	maxEventRetain     = 10_000_000 // some 5 GB in the store of record
 	maxWorkers         = 10_000
 )
@@ -31,10 +33,14 @@ func (c *Config) checkServices() error {
 		{"patch-days", c.PatchDays, 1, maxPatchDays},
 		{"event-retain", c.EventRetain, 100, maxEventRetain}, // readers that are away for a moment need some
 		{"workers", c.Workers, 1, maxWorkers},
+		{"rollout-rate", c.RolloutRate, 0, maxRolloutRate},
 	} {
 		if n.value < n.from || n.value > n.upTo {
 			return fmt.Errorf("%s %d must be %d to %d", n.name, n.value, n.from, n.upTo)
 		}
+	}
+	if c.AWSRate != 0 && (c.AWSRate < 1 || c.AWSRate > maxAWSRate) {
+		return fmt.Errorf("aws-rate %g must be 0 or 1 to %d", c.AWSRate, int(maxAWSRate))
 	}
 	for _, p := range c.PatchPrefixes {
 		if folder, ok := strings.CutSuffix(p, "/"); !ok || object.CheckKey(folder) != nil {

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/access"
-	"github.com/ggfleet/ggfleet/controlplane/internal/edge/awsapi"
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/deviceapi"
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/fleetapi"
 	"github.com/ggfleet/ggfleet/controlplane/internal/enrollment"
@@ -32,11 +31,15 @@ func (a *App) openEdges(context.Context) error {
 	if err != nil {
 		return err
 	}
+	aws, err := a.awsServer()
+	if err != nil {
+		return err
+	}
 	cert := a.serverCertificate()
 	deviceTLS := gateway.HTTPConfig(ids, cert.get)
 	a.servers = []server{
 		{"fleet API", a.httpServer(api), a.peopleTLS(a.cfg.HTTPAddr, a.listeners.api, cert)},
-		{"aws endpoint", a.awsServer(), a.peopleTLS(a.cfg.AWSAddr, a.listeners.aws, cert)},
+		{"aws endpoint", aws, a.peopleTLS(a.cfg.AWSAddr, a.listeners.aws, cert)},
 		{"device HTTPS", a.deviceServer(devices, deviceTLS), tls.NewListener(a.listeners.device, deviceTLS)},
 		{"artifact downloads", a.httpServer(a.downloads), a.listeners.artifact},
 	}
@@ -66,16 +69,6 @@ func (a *App) deviceServer(h http.Handler, cfg *tls.Config) *http.Server {
 	s.TLSConfig = cfg
 	s.ReadTimeout = time.Minute
 	return s
-}
-
-func (a *App) awsServer() *http.Server {
-	var s3 http.Handler
-	if a.s3 != nil {
-		s3 = a.s3.Proxy()
-	} else {
-		s3 = awsapi.ExternalS3(a.cfg.S3Endpoint)
-	}
-	return awsapi.NewServer(awsapi.New(awsapi.Config{Services: map[string]http.Handler{awsapi.ServiceS3: s3}, Log: a.log}), a.log)
 }
 
 func (a *App) fleetAPI() (http.Handler, error) {

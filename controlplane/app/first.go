@@ -64,7 +64,8 @@ func policies(r names.Realm, roleAlias string) map[string]string {
 				r.Topic(thing+"/*"), r.Topic("dt/*/"+thing+"/*"), r.Topic("cmd/*/"+thing+"/*")),
 			allow(`"iot:Subscribe"`, r.TopicFilter("$aws/things/"+thing+"/*"), r.TopicFilter("$aws/things/"+thing+"-gci/shadow/*"),
 				r.TopicFilter(thing+"/*"), r.TopicFilter("dt/*/"+thing+"/*"), r.TopicFilter("cmd/*/"+thing+"/*")),
-			allow(`"greengrass:ResolveComponentCandidates","greengrass:GetComponentVersionArtifact","greengrass:ListThingGroupsForCoreDevice"`, "*"),
+			allow(`"greengrass:ResolveComponentCandidates","greengrass:GetComponentVersionArtifact","greengrass:ListThingGroupsForCoreDevice",`+
+				`"greengrass:GetConnectivityInfo","greengrass:UpdateConnectivityInfo"`, "*"), // its own only, whatever the policy says
 			allow(`"iot:AssumeRoleWithCertificate"`, r.RoleAlias(roleAlias)), // templates that name this policy alone make whole cores
 		),
 		tokenExchangePolicy: document(allow(`"iot:AssumeRoleWithCertificate"`, r.RoleAlias(roleAlias))),

@@ -43,5 +43,6 @@ func (a *App) metrics() http.Handler {
 			func() float64 { return float64(c.value(a.gateway.Metrics())) }))
 	}
 	a.eventMetrics(reg)
+	reg.MustRegister(a.aws.seconds)
 	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{MaxRequestsInFlight: 4})
 }

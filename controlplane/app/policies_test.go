@@ -57,6 +57,7 @@ func TestW67WhatThePoliciesOfTheFirstStartAllow(t *testing.T) {
 		{app.CorePolicy, "greengrass:ResolveComponentCandidates", r.ComponentVersion("a", "1.0.0"), &policy.Vars{}, true},
 		{app.CorePolicy, "greengrass:GetComponentVersionArtifact", r.ComponentVersion("a", "1.0.0"), &policy.Vars{}, true},
 		{app.CorePolicy, "greengrass:ListThingGroupsForCoreDevice", r.CoreDevice("core"), &policy.Vars{}, true},
+		{app.CorePolicy, "greengrass:UpdateConnectivityInfo", r.Thing("core"), &policy.Vars{}, true},
 		{app.CorePolicy, "iot:AssumeRoleWithCertificate", r.RoleAlias("alias"), &policy.Vars{}, true},
 		{app.CorePolicy, "iot:AssumeRoleWithCertificate", r.RoleAlias("other"), &policy.Vars{}, false},
 		{app.TokenExchangePolicy, "iot:AssumeRoleWithCertificate", r.RoleAlias("alias"), &policy.Vars{}, true},

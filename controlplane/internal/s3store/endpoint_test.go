@@ -24,14 +24,11 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/ggfleet/ggfleet/controlplane/internal/access"
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/awsapi"
 	"github.com/ggfleet/ggfleet/controlplane/internal/s3store"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/logx"
 )
-
-var _ s3store.Accounts = (*access.Keys)(nil)
 
 // accounts is s3store.Accounts with one user, who can be revoked.
 type accounts struct{ revoked bool }

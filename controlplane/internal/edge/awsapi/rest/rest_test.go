@@ -94,7 +94,9 @@ func config() rest.Config {
 		})
 	}
 	word := func(name string) rest.Call {
-		return rest.Handle(func(context.Context, *rest.Empty) (*map[string]string, error) { return &map[string]string{"op": name}, nil })
+		return rest.Handle(func(context.Context, *rest.Empty) (*map[string]string, error) {
+			return &map[string]string{"op": name}, nil
+		})
 	}
 	return rest.Config{
 		Name: "sample", Auth: authenticator{}, Error: words, Internal: rest.Error{Status: 500, Code: "Internal", Message: "sorry"},

@@ -37,7 +37,7 @@ type ThrottledError struct{ After time.Duration }
 func (*ThrottledError) Error() string        { return "Rate exceeded" }
 func (*ThrottledError) Is(target error) bool { return target == ErrThrottled }
 
-// Config is what a service is made of. Operations, Error and Auth are required.
+// Config is what a service is made of. Error and Auth are required.
 type Config struct {
 	Name       string
 	Operations []Operation
@@ -74,8 +74,8 @@ type operation struct {
 
 // New compiles the operations.
 func New(cfg Config) (*Service, error) {
-	if cfg.Error == nil || cfg.Auth == nil || len(cfg.Operations) == 0 {
-		return nil, errors.New("rest: Operations, Error and Auth are required")
+	if cfg.Error == nil || cfg.Auth == nil {
+		return nil, errors.New("rest: Error and Auth are required")
 	}
 	if cfg.Log == nil {
 		cfg.Log = logx.Discard()
