@@ -16,6 +16,7 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/object"
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/component"
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/gateway"
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/greengrass"
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/iot"
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/policy"
 	"github.com/ggfleet/ggfleet/shared/fault"
@@ -30,10 +31,13 @@ type Components interface {
 	Locate(ctx context.Context, arn, artifact string) (component.Artifact, error)
 }
 
-// Cores tells which groups a core is in and what runtime it has.
+// Cores tells which groups a core is in, what runtime it has, and keeps where its
+// client devices reach it.
 type Cores interface {
 	GroupsOf(ctx context.Context, thing string) ([]string, error)
 	IsLite(ctx context.Context, thing string) (lite, ok bool, err error)
+	Connectivity(ctx context.Context, thing string) ([]greengrass.Endpoint, error)
+	SetConnectivity(ctx context.Context, thing string, list []greengrass.Endpoint) (version string, err error)
 }
 
 // RoleAliases finds role aliases.
@@ -114,6 +118,8 @@ func New(cfg Config) (http.Handler, error) {
 	device.Handle("POST /greengrass/v2/resolveComponentCandidates", a.greengrass(a.resolve))
 	device.Handle("GET /greengrass/v2/components/{arn}/artifacts/{name...}", a.greengrass(a.artifact))
 	device.Handle("GET /greengrass/v2/coreDevices/{thing}/thingGroups", a.greengrass(a.thingGroups))
+	device.Handle("GET /greengrass/things/{thing}/connectivityInfo", a.greengrass(a.connectivity))
+	device.Handle("PUT /greengrass/things/{thing}/connectivityInfo", a.greengrass(a.setConnectivity))
 	device.Handle("GET /role-aliases/{alias}/credentials", a.greengrass(a.credentials))
 	device.Handle("GET "+protocol.PathAgentCore, a.agent(a.assignment))
 	device.Handle("POST "+protocol.PathCoreCertificate, a.agent(a.certificate))
