@@ -160,6 +160,16 @@ func (p *world) acts() map[string]func(*rapid.T) error {
 			return p.Move(ctx, m, func(b *state.Batch, _ cloud.Execution) error { return commit(b) })
 		},
 		"leave": func(t *rapid.T) error { return p.Leave(ctx, thing(t), func(string) bool { return true }) },
+		"create a thing": func(t *rapid.T) error {
+			_, err := p.Registry.CreateThing(ctx, iot.NewThing{Name: thing(t)})
+			return err
+		},
+		"remove a thing": func(t *rapid.T) error { return p.Greengrass.RemoveThing(ctx, thing(t), nil) },
+		"regroup": func(t *rapid.T) error {
+			return p.Greengrass.Regroup(ctx, thing(t), rapid.SliceOfDistinct(rapid.SampledFrom(groups), rapid.ID).Draw(t, "left"), rapid.SliceOfDistinct(rapid.SampledFrom(groups), rapid.ID).Draw(t, "joined"))
+		},
+		"remove a group":  func(t *rapid.T) error { return p.Greengrass.RemoveGroup(ctx, group(t), nil) },
+		"resume removals": func(*rapid.T) error { return p.Greengrass.ResumeRemovals(ctx) },
 		"withdraw": func(t *rapid.T) error {
 			e, ok := pending(t)
 			if !ok {

@@ -135,6 +135,9 @@ func (r *Registry) CloseGroup(ctx context.Context, name string) (state.Record[Gr
 	}
 	// Who joined before the mark is seen now, who comes after it is refused.
 	if err := empty(); err != nil {
+		if g.Value.Expelling { // its members are on their way out
+			return g, err
+		}
 		g.Value.Retiring = false
 		_, reopen := r.store.Commit(ctx, state.NewBatch(state.StepGroup).If(groupKey(name), g.Rev).Put(groupKey(name), g.Value))
 		return g, errors.Join(err, reopen)
