@@ -36,6 +36,7 @@ type kit struct {
 	jobs     *jobs.Service
 	commits  atomic.Int64 // that changed something or tried to
 	kill     atomic.Int64 // commits until everything fails; negative: never
+	onLeave  bool         // Config.DeployOnLeave, from the next restart on
 
 	mu  sync.Mutex
 	now time.Time
@@ -74,9 +75,36 @@ func (k *kit) restart() {
 	k.t.Helper()
 	k.kill.Store(-1)
 	var err error
-	k.Service, err = greengrass.New(greengrass.Config{Store: k.store, Registry: k.registry, Jobs: k.jobs, Components: components{}, Now: k.clock})
+	k.Service, err = greengrass.New(greengrass.Config{
+		Store: k.store, Registry: k.registry, Jobs: k.jobs, Components: components{}, DeployOnLeave: k.onLeave, Now: k.clock,
+	})
 	require.NoError(k.t, err)
-	require.NoError(k.t, k.Resume(k.ctx))
+	k.drive()
+}
+
+// drive does all that is due for rollouts.
+func (k *kit) drive() {
+	k.t.Helper()
+	_, err := k.Drive(k.ctx)
+	require.NoError(k.t, err)
+}
+
+// Create creates a deployment and does all that is due then.
+func (k *kit) Create(ctx context.Context, n greengrass.NewDeployment) (greengrass.Deployment, error) {
+	d, err := k.Service.Create(ctx, n)
+	if err == nil {
+		_, err = k.Drive(ctx)
+	}
+	return d, err
+}
+
+// Cancel cancels a deployment and does all that is due then.
+func (k *kit) Cancel(ctx context.Context, id string) error {
+	err := k.Service.Cancel(ctx, id)
+	if err == nil {
+		_, err = k.Drive(ctx)
+	}
+	return err
 }
 
 type killedError struct{}
