@@ -25,6 +25,8 @@ require (
 )
 
 require (
+	github.com/aws/aws-sdk-go-v2/service/greengrassv2 v1.41.0
+	github.com/aws/aws-sdk-go-v2/service/iot v1.75.0
 	github.com/fsnotify/fsnotify v1.9.0 // indirect
 	github.com/gorilla/mux v1.8.0 // indirect
 	github.com/oklog/ulid/v2 v2.1.2 // indirect

@@ -26,6 +26,7 @@ var domain = []string{
 	"controlplane/internal/object",
 	"controlplane/internal/patching",
 	"controlplane/internal/provisioning",
+	"controlplane/internal/rollout",
 	"controlplane/internal/seal",
 	"controlplane/internal/state",
 	"controlplane/internal/task",
@@ -43,6 +44,7 @@ var domain = []string{
 // adapters speak to one outside system each.
 var adapters = []string{
 	"controlplane/internal/assetlibrary",
+	"controlplane/internal/awscloud",
 	"controlplane/internal/etcdstore",
 	"controlplane/internal/event/webhook",
 	"controlplane/internal/generator",

@@ -25,10 +25,12 @@ func TestTheSelfHostedCloudKeepsTheContract(t *testing.T) {
 			cloudtest.Run(t, func(t *testing.T) cloudtest.Subject {
 				t.Helper()
 				w := selfhostedtest.New(t, open(t))
+				w.RunRollouts(t)
 				return cloudtest.Subject{
-					Ports: w, Commit: w.Commit, Finish: w.Finish, Appear: w.Appear, Ail: w.Ail, Pass: w.Pass, Connects: w.Connects,
-					PrivateCA: w.Registry.PrivateCAARN(), CA: w.CA.Issuer, CAID: w.CA.ID,
-					Policy: selfhostedtest.Policy, Component: "com.example.App", Atomic: true,
+					Things: w, Components: w, Deployments: w, CoreDevices: w, Associations: w, PrivateCA: w,
+					Commit: w.Commit, Finish: w.Finish, Appear: w.Appear, Ail: w.Ail, Pass: w.Pass, Connects: w.Connects,
+					PrivateCAARN: w.Registry.PrivateCAARN(), CA: w.CA.Issuer, CAID: w.CA.ID,
+					Policy: selfhostedtest.Policy, Component: "com.example.App", Atomic: true, OwnTimeout: true,
 				}
 			})
 		})

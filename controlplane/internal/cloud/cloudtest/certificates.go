@@ -225,7 +225,7 @@ func issuePrivate(t *testing.T, s subject) {
 	csr, err := pki.NewCSR(key, "ignored")
 	require.NoError(t, err)
 	r := cloud.PrivateRequest{CSR: csr, Subject: pkix.Name{CommonName: "device", Country: []string{"DE"}}, Validity: 24 * time.Hour}
-	c, err := s.IssuePrivate(t.Context(), s.PrivateCA, r)
+	c, err := s.IssuePrivate(t.Context(), s.PrivateCAARN, r)
 	require.NoError(t, err)
 	leaf, err := pki.ParseCerts([]byte(c.PEM))
 	require.NoError(t, err)
@@ -240,9 +240,9 @@ func issuePrivate(t *testing.T, s subject) {
 	s.registerImported("device", cloud.ImportRequest{PEM: c.PEM + "\n" + c.Chain, WithoutCA: true})
 	require.NoError(t, s.Connects(t.Context(), c.PEM))
 
-	_, err = s.IssuePrivate(t.Context(), strings.Replace(s.PrivateCA, "certificate-authority/", "certificate-authority/0", 1), r)
+	_, err = s.IssuePrivate(t.Context(), strings.Replace(s.PrivateCAARN, "certificate-authority/", "certificate-authority/0", 1), r)
 	require.ErrorIs(t, err, fault.NotFound)
 	r.CSR = []byte(strings.Replace(string(csr), "M", "N", 1))
-	_, err = s.IssuePrivate(t.Context(), s.PrivateCA, r)
+	_, err = s.IssuePrivate(t.Context(), s.PrivateCAARN, r)
 	require.ErrorIs(t, err, fault.Invalid)
 }

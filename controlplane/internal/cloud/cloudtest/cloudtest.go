@@ -22,19 +22,16 @@ import (
 	"github.com/ggfleet/ggfleet/shared/pki"
 )
 
-// Ports are what the fleet service asks of a cloud.
-type Ports interface {
+// Subject is a cloud under test. Nothing is in it but what is named here. Its
+// ports may be of several adapters to the same cloud.
+type Subject struct {
 	cloud.Things
 	cloud.Components
 	cloud.Deployments
 	cloud.CoreDevices
 	cloud.Associations
 	cloud.PrivateCA
-}
 
-// Subject is a cloud under test. Nothing is in it but what is named here.
-type Subject struct {
-	Ports
 	// Commit writes the batch that a port hands to its commit function.
 	Commit func(ctx context.Context, b *state.Batch) error
 	// Finish makes a core report a job's status, final or IN_PROGRESS; Appear makes
@@ -48,15 +45,21 @@ type Subject struct {
 	Pass func(ctx context.Context, d time.Duration) error
 	// Connects returns nil if a device with the certificate could connect now.
 	Connects func(ctx context.Context, pem string) error
-	// CA is one that the cloud knows as CAID. PrivateCA is the ARN of a private CA
+	// CA is one that the cloud knows as CAID. PrivateCAARN is that of a private CA
 	// that exists.
-	CA        *pki.Authority
-	CAID      string
-	PrivateCA string
+	CA           *pki.Authority
+	CAID         string
+	PrivateCAARN string
 	// Policy exists and is built in. Component exists in the versions 1.0.0 and 2.0.0.
 	Policy, Component string
 	// Atomic says that a change happens with its commit or not at all.
 	Atomic bool
+	// OwnTimeout says that Move can bound the time of one execution; a cloud that
+	// cannot refuses with fault.Unsupported.
+	OwnTimeout bool
+	// Polled says that Results looks now and then: what came and went between two
+	// looks is not told.
+	Polled bool
 }
 
 // Run runs the suite; open makes an empty cloud for each test.
