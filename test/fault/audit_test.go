@@ -179,13 +179,12 @@ func (l *ledger) deployed(t *testing.T, template string, versions int, names []s
 	}
 	assert.Empty(t, under[any](t, l, "jobs/execution/pending/"), "executions that no core has ended")
 	assert.Empty(t, under[any](t, l, "jobs/deadline/"))
-	assert.Empty(t, under[any](t, l, "greengrass/rolling/"))
+	assert.Empty(t, under[any](t, l, "greengrass/rollout/"))
 	targets := under[struct{ DeploymentID string }](t, l, "greengrass/target/thinggroup/")
 	deployments := under[struct {
-		Status    string
-		Target    string
-		JobID     string
-		RolledOut bool
+		Status string
+		Target string
+		JobID  string
 	}](t, l, "greengrass/deployment/")
 	assert.Len(t, deployments, versions, "deployments")
 	assert.Len(t, under[any](t, l, "jobs/job/"), versions, "jobs")
@@ -199,7 +198,6 @@ func (l *ledger) deployed(t *testing.T, template string, versions int, names []s
 		ids[i] = targets[g].DeploymentID
 		d := deployments[ids[i]]
 		assert.Equal(t, "ACTIVE", d.Status, g)
-		assert.True(t, d.RolledOut, g)
 		for _, name := range names {
 			e := ended[name+"/thinggroup/"+g]
 			assert.Equal(t, d.JobID, e.JobID, "execution of %s on %s", g, name)

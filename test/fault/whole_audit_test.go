@@ -93,7 +93,7 @@ func (l *ledger) remaining(t *testing.T) {
 func (l *ledger) executions(t *testing.T) {
 	t.Helper()
 	assert.Empty(t, under[any](t, l, "jobs/execution/pending/"), "executions that no core has ended")
-	assert.Empty(t, under[any](t, l, "greengrass/rolling/"))
+	assert.Empty(t, under[any](t, l, "greengrass/rollout/"))
 	assert.Len(t, under[any](t, l, "greengrass/deployment/"), 2)
 	assert.Len(t, under[any](t, l, "jobs/job/"), 2)
 	assert.Len(t, under[any](t, l, "iot/group/"), 2)

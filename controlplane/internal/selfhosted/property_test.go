@@ -23,6 +23,7 @@ import (
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/names"
 	"github.com/ggfleet/ggfleet/shared/pki"
+	"github.com/ggfleet/ggfleet/shared/protocol"
 )
 
 // Whatever is registered, associated, moved, withdrawn, retired, reported and
@@ -53,12 +54,17 @@ func TestNothingIsLeftOfWhatIsGone(t *testing.T) {
 				p.check()
 			},
 		})
+		p.settled()
 		for _, n := range things {
 			p.delete(n, cloud.Deprovision{Certificates: true, Policies: true})
 		}
+		for _, g := range groups {
+			require.NoError(t, p.Retire(t.Context(), g))
+		}
+		p.drive()
 		require.NoError(t, p.Pass(t.Context(), time.Hour))
 		for _, e := range p.dump() {
-			for _, gone := range []string{"iot/thing/", "iot/member/", "jobs/execution/", "jobs/latest/", "jobs/deadline/", "greengrass/core/", "greengrass/status/", "greengrass/assoc"} {
+			for _, gone := range []string{"greengrass/rollout/", "iot/thing/", "iot/member/", "jobs/execution/", "jobs/latest/", "jobs/deadline/", "greengrass/core/", "greengrass/status/", "greengrass/assoc"} {
 				require.False(t, strings.HasPrefix(e.Key, state.Root+gone), "%s is left", e.Key)
 			}
 		}
@@ -148,6 +154,17 @@ func (p *world) acts() map[string]func(*rapid.T) error {
 			_, err := p.Ensure(ctx, cloud.GroupDeployment{Group: g, Components: []cloud.DeployComponent{{Name: "com.example.App", Version: "1.0.0"}}}, g)
 			return err
 		},
+		"deploy to a group": func(t *rapid.T) error {
+			n := greengrass.NewDeployment{
+				Kind: names.TargetThingGroup, Target: group(t), Policies: greengrass.DefaultPolicies(),
+				Components: map[string]greengrass.Component{"com.example.App": {Version: "1.0.0"}},
+			}
+			if rapid.Bool().Draw(t, "aborts") {
+				n.JobConfig.Abort = &greengrass.AbortConfig{Criteria: []greengrass.AbortCriterion{{FailureType: "ALL", Action: "CANCEL", Threshold: new(50.0), MinExecuted: 1}}}
+			}
+			_, err := p.Greengrass.Create(ctx, n)
+			return err
+		},
 		"deploy to a thing": func(t *rapid.T) error {
 			_, err := p.Greengrass.Create(ctx, greengrass.NewDeployment{
 				Kind: names.TargetThing, Target: thing(t), Policies: greengrass.DefaultPolicies(),
@@ -158,6 +175,17 @@ func (p *world) acts() map[string]func(*rapid.T) error {
 		"move": func(t *rapid.T) error {
 			m := cloud.Move{Core: thing(t), Join: group(t), Leave: func(string) bool { return true }, Again: rapid.Bool().Draw(t, "again"), TimeoutMinutes: rapid.IntRange(0, 2).Draw(t, "minutes")}
 			return p.Move(ctx, m, func(b *state.Batch, _ cloud.Execution) error { return commit(b) })
+		},
+		"drive": func(*rapid.T) error {
+			_, err := p.Greengrass.Drive(ctx)
+			return err
+		},
+		"cancel": func(t *rapid.T) error {
+			e, ok := pending(t)
+			if !ok {
+				return nil
+			}
+			return p.Greengrass.Cancel(ctx, e.DeploymentID)
 		},
 		"leave": func(t *rapid.T) error { return p.Leave(ctx, thing(t), func(string) bool { return true }) },
 		"create a thing": func(t *rapid.T) error {
@@ -221,6 +249,44 @@ func (p *world) certificates() (ids []string) {
 		}
 	}
 	return ids
+}
+
+func (p *world) drive() {
+	_, err := p.Greengrass.Drive(p.t.Context())
+	require.NoError(p.t, err)
+}
+
+// settled holds once all that is due for rollouts was done: every member has what
+// its groups have, and nobody waits for anything else.
+func (p *world) settled() {
+	t, ctx := p.t, p.t.Context()
+	p.drive()
+	p.drive() // what a criterion ended
+	for _, n := range things {
+		list, err := p.Jobs.Pending(ctx, n)
+		require.NoError(t, err)
+		for _, e := range list {
+			j, err := p.Jobs.Job(ctx, e.JobID)
+			require.NoError(t, err)
+			require.False(t, j.Value.Canceled && e.Status == protocol.JobQueued, "%s waits for what was canceled", n)
+		}
+	}
+	for _, g := range groups {
+		var now struct{ JobID, Status string }
+		for _, e := range p.dump() {
+			if e.Key == state.Root+"greengrass/target/thinggroup/"+g {
+				now = decode[struct{ JobID, Status string }](t, e)
+			}
+		}
+		if now.Status != string(greengrass.StatusActive) {
+			continue
+		}
+		require.NoError(t, p.Registry.Members(ctx, g, func(n string) error {
+			e, ok, err := p.Jobs.Last(ctx, n, now.JobID, names.TargetThingGroup, g)
+			require.True(t, ok && e.JobID == now.JobID, "%s lacks the deployment of %s", n, g)
+			return err
+		}))
+	}
 }
 
 // check holds after every step.

@@ -39,7 +39,7 @@ func (s *Service) cancel(ctx context.Context, id, why string) error {
 			return fmt.Errorf("cancel deployment %s: %w", id, err)
 		}
 		s.log.InfoContext(ctx, "deployment canceled", logx.Deployment, id, "target", d.Value.Target, "why", why)
-		return s.kick(ctx, d.Value)
+		return nil
 	}
 	return fmt.Errorf("cancel deployment %s: %w", id, fault.Conflict)
 }

@@ -89,7 +89,7 @@ func (s *Service) createWith(ctx context.Context, n NewDeployment, keep remember
 			return Deployment{}, fmt.Errorf("create deployment for %s %s: %w", n.Kind, n.Target, err)
 		}
 		s.log.InfoContext(ctx, "deployment created", logx.Deployment, d.ID, "target", n.Target, "revision", d.Revision)
-		return d, s.kick(ctx, d)
+		return d, nil
 	}
 	return Deployment{}, fmt.Errorf("create deployment for %s %s: %w", n.Kind, n.Target, fault.Conflict)
 }
@@ -172,13 +172,11 @@ func (s *Service) createBatch(ctx context.Context, b *state.Batch, n NewDeployme
 	b.Put(targetKey(n.Kind, n.Target), next)
 	b.Put(revisionKey(d.Kind, d.Target, d.Revision), d.ID)
 	b.If(deploymentKey(d.ID), 0)
+	b.Put(deploymentKey(d.ID), d)
 	if n.Kind == names.TargetThingGroup {
-		b.Put(deploymentKey(d.ID), d)
 		s.beginRolloutBatch(b, d)
 		return d, nil
 	}
-	d.RolledOut = true
-	b.Put(deploymentKey(d.ID), d)
 	if _, err := s.registry.ThingBatch(ctx, b, n.Target); err != nil {
 		return Deployment{}, about(string(n.Kind), n.Target, err)
 	}

@@ -40,9 +40,6 @@ type Deployment struct {
 	// all others (greengrassv2-api §8).
 	Parent    string    `json:"parent,omitempty"`
 	CreatedAt time.Time `json:"createdAt"`
-	// RolledOut is set once every member at creation has its execution; until
-	// then a restart goes on handing them out.
-	RolledOut bool `json:"rolledOut"`
 }
 
 // Component is one root component of a deployment, as the API has it.
@@ -168,6 +165,3 @@ func revisionPrefix(k names.TargetKind, name string) string {
 
 // subKey marks a group whose ACTIVE deployment is on behalf of parent.
 func subKey(parent, group string) string { return prefix + "sub/" + parent + "/" + group }
-
-// rollingKey marks a deployment whose members do not all have their execution.
-func rollingKey(id string) string { return prefix + "rolling/" + id }

@@ -21,7 +21,7 @@ type Components interface {
 	Deployable(ctx context.Context, name, version string) error
 }
 
-// Config is what New needs. DeployOnLeave, Log and Now are optional.
+// Config is what New needs: Store to Components.
 type Config struct {
 	Store      state.Store
 	Registry   *iot.Registry
@@ -31,8 +31,11 @@ type Config struct {
 	// none, a deployment at once: what the group brought goes then, and not only
 	// with the next deployment (greengrassv2-api §7).
 	DeployOnLeave bool
-	Log           *slog.Logger
-	Now           func() time.Time
+	// RolloutRate is the notifications a minute of a group's deployment that names no
+	// rate; 0: no limit.
+	RolloutRate int
+	Log         *slog.Logger
+	Now         func() time.Time
 }
 
 // Service is the Greengrass V2 service. Safe for concurrent use.
@@ -42,6 +45,7 @@ type Service struct {
 	jobs       *jobs.Service
 	components Components
 	onLeave    bool // Config.DeployOnLeave
+	rate       int  // Config.RolloutRate
 	tokens     *clienttoken.Tokens
 	log        *slog.Logger
 	now        func() time.Time
@@ -51,6 +55,8 @@ type Service struct {
 	deployed *state.Mirror[struct{}] // see deployedKey
 	headers  *state.Mirror[Header]   // of deployments
 	listing  *listing                // follows headers
+
+	results results // of rollouts, in the process that drives them
 
 	mu     sync.Mutex // guards all below
 	chunks map[string]*chunked
@@ -68,7 +74,7 @@ func New(cfg Config) (*Service, error) {
 	}
 	s := &Service{
 		store: cfg.Store, registry: cfg.Registry, jobs: cfg.Jobs, components: cfg.Components, log: cfg.Log, now: cfg.Now,
-		onLeave: cfg.DeployOnLeave, listing: newListing(),
+		onLeave: cfg.DeployOnLeave, rate: cfg.RolloutRate, listing: newListing(),
 		chunks: map[string]*chunked{}, seen: map[string]seen{}, read: map[string]struct{}{},
 		byName: &coreIndex{m: map[string]*CoreDevice{}}, deployed: state.NewMirror[struct{}](cfg.Store, deployedPrefix, nil),
 	}

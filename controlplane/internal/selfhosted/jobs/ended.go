@@ -128,3 +128,22 @@ func (s *Service) AllResults(ctx context.Context, each func(Execution) error) (s
 		return each(r.Value)
 	})
 }
+
+// Snapshot calls each for all that AllResults has, as it is at one revision of the
+// store, which it returns. It reads everything at once: for when history is gone.
+func (s *Service) Snapshot(ctx context.Context, each func(Execution)) (state.Rev, error) {
+	page, err := s.store.List(ctx, executionAll(), "", 0)
+	if err != nil {
+		return 0, fmt.Errorf("list executions: %w", err)
+	}
+	for _, e := range page.Entries {
+		r, err := state.Decode[Execution](e)
+		if err != nil {
+			return 0, err
+		}
+		if r.Value.Status != protocol.JobQueued {
+			each(r.Value)
+		}
+	}
+	return page.At, nil
+}

@@ -99,6 +99,18 @@ func (w *World) restart() {
 	w.Cloud = &selfhosted.Cloud{Registry: registry, Jobs: j, Greengrass: g, Components: components, Presence: Presence{}}
 }
 
+// RunRollouts drives rollouts until t ends; without it Greengrass.Drive does.
+func (w *World) RunRollouts(t testing.TB) {
+	t.Helper()
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- w.Greengrass.RunRollouts(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		require.NoError(t, <-done)
+	})
+}
+
 // Commit commits b.
 func (w *World) Commit(ctx context.Context, b *state.Batch) error {
 	_, err := w.Store.Commit(ctx, b)
