@@ -66,15 +66,15 @@ func program(t *testing.T, module, name string) string {
 	return bin
 }
 
-// start starts a ggfleet that logs warnings and serves profiles.
-func start(t *testing.T) (w *world.World, profiles string) {
+// start starts a ggfleet with flags that logs warnings and serves profiles.
+func start(t *testing.T, more ...string) (w *world.World, profiles string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	profiles = l.Addr().String()
 	require.NoError(t, l.Close())
 	flags := append([]string{"--pprof-addr", profiles}, strings.Fields(os.Getenv("GGFLEET_BENCH_FLAGS"))...)
-	return world.Start(t, world.Options{Flags: flags}), profiles
+	return world.Start(t, world.Options{Flags: append(flags, more...)}), profiles
 }
 
 // profile takes a CPU profile while work runs, if profiles are wanted.

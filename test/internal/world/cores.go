@@ -136,6 +136,15 @@ func (w *World) Object(ctx context.Context, bucket, key string) ([]byte, error) 
 	return b, nil
 }
 
+// PutObject puts an object through the S3 API of the AWS endpoint.
+func (w *World) PutObject(t testing.TB, bucket, key string, content []byte) {
+	t.Helper()
+	s3, err := w.s3()
+	require.NoError(t, err)
+	_, err = s3.client.PutObject(t.Context(), bucket, key, bytes.NewReader(content), int64(len(content)), minio.PutObjectOptions{})
+	require.NoError(t, err)
+}
+
 // Presign makes a link that gets an object without a key for a while.
 func (w *World) Presign(t testing.TB, bucket, key string, d time.Duration) string {
 	t.Helper()
