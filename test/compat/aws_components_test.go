@@ -585,7 +585,7 @@ func (c components) inUse(t *testing.T) {
 
 func (c components) readOnly(t *testing.T) {
 	reader := *c.kit
-	reader.AccessKey, reader.Secret = c.newAccessKey(t, map[string]any{"role": "Viewer"})
+	reader.AccessKey, reader.Secret = c.newAccessKey(t, map[string]any{"role": "viewer"})
 	gg := reader.Greengrass()
 	_, err := gg.ListComponents(t.Context(), &greengrassv2.ListComponentsInput{})
 	require.NoError(t, err)

@@ -3,8 +3,10 @@ package component_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -170,18 +172,36 @@ func TestAFailedCommitLeavesAVersionThatCanBeCompleted(t *testing.T) {
 	assert.Len(t, f.keys(t), 1, "the retry wrote the same object again")
 }
 
-func BenchmarkResolveAmongAThousandComponents(b *testing.B) {
-	f := newFixture(b)
-	start(b, f.Service)
-	for i := range 1000 {
-		src := doc(fmt.Sprintf("com.x%d", i), "1.0.0", linux)
-		_, err := f.Create(b.Context(), src, component.CreateOptions{})
-		require.NoError(b, err)
-	}
-	p := component.Platform{Attributes: map[string]string{"os": "linux"}}
-	for b.Loop() {
-		if _, err := f.Resolve(b.Context(), []component.Candidate{{Name: "com.x500", Requirements: map[string]string{"a": "^1"}}}, p); err != nil {
-			b.Fatal(err)
-		}
+func BenchmarkResolve(b *testing.B) {
+	for _, bench := range []struct {
+		name                 string
+		components, versions int
+	}{
+		{"among 1,000 components of 5 versions", 1000, 5},
+		{"among 5,000 versions of one component", 1, 5000},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			f := newFixture(b)
+			s := f.Service
+			start(b, s)
+			for i := range bench.components {
+				for v := range bench.versions {
+					_, err := f.Create(b.Context(), doc(fmt.Sprintf("com.x%d", i), fmt.Sprintf("1.%d.0", v), linux), component.CreateOptions{})
+					require.NoError(b, err)
+				}
+			}
+			p := component.Platform{Attributes: map[string]string{"os": "linux", "architecture": "amd64"}}
+			var took []time.Duration
+			for i := 0; b.Loop(); i++ {
+				name, began := fmt.Sprintf("com.x%d", i%bench.components), time.Now()
+				if _, err := s.Resolve(b.Context(), []component.Candidate{{Name: name, Requirements: map[string]string{"a": "^1", "b": "<1.3.0"}}}, p); err != nil {
+					b.Fatal(err)
+				}
+				took = append(took, time.Since(began))
+			}
+			slices.Sort(took)
+			b.ReportMetric(float64(took[len(took)/2])/1e3, "p50-µs")
+			b.ReportMetric(float64(took[len(took)*99/100])/1e3, "p99-µs")
+		})
 	}
 }
