@@ -174,7 +174,7 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	loops := []run.Loop{
 		{Name: "fleet", Run: a.fleet.Run},
-		{Name: "components", Run: a.components.Run},
+		{Name: "components", Run: a.runComponents},
 		{Name: "things", Run: a.registry.Run},
 		{Name: "core devices", Run: a.greengrass.Run},
 		{Name: "tasks", Run: a.tasks.Run},

@@ -108,6 +108,17 @@ func (a *App) componentUser(ctx context.Context, name, version string) (string, 
 	return id, err
 }
 
+// runComponents keeps and checks component versions. Alone on the data, it need
+// not wait for the lease of the process before.
+func (a *App) runComponents(ctx context.Context) error {
+	if a.etcd != nil {
+		if err := a.components.Release(ctx); err != nil && ctx.Err() == nil {
+			return err
+		}
+	}
+	return a.components.Run(ctx)
+}
+
 // openFleet puts the fleet service on the cloud.
 func (a *App) openFleet(context.Context) error {
 	generators, err := a.cfg.generators(a.hostPort(a.listeners.device), port(a.listeners.mqtt), port(a.listeners.device))

@@ -17,9 +17,6 @@ import (
 	"github.com/ggfleet/ggfleet/shared/recipe"
 )
 
-// componentPage is how many entries a list has if the caller does not say.
-const componentPage = 50
-
 func (a *api) componentOperations() []rest.Operation {
 	const one = "/greengrass/v2/components/{arn}"
 	return []rest.Operation{
@@ -106,18 +103,11 @@ func (a *api) describeComponent(ctx context.Context, in *versionIn) (*describeCo
 	if err != nil {
 		return nil, about(kindComponent, in.ARN, err)
 	}
-	status := componentStatus{State: string(v.State), Message: v.Message(), Errors: orEmpty(v.Errors), Guidance: "ACTIVE"}
+	status := componentStatus{State: string(v.State), Message: v.Message(), Errors: some(v.Errors), Guidance: "ACTIVE"}
 	return &describeComponentOut{
 		ARN: v.ARN, Name: v.Name, Version: v.Version, CreatedAt: rest.At(v.CreatedAt), Publisher: v.Publisher, Description: v.Description,
-		Status: status, Platforms: platformsOf(v), Tags: orEmpty(v.Tags),
+		Status: status, Platforms: platformsOf(v), Tags: some(v.Tags),
 	}, nil
-}
-
-func orEmpty(m map[string]string) map[string]string {
-	if m == nil {
-		return map[string]string{}
-	}
-	return m
 }
 
 // platformsOf gives a platform without a name one, made of what it is.
@@ -165,7 +155,7 @@ func (a *api) getComponent(ctx context.Context, in *getComponentIn) (*getCompone
 	if err != nil {
 		return nil, err
 	}
-	return &getComponentOut{Format: string(format), Recipe: src, Tags: orEmpty(v.Tags)}, nil
+	return &getComponentOut{Format: string(format), Recipe: src, Tags: some(v.Tags)}, nil
 }
 
 type getArtifactIn struct {
@@ -226,7 +216,7 @@ func (a *api) listComponents(ctx context.Context, in *listComponentsIn) (*listCo
 	if err != nil {
 		return nil, err
 	}
-	list, more, err := a.cfg.Components.List(ctx, scope, after, rest.Limit(in.MaxResults, componentPage))
+	list, more, err := a.cfg.Components.List(ctx, scope, after, rest.Limit(in.MaxResults, pageSize))
 	if err != nil {
 		return nil, err
 	}
@@ -265,7 +255,7 @@ func (a *api) listComponentVersions(ctx context.Context, in *listVersionsIn) (*l
 	if err != nil {
 		return nil, err
 	}
-	list, more, err := a.cfg.Components.ListVersionsOf(ctx, in.ARN, after, rest.Limit(in.MaxResults, componentPage))
+	list, more, err := a.cfg.Components.ListVersionsOf(ctx, in.ARN, after, rest.Limit(in.MaxResults, pageSize))
 	if err != nil {
 		return nil, about(kindComponent, in.ARN, err)
 	}

@@ -193,7 +193,7 @@ func (a *api) getDeployment(ctx context.Context, in *deploymentIn) (*deploymentO
 	out := &deploymentOut{
 		TargetARN: a.targetARN(d.Kind, d.Target), Revision: strconv.Itoa(d.Revision), ID: d.ID, Name: d.Name, Status: d.Status,
 		Components: d.Components, Policies: policiesOf(d.Policies), JobConfig: d.JobConfig, CreatedAt: rest.At(d.CreatedAt),
-		Latest: latest, ParentARN: a.parentARN(d.Parent), Tags: orEmpty(d.Tags),
+		Latest: latest, ParentARN: a.parentARN(d.Parent), Tags: some(d.Tags),
 	}
 	out.JobID, out.JobARN = a.jobOf(d.Kind, d.JobID)
 	return out, nil
