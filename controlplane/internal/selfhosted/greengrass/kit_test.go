@@ -38,8 +38,9 @@ type kit struct {
 	kill     atomic.Int64 // commits until everything fails; negative: never
 	onLeave  bool         // Config.DeployOnLeave, from the next restart on
 
-	mu  sync.Mutex
-	now time.Time
+	live bool // the clock is that of the bubble
+	mu   sync.Mutex
+	now  time.Time
 }
 
 type components struct{}
@@ -124,6 +125,9 @@ func (k *kit) count(*state.Batch) error {
 }
 
 func (k *kit) clock() time.Time {
+	if k.live {
+		return time.Now()
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.now

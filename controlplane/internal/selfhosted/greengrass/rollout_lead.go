@@ -2,13 +2,13 @@ package greengrass
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
+	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/logx"
 	"github.com/ggfleet/ggfleet/shared/run"
 )
@@ -36,13 +36,11 @@ func (s *Service) RunRollouts(ctx context.Context) error {
 		return run.Retry(ctx, run.Backoff{Max: 5 * time.Second}, 0, func(ctx context.Context) error {
 			l := &lead{s: s, more: make(chan struct{}, 1), works: map[string]*work{}}
 			err := l.run(ctx)
-			if err != nil && ctx.Err() == nil {
-				s.log.WarnContext(ctx, "rollouts are not driven; starting over", logx.Err, err)
+			if ctx.Err() != nil {
+				return nil
 			}
-			if err == nil && ctx.Err() == nil {
-				err = errors.New("rollouts are not followed any more")
-			}
-			return err
+			s.log.WarnContext(ctx, "rollouts are not driven; starting over", logx.Err, err)
+			return fmt.Errorf("rollouts are not driven: %w", fault.Unavailable)
 		})
 	})
 }
