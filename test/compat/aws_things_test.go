@@ -3,11 +3,15 @@ package compat_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/greengrassv2"
+	ggtypes "github.com/aws/aws-sdk-go-v2/service/greengrassv2/types"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/aws/aws-sdk-go-v2/service/iot/types"
 	"github.com/aws/smithy-go"
@@ -64,6 +68,7 @@ func TestIoTRegistry(t *testing.T) {
 		"groups and thing types have tags":                            registryTags,
 		"what no SDK sends is refused by the name of the member":      rawRegistry,
 		"a group with members is removed with its memberships":        groupWithMembers,
+		"deployments follow who joins and leaves a group":             deploymentsOfGroups,
 		"a thing with a certificate is deleted once that is detached": thingWithCertificate,
 	} {
 		t.Run(name, func(t *testing.T) { run(t, k, k.IoT()) })
@@ -554,4 +559,45 @@ func thingWithCertificate(t *testing.T, _ *kit, c *iot.Client) {
 	_, err = c.DescribeThing(ctx, &iot.DescribeThingInput{ThingName: thing})
 	require.ErrorAs(t, err, &api)
 	assert.Equal(t, "ResourceNotFoundException", api.ErrorCode())
+}
+
+const appRecipe = `{"RecipeFormatVersion":"2020-01-25","ComponentName":"com.example.Groups","ComponentVersion":"1.0.0",
+"ComponentDescription":"x","ComponentPublisher":"x","Manifests":[{"Platform":{"os":"linux"},"Lifecycle":{"run":"true"}}]}`
+
+func deploymentsOfGroups(t *testing.T, k *kit, c *iot.Client) {
+	ctx := t.Context()
+	k.PutComponent(t, []byte(appRecipe), nil)
+	thing := aws.String("deployed-core")
+	must(c.CreateThing(ctx, &iot.CreateThingInput{ThingName: thing}))(t)
+	ids, jobs := map[string]string{}, map[string]string{}
+	for _, name := range []string{"deployed-a", "deployed-b"} {
+		group(t, c, name, "")
+		made := must(k.Greengrass().CreateDeployment(ctx, &greengrassv2.CreateDeploymentInput{
+			TargetArn: aws.String(groupARN(name)), Components: map[string]ggtypes.ComponentDeploymentSpecification{"com.example.Groups": {ComponentVersion: aws.String("1.0.0")}},
+		}))(t)
+		ids[name], jobs[*made.IotJobId] = *made.DeploymentId, name
+	}
+	statuses := func() map[string]types.JobExecutionStatus {
+		out := map[string]types.JobExecutionStatus{}
+		for _, e := range must(c.ListJobExecutionsForThing(ctx, &iot.ListJobExecutionsForThingInput{ThingName: thing}))(t).ExecutionSummaries {
+			out[jobs[*e.JobId]] = e.JobExecutionSummary.Status
+		}
+		return out
+	}
+	update := func(add, remove []string) {
+		must(c.UpdateThingGroupsForThing(ctx, &iot.UpdateThingGroupsForThingInput{ThingName: thing, ThingGroupsToAdd: add, ThingGroupsToRemove: remove}))(t)
+	}
+	queued, removed := types.JobExecutionStatusQueued, types.JobExecutionStatusRemoved
+	update([]string{"deployed-a", "deployed-b"}, nil)
+	assert.Equal(t, map[string]types.JobExecutionStatus{"deployed-a": queued, "deployed-b": queued}, statuses(), "joining delivers")
+	update(nil, []string{"deployed-a"})
+	assert.Equal(t, map[string]types.JobExecutionStatus{"deployed-a": removed, "deployed-b": queued}, statuses(), "leaving takes back")
+
+	must(c.DeleteThingGroup(ctx, &iot.DeleteThingGroupInput{ThingGroupName: aws.String("deployed-b")}))(t)
+	assert.NotContains(t, slices.Collect(maps.Values(statuses())), queued)
+	gone := must(k.Greengrass().GetDeployment(ctx, &greengrassv2.GetDeploymentInput{DeploymentId: aws.String(ids["deployed-b"])}))(t)
+	assert.Equal(t, ggtypes.DeploymentStatusCanceled, gone.DeploymentStatus)
+	must(c.DeleteThing(ctx, &iot.DeleteThingInput{ThingName: thing}))(t)
+	kept := must(k.Greengrass().GetDeployment(ctx, &greengrassv2.GetDeploymentInput{DeploymentId: aws.String(ids["deployed-a"])}))(t)
+	assert.Equal(t, ggtypes.DeploymentStatusActive, kept.DeploymentStatus)
 }
