@@ -274,7 +274,7 @@ func TestTheLimitOfTwoGigabytesIsToldBeforeAByteIsRead(t *testing.T) {
 func TestMemoryStaysFlatHoweverLargeAnArtifactIs(t *testing.T) {
 	f := newFixture(t)
 	f.put(t, "mine/tool.sh", "x")
-	const size = 256 << 20
+	const size = 64 << 20
 	s := f.over(t, &zeros{Store: f.objects, sizes: map[string]int64{"mine/tool.sh": size}})
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -286,7 +286,7 @@ func TestMemoryStaysFlatHoweverLargeAnArtifactIs(t *testing.T) {
 	_, err = s.PutArtifact(t.Context(), "com.y", "1.0.0", "m", &stream{left: size}, size)
 	require.ErrorIs(t, err, errDiscarded)
 	runtime.ReadMemStats(&after)
-	assert.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(16<<20), "bytes allocated for twice 256 MiB")
+	assert.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(8<<20), "bytes allocated for twice 64 MiB")
 }
 
 func TestQuotasAreTold(t *testing.T) {

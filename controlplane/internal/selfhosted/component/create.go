@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/clienttoken"
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/tag"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/logx"
@@ -80,7 +81,7 @@ func (s *Service) prepare(ctx context.Context, src []byte, o CreateOptions) (Ver
 	if err != nil {
 		return Version{}, err
 	}
-	if err := CheckTags(o.Tags); err != nil {
+	if err := tag.Check(o.Tags); err != nil {
 		return Version{}, err
 	}
 	// Told early; the commit decides.

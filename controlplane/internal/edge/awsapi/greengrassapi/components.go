@@ -13,6 +13,7 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/awsapi/rest"
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/clienttoken"
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/component"
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/tag"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/recipe"
 )
@@ -65,7 +66,7 @@ func (a *api) createComponentVersion(ctx context.Context, in *createComponentIn)
 	case in.Lambda != nil:
 		return nil, component.CheckLambda(in.Lambda.source())
 	}
-	if err := component.CheckTags(in.Tags); err != nil {
+	if err := tag.Check(in.Tags); err != nil {
 		return nil, err
 	}
 	r, err := a.cfg.Components.Request(ctx, in.InlineRecipe, in.Tags, in.ClientToken)
