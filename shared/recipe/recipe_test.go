@@ -272,6 +272,12 @@ func FuzzParse(f *testing.F) {
 	f.Add("a: &a [*a]")
 	f.Add("? [a]\n: b\n<<: {x: 1}")
 	f.Add(`{"Manifests":[{"Artifacts":[{"Uri":"s3://a/b"}]}]}`)
+	f.Add("\xef\xbb\xbf" + minimal)
+	f.Add("{\n \"a\": [1,\n 2}")
+	f.Add("a: *b\n---\nc: !!binary aGk=\n")
+	f.Add("a: &a {b: .inf, c: 0o17, d: 2001-12-14}\ne: [*a, *a]\n? x\n: y\n")
+	f.Add(strings.Replace(authored, "greengrass:models/v3.bin", "docker:alpine", 1))
+	f.Add(strings.Replace(minimal, `"linux"`, `"/lin.*/"`, 1))
 	f.Fuzz(func(t *testing.T, s string) {
 		r, err := recipe.Parse([]byte(s))
 		if err != nil {

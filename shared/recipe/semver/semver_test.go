@@ -1,6 +1,8 @@
 package semver_test
 
 import (
+	"encoding/json"
+	"os"
 	"strings"
 	"testing"
 
@@ -129,6 +131,31 @@ func TestRangesHoldWhatNpmSays(t *testing.T) {
 	}
 }
 
+// testdata/npm.json is what npm's own "semver" (7.8) says of generated ranges: one
+// digit for each version.
+func TestRangesHoldWhatNpmItselfFound(t *testing.T) {
+	raw, err := os.ReadFile("testdata/npm.json")
+	require.NoError(t, err)
+	var npm struct {
+		Versions []string
+		Ranges   map[string]string
+	}
+	require.NoError(t, json.Unmarshal(raw, &npm))
+	require.NotEmpty(t, npm.Ranges)
+	for of, want := range npm.Ranges {
+		r, err := semver.ParseRange(of)
+		require.NoError(t, err)
+		got := make([]byte, len(npm.Versions))
+		for i, v := range npm.Versions {
+			got[i] = '0'
+			if r.Contains(version(t, v)) {
+				got[i] = '1'
+			}
+		}
+		assert.Equal(t, want, string(got), "range %q, of the versions %v", of, npm.Versions)
+	}
+}
+
 func TestWhatIsNoRangeIsRefused(t *testing.T) {
 	for _, s := range []string{
 		"latest", ">=1.0.0,<2.0.0", "1.2.3.4", "!1.0.0", ">=", "1.0.0 - ", "- 1.0.0", "1.0 - 2.0 - 3.0", "^^1.0.0", "01.0.0",
@@ -140,7 +167,9 @@ func TestWhatIsNoRangeIsRefused(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	f.Add("1.2.3-beta.1+x")
+	for _, s := range []string{"1.2.3-beta.1+x", "0.0.0", "01.0.0", "1.0.0-01", "1.0.0+01", "1.0.0--", "999999.999999.999999", "1.0.0-a.b.c.1.10+x.y"} {
+		f.Add(s)
+	}
 	f.Fuzz(func(t *testing.T, s string) {
 		v, err := semver.Parse(s)
 		if err != nil {
@@ -152,7 +181,10 @@ func FuzzParse(f *testing.F) {
 }
 
 func FuzzParseRange(f *testing.F) {
-	for _, s := range []string{">=2.0.0 <3.0.0", "^1.0 || ~2.x", "1 - 2.3", "* ", "=1.4.0-b"} {
+	for _, s := range []string{
+		">=2.0.0 <3.0.0", "^1.0 || ~2.x", "1 - 2.3", "* ", "=1.4.0-b", "", "||", "~> 1.2.3-beta.4+b.5", "< = 1", "^v0.0.x",
+		"1.2.3 - 2.X.*", ">\t1\n<2", "1.2.3-0.a.-", "^", "9007199254740991.0.0", "x.x.x-a",
+	} {
 		f.Add(s, "1.4.0-b")
 	}
 	f.Fuzz(func(t *testing.T, s, v string) {
