@@ -31,44 +31,75 @@ type compiledPolicy struct {
 // fault.Denied, saying why, unless the certificate is registered, ACTIVE,
 // attached to a thing and within its dates (nucleus-contract §1.6).
 func (r *Registry) Identify(ctx context.Context, leaf *x509.Certificate) (Identity, error) {
+	c, err := r.principal(ctx, leaf)
+	if err != nil {
+		return Identity{}, err
+	}
+	t, err := r.owner(ctx, c)
+	if err != nil {
+		return Identity{}, fmt.Errorf("identify certificate %s: %w", c.ID, err)
+	}
+	if t.Name == "" {
+		return Identity{}, fault.New(fault.Denied, "certificate %s is attached to no thing", c.ID)
+	}
+	policies := c.Policies
+	if !r.bare.Load() {
+		if policies, err = r.effective(ctx, policies, c.Things); err != nil {
+			return Identity{}, fmt.Errorf("identify certificate %s: %w", c.ID, err)
+		}
+	}
+	out := Identity{CertificateID: c.ID, Thing: t.Name, ThingType: t.Type, Attributes: t.Attributes}
+	out.Policies, err = r.documents(ctx, policies)
+	return out, err
+}
+
+// IdentifyUnattached is Identify for a certificate that is attached to no thing at
+// all: a claim may be such a one. Its policies are the certificate's own.
+func (r *Registry) IdentifyUnattached(ctx context.Context, leaf *x509.Certificate) (Identity, error) {
+	c, err := r.principal(ctx, leaf)
+	if err != nil {
+		return Identity{}, err
+	}
+	if len(c.Things) > 0 {
+		return Identity{}, fault.New(fault.Denied, "certificate %s is attached to thing %s", c.ID, c.Things[0])
+	}
+	out := Identity{CertificateID: c.ID}
+	out.Policies, err = r.documents(ctx, c.Policies)
+	return out, err
+}
+
+// principal returns the record of a client certificate that may be used now, else
+// fault.Denied.
+func (r *Registry) principal(ctx context.Context, leaf *x509.Certificate) (Certificate, error) {
 	id := pki.ID(leaf.Raw)
-	now := r.now()
-	if now.Before(leaf.NotBefore) || now.After(leaf.NotAfter) {
-		return Identity{}, fault.New(fault.Denied, "certificate %s is not valid at this time", id)
+	if now := r.now(); now.Before(leaf.NotBefore) || now.After(leaf.NotAfter) {
+		return Certificate{}, fault.New(fault.Denied, "certificate %s is not valid at this time", id)
 	}
 	c, err := r.Certificate(ctx, id)
 	if errors.Is(err, fault.NotFound) {
-		return Identity{}, fault.New(fault.Denied, "certificate %s is not registered", id)
+		return Certificate{}, fault.New(fault.Denied, "certificate %s is not registered", id)
 	}
 	if err != nil {
-		return Identity{}, fmt.Errorf("identify certificate %s: %w", id, err)
+		return Certificate{}, fmt.Errorf("identify certificate %s: %w", id, err)
 	}
 	if c.Value.Status != cloud.Active {
-		return Identity{}, fault.New(fault.Denied, "certificate %s is %s", id, c.Value.Status)
+		return Certificate{}, fault.New(fault.Denied, "certificate %s is %s", id, c.Value.Status)
 	}
-	t, err := r.owner(ctx, c.Value)
-	if err != nil {
-		return Identity{}, fmt.Errorf("identify certificate %s: %w", id, err)
-	}
-	policies := c.Value.Policies
-	if t.Name != "" && !r.bare.Load() {
-		if policies, err = r.effective(ctx, policies, c.Value.Things); err != nil {
-			return Identity{}, fmt.Errorf("identify certificate %s: %w", id, err)
-		}
-	}
-	if t.Name == "" {
-		return Identity{}, fault.New(fault.Denied, "certificate %s is attached to no thing", id)
-	}
-	out := Identity{CertificateID: id, Thing: t.Name, ThingType: t.Type, Attributes: t.Attributes}
+	return c.Value, nil
+}
+
+// documents returns the compiled policies; what is not there allows nothing.
+func (r *Registry) documents(ctx context.Context, policies []string) ([]*policy.Document, error) {
+	var out []*policy.Document
 	for _, name := range policies {
 		doc, err := r.document(ctx, name)
 		if errors.Is(err, fault.NotFound) {
-			continue // what is not there allows nothing
+			continue
 		}
 		if err != nil {
-			return Identity{}, fmt.Errorf("identify certificate %s: %w", id, err)
+			return nil, fmt.Errorf("policy %s: %w", name, err)
 		}
-		out.Policies = append(out.Policies, doc)
+		out = append(out, doc)
 	}
 	return out, nil
 }

@@ -1,6 +1,7 @@
 package iot
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/ggfleet/ggfleet/shared/fault"
@@ -29,10 +30,10 @@ func refuse(r Reason, k fault.Kind, format string, args ...any) error {
 	return because(r, fault.New(k, format, args...))
 }
 
-// because adds a reason to an error.
+// because adds a reason to an error that has none.
 func because(r Reason, err error) error {
-	if err == nil {
-		return nil
+	if _, has := errors.AsType[Reason](err); has || err == nil {
+		return err
 	}
 	return fmt.Errorf("%w: %w", r, err)
 }
