@@ -36,6 +36,7 @@ type Announcer struct {
 	devices Devices
 	seed    maphash.Seed
 	shards  [64]announcerShard
+	views   views
 	// oversized are the executions that no packet can carry to their thing, by
 	// <thing>/<job>: there are never more than executions.
 	oversized backlog
@@ -56,6 +57,7 @@ type announced struct {
 // NewAnnouncer returns an Announcer; Run starts it.
 func NewAnnouncer(jobs *Service, devices Devices) *Announcer {
 	a := &Announcer{jobs: jobs, devices: devices, seed: maphash.MakeSeed()}
+	a.views.clear()
 	a.oversized.init()
 	for i := range a.shards {
 		a.shards[i].said = map[string]announced{}
@@ -80,6 +82,7 @@ func (a *Announcer) Gone(thing string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.said, thing)
+	a.views.forget(thing)
 }
 
 // Run announces until ctx is done.
@@ -99,7 +102,11 @@ func (a *Announcer) watch(ctx context.Context) error {
 		}
 		err = a.jobs.store.Watch(ctx, pendingAll(), from, func(events []state.Event) error {
 			for _, e := range events {
-				a.changed(thingOf(e.Key))
+				thing := thingOf(e.Key)
+				if err := a.views.put(thing, e); err != nil {
+					return err
+				}
+				a.changed(thing)
 			}
 			return nil
 		})
@@ -133,6 +140,7 @@ func (a *Announcer) catchUp(ctx context.Context) (state.Rev, error) {
 		}
 		if from == 0 {
 			from = page.At // what changes from here on, the watch tells
+			a.views.clear()
 		}
 		for _, e := range page.Entries {
 			things[thingOf(e.Key)] = struct{}{}
@@ -194,9 +202,12 @@ func (a *Announcer) fail(ctx context.Context, execution string) {
 // classic fetches its next job only when a notify follows the end of the last
 // (trap 10).
 func (a *Announcer) noticesLocked(ctx context.Context, thing string, always bool) ([]Message, error) {
-	list, err := a.jobs.Pending(ctx, thing)
-	if err != nil {
-		return nil, err
+	list, known := a.views.get(thing)
+	if always || !known { // after a report of the thing itself the watch may be behind
+		var err error
+		if list, err = a.views.load(ctx, a.jobs, thing); err != nil {
+			return nil, err
+		}
 	}
 	now := announcedOf(list)
 	jobs := map[protocol.JobStatus][]protocol.JobExecutionSummary{}
@@ -204,8 +215,8 @@ func (a *Announcer) noticesLocked(ctx context.Context, thing string, always bool
 		jobs[e.Status] = append(jobs[e.Status], summary(e))
 	}
 	said := a.shard(thing).said
-	before, known := said[thing]
-	always = always || !known
+	before, told := said[thing]
+	always = always || !told
 	if !always && before == now {
 		return nil, nil
 	}

@@ -87,7 +87,7 @@ func (a *Announcer) pending(ctx context.Context, topic string, t protocol.JobTop
 func (a *Announcer) describe(ctx context.Context, topic string, t protocol.JobTopic, req protocol.JobRequest) ([]Message, error) {
 	unlock := a.lock(t.Thing)
 	defer unlock()
-	list, err := a.jobs.Pending(ctx, t.Thing)
+	list, err := a.views.load(ctx, a.jobs, t.Thing)
 	if err != nil {
 		return nil, err
 	}
@@ -118,7 +118,7 @@ func (a *Announcer) describe(ctx context.Context, topic string, t protocol.JobTo
 func (a *Announcer) startNext(ctx context.Context, topic string, t protocol.JobTopic, req protocol.JobRequest) ([]Message, error) {
 	unlock := a.lock(t.Thing)
 	defer unlock()
-	list, err := a.jobs.Pending(ctx, t.Thing)
+	list, err := a.views.load(ctx, a.jobs, t.Thing)
 	if err != nil {
 		return nil, err
 	}
@@ -130,6 +130,7 @@ func (a *Announcer) startNext(ctx context.Context, topic string, t protocol.JobT
 			if e, err = a.jobs.Apply(ctx, Update{Thing: t.Thing, JobID: e.JobID, Status: protocol.JobInProgress, Details: req.StatusDetails}); err != nil {
 				return nil, err
 			}
+			a.views.forget(t.Thing) // read before that
 		}
 		job = e.JobID
 		if answer.Execution, err = a.jobs.wire(ctx, e, true); err != nil {
@@ -170,7 +171,7 @@ func (a *Announcer) update(ctx context.Context, topic string, t protocol.JobTopi
 	}
 	if !e.Status.Terminal() {
 		// Nothing follows IN_PROGRESS (nucleus-contract §2.2): the device knows.
-		if list, err := a.jobs.Pending(ctx, t.Thing); err == nil {
+		if list, err := a.views.load(ctx, a.jobs, t.Thing); err == nil {
 			a.saidLocked(t.Thing, list)
 		}
 		return out, nil
@@ -193,19 +194,9 @@ func (s *Service) wire(ctx context.Context, e Execution, document bool) (*protoc
 	if !document {
 		return out, nil
 	}
-	j, err := s.Job(ctx, e.JobID)
-	if err != nil {
-		return nil, err
-	}
-	var doc protocol.DeploymentDocument
-	if err := json.Unmarshal(j.Value.Document, &doc); err != nil {
-		return nil, fmt.Errorf("document of job %s: %w", e.JobID, err)
-	}
-	doc.CreationTimestamp = e.Stamp
-	if out.JobDocument, err = json.Marshal(doc); err != nil {
-		return nil, fmt.Errorf("document of job %s: %w", e.JobID, err)
-	}
-	return out, nil
+	var err error
+	out.JobDocument, err = s.document(ctx, e.JobID, e.Stamp)
+	return out, err
 }
 
 func summary(e Execution) protocol.JobExecutionSummary {

@@ -30,6 +30,8 @@ type Service struct {
 	log   *slog.Logger
 	now   func() time.Time
 	ended func(ctx context.Context, b *state.Batch, e Execution) error // see OnEnd; may be nil
+
+	documents documents
 }
 
 // New checks cfg; it starts nothing.
@@ -231,13 +233,15 @@ func (s *Service) Pending(ctx context.Context, thing string) ([]Execution, error
 	if err != nil {
 		return nil, fmt.Errorf("list pending executions of %s: %w", thing, err)
 	}
-	slices.SortStableFunc(out, func(a, b Execution) int {
-		if ra, rb := rank(a), rank(b); ra != rb {
-			return ra - rb
-		}
-		return cmp.Or(cmp.Compare(a.QueuedAt, b.QueuedAt), cmp.Compare(a.Stamp, b.Stamp), strings.Compare(a.JobID, b.JobID))
-	})
+	inOrder(out)
 	return out, nil
+}
+
+// inOrder sorts pending executions of a thing as $next has them.
+func inOrder(list []Execution) {
+	slices.SortFunc(list, func(a, b Execution) int {
+		return cmp.Or(rank(a)-rank(b), cmp.Compare(a.QueuedAt, b.QueuedAt), cmp.Compare(a.Stamp, b.Stamp), strings.Compare(a.JobID, b.JobID))
+	})
 }
 
 func rank(e Execution) int {
