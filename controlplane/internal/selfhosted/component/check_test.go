@@ -402,3 +402,13 @@ func (s *stream) Read(p []byte) (int, error) {
 func (*stream) Close() error { return nil }
 
 func (*stream) Seek(int64, int) (int64, error) { return 0, errors.ErrUnsupported }
+
+func TestAnImportCompletesWhatAnotherRequested(t *testing.T) {
+	f := newFixture(t)
+	f.put(t, "mine/tool.sh", "echo")
+	src := doc("com.x", "1.0.0", withArtifacts(ours))
+	request(t, f.Service, src)
+	v, err := f.Create(t.Context(), src, component.CreateOptions{Replace: true})
+	require.NoError(t, err)
+	assert.Equal(t, component.Deployable, v.State)
+}

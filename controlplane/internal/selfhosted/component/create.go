@@ -139,7 +139,7 @@ func (s *Service) commitNew(ctx context.Context, fresh Version, o CreateOptions,
 			if !replaceable(*v, o) {
 				return s.exists(*v, o)
 			}
-			if !v.Stub && v.State != Failed && bytes.Equal(v.Source, fresh.Source) {
+			if !v.Stub && v.State != Failed && !v.unchecked() && bytes.Equal(v.Source, fresh.Source) {
 				return state.ErrKeep // the same import again: what was uploaded counts
 			}
 			left = v.Artifacts
