@@ -412,3 +412,29 @@ func TestAnImportCompletesWhatAnotherRequested(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, component.Deployable, v.State)
 }
+
+func TestACheckSurvivesACrashAtEveryCommit(t *testing.T) {
+	for after := range 5 { // the office, INITIATED, the outcome
+		synctest.Test(t, func(t *testing.T) {
+			k := newFixture(t)
+			k.put(t, "mine/tool.sh", "echo")
+			request(t, k.Service, doc("com.x", "1.0.0", withArtifacts(ours)))
+			var commits atomic.Int64
+			commits.Store(int64(after))
+			k.store.FailCommit = func(*state.Batch) error {
+				if commits.Add(-1) < 0 {
+					return fault.Unavailable
+				}
+				return nil
+			}
+			stop := serve(t, k.Service)
+			time.Sleep(time.Second)
+			stop()
+			commits.Store(1 << 40)
+			other := k.another(t)
+			defer serve(t, other)()
+			time.Sleep(30 * time.Second) // the office of the dead one ends with its lease
+			assert.Equal(t, component.Deployable, get(t, other).State, "after %d commits", after)
+		})
+	}
+}
