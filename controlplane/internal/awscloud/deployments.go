@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"maps"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/greengrassv2"
@@ -63,7 +64,28 @@ func (c *Cloud) ensureDeployment(ctx context.Context, group string, in *greengra
 	if err != nil {
 		return cloud.DeploymentRef{}, failed(err, "creating the deployment of thing group %s", group)
 	}
-	return cloud.DeploymentRef{ID: aws.ToString(out.DeploymentId), JobID: aws.ToString(out.IotJobId)}, nil
+	ref := cloud.DeploymentRef{ID: aws.ToString(out.DeploymentId), JobID: aws.ToString(out.IotJobId)}
+	return ref, c.awaitListed(ctx, group, ref.ID)
+}
+
+// awaitListed returns when the group's latest deployment is the one named id:
+// lists lag, and Move asks them.
+func (c *Cloud) awaitListed(ctx context.Context, group, id string) error {
+	return c.await(ctx, func(ctx context.Context) error {
+		now, err := c.latest(ctx, group)
+		if err == nil && now.ID != id {
+			return fault.New(fault.Unavailable, "deployment %s of thing group %s is not listed yet", id, group)
+		}
+		return err
+	})
+}
+
+// await calls step until it succeeds or the time is up in which AWS does what its
+// answers promised.
+func (c *Cloud) await(ctx context.Context, step func(context.Context) error) error {
+	within, cancel := context.WithTimeout(ctx, c.settle)
+	defer cancel()
+	return run.Retry(within, run.Backoff{Min: 20 * time.Millisecond, Max: time.Second}, 0, step)
 }
 
 func digest(s string) string {

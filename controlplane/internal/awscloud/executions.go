@@ -3,7 +3,6 @@ package awscloud
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
@@ -13,7 +12,6 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/protocol"
-	"github.com/ggfleet/ggfleet/shared/run"
 )
 
 // asType is errors.AsType for errors that may be nil.
@@ -48,9 +46,7 @@ func (c *Cloud) lastNumber(ctx context.Context, thing, job string) (int64, error
 // awaitExecution returns the execution of d on the core whose number is greater
 // than after. AWS makes it a moment after the core joined the group.
 func (c *Cloud) awaitExecution(ctx context.Context, core, group string, d deployment, after int64) (out cloud.Execution, err error) {
-	within, cancel := context.WithTimeout(ctx, c.settle)
-	defer cancel()
-	err = run.Retry(within, run.Backoff{Min: 50 * time.Millisecond, Max: time.Second}, 0, func(ctx context.Context) error {
+	err = c.await(ctx, func(ctx context.Context) error {
 		e, ok, err := c.describe(ctx, core, d.JobID, 0)
 		if err != nil {
 			return err

@@ -55,8 +55,20 @@ func seconds(s int64) rest.Time {
 	return rest.At(time.Unix(s, 0))
 }
 
+// queuedAt has milliseconds, as at AWS: executions of one thing are told apart and
+// put in order by it.
+func queuedAt(e jobs.Execution) rest.Time { return rest.At(time.UnixMilli(e.Stamp)) }
+
+// since is a time of e in seconds, but none before it was queued.
+func since(e jobs.Execution, s int64) rest.Time {
+	if s == 0 {
+		return rest.Time{}
+	}
+	return rest.At(time.UnixMilli(max(s*1000, e.Stamp)))
+}
+
 func summaryOf(e jobs.Execution) executionSummary {
-	return executionSummary{e.Status, seconds(e.QueuedAt), seconds(e.StartedAt), seconds(e.UpdatedAt), e.Number}
+	return executionSummary{e.Status, queuedAt(e), since(e, e.StartedAt), since(e, e.UpdatedAt), e.Number}
 }
 
 type executionsOfJobIn struct {
@@ -191,8 +203,8 @@ func (a *api) describeExecution(ctx context.Context, in *describeExecutionIn) (*
 		return nil, err
 	}
 	out := executionOut{
-		Job: e.JobID, Status: e.Status, Details: executionDetails{e.Details}, Thing: a.cfg.Realm.Thing(e.Thing), QueuedAt: seconds(e.QueuedAt),
-		StartedAt: seconds(e.StartedAt), UpdatedAt: seconds(e.UpdatedAt), Number: e.Number, Version: e.Version,
+		Job: e.JobID, Status: e.Status, Details: executionDetails{e.Details}, Thing: a.cfg.Realm.Thing(e.Thing), QueuedAt: queuedAt(e),
+		StartedAt: since(e, e.StartedAt), UpdatedAt: since(e, e.UpdatedAt), Number: e.Number, Version: e.Version,
 	}
 	if e.TimeoutAt != 0 {
 		left := max(0, e.TimeoutAt-time.Now().Unix())
