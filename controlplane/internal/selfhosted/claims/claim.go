@@ -3,29 +3,28 @@ package claims
 import (
 	"context"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/iot"
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/policy"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
+	"github.com/ggfleet/ggfleet/shared/fault"
+	"github.com/ggfleet/ggfleet/shared/names"
 	"github.com/ggfleet/ggfleet/shared/pki"
 )
 
 // ClaimLife is how long a claim of CreateClaim can be traded.
 const ClaimLife = 5 * time.Minute
 
-// commonName is the subject of the certificates that AWS IoT makes keys for.
-const commonName = "AWS IoT Certificate"
-
 // Claim is a certificate that can only be traded for one of the device's own. It
 // is not in the registry and belongs to no thing.
 type Claim struct {
 	cloud.Issued
-	PrivateKey string // PEM (PKCS#8); it is not kept
-	PublicKey  string // PEM
-	Until      time.Time
+	Keys  iot.KeyPair // the private key is not kept
+	Until time.Time
 }
 
 type claimRecord struct {
@@ -42,55 +41,85 @@ func (s *Service) CreateClaim(ctx context.Context, template string) (Claim, erro
 	if _, _, err := s.Template(ctx, template); err != nil {
 		return Claim{}, err
 	}
-	key, err := pki.NewKey(pki.RSA2048)
+	issued, keys, err := s.registry.IssueKeys(ClaimLife)
 	if err != nil {
-		return Claim{}, err
+		return Claim{}, fmt.Errorf("make claim certificate: %w", err)
 	}
-	keyPEM, err := pki.MarshalKey(key)
-	if err != nil {
-		return Claim{}, err
-	}
-	public, err := x509.MarshalPKIXPublicKey(key.Public())
-	if err != nil {
-		return Claim{}, fmt.Errorf("encode public key: %w", err)
-	}
-	issued, err := s.registry.Issue("", pkix.Name{CommonName: commonName}, key.Public(), ClaimLife)
-	if err != nil {
-		return Claim{}, fmt.Errorf("sign claim certificate: %w", err)
-	}
-	c := Claim{
-		Issued: issued, PrivateKey: string(keyPEM), Until: issued.NotAfter,
-		PublicKey: string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public})),
-	}
-	b := state.NewBatch(state.StepRegistry)
-	if err := s.pruneBatch(ctx, b); err != nil {
-		return Claim{}, err
-	}
-	b.If(claimKey(c.ID), 0).Put(claimKey(c.ID), claimRecord{Template: template, Until: c.Until})
+	b := state.NewBatch(state.StepRegistry).If(claimKey(issued.ID), 0)
+	b.Put(claimKey(issued.ID), claimRecord{Template: template, Until: issued.NotAfter})
 	if _, err := s.store.Commit(ctx, b); err != nil {
 		return Claim{}, fmt.Errorf("store claim for provisioning template %s: %w", template, err)
 	}
-	return c, nil
+	return Claim{Issued: issued, Keys: keys, Until: issued.NotAfter}, nil
 }
 
-// pruned is how many claims one new claim looks at: more than come in their life
-// of five minutes, in the long run.
-const pruned = 50
-
-// pruneBatch removes claims that are over.
-func (s *Service) pruneBatch(ctx context.Context, b *state.Batch) error {
-	p, err := s.store.List(ctx, claimPrefix, "", pruned)
+// claimOf returns the record of a claim of CreateClaim; ok is false for any other
+// certificate.
+func (s *Service) claimOf(ctx context.Context, certificate string) (c claimRecord, ok bool, err error) {
+	r, err := state.ReadOr[claimRecord](ctx, s.store, claimKey(certificate))
 	if err != nil {
-		return fmt.Errorf("list claims: %w", err)
+		return c, false, fmt.Errorf("read claim %s: %w", certificate, err)
 	}
-	for _, e := range p.Entries {
-		c, err := state.Decode[claimRecord](e)
-		if err != nil {
+	return r.Value, r.Rev != 0 && !s.now().After(r.Value.Until), nil
+}
+
+// Identify tells what a client certificate that belongs to no thing may do: it is
+// a claim of CreateClaim, or a certificate of the registry that is attached to
+// nothing, and either may at most do what Boundary says. Others are fault.Denied.
+func (s *Service) Identify(ctx context.Context, leaf *x509.Certificate) (iot.Identity, error) {
+	id := pki.ID(leaf.Raw)
+	_, ok, err := s.claimOf(ctx, id)
+	switch {
+	case err != nil:
+		return iot.Identity{}, err
+	case ok && s.now().Before(leaf.NotBefore):
+		return iot.Identity{}, fault.New(fault.Denied, "claim %s is not valid at this time", id)
+	case ok:
+		return iot.Identity{CertificateID: id, Policies: []*policy.Document{s.boundary}}, nil
+	}
+	return s.registry.IdentifyUnattached(ctx, leaf)
+}
+
+// Boundary is the most that a claim may do, whatever its own policies say.
+func (s *Service) Boundary() *policy.Document { return s.boundary }
+
+// boundaryOf allows any client id, and the topics by which a claim is traded.
+func boundaryOf(r names.Realm) (*policy.Document, error) {
+	const certificates, templates = "$aws/certificates/create*", "$aws/provisioning-templates/*/provision/*"
+	d, err := policy.Parse(fmt.Appendf(nil, `{"Version":"2012-10-17","Statement":[
+		{"Effect":"Allow","Action":"iot:Connect","Resource":%q},
+		{"Effect":"Allow","Action":["iot:Publish","iot:Receive"],"Resource":[%q,%q]},
+		{"Effect":"Allow","Action":"iot:Subscribe","Resource":[%q,%q]}]}`,
+		r.Client("*"), r.Topic(certificates), r.Topic(templates), r.TopicFilter(certificates), r.TopicFilter(templates)))
+	if err != nil {
+		return nil, fmt.Errorf("policy of claims: %w", err)
+	}
+	return d, nil
+}
+
+// expiring is what all records that end by themselves have.
+type expiring struct {
+	Until       time.Time `json:"until"`
+	Certificate string    `json:"certificate"` // of a token: to be removed if nobody took it up
+}
+
+// Sweep removes what is over: claims, tokens with the certificates that nobody
+// took up, answers.
+func (s *Service) Sweep(ctx context.Context) error {
+	var errs []error
+	for _, kind := range []string{claimPrefix, tokenPrefix, donePrefix} {
+		errs = append(errs, state.All(ctx, s.store, kind, func(key string, r state.Record[expiring]) error {
+			if !s.now().After(r.Value.Until) {
+				return nil
+			}
+			if c := r.Value.Certificate; c != "" {
+				if err := s.registry.DropPending(ctx, c); err != nil {
+					return err
+				}
+			}
+			_, err := s.store.Commit(ctx, state.NewBatch(state.StepRegistry).Delete(key))
 			return err
-		}
-		if s.now().After(c.Value.Until) {
-			b.Delete(e.Key)
-		}
+		}))
 	}
-	return nil
+	return errors.Join(errs...)
 }

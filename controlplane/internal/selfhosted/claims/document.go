@@ -124,6 +124,7 @@ func (d *document) resolve(given map[string]string, dry bool) (plain, error) {
 	if err != nil {
 		return plain{}, err
 	}
+	activate(resources)
 	out := plain{parameters: map[string]string{}, configuration: map[string]any{}}
 	declared := map[string]any{}
 	for value, name := range r.names {
@@ -138,6 +139,17 @@ func (d *document) resolve(given map[string]string, dry bool) (plain, error) {
 		return plain{}, fmt.Errorf("encode provisioning template: %w", err)
 	}
 	return out, nil
+}
+
+// activate gives the certificate its status although it exists: it waited for
+// this.
+func activate(resources any) {
+	all, _ := resources.(map[string]any)
+	for _, r := range all {
+		if m, ok := r.(map[string]any); ok && m["Type"] == "AWS::IoT::Certificate" {
+			m["OverrideSettings"] = map[string]string{"Status": "REPLACE"}
+		}
+	}
 }
 
 // scalar is a value of DeviceConfiguration, which is flat.

@@ -2,6 +2,7 @@ package claims_test
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"maps"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/claims"
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/selfhostedtest"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state/memory"
+	"github.com/ggfleet/ggfleet/shared/pki"
 )
 
 // kit is fleet provisioning over a cloud in memory whose registrar is the caller.
@@ -51,6 +53,13 @@ func (k *kit) CheckTemplate(body []byte) error {
 func (k *kit) RegisterThing(_ context.Context, body []byte, parameters map[string]string) (claims.Registered, error) {
 	k.note(body, parameters)
 	return claims.Registered{Thing: "thing-1"}, k.refuse
+}
+
+func (k *kit) leaf(text string) *x509.Certificate {
+	k.t.Helper()
+	list, err := pki.ParseCerts([]byte(text))
+	require.NoError(k.t, err)
+	return list[0]
 }
 
 func (k *kit) note(body []byte, parameters map[string]string) {

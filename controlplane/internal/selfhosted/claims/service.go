@@ -7,8 +7,10 @@ import (
 	"time"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/iot"
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/policy"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/shared/logx"
+	"github.com/ggfleet/ggfleet/shared/run"
 )
 
 // Registered is a thing that a template made.
@@ -54,6 +56,7 @@ type Service struct {
 	registrar Registrar
 	log       *slog.Logger
 	now       func() time.Time
+	boundary  *policy.Document
 }
 
 // New checks cfg; it starts nothing.
@@ -68,7 +71,14 @@ func New(cfg Config) (*Service, error) {
 	if s.now == nil {
 		s.now = time.Now
 	}
-	return s, nil
+	var err error
+	s.boundary, err = boundaryOf(cfg.Registry.Realm())
+	return s, err
+}
+
+// Run removes what is over until ctx is done.
+func (s *Service) Run(ctx context.Context) error {
+	return run.Every(ctx, 5*time.Minute, s.Sweep, func(err error) { s.log.WarnContext(ctx, "claims not swept", logx.Err, err) })
 }
 
 const prefix = state.Root + "claims/"

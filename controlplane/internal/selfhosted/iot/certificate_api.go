@@ -73,24 +73,30 @@ type KeyPair struct {
 // CreateKeys makes an RSA key and a certificate for it, and registers that. The
 // private key is nowhere but in the answer.
 func (r *Registry) CreateKeys(ctx context.Context, s cloud.CertificateStatus) (Certificate, KeyPair, error) {
-	signer, err := pki.NewKey(pki.RSA2048)
-	if err != nil {
-		return Certificate{}, KeyPair{}, err
-	}
-	key, ok := signer.(*rsa.PrivateKey)
-	if !ok {
-		return Certificate{}, KeyPair{}, fmt.Errorf("an RSA key is a %T", signer)
-	}
-	public, err := x509.MarshalPKIXPublicKey(key.Public())
-	if err != nil {
-		return Certificate{}, KeyPair{}, fmt.Errorf("encode public key: %w", err)
-	}
-	issued, err := r.Issue("", pkix.Name{CommonName: commonName}, key.Public(), awsEnd.Sub(r.now()))
+	issued, pair, err := r.IssueKeys(r.Longest())
 	if err != nil {
 		return Certificate{}, KeyPair{}, err
 	}
 	c, err := r.AddCertificate(ctx, issued, s)
-	return c, KeyPair{
+	return c, pair, err
+}
+
+// IssueKeys makes an RSA key and a certificate for it. Nothing is registered.
+func (r *Registry) IssueKeys(validity time.Duration) (cloud.Issued, KeyPair, error) {
+	signer, err := pki.NewKey(pki.RSA2048)
+	if err != nil {
+		return cloud.Issued{}, KeyPair{}, err
+	}
+	key, ok := signer.(*rsa.PrivateKey)
+	if !ok {
+		return cloud.Issued{}, KeyPair{}, fmt.Errorf("an RSA key is a %T", signer)
+	}
+	public, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		return cloud.Issued{}, KeyPair{}, fmt.Errorf("encode public key: %w", err)
+	}
+	issued, err := r.Issue("", pkix.Name{CommonName: commonName}, key.Public(), validity)
+	return issued, KeyPair{
 		Public:  string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public})),
 		Private: string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})),
 	}, err
@@ -99,19 +105,45 @@ func (r *Registry) CreateKeys(ctx context.Context, s cloud.CertificateStatus) (C
 // SignCSR makes a certificate for the key and subject of a PEM CSR and registers
 // it.
 func (r *Registry) SignCSR(ctx context.Context, csr string, s cloud.CertificateStatus) (Certificate, error) {
+	issued, err := r.IssueCSR(csr)
+	if err != nil {
+		return Certificate{}, err
+	}
+	return r.AddCertificate(ctx, issued, s)
+}
+
+// IssueCSR makes a certificate for the key and subject of a PEM CSR. Nothing is
+// registered.
+func (r *Registry) IssueCSR(csr string) (cloud.Issued, error) {
 	q, err := pki.ParseCSR([]byte(csr))
 	if err != nil {
-		return Certificate{}, fault.Field("certificateSigningRequest", "%s", fault.Message(err))
+		return cloud.Issued{}, fault.Field("certificateSigningRequest", "%s", fault.Message(err))
 	}
 	subject := q.Subject
 	if len(subject.Names) == 0 {
 		subject.CommonName = commonName
 	}
-	issued, err := r.Issue("", subject, q.PublicKey, awsEnd.Sub(r.now()))
+	return r.Issue("", subject, q.PublicKey, r.Longest())
+}
+
+// Longest is how long certificates of AWS IoT live from now on; ours end with our
+// CA at the latest.
+func (r *Registry) Longest() time.Duration { return awsEnd.Sub(r.now()) }
+
+// DropPending removes a certificate that nobody took up: one that still waits for
+// its activation and has no thing. Any other stays as it is.
+func (r *Registry) DropPending(ctx context.Context, id string) error {
+	_, err := state.Update(ctx, r.store, state.StepRegistry, certKey(id), func(c *Certificate, exists bool, b *state.Batch) error {
+		if !exists || c.Status != PendingActivation || len(c.Things) > 0 {
+			return state.ErrKeep
+		}
+		dropCertificateBatch(b, *c)
+		return nil
+	})
 	if err != nil {
-		return Certificate{}, err
+		return fmt.Errorf("remove certificate %s, which was not taken up: %w", id, err)
 	}
-	return r.AddCertificate(ctx, issued, s)
+	return nil
 }
 
 // AddCertificate registers a certificate that nothing is attached to yet. One that

@@ -77,7 +77,7 @@ func (r *Registry) principal(ctx context.Context, leaf *x509.Certificate) (Certi
 	}
 	c, err := r.Certificate(ctx, id)
 	if errors.Is(err, fault.NotFound) {
-		return Certificate{}, fault.New(fault.Denied, "certificate %s is not registered", id)
+		return Certificate{}, r.unknown(ctx, leaf, id)
 	}
 	if err != nil {
 		return Certificate{}, fmt.Errorf("identify certificate %s: %w", id, err)
@@ -86,6 +86,21 @@ func (r *Registry) principal(ctx context.Context, leaf *x509.Certificate) (Certi
 		return Certificate{}, fault.New(fault.Denied, "certificate %s is %s", id, c.Value.Status)
 	}
 	return c.Value, nil
+}
+
+// unknown says that a certificate is not registered, and of one that its CA would
+// have registered elsewhere, why not.
+func (r *Registry) unknown(ctx context.Context, leaf *x509.Certificate, id string) error {
+	cas, err := r.casOf(ctx, leaf.RawIssuer)
+	if err != nil {
+		return fmt.Errorf("identify certificate %s: %w", id, err)
+	}
+	for _, ca := range cas {
+		if ca.AutoRegistration {
+			return fault.New(fault.Denied, "certificate %s is not registered; its CA %s asks for auto registration, which this server does not do", id, ca.ID)
+		}
+	}
+	return fault.New(fault.Denied, "certificate %s is not registered", id)
 }
 
 // documents returns the compiled policies; what is not there allows nothing.

@@ -289,5 +289,5 @@ func (a *api) createClaim(ctx context.Context, in *templateIn) (*createClaimOut,
 	if err != nil {
 		return nil, err
 	}
-	return &createClaimOut{c.ID, c.PEM, claimKeys{c.PublicKey, c.PrivateKey}, rest.At(c.Until)}, nil
+	return &createClaimOut{c.ID, c.PEM, claimKeys{c.Keys.Public, c.Keys.Private}, rest.At(c.Until)}, nil
 }
