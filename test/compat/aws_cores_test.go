@@ -383,8 +383,6 @@ func (c cores) effective(t *testing.T) {
 	}
 	made := deploy()
 	assert.Equal(t, *made.IotJobId, c.pending(t, *name))
-	// The clock of executions counts seconds, and the newest change comes first.
-	time.Sleep(1100 * time.Millisecond)
 	d.finish(*made.IotJobId, protocol.JobFailed, map[string]string{
 		protocol.DetailStatus: "FAILED_NO_STATE_CHANGE", protocol.DetailFailureCause: "no version fits",
 		protocol.DetailErrorStack: `["DEPLOYMENT_FAILURE","NO_AVAILABLE_COMPONENT_VERSION"]`, protocol.DetailErrorTypes: `["REQUEST_ERROR"]`,

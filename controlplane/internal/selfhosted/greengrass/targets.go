@@ -118,8 +118,9 @@ func (s *Service) effective(d Deployment, e jobs.Execution, core CoreDevice) Eff
 		Deployment: d, JobID: e.JobID, JobARN: realm.Job(e.JobID), TargetARN: realm.ThingGroup(d.Target), Status: string(e.Status),
 		Detailed: e.Details[protocol.DetailStatus], Reason: e.Details[protocol.DetailFailureCause],
 		ErrorStack: codes(e.Details[protocol.DetailErrorStack]), ErrorTypes: codes(e.Details[protocol.DetailErrorTypes]),
-		CreatedAt: time.Unix(e.QueuedAt, 0).UTC(), UpdatedAt: time.Unix(e.UpdatedAt, 0).UTC(),
+		CreatedAt: time.UnixMilli(e.Stamp).UTC(),
 	}
+	out.UpdatedAt = later(out.CreatedAt, time.Unix(e.UpdatedAt, 0).UTC()) // of which only the second is known
 	if d.Kind == names.TargetThing {
 		out.JobID, out.JobARN, out.TargetARN = "", "", realm.Thing(d.Target)
 		if e.Status == protocol.JobSucceeded {
