@@ -129,6 +129,7 @@ func identities(t *testing.T, w *world.World, names []string) (dir string, list 
 type simFleet struct {
 	cmd   *exec.Cmd
 	errs  strings.Builder // what it said beside its progress; read after end
+	out   strings.Builder // its report; read after end
 	ended chan struct{}
 
 	mu     sync.Mutex // guards all below
@@ -144,6 +145,7 @@ func startFleet(t *testing.T, w *world.World, dir string) *simFleet {
 	f := &simFleet{ended: make(chan struct{}), counts: map[string]int{}, at: map[string]time.Time{}}
 	f.cmd = exec.CommandContext(ctx, program(t, "test", "ggfleet-sim"), "fleet", "--dir", dir, "--ca", w.CAFile, "--rate", "400",
 		"--progress", "50ms", "--pause-scale", "0", "--log-level", "error")
+	f.cmd.Stdout = &f.out
 	pipe, err := f.cmd.StderrPipe()
 	require.NoError(t, err)
 	require.NoError(t, f.cmd.Start())
@@ -196,7 +198,7 @@ func (f *simFleet) stop(t *testing.T) {
 	require.NoError(t, f.cmd.Process.Signal(os.Interrupt))
 	<-f.ended
 	require.NoError(t, f.cmd.Wait())
-	require.Zero(t, f.counts["failed"]+f.counts["refused"], "%v\n%s", f.counts, f.errs.String())
+	require.Zero(t, f.counts["failed"]+f.counts["refused"], "%v\n%s%s", f.counts, f.errs.String(), f.out.String())
 }
 
 // callsPerCore is what lite asks in a deployment with one artifact, each on a
