@@ -111,6 +111,9 @@ func (c *results) run(ctx context.Context, s *Service, idle func() bool, counted
 			return nil
 		case errors.Is(err, state.ErrCompacted):
 			from, err = c.again(ctx, s)
+			for _, id := range c.counting() {
+				counted(id)
+			}
 		default:
 			return err
 		}
@@ -122,7 +125,7 @@ func (c *results) run(ctx context.Context, s *Service, idle func() bool, counted
 func (c *results) count(ctx context.Context, s *Service, list []jobs.Execution, at state.Rev, counted func(string)) error {
 	old := map[*tally]bool{} // those that have this commit already
 	for _, e := range list {
-		status, first := counting(e)
+		status, first := outcome(e)
 		if status == "" && !first {
 			continue
 		}
@@ -174,9 +177,21 @@ func (c *results) tallyOf(ctx context.Context, s *Service, deployment string) (*
 	return t, nil
 }
 
-// counting says how a change of an execution counts: as what it ended with, and
+// counting returns the deployments that count.
+func (c *results) counting() (ids []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id, t := range c.tally {
+		if t != nil {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// outcome says how a change of an execution counts: as what it ended with, and
 // whether it was taken up with that.
-func counting(e jobs.Execution) (status string, first bool) {
+func outcome(e jobs.Execution) (status string, first bool) {
 	switch e.Status {
 	case protocol.JobInProgress:
 		return "", e.Version == 2 // the device's first report
@@ -216,7 +231,7 @@ func (c *results) again(ctx context.Context, s *Service) (state.Rev, error) {
 			r = &rollout.Results{}
 			now[e.DeploymentID] = r
 		}
-		if status, _ := counting(e); status != "" || e.StartedAt != 0 {
+		if status, _ := outcome(e); status != "" || e.StartedAt != 0 {
 			r.Count(status, true)
 		}
 	})
