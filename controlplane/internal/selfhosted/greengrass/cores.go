@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -107,12 +108,9 @@ func (s *Service) Report(ctx context.Context, thing string, payload []byte) erro
 	if m.Thing != thing {
 		return fault.Field("thing", "is %q, but the certificate is of %s", m.Thing, thing)
 	}
-	m, whole := s.collect(thing, m)
-	if !whole {
-		return nil
-	}
-	if len(m.Components) > maxComponents {
-		return fault.Field("components", "has %d entries, over the limit of %d", len(m.Components), maxComponents)
+	m, whole, err := s.collect(thing, m)
+	if !whole || err != nil {
+		return err
 	}
 	now := s.now().UTC()
 	if known, err := s.reportKnown(ctx, thing, m, now); known || err != nil {
@@ -216,41 +214,35 @@ type chunked struct {
 	parts    map[int]protocol.FleetStatus
 }
 
-// collect returns the message when all its chunks are there, joined.
-func (s *Service) collect(thing string, m protocol.FleetStatus) (protocol.FleetStatus, bool) {
+// collect returns the message when all its chunks are there, joined. Chunks of a
+// message that has too many components are forgotten.
+func (s *Service) collect(thing string, m protocol.FleetStatus) (out protocol.FleetStatus, whole bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if m.ChunkInfo == nil || m.ChunkInfo.TotalChunks == 1 {
-		delete(s.chunks, thing)
-		return m, true
+	c := &chunked{sequence: m.SequenceNumber, parts: map[int]protocol.FleetStatus{}}
+	if m.ChunkInfo == nil {
+		m.ChunkInfo = &protocol.ChunkInfo{ChunkID: 1, TotalChunks: 1}
 	}
-	c := s.chunks[thing]
-	if c == nil || c.sequence != m.SequenceNumber {
-		c = &chunked{sequence: m.SequenceNumber, parts: map[int]protocol.FleetStatus{}}
-		s.chunks[thing] = c
-	}
-	c.parts[m.ChunkInfo.ChunkID] = m
-	if len(c.parts) < m.ChunkInfo.TotalChunks {
-		return m, false
+	if last := s.chunks[thing]; last != nil && last.sequence == m.SequenceNumber && m.ChunkInfo.TotalChunks > 1 {
+		c = last
 	}
 	delete(s.chunks, thing)
-	out := m
+	c.parts[m.ChunkInfo.ChunkID] = m
+	out = m
 	out.ChunkInfo, out.Components = nil, nil
-	for _, id := range sortedInts(c.parts) {
+	for _, id := range slices.Sorted(maps.Keys(c.parts)) {
 		p := c.parts[id]
 		out.Components = append(out.Components, p.Components...)
 		if p.Deployment != nil {
 			out.Deployment = p.Deployment
 		}
 	}
-	return out, true
-}
-
-func sortedInts[V any](m map[int]V) []int {
-	out := make([]int, 0, len(m))
-	for k := range m {
-		out = append(out, k)
+	if n := len(out.Components); n > maxComponents {
+		return out, false, fault.Field("components", "has %d entries, over the limit of %d", n, maxComponents)
 	}
-	slices.Sort(out)
-	return out
+	if len(c.parts) < m.ChunkInfo.TotalChunks {
+		s.chunks[thing] = c
+		return out, false, nil
+	}
+	return out, true, nil
 }

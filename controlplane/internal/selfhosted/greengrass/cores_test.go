@@ -208,6 +208,15 @@ func TestChunksAreOneMessage(t *testing.T) {
 	assert.Equal(t, []string{"y", "z"}, slices.Sorted(maps.Keys(k.installed("core"))))
 	require.NoError(t, chunk(4, 1, 1, app("w", "1.0.0", "RUNNING")))
 	assert.Equal(t, []string{"w"}, slices.Sorted(maps.Keys(k.installed("core"))))
+
+	many := make([]protocol.ComponentStatus, 600)
+	for i := range many {
+		many[i] = app(fmt.Sprint("c", i), "1.0.0", "RUNNING")
+	}
+	require.NoError(t, chunk(5, 1, 3, many...))
+	require.ErrorIs(t, chunk(5, 2, 3, many...), fault.Invalid, "together too many")
+	require.NoError(t, chunk(5, 3, 3, app("v", "1.0.0", "RUNNING")))
+	assert.Equal(t, []string{"w"}, slices.Sorted(maps.Keys(k.installed("core"))), "nothing of it is kept")
 }
 
 func TestAMessageThatCannotBeReadIsRefused(t *testing.T) {
