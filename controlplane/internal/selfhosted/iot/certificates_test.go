@@ -1,6 +1,7 @@
 package iot_test
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -317,7 +318,9 @@ func TestWhatARegisteredCASignedCanBeRegistered(t *testing.T) {
 	k, ctx := newKit(t), t.Context()
 	a, b := authority(t, "plant", k.now), authority(t, "plant", k.now)
 	pem := k.signed(a, "device")
-	register := func(q cloud.ImportRequest) (iot.Certificate, error) { return k.RegisterCertificate(ctx, q, cloud.Active) }
+	register := func(q cloud.ImportRequest) (iot.Certificate, error) {
+		return k.RegisterCertificate(ctx, q, cloud.Active)
+	}
 	_, err := register(cloud.ImportRequest{PEM: pem})
 	require.ErrorIs(t, err, iot.BadCertificate, "nobody knows the CA")
 	caPEM := string(pki.EncodeCert(a.Cert.Raw))
@@ -371,4 +374,49 @@ func TestWhatARegisteredCASignedCanBeRegistered(t *testing.T) {
 	require.NoError(t, err)
 	_, err = k.Identify(ctx, certs[0])
 	require.NoError(t, err)
+}
+
+// counting counts the entries that lists read.
+type counting struct {
+	state.Store
+	requests, entries int
+}
+
+func (c *counting) List(ctx context.Context, prefix, after string, limit int) (state.Page, error) {
+	p, err := c.Store.List(ctx, prefix, after, limit)
+	c.requests, c.entries = c.requests+1, c.entries+len(p.Entries)
+	return p, err
+}
+
+func TestAPageOfALongListReadsLittle(t *testing.T) {
+	k, ctx := newKit(t), t.Context()
+	const n = 20_000 // in a quarter of an hour, as provisioning makes them
+	b := state.NewBatch(state.StepRegistry)
+	for i := range n {
+		id := fmt.Sprintf("%064x", i)
+		at := k.now.Add(time.Duration(i) * 45 * time.Millisecond)
+		b.Put(state.Root+"iot/made/cert/"+fmt.Sprintf("%012x", at.UnixMilli())+id, map[string]string{"id": id})
+		if b.Len() == 100 {
+			_, err := k.store.Commit(ctx, b)
+			require.NoError(t, err)
+			b = state.NewBatch(state.StepRegistry)
+		}
+	}
+	store := &counting{Store: k.store}
+	r, err := iot.New(iot.Config{Store: store, Realm: k.Realm(), CA: k.CA()})
+	require.NoError(t, err)
+	p, most := iot.Page{Limit: 25}, 0
+	for range 40 {
+		store.requests, store.entries = 0, 0
+		_, next, err := r.ListCertificates(ctx, "", p)
+		require.NoError(t, err)
+		require.NotEmpty(t, next)
+		assert.Less(t, store.requests, 60)
+		assert.Less(t, store.entries, 6000)
+		p.After = next
+		if n := store.requests; n > most {
+			most = n
+		}
+	}
+	t.Logf("at most %d requests a page", most)
 }

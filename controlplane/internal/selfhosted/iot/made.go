@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
@@ -15,8 +16,8 @@ import (
 
 // What is listed in the order it was made has one small key more: kind, time and
 // id, with the id (for a certificate: what signed it) as value. The time has twelve
-// hexadecimal digits, so the keys are a tree over time that can be read from either
-// end although the store lists forwards only.
+// hexadecimal digits, so that the keys are in the order made; although the store
+// lists forwards only, the order is read from either end.
 
 // made is one entry of the order.
 type made struct {
@@ -28,8 +29,8 @@ const (
 	madePrefix = prefix + "made/"
 	madeDigits = 12
 
-	// madeSpan is how many entries one look at the tree reads.
-	madeSpan = 256
+	// madeSpan is how many entries one look reads, unless a page has more.
+	madeSpan = 512
 )
 
 // The kinds that are kept in order.
@@ -47,8 +48,10 @@ func madeKey(kind string, at time.Time, id string) string {
 		sum := sha256.Sum256([]byte(id))
 		id = hex.EncodeToString(sum[:12])
 	}
-	return madePrefix + kind + "/" + fmt.Sprintf("%0*x", madeDigits, max(0, at.UnixMilli())) + id
+	return madePrefix + kind + "/" + madeTime(at.UnixMilli()) + id
 }
+
+func madeTime(ms int64) string { return fmt.Sprintf("%0*x", madeDigits, max(0, ms)) }
 
 // Page asks for part of a list that is kept in the order made.
 type Page struct {
@@ -78,11 +81,14 @@ func (r *Registry) inOrder(ctx context.Context, kind string, p Page) (out []entr
 		}
 		entries, more = page.Entries, page.More
 	} else {
-		end := root + "~" // after every digit
-		if p.After != "" {
+		end, at := root+"~", r.now().UnixMilli() // after every digit
+		if len(p.After) > madeDigits {
 			end = root + p.After
+			if at, err = strconv.ParseInt(p.After[:madeDigits], 16, 64); err != nil {
+				return nil, false, fmt.Errorf("list in the order made after %q: %w", p.After, err)
+			}
 		}
-		if entries, err = r.backwards(ctx, root, end, 0, p.Limit+1); err != nil {
+		if entries, err = r.backwards(ctx, root, end, at, p.Limit+1); err != nil {
 			return nil, false, err
 		}
 		if more = len(entries) > p.Limit; more {
@@ -99,40 +105,62 @@ func (r *Registry) inOrder(ctx context.Context, kind string, p Page) (out []entr
 	return out, more, nil
 }
 
-// backwards returns up to n entries under prefix with keys less than end, the last
-// first. digits of the time are in prefix already.
-func (r *Registry) backwards(ctx context.Context, prefix, end string, digits, n int) ([]state.Entry, error) {
-	span := madeSpan
-	if digits == madeDigits {
-		span = 0 // one millisecond cannot be divided any further
-	}
-	page, err := r.store.List(ctx, prefix, "", span)
-	if err != nil {
-		return nil, err
-	}
-	e := page.Entries
-	if !page.More || len(e) > 0 && e[len(e)-1].Key >= end {
-		if i := slices.IndexFunc(e, func(e state.Entry) bool { return e.Key >= end }); i >= 0 {
-			e = e[:i]
-		}
-		slices.Reverse(e)
-		return e[:min(n, len(e))], nil
-	}
-	var out []state.Entry
-	for _, d := range "fedcba9876543210" {
-		child := prefix + string(d)
-		if child >= end {
-			continue
-		}
-		part, err := r.backwards(ctx, child, end, digits+1, n-len(out))
-		if err != nil {
+// backwards returns the last n entries with keys less than end, the last first: it
+// looks for a time from which on there are n, but not many more. at is a guess of it.
+func (r *Registry) backwards(ctx context.Context, root, end string, at int64, n int) ([]state.Entry, error) {
+	few, many := int64(1)<<(4*madeDigits), int64(-1) // from these times on there are too few or too many
+	for begin, step := at, int64(1000); ; {
+		e, whole, err := r.madeFrom(ctx, root, end, at, n)
+		switch {
+		case err != nil:
 			return nil, err
+		case whole && (len(e) >= n || at == 0):
+			return lastOf(e, n), nil
+		case whole:
+			few = at
+		default:
+			many = at
 		}
-		if out = append(out, part...); len(out) >= n {
-			break
+		switch {
+		case few-many == 1: // that millisecond cannot be divided any further
+			page, err := r.store.List(ctx, root+madeTime(many), "", 0)
+			if err != nil {
+				return nil, err
+			}
+			later, _, err := r.madeFrom(ctx, root, end, few, n)
+			return lastOf(append(before(page.Entries, end), later...), n), err
+		case many >= 0:
+			at = many + (few-many)/2
+		default:
+			at = max(0, begin-step)
+			step *= 2
 		}
 	}
-	return out, nil
+}
+
+// madeFrom returns entries made from a time on with keys less than end, and whether
+// these are all: they are if there are fewer than n.
+func (r *Registry) madeFrom(ctx context.Context, root, end string, at int64, n int) (e []state.Entry, whole bool, err error) {
+	page, err := r.store.List(ctx, root, root+madeTime(at), max(madeSpan, 2*n))
+	if err != nil {
+		return nil, false, err
+	}
+	e = before(page.Entries, end)
+	return e, !page.More || len(e) < len(page.Entries), nil
+}
+
+func before(e []state.Entry, end string) []state.Entry {
+	if i := slices.IndexFunc(e, func(e state.Entry) bool { return e.Key >= end }); i >= 0 {
+		return e[:i]
+	}
+	return e
+}
+
+// lastOf returns the last n, the last first.
+func lastOf(e []state.Entry, n int) []state.Entry {
+	e = slices.Clone(e[max(0, len(e)-n):])
+	slices.Reverse(e)
+	return e
 }
 
 // completeOrder puts what was made before there was an order into it, once.
