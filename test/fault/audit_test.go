@@ -260,7 +260,8 @@ var (
 	// passes is not the same in two runs that went well.
 	passes = []string{
 		"task/making/", "fleet/results-cursor", "fleet/status-cursor", "access/", "event/outbox/", "event/dead/",
-		"event/leader", "fleet/status-leader", "jobs/deadline/", "patching/once/", "patching/template-gone/", "patching/open/", "iot/changed/", "once/",
+		"event/leader", "fleet/status-leader", "greengrass/component-checker", "greengrass/rollout-leader",
+		"jobs/deadline/", "patching/once/", "patching/template-gone/", "patching/open/", "iot/changed/", "once/",
 		"event/log/", "event/history/", // see events
 	}
 )
