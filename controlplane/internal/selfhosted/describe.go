@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
@@ -40,8 +41,14 @@ func (c *Cloud) Describe(ctx context.Context, name string) (cloud.ThingDetail, e
 		}
 		out.Policies = append(out.Policies, cloud.PolicyDetail{Name: n, ARN: realm.Policy(n), Document: p.Document})
 	}
-	for _, g := range t.Value.Groups {
-		out.Groups = append(out.Groups, cloud.GroupDetail{Name: g, ARN: realm.ThingGroup(g), Attributes: map[string]string{}})
+	for _, n := range t.Value.Groups {
+		g, err := c.Registry.Group(ctx, n)
+		if err != nil && !errors.Is(err, fault.NotFound) {
+			return out, fmt.Errorf("read thing group %s of thing %s: %w", n, name, err)
+		}
+		attributes := map[string]string{}
+		maps.Copy(attributes, g.Value.Attributes)
+		out.Groups = append(out.Groups, cloud.GroupDetail{Name: n, ARN: realm.ThingGroup(n), Attributes: attributes})
 	}
 	return out, nil
 }

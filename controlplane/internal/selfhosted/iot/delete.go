@@ -120,7 +120,7 @@ func (r *Registry) Delete(ctx context.Context, t state.Record[Thing], certificat
 		}
 	}
 	key := thingKey(t.Value.Name)
-	return each(state.NewBatch(state.StepDeprovision).If(key, t.Rev).Delete(key))
+	return each(state.NewBatch(state.StepDeprovision).If(key, t.Rev).Delete(key).Delete(changedKey("thing", t.Value.Name)))
 }
 
 // removeBatch takes one certificate from the thing.
