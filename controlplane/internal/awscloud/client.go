@@ -54,8 +54,8 @@ var (
 
 const (
 	requestTimeout = 30 * time.Second
-	attempts       = 4               // of one call, the first included
-	maxBackoff     = 5 * time.Second // between two of them
+	attempts       = 3               // of one call, the first included
+	maxBackoff     = 2 * time.Second // between two of them
 	pageOfIoT      = 250
 	pageGreengrass = 100
 )

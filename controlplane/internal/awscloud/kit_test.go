@@ -42,6 +42,8 @@ type kit struct {
 	// Before, if set, sees each request first, and answers it if it returns true.
 	Before func(w http.ResponseWriter, r *http.Request) bool
 	URL    string
+
+	handler http.Handler
 }
 
 func newKit(t *testing.T) *kit {
@@ -54,10 +56,10 @@ func newKit(t *testing.T) *kit {
 		_, err := components.Create(t.Context(), fmt.Appendf(nil, recipe, version), component.CreateOptions{})
 		require.NoError(t, err)
 	}
-	handler := k.endpoint(t, components)
+	k.handler = k.endpoint(t, components)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if k.Before == nil || !k.Before(w, r) {
-			handler.ServeHTTP(w, r)
+			k.handler.ServeHTTP(w, r)
 		}
 	}))
 	t.Cleanup(srv.Close)

@@ -1,6 +1,6 @@
 // Package cloud holds the ports through which the fleet service reaches a
 // cloud, and the words that both sides use. The self-hosted cloud implements
-// them in this process; an adapter to AWS will. Both must pass cloudtest.
+// them in this process; awscloud does by calling AWS. Both pass cloudtest.
 //
 // Where a change of the cloud and a change of the fleet's records belong
 // together, the port takes a commit function: the cloud does its part and calls
