@@ -22,9 +22,7 @@ import (
 const certificateARN = "arn:aws:iot:" + awsRegion + ":" + awsAccount + ":cert/"
 
 // certificates is IoT's part for certificates, CAs, principals and policies,
-
 // through the real SDK.
-
 type certificates struct {
 	*kit
 	iot *iot.Client
@@ -321,9 +319,7 @@ func (c certificates) withoutCA(t *testing.T) {
 }
 
 // mqtt connects and returns the connection, or what the server refused it with.
-
 // device is the walk of an AWS client that lets a device in with no other tool.
-
 func (c certificates) raw(t *testing.T) {
 	for _, q := range []struct{ method, path, body, word string }{
 		{http.MethodPost, "/keys-and-certificate?setAsActive=yes", "", "setAsActive"},

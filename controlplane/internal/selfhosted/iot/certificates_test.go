@@ -33,7 +33,6 @@ func (k *kit) dump() map[string]string {
 }
 
 // spare registers a certificate that nothing is attached to.
-
 func (k *kit) spare(s cloud.CertificateStatus) iot.Certificate {
 	k.t.Helper()
 	n, _, _ := k.issue("spare", time.Hour)
@@ -138,7 +137,6 @@ func TestStatusesThatNobodySets(t *testing.T) {
 }
 
 // authority makes a CA of somebody else.
-
 func authority(t *testing.T, name string, now time.Time) *pki.Authority {
 	t.Helper()
 	a, err := pki.NewRoot(name, now, 24*time.Hour)
