@@ -52,6 +52,21 @@ func TestConfigurationARNRoundTrip(t *testing.T) {
 	assert.False(t, ok, "a local deployment's bare id is no ARN, and no error")
 }
 
+func TestTargetsOfAnotherRealmAreRefused(t *testing.T) {
+	r := names.Realm{Region: "us-east-1", Account: "000000000000"}
+	kind, name, err := r.ParseTarget(r.ThingGroup("a:b"))
+	require.NoError(t, err)
+	assert.Equal(t, names.TargetThingGroup, kind)
+	assert.Equal(t, "a:b", name)
+	for _, arn := range []string{
+		"", "thing/x", r.Thing(""), r.Thing("a/b"), r.Job("x"), "arn:aws-cn:iot:us-east-1:000000000000:thing/x",
+		"arn:aws:iot:us-east-2:000000000000:thing/x", "arn:aws:iot:us-east-1:000000000001:thing/x", r.Thing("x") + " ",
+	} {
+		_, _, err := r.ParseTarget(arn)
+		assert.ErrorIs(t, err, fault.Invalid, arn)
+	}
+}
+
 func FuzzParseTarget(f *testing.F) {
 	f.Add("arn:aws:iot:us-east-1:000000000000:thing/gw-1")
 	f.Add("arn:aws:iot:us-east-1:000000000000:thinggroup/a:b")
@@ -63,6 +78,29 @@ func FuzzParseTarget(f *testing.F) {
 		}
 		require.NotContains(t, name, "/", "a parsed name must be one topic level")
 		require.True(t, strings.HasSuffix(s, "/"+name))
+		r := names.Realm{Region: "us-east-1", Account: "000000000000"}
+		if _, own, err := r.ParseTarget(s); err == nil {
+			require.Equal(t, name, own)
+			require.Contains(t, []string{r.Thing(name), r.ThingGroup(name)}, s)
+		}
+	})
+}
+
+func FuzzParseARN(f *testing.F) {
+	r := names.Realm{Region: "us-east-1", Account: "000000000000"}
+	f.Add(r.ComponentVersion("com.example.Hello", "1.0.0"))
+	f.Add(r.Configuration(names.TargetThingGroup, "line", 7))
+	f.Fuzz(func(t *testing.T, s string) {
+		if name, version, err := names.ParseComponentVersionARN(s); err == nil {
+			require.NoError(t, names.CheckComponent(name))
+			require.True(t, strings.HasSuffix(s, ":"+version))
+		} else {
+			require.ErrorIs(t, err, fault.Invalid)
+		}
+		if kind, name, revision, ok := names.ParseConfigurationARN(s); ok {
+			require.Positive(t, revision)
+			require.Contains(t, s, ":configuration:"+string(kind)+"/"+name+":")
+		}
 	})
 }
 
