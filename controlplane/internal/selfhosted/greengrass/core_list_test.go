@@ -19,10 +19,17 @@ import (
 	"github.com/ggfleet/ggfleet/shared/protocol"
 )
 
-// listing is the service with its mirrors running, in the place of k's own.
+// listing is the service with its mirrors running, in the place of k's own; what
+// k's jobs commit is in them at once.
 func (k *kit) listing(t testing.TB) {
 	t.Helper()
-	k.Service, _ = k.replica(t)
+	hub := state.NewHub(k.store)
+	var err error
+	k.jobs, err = jobs.New(jobs.Config{Store: hub, Now: k.clock})
+	require.NoError(t, err)
+	k.Service, err = greengrass.New(greengrass.Config{Store: hub, Registry: k.registry, Jobs: k.jobs, Components: components{}, Now: k.clock})
+	require.NoError(t, err)
+	k.run()
 }
 
 // cores are the names of all pages of size that f selects.

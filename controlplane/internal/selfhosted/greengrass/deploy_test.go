@@ -187,7 +187,7 @@ func TestARollOutSurvivesAKillAtEachCommit(t *testing.T) {
 			assert.NotContains(t, e.Key, "/rollout/", "nothing is left to do")
 		}
 		if finished {
-			require.GreaterOrEqual(t, at, int64(15))
+			require.GreaterOrEqual(t, at, int64(10))
 			return
 		}
 	}

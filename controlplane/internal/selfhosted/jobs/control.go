@@ -37,18 +37,8 @@ func (s *Service) Jobs(ctx context.Context, after string, limit int) ([]Job, boo
 // ExecutionsOf returns what is known of the thing's executions: those that are
 // pending, in the order of $next, then for each target the last one that ended.
 func (s *Service) ExecutionsOf(ctx context.Context, thing string) ([]Execution, error) {
-	out, err := s.Pending(ctx, thing)
-	if err != nil {
-		return nil, err
-	}
-	err = state.All(ctx, s.store, endedPrefix(thing), func(_ string, r state.Record[Execution]) error {
-		out = append(out, r.Value)
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("list ended executions of %s: %w", thing, err)
-	}
-	return out, nil
+	pending, ended, err := s.Of(ctx, thing)
+	return append(pending, ended...), err
 }
 
 // Execution returns the execution of job on thing with that number (0: the newest),
