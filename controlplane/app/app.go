@@ -179,6 +179,7 @@ func (a *App) Run(ctx context.Context) error {
 		{Name: "core devices", Run: a.greengrass.Run},
 		{Name: "tasks", Run: a.tasks.Run},
 		{Name: "announcer", Run: a.devices.Run},
+		{Name: "claims", Run: a.claims.Run},
 		{Name: "agents", Run: a.agents.Run},
 		{Name: "events", Run: a.runEvents},
 		{Name: "patches", Run: a.patching.Run},

@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"time"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/provisioning"
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/claims"
@@ -11,25 +10,29 @@ import (
 
 // claimParts is fleet provisioning.
 type claimParts struct {
-	registrar registrar
+	registrar *registrar
 	claims    *claims.Service
 }
 
-// longest is longer than any CA lives: certificates that templates of AWS clients
-// ask for end with the CA, since these clients know no other end than AWS's, the
-// year 2049.
-const longest = 100 * 365 * 24 * time.Hour
+// openClaims makes fleet provisioning. Its registrar gets its service later, from
+// openRegistrar: that one stands on the whole cloud.
+func (a *App) openClaims() (err error) {
+	a.registrar = &registrar{}
+	a.claims, err = claims.New(claims.Config{Store: a.hub, Registry: a.registry, Registrar: a.registrar, Log: a.log})
+	return err
+}
 
-// openClaims puts RegisterThing and fleet provisioning on the cloud c.
-func (a *App) openClaims(c provisioning.Cloud) error {
-	p, err := provisioning.NewProvisioner(provisioning.Config{Cloud: c, Templates: a.templates, Realm: a.cfg.realm(), DefaultValidity: longest})
+// openRegistrar puts RegisterThing on the cloud c. Certificates that templates of
+// AWS clients ask for last as long as those of AWS IoT, since these clients know no
+// other.
+func (a *App) openRegistrar(c provisioning.Cloud) error {
+	p, err := provisioning.NewProvisioner(provisioning.Config{
+		Cloud: c, Templates: a.templates, Realm: a.cfg.realm(), DefaultValidity: a.registry.Longest(),
+	})
 	if err != nil {
 		return err
 	}
-	if a.registrar.service, err = provisioning.NewService(provisioning.ServiceConfig{Provisioner: p, Store: a.hub}); err != nil {
-		return err
-	}
-	a.claims, err = claims.New(claims.Config{Store: a.hub, Registry: a.registry, Registrar: a.registrar, Log: a.log})
+	a.registrar.service, err = provisioning.NewService(provisioning.ServiceConfig{Provisioner: p, Store: a.hub})
 	return err
 }
 
@@ -37,13 +40,13 @@ func (a *App) openClaims(c provisioning.Cloud) error {
 type registrar struct{ service *provisioning.Service }
 
 // CheckTemplate implements claims.Registrar.
-func (r registrar) CheckTemplate(body []byte) error {
+func (r *registrar) CheckTemplate(body []byte) error {
 	_, err := parsePlain(body)
 	return err
 }
 
 // RegisterThing implements claims.Registrar.
-func (r registrar) RegisterThing(ctx context.Context, body []byte, parameters map[string]string) (claims.Registered, error) {
+func (r *registrar) RegisterThing(ctx context.Context, body []byte, parameters map[string]string) (claims.Registered, error) {
 	t, err := parsePlain(body)
 	if err != nil {
 		return claims.Registered{}, err

@@ -75,7 +75,11 @@ func (a *App) openCloud(ctx context.Context) error {
 	}
 	a.agents = telemetry.New(telemetry.Config{Log: a.log})
 	a.devices = selfhosted.NewDevices(a.jobs, a.greengrass, a.log)
-	ids := selfhosted.Identities{Registry: a.registry}
+	if err := a.openClaims(); err != nil {
+		return err
+	}
+	a.devices.ServeClaims(a.claims)
+	ids := selfhosted.Clients{Identities: selfhosted.Identities{Registry: a.registry}, Claims: a.claims}
 	a.gateway, err = gateway.New(gateway.Config{
 		Identities: ids, Reserved: a.devices, Changes: ids, Events: a.events(), Realm: a.cfg.realm(),
 		TLS: gateway.MQTTConfig(ids, a.serverCertificate().get), Log: a.log,
@@ -135,7 +139,7 @@ func (a *App) openFleet(context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := a.openClaims(cloud); err != nil {
+	if err := a.openRegistrar(cloud); err != nil {
 		return err
 	}
 	a.fleet, err = fleet.New(fleet.Config{

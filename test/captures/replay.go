@@ -37,6 +37,9 @@ type Target struct {
 	Certificate tls.Certificate
 	RootCAs     *x509.CertPool
 	Driver      Driver
+	// CSR is that of the device to provision, PEM; only for the claim's part of
+	// SplitClaim.
+	CSR string
 
 	// Rewrite maps further identities, such as group names; it sees topics,
 	// payloads, paths and bodies after Thing and RoleAlias were put in.
@@ -68,6 +71,8 @@ type Result struct {
 	Answered   int
 	Statuses   int      // fleet status messages among Sent
 	Violations []string // of the contract, each with the capture's line
+	// Provisioned is what a claim was traded for.
+	Provisioned Provisioned
 }
 
 // String is one line for a test's log.
@@ -79,8 +84,8 @@ func (r Result) String() string {
 // it found so far together with an error when it cannot go on: a lost connection,
 // an answer that does not come.
 func Replay(ctx context.Context, s Script, t Target) (Result, error) {
-	if !s.Replayable() {
-		return Result{Script: s.Name}, fault.New(fault.Unsupported, "capture %s is of provisioning by claim; Replay plays a core that has its certificate", s.Name)
+	if !s.Replayable() && t.CSR == "" {
+		return Result{Script: s.Name}, fault.New(fault.Unsupported, "capture %s is of provisioning by claim; play the parts of SplitClaim, the claim's with a CSR", s.Name)
 	}
 	if t.Driver == nil || t.RootCAs == nil || t.Thing == "" || t.MQTT == "" || t.DataPlane == "" || t.Credentials == "" {
 		return Result{Script: s.Name}, fault.New(fault.Invalid, "the target of a replay needs MQTT, DataPlane, Credentials, Thing, RootCAs and Driver")
@@ -227,6 +232,7 @@ func (r *replayer) send(ctx context.Context, p Packet) error {
 			r.res.Statuses++
 			out.Payload = []byte(r.rewrite(strings.NewReplacer(r.docIDs...).Replace(string(p.Payload))))
 		}
+		r.ask(&out)
 	case "PUBACK":
 		id, ok := r.acks[p.ID]
 		if !ok {
@@ -284,6 +290,10 @@ func (r *replayer) expectMessage(ctx context.Context, e Entry) error {
 	r.res.Answered++
 	if got.QoS == 1 {
 		r.acks[e.Packet.ID] = got.ID
+	}
+	if ofClaim(topic) {
+		r.given(e.Packet.Payload, got)
+		return nil
 	}
 	r.checkMessage(got)
 	if want != nil {

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/claims"
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/gateway"
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/greengrass"
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/iot"
@@ -47,6 +48,7 @@ func (i Identities) Watch(ctx context.Context, notify func(certificateIDs ...str
 type Devices struct {
 	greengrass *greengrass.Service
 	announcer  *jobs.Announcer
+	claims     *claims.Service // nil: nobody is served without thing
 	log        *slog.Logger
 
 	mu       sync.Mutex // guards presence and gateway
@@ -139,6 +141,9 @@ func (d *Devices) Notify(thing string, m jobs.Message) int {
 // Serve implements gateway.Reserved.
 func (d *Devices) Serve(ctx context.Context, s gateway.Session, topic string, payload []byte) ([]gateway.Message, error) {
 	thing := s.Identity.Thing
+	if thing == "" && d.claims != nil {
+		return d.serveClaim(ctx, s, topic, payload)
+	}
 	rest, mine := strings.CutPrefix(topic, protocol.ThingPrefix(thing))
 	if gci, ok := strings.CutPrefix(topic, protocol.ThingPrefix(thing+"-gci")); thing != "" && ok {
 		return noShadow(topic, gci, payload)

@@ -57,7 +57,8 @@ func (a *authority) may(action, name string) bool {
 	if ok {
 		return yes
 	}
-	yes = policy.Decide(a.session.Identity.Policies, policy.Request{Action: action, Resource: a.resource(action, name), Vars: &a.vars})
+	id, r := a.session.Identity, policy.Request{Action: action, Resource: a.resource(action, name), Vars: &a.vars}
+	yes = policy.Decide(id.Policies, r) && (id.Boundary == nil || policy.Decide([]*policy.Document{id.Boundary}, r))
 	a.mu.Lock()
 	if len(a.known) >= maxKnown {
 		clear(a.known)

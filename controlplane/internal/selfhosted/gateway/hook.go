@@ -91,8 +91,11 @@ func (g *Gateway) admit(s *session, pk packets.Packet) (packets.Code, string) {
 		}
 	}
 	if err := g.claim(ctx, s); err != nil {
-		if fault.KindOf(err) == fault.Exhausted {
+		switch fault.KindOf(err) {
+		case fault.Exhausted:
 			return packets.ErrQuotaExceeded, err.Error()
+		case fault.Denied:
+			return packets.ErrClientIdentifierNotValid, err.Error()
 		}
 		return packets.ErrServerUnavailable, err.Error()
 	}

@@ -15,6 +15,8 @@ type Identity struct {
 	ThingType     string
 	Attributes    map[string]string
 	Policies      []*policy.Document
+	// Boundary, unless nil, is the most that the policies can allow.
+	Boundary *policy.Document
 }
 
 // Identities is the registry as the gateway needs it.

@@ -21,7 +21,8 @@ func (g *Gateway) enter(s *session) bool {
 }
 
 // claim makes s the only session of its client id: the older one is ended and
-// has left when claim returns. The library's own take-over lets the leaving
+// has left when claim returns. Who has no thing takes no client id from a thing that
+// is connected: that is fault.Denied. The library's own take-over lets the leaving
 // session remove the new one from its tables.
 func (g *Gateway) claim(ctx context.Context, s *session) error {
 	for {
@@ -40,6 +41,9 @@ func (g *Gateway) claim(ctx context.Context, s *session) error {
 			return nil
 		}
 		g.mu.Unlock()
+		if a := old.authority.Load(); a != nil && a.session.Identity.Thing != "" && s.authority.Load().session.Identity.Thing == "" {
+			return fault.New(fault.Denied, "client id %q is that of a connected thing, and this certificate has none", s.id)
+		}
 		old.end(endTakenOver)
 		select {
 		case <-old.done:
