@@ -270,7 +270,7 @@ func (c certificates) device(t *testing.T) {
 		_, err := io.Copy(io.Discard, conn)
 		require.False(t, isTimeout(err), "%s: the session goes on", why)
 	}
-	refused("no thing")
+	refused("neither thing nor policy")
 	must(c.iot.AttachThingPrincipal(ctx, &iot.AttachThingPrincipalInput{ThingName: thing, Principal: cert.CertificateArn}))(t)
 	refused("no policy")
 	policy := c.policy(t, "walker")
@@ -297,7 +297,6 @@ func (c certificates) device(t *testing.T) {
 	conn = connects("ACTIVE again")
 	must(c.iot.DetachThingPrincipal(ctx, &iot.DetachThingPrincipalInput{ThingName: thing, Principal: cert.CertificateArn}))(t)
 	ends(conn, "detached")
-	refused("detached")
 	must(c.iot.DeletePolicyVersion(ctx, &iot.DeletePolicyVersionInput{PolicyName: policy, PolicyVersionId: v.PolicyVersionId}))(t)
 }
 
