@@ -91,7 +91,8 @@ func (s *Service) createWith(ctx context.Context, n NewDeployment, keep remember
 		s.log.InfoContext(ctx, "deployment created", logx.Deployment, d.ID, "target", n.Target, "revision", d.Revision)
 		return d, nil
 	}
-	return Deployment{}, fmt.Errorf("create deployment for %s %s: %w", n.Kind, n.Target, fault.Conflict)
+	return Deployment{}, about(string(n.Kind), n.Target,
+		fault.New(fault.Conflict, "%d revisions for %s %s were made in this moment; try again", maxCreates, n.Kind, n.Target))
 }
 
 // exists checks that what n names is there.
@@ -175,7 +176,8 @@ func (s *Service) createBatch(ctx context.Context, b *state.Batch, n NewDeployme
 	b.Put(deploymentKey(d.ID), d)
 	if n.Kind == names.TargetThingGroup {
 		s.beginRolloutBatch(b, d)
-		return d, nil
+		_, err := s.registry.GroupBatch(ctx, b, n.Target)
+		return d, about(string(n.Kind), n.Target, err)
 	}
 	if _, err := s.registry.ThingBatch(ctx, b, n.Target); err != nil {
 		return Deployment{}, about(string(n.Kind), n.Target, err)

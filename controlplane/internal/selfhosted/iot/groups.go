@@ -94,16 +94,26 @@ func (r *Registry) MoveBatch(ctx context.Context, b *state.Batch, t state.Record
 // enterBatch makes t, which says so already, a member of the group in b. A group
 // that is being removed is fault.Conflict.
 func (r *Registry) enterBatch(ctx context.Context, b *state.Batch, group string, t Thing) error {
-	g, err := r.Group(ctx, group)
+	g, err := r.GroupBatch(ctx, b, group)
 	if err != nil {
 		return err
 	}
-	if g.Value.Retiring {
-		return retiring(group)
-	}
-	b.If(groupKey(group), g.Rev)
 	b.Put(memberKey(group, t.Name), struct{}{})
 	return r.oneOfEachHierarchy(ctx, t, g.Value)
+}
+
+// GroupBatch is Group, and makes b conditional on its answer: what b stores for the
+// group, its removal sees. A group that is being removed is fault.Conflict.
+func (r *Registry) GroupBatch(ctx context.Context, b *state.Batch, name string) (state.Record[Group], error) {
+	g, err := r.Group(ctx, name)
+	if err != nil {
+		return g, err
+	}
+	if g.Value.Retiring {
+		return g, retiring(name)
+	}
+	b.If(groupKey(name), g.Rev)
+	return g, nil
 }
 
 // CloseGroup makes sure that the group is empty and stays so, for its removal
