@@ -171,6 +171,9 @@ func (a *Announcer) update(ctx context.Context, topic string, t protocol.JobTopi
 	}
 	if !e.Status.Terminal() {
 		// Nothing follows IN_PROGRESS (nucleus-contract §2.2): the device knows.
+		if a.shard(t.Thing).said[t.Thing] != (announced{}) {
+			return out, nil
+		}
 		if list, err := a.views.load(ctx, a.jobs, t.Thing); err == nil {
 			a.saidLocked(t.Thing, list)
 		}
@@ -194,9 +197,12 @@ func (s *Service) wire(ctx context.Context, e Execution, document bool) (*protoc
 	if !document {
 		return out, nil
 	}
-	var err error
-	out.JobDocument, err = s.document(ctx, e.JobID, e.Stamp)
-	return out, err
+	t, err := s.template(ctx, e.JobID)
+	if err != nil {
+		return nil, err
+	}
+	out.JobDocument = t.with(e.Stamp)
+	return out, nil
 }
 
 func summary(e Execution) protocol.JobExecutionSummary {

@@ -13,6 +13,10 @@
 // of changes by Announcer, after the commit and never before: a notification
 // and the answer to $next/get must never disagree (traps 9 to 12).
 //
+// Many things at once are read by ranges of keys and committed as many as fit
+// (Known, HandBatch, Packer). What is pending on connected things is followed in
+// memory, so that an announcement to thousands of them reads nothing.
+//
 // The package knows neither MQTT nor HTTP: Device turns a request topic and
 // payload into answers, somebody else carries them.
 package jobs

@@ -14,15 +14,18 @@ import (
 // maxDocuments is how many documents are kept; each has at most 31 KB.
 const maxDocuments = 64
 
-// documents keeps the documents of jobs that devices asked for last, ready but for
-// the stamp: the document of a job never changes.
+// documents keeps what never changes of the jobs that devices asked for last: the
+// document, ready but for the stamp, and the time that a core may take.
 type documents struct {
 	mu sync.Mutex // guards of
 	of map[string]template
 }
 
 // template is a document around its creationTimestamp.
-type template struct{ head, tail []byte }
+type template struct {
+	head, tail []byte
+	minutes    int // the job's TimeoutMinutes
+}
 
 // with returns the document with the stamp.
 func (t template) with(stamp int64) json.RawMessage {
@@ -31,22 +34,23 @@ func (t template) with(stamp int64) json.RawMessage {
 	return append(out, t.tail...)
 }
 
-// document returns the document of the job as it goes to devices with stamp.
-func (s *Service) document(ctx context.Context, job string, stamp int64) (json.RawMessage, error) {
+// template returns what never changes of the job.
+func (s *Service) template(ctx context.Context, job string) (template, error) {
 	d := &s.documents
 	d.mu.Lock()
 	t, known := d.of[job]
 	d.mu.Unlock()
 	if known {
-		return t.with(stamp), nil
+		return t, nil
 	}
 	j, err := s.Job(ctx, job)
 	if err != nil {
-		return nil, err
+		return t, err
 	}
 	if t, err = split(j.Value.Document); err != nil {
-		return nil, fmt.Errorf("document of job %s: %w", job, err)
+		return t, fmt.Errorf("document of job %s: %w", job, err)
 	}
+	t.minutes = j.Value.TimeoutMinutes
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.of) >= maxDocuments {
@@ -59,7 +63,7 @@ func (s *Service) document(ctx context.Context, job string, stamp int64) (json.R
 		d.of = map[string]template{}
 	}
 	d.of[job] = t
-	return t.with(stamp), nil
+	return t, nil
 }
 
 // split cuts a document at its creationTimestamp. The members before it are text,
@@ -79,5 +83,5 @@ func split(raw json.RawMessage) (template, error) {
 	if !ok {
 		return template{}, fmt.Errorf("has no %s", member)
 	}
-	return template{append(bytes.Clone(head), member...), tail}, nil
+	return template{head: append(bytes.Clone(head), member...), tail: tail}, nil
 }

@@ -87,11 +87,11 @@ func (s *Service) progressBatch(ctx context.Context, b *state.Batch, e *Executio
 		e.StartedAt = now
 		minutes := e.TimeoutMinutes
 		if minutes == 0 {
-			j, err := s.Job(ctx, e.JobID)
+			t, err := s.template(ctx, e.JobID)
 			if err != nil {
 				return err
 			}
-			minutes = j.Value.TimeoutMinutes
+			minutes = t.minutes
 		}
 		if minutes > 0 {
 			e.TimeoutAt = now + int64(minutes)*60
