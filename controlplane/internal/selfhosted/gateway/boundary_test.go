@@ -1,0 +1,48 @@
+package gateway_test
+
+import (
+	"testing"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// claim is a device without thing whose own policy allows all and whose boundary
+// allows to connect and to publish below plant.
+func (w *world) claim() *device {
+	d := w.device("", anyPolicy)
+	d.identity.Boundary = docs(w.t, `{"Version":"2012-10-17","Statement":[
+		{"Effect":"Allow","Action":"iot:Connect","Resource":"*"},
+		{"Effect":"Allow","Action":"iot:Publish","Resource":"arn:aws:iot:us-east-1:123456789012:topic/plant/*"}]}`)[0]
+	w.registry.change(d.id, d.identity, nil)
+	return d
+}
+
+func TestABoundaryIsTheMostThatPoliciesAllow(t *testing.T) {
+	w := newWorld(t, nil)
+	d := w.claim()
+	c := d.connect("any id at all")
+	assert.Equal(t, byte(0), c.acked("plant/a", "x"))
+	assert.Equal(t, packets.ErrNotAuthorized.Code, c.acked("secret", "x"))
+
+	d.identity.Policies = docs(t, `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"iot:Connect","Resource":"*"}}`)
+	w.registry.change(d.id, d.identity, nil)
+	c.silent()
+	require.Eventually(t, func() bool { return c.acked("plant/a", "x") == packets.ErrNotAuthorized.Code }, patience, patience/1000, "a boundary gives nothing")
+}
+
+func TestWhoHasNoThingTakesNoClientIDFromAConnectedThing(t *testing.T) {
+	w := newWorld(t, nil)
+	claim, core := w.claim(), w.device("press-07")
+	c := core.connect("press-07")
+	_, ack := claim.connectWith(5, "press-07", nil)
+	assert.Equal(t, packets.ErrClientIdentifierNotValid.Code, ack.ReasonCode)
+	c.silent()
+
+	first := claim.connect("press-08")
+	second, ack := w.claim().connectWith(5, "press-08", nil)
+	assert.Equal(t, byte(0), ack.ReasonCode, "from another without thing it does")
+	first.ended(packets.ErrSessionTakenOver.Code)
+	second.silent()
+}
