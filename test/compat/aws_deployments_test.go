@@ -1,13 +1,10 @@
 package compat_test
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -18,9 +15,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	"github.com/ggfleet/ggfleet/test/internal/world"
-	"github.com/ggfleet/ggfleet/test/simulator"
 )
 
 const (
@@ -54,6 +48,7 @@ func TestAWSDeployments(t *testing.T) {
 		"what is refused, by the member's path":           d.refused,
 		"what is not there":                               d.missing,
 		"two at once for one target":                      d.atOnce,
+		"a key that may only read":                        d.readOnly,
 		"cores carry deployments out":                     d.cores,
 		"what the fleet service deploys is seen":          d.fleet,
 	} {
@@ -197,6 +192,25 @@ func (d deployments) clientToken(t *testing.T) {
 	in.ClientToken = aws.String("1cbcda76-ffdd")
 	assert.NotEqual(t, first.DeploymentId, d.create(t, in).DeploymentId, "tokens are case sensitive")
 
+	var wg sync.WaitGroup
+	var made sync.Map
+	for range 8 {
+		wg.Go(func() {
+			own := in
+			own.ClientToken = aws.String("all-at-once")
+			out, err := d.gg.CreateDeployment(t.Context(), &own)
+			if err != nil {
+				assert.ErrorAs(t, err, new(*types.RequestAlreadyInProgressException))
+				return
+			}
+			made.Store(*out.DeploymentId, nil)
+		})
+	}
+	wg.Wait()
+	n := 0
+	made.Range(func(any, any) bool { n++; return true })
+	assert.Equal(t, 1, n)
+
 	in.ClientToken, in.Components = aws.String("failed-first"), hello("9.9.9")
 	_, err := d.gg.CreateDeployment(t.Context(), &in)
 	as[*types.ResourceNotFoundException](t, err)
@@ -318,111 +332,6 @@ func (d deployments) pages(t *testing.T) {
 	}
 }
 
-func (d deployments) refused(t *testing.T) {
-	target := d.group(t, "refused")
-	component := func(text string) string { return fmt.Sprintf(`"components":{%q:%s}`, helloApp, text) }
-	job := func(text string) string { return `"iotJobConfiguration":` + text }
-	const at, rollout, criterion = "components." + helloApp + ".", "iotJobConfiguration.jobExecutionsRolloutConfig.", "iotJobConfiguration.abortConfig.criteriaList[0]."
-	tags := make([]string, 51)
-	for i := range tags {
-		tags[i] = fmt.Sprintf(`"k%d":""`, i)
-	}
-	for body, field := range map[string]string{
-		`"deploymentName":""`: "deploymentName",
-		`"deploymentName":"` + strings.Repeat("x", 257) + `"`: "deploymentName",
-		`"deploymentName":1`:                                "deploymentName",
-		`"clientToken":"a_b"`:                               "clientToken",
-		`"clientToken":""`:                                  "clientToken",
-		`"tags":{"aws:x":"y"}`:                              "tags",
-		`"tags":{"":"y"}`:                                   "tags.",
-		`"tags":{"k":null}`:                                 "tags.k",
-		`"tags":{` + strings.Join(tags, ",") + `}`:          "tags",
-		`"components":[]`:                                   "components",
-		`"components":{"a b":{"componentVersion":"1.0.0"}}`: "components.a b",
-		component(`{}`):                                     at + "componentVersion",
-		component(`{"componentVersion":1}`):                 at + "componentVersion",
-		component(`{"componentVersion":"^1.0.0"}`):          at + "componentVersion",
-		component(`{"componentVersion":"1.0.0","configurationUpdate":{"merge":{}}}`):                                                                                 at + "configurationUpdate.merge",
-		component(`{"componentVersion":"1.0.0","configurationUpdate":{"merge":"null"}}`):                                                                             at + "configurationUpdate.merge",
-		component(`{"componentVersion":"1.0.0","configurationUpdate":{"reset":["a"]}}`):                                                                              at + "configurationUpdate.reset[0]",
-		component(`{"componentVersion":"1.0.0","configurationUpdate":{"reset":[null]}}`):                                                                             at + "configurationUpdate.reset[0]",
-		component(`{"componentVersion":"1.0.0","runWith":{"posixUser":""}}`):                                                                                         at + "runWith.posixUser",
-		component(`{"componentVersion":"1.0.0","runWith":{"systemResourceLimits":{"memory":9223372036854771713}}}`):                                                  at + "runWith.systemResourceLimits.memory",
-		component(`{"componentVersion":"1.0.0","runWith":{"systemResourceLimits":{"memory":1e30}}}`):                                                                 at + "runWith.systemResourceLimits.memory",
-		component(`{"componentVersion":"1.0.0","runWith":{"systemResourceLimits":{"memory":0.5}}}`):                                                                  at + "runWith.systemResourceLimits.memory",
-		component(`{"componentVersion":"1.0.0","runWith":{"systemResourceLimits":{"cpus":-1}}}`):                                                                     at + "runWith.systemResourceLimits.cpus",
-		`"deploymentPolicies":{"failureHandlingPolicy":"rollback"}`:                                                                                                  "deploymentPolicies.failureHandlingPolicy",
-		`"deploymentPolicies":{"componentUpdatePolicy":{"action":""}}`:                                                                                               "deploymentPolicies.componentUpdatePolicy.action",
-		`"deploymentPolicies":{"componentUpdatePolicy":{"timeoutInSeconds":-1}}`:                                                                                     "deploymentPolicies.componentUpdatePolicy.timeoutInSeconds",
-		`"deploymentPolicies":{"configurationValidationPolicy":{"timeoutInSeconds":2147483648}}`:                                                                     "deploymentPolicies.configurationValidationPolicy.timeoutInSeconds",
-		job(`{"timeoutConfig":{"inProgressTimeoutInMinutes":0}}`):                                                                                                    "iotJobConfiguration.timeoutConfig.inProgressTimeoutInMinutes",
-		job(`{"jobExecutionsRolloutConfig":{"maximumPerMinute":1001}}`):                                                                                              rollout + "maximumPerMinute",
-		job(`{"jobExecutionsRolloutConfig":{"exponentialRate":{"baseRatePerMinute":1,"incrementFactor":1.55,"rateIncreaseCriteria":{"numberOfNotifiedThings":1}}}}`): rollout + "exponentialRate.incrementFactor",
-		job(`{"jobExecutionsRolloutConfig":{"exponentialRate":{"baseRatePerMinute":1,"incrementFactor":1.5,"rateIncreaseCriteria":{}}}}`):                            rollout + "exponentialRate.rateIncreaseCriteria",
-		job(`{"abortConfig":{"criteriaList":[]}}`):                                                                                                                   "iotJobConfiguration.abortConfig.criteriaList",
-		job(`{"abortConfig":{"criteriaList":[{"failureType":"ALL","action":"CANCEL","thresholdPercentage":10.999,"minNumberOfExecutedThings":1}]}}`):                 criterion + "thresholdPercentage",
-		job(`{"abortConfig":{"criteriaList":[{"failureType":"ALL","action":"CANCEL","minNumberOfExecutedThings":1}]}}`):                                              criterion + "thresholdPercentage",
-	} {
-		raw := d.Raw(t, http.MethodPost, "/greengrass/v2/deployments", "greengrass", fmt.Appendf(nil, `{"targetArn":%q,%s}`, target, body))
-		assert.Equal(t, http.StatusBadRequest, raw.Status, body)
-		assert.Equal(t, "ValidationException", raw.Header.Get("X-Amzn-Errortype"), body)
-		var said struct {
-			Reason string
-			Fields []struct{ Name, Message string }
-		}
-		require.NoError(t, json.Unmarshal(raw.Body, &said))
-		assert.Equal(t, "FIELD_VALIDATION_FAILED", said.Reason, body)
-		require.NotEmpty(t, said.Fields, body)
-		assert.Equal(t, field, said.Fields[0].Name, body)
-		assert.NotEmpty(t, said.Fields[0].Message)
-	}
-	for _, arn := range []string{
-		"thinggroup/refused", "arn:aws:iot:" + awsRegion + ":" + awsAccount + ":thinggroup/", "arn:aws:iot:eu-west-1:" + awsAccount + ":thinggroup/refused",
-		"arn:aws:iot:" + awsRegion + ":111122223333:thinggroup/refused", "arn:aws-cn:iot:" + awsRegion + ":" + awsAccount + ":thinggroup/refused",
-		targetARN + "thinggroup/a/b", targetARN + "thing/a b",
-	} {
-		_, err := d.gg.CreateDeployment(t.Context(), &greengrassv2.CreateDeploymentInput{TargetArn: &arn})
-		assert.Equal(t, "targetArn", fieldOf(t, err), arn)
-	}
-	large := types.ComponentDeploymentSpecification{
-		ComponentVersion: aws.String("1.0.0"), ConfigurationUpdate: &types.ComponentConfigurationUpdate{Merge: aws.String(`{"a":"` + strings.Repeat("x", 31<<10) + `"}`)},
-	}
-	_, err := d.gg.CreateDeployment(t.Context(), &greengrassv2.CreateDeploymentInput{TargetArn: &target, Components: map[string]types.ComponentDeploymentSpecification{helloApp: large}})
-	assert.Contains(t, as[*types.ValidationException](t, err).ErrorMessage(), "over the limit of 31744 for a thinggroup")
-	for _, body := range []string{"{", "[]", `"x"`, "{}{}", "\xff"} {
-		raw := d.Raw(t, http.MethodPost, "/greengrass/v2/deployments", "greengrass", []byte(body))
-		assert.Equal(t, http.StatusBadRequest, raw.Status)
-		assert.Contains(t, string(raw.Body), "CANNOT_PARSE")
-	}
-	list, err := d.gg.ListDeployments(t.Context(), &greengrassv2.ListDeploymentsInput{TargetArn: &target})
-	require.NoError(t, err)
-	assert.Empty(t, list.Deployments, "nothing was stored")
-}
-
-func (d deployments) missing(t *testing.T) {
-	for _, arn := range []string{targetARN + "thinggroup/nobody", targetARN + "thing/nobody"} {
-		_, err := d.gg.CreateDeployment(t.Context(), &greengrassv2.CreateDeploymentInput{TargetArn: &arn})
-		none := as[*types.ResourceNotFoundException](t, err)
-		assert.Equal(t, "nobody", *none.ResourceId)
-		assert.Contains(t, arn, ":"+*none.ResourceType+"/")
-	}
-	target := d.group(t, "missing")
-	_, err := d.gg.CreateDeployment(t.Context(), &greengrassv2.CreateDeploymentInput{TargetArn: &target, Components: hello("3.0.0")})
-	none := as[*types.ResourceNotFoundException](t, err)
-	assert.Equal(t, "component", *none.ResourceType)
-	assert.Equal(t, helloApp+":3.0.0", *none.ResourceId)
-	for _, id := range []string{"none", "a/b", strings.Repeat("x", 500)} {
-		_, err = d.gg.GetDeployment(t.Context(), &greengrassv2.GetDeploymentInput{DeploymentId: &id})
-		none = as[*types.ResourceNotFoundException](t, err)
-		assert.Equal(t, "deployment", *none.ResourceType)
-		assert.Equal(t, id, *none.ResourceId)
-		_, err = d.gg.CancelDeployment(t.Context(), &greengrassv2.CancelDeploymentInput{DeploymentId: &id})
-		as[*types.ResourceNotFoundException](t, err)
-		_, err = d.gg.DeleteDeployment(t.Context(), &greengrassv2.DeleteDeploymentInput{DeploymentId: &id})
-		as[*types.ResourceNotFoundException](t, err)
-	}
-}
-
 func (d deployments) atOnce(t *testing.T) {
 	in := greengrassv2.CreateDeploymentInput{TargetArn: aws.String(d.group(t, "at-once")), Components: hello("1.0.0")}
 	var wg sync.WaitGroup
@@ -443,112 +352,4 @@ func (d deployments) atOnce(t *testing.T) {
 		assert.Equal(t, *x.RevisionId == "6", x.DeploymentStatus == types.DeploymentStatusActive)
 	}
 	assert.Len(t, seen, 6)
-}
-
-// powerOn runs a simulated core, on which component com.deployments.Broken breaks,
-// until the test ends.
-func (d deployments) powerOn(t *testing.T, name string) {
-	t.Helper()
-	made := d.CreateCores(t, name)[0]
-	cfg, _, err := simulator.ParseInstallerConfig(made.Config)
-	require.NoError(t, err)
-	cfg.Certificate, cfg.RootCAs, cfg.Fail = made.Certificate, d.Roots, map[string]simulator.Failure{brokenApp: simulator.FailDies}
-	cfg.RetryBase, cfg.ReconnectMin, cfg.ReconnectMax = 20*time.Millisecond, 20*time.Millisecond, 200*time.Millisecond
-	sim, err := simulator.New(cfg)
-	require.NoError(t, err)
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context())) // it leaves before the world ends
-	done := make(chan error, 1)
-	go func() { done <- sim.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; !errors.Is(err, context.Canceled) {
-			assert.NoError(t, err)
-		}
-	})
-	world.Eventually(t, func() string {
-		if _, err := d.gg.GetCoreDevice(t.Context(), &greengrassv2.GetCoreDeviceInput{CoreDeviceThingName: &name}); err != nil {
-			return err.Error()
-		}
-		return ""
-	})
-}
-
-// becomes waits until the deployment has the status.
-func (d deployments) becomes(t *testing.T, id *string, want types.DeploymentStatus) {
-	t.Helper()
-	world.Eventually(t, func() string {
-		if got := d.get(t, id).DeploymentStatus; got != want {
-			return fmt.Sprintf("deployment %s is %s, want %s", *id, got, want)
-		}
-		return ""
-	})
-}
-
-// effective waits until the deployment has the status on the core.
-func (d deployments) effective(t *testing.T, core string, id *string, want types.EffectiveDeploymentExecutionStatus) {
-	t.Helper()
-	world.Eventually(t, func() string {
-		list, err := d.gg.ListEffectiveDeployments(t.Context(), &greengrassv2.ListEffectiveDeploymentsInput{CoreDeviceThingName: &core})
-		require.NoError(t, err)
-		for _, x := range list.EffectiveDeployments {
-			if *x.DeploymentId == *id && x.CoreDeviceExecutionStatus == want {
-				return ""
-			}
-		}
-		return fmt.Sprintf("%s has %+v", core, list.EffectiveDeployments)
-	})
-}
-
-func (d deployments) cores(t *testing.T) {
-	d.powerOn(t, "deployed")
-	target := targetARN + "thing/deployed"
-	good := d.create(t, greengrassv2.CreateDeploymentInput{TargetArn: &target, Components: hello("1.0.0")})
-	d.becomes(t, good.DeploymentId, types.DeploymentStatusCompleted)
-	d.effective(t, "deployed", good.DeploymentId, types.EffectiveDeploymentExecutionStatusCompleted)
-
-	line := d.group(t, "line")
-	first := d.create(t, greengrassv2.CreateDeploymentInput{TargetArn: &line, Components: hello("1.0.0")})
-	join := &iot.AddThingToThingGroupInput{ThingName: aws.String("deployed"), ThingGroupName: aws.String("line")}
-	_, err := d.iot.AddThingToThingGroup(t.Context(), join)
-	require.NoError(t, err)
-	d.effective(t, "deployed", first.DeploymentId, types.EffectiveDeploymentExecutionStatusSucceeded)
-	second := d.create(t, greengrassv2.CreateDeploymentInput{TargetArn: &line, DeploymentName: aws.String("again"), Components: hello("1.0.0")})
-	d.effective(t, "deployed", second.DeploymentId, types.EffectiveDeploymentExecutionStatusSucceeded)
-	assert.Equal(t, types.DeploymentStatusActive, d.get(t, second.DeploymentId).DeploymentStatus, "a group's deployment is continuous")
-
-	// Last, because lite does not go back: what broke stays.
-	bad := d.create(t, greengrassv2.CreateDeploymentInput{TargetArn: &target, Components: map[string]types.ComponentDeploymentSpecification{brokenApp: {ComponentVersion: aws.String("1.0.0")}}})
-	d.becomes(t, bad.DeploymentId, types.DeploymentStatusFailed)
-	assert.Equal(t, types.DeploymentStatusCompleted, d.get(t, good.DeploymentId).DeploymentStatus, "what has ended keeps its status")
-	_, err = d.gg.CancelDeployment(t.Context(), &greengrassv2.CancelDeploymentInput{DeploymentId: bad.DeploymentId})
-	as[*types.ConflictException](t, err)
-}
-
-func (d deployments) fleet(t *testing.T) {
-	d.powerOn(t, "deployed-by-fleet")
-	version := d.PutTemplate(t, "deployments", world.TemplateComponent{Name: helloApp, Version: "1.0.0", ConfigurationUpdate: &world.ConfigurationUpdate{Merge: `{"a":1}`}})
-	task := d.WaitTask(t, d.Deploy(t, "deployments", version, "deployed-by-fleet"))
-	require.Equal(t, "Success", task.Status)
-	groups, err := d.iot.ListThingGroupsForThing(t.Context(), &iot.ListThingGroupsForThingInput{ThingName: aws.String("deployed-by-fleet")})
-	require.NoError(t, err)
-	require.Len(t, groups.ThingGroups, 1)
-	list, err := d.gg.ListDeployments(t.Context(), &greengrassv2.ListDeploymentsInput{TargetArn: groups.ThingGroups[0].GroupArn})
-	require.NoError(t, err)
-	require.Len(t, list.Deployments, 1)
-	got := d.get(t, list.Deployments[0].DeploymentId)
-	assert.Equal(t, "1.0.0", *got.Components[helloApp].ComponentVersion)
-	assert.Equal(t, `{"a":1}`, *got.Components[helloApp].ConfigurationUpdate.Merge)
-	assert.Equal(t, types.DeploymentStatusActive, got.DeploymentStatus)
-	assert.NotNil(t, got.IotJobId)
-
-	target := targetARN + "thing/deployed-by-fleet"
-	made := d.create(t, greengrassv2.CreateDeploymentInput{TargetArn: &target, Components: map[string]types.ComponentDeploymentSpecification{}})
-	world.Eventually(t, func() string {
-		for _, e := range d.Core(t, "deployed-by-fleet").Device.Deployments {
-			if e.ID == *made.DeploymentId {
-				return ""
-			}
-		}
-		return "the fleet API does not show the deployment"
-	})
 }
