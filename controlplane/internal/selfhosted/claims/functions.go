@@ -80,22 +80,26 @@ func (r *resolver) call(path, name string, arg any) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return v, r.spend(path, v)
+	return v, r.spend(path, size(v))
 }
 
-// spend bounds what functions inside functions can grow to.
-func (r *resolver) spend(path string, v any) error {
-	if s, ok := v.(string); ok {
-		r.left -= len(s)
-	} else {
-		for _, s := range v.([]string) {
-			r.left -= len(s) + 1
-		}
-	}
-	if r.left < 0 {
+// spend bounds what functions inside functions can grow to, in bytes.
+func (r *resolver) spend(path string, n int) error {
+	if r.left -= n; r.left < 0 {
 		return fault.Field(path, "the functions of the template make more than %d bytes", maxMade)
 	}
 	return nil
+}
+
+func size(v any) int {
+	if s, ok := v.(string); ok {
+		return len(s)
+	}
+	n := 0
+	for _, s := range v.([]string) {
+		n += len(s) + 1
+	}
+	return n
 }
 
 func (r *resolver) ref(path string, arg any) (string, error) {
@@ -180,7 +184,7 @@ func (r *resolver) join(path string, arg any) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := r.spend(path, strings.Repeat(" ", min(len(by)*len(list), maxMade+1))); err != nil {
+	if err := r.spend(path, len(by)*len(list)); err != nil {
 		return "", err
 	}
 	return strings.Join(list, by), nil
@@ -284,7 +288,7 @@ func (r *resolver) sub(path string, arg any) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if err := r.spend(path, v); err != nil {
+		if err := r.spend(path, len(v)); err != nil {
 			return "", err
 		}
 		out.WriteString(v)
