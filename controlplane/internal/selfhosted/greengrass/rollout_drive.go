@@ -18,6 +18,7 @@ const (
 	handPage   = 500 // members read at once without a rate
 	pacedPage  = 32  // and with one
 	inFlight   = 4   // commits of one rollout at once
+	atOnce     = 4   // rollouts of this process that do much at once
 	driveTries = 32  // of one rollout, while others change it
 )
 
@@ -68,7 +69,7 @@ func (s *Service) round(ctx context.Context, id string) (time.Time, error) {
 	}
 	x := &spreading{Service: s, id: id, Record: r}
 	if r.Value.Phase == withdrawing {
-		return time.Time{}, x.withdraw(ctx)
+		return time.Time{}, s.much(ctx, func() error { return x.withdraw(ctx) })
 	}
 	counted := x.merge()
 	if why := x.Value.Config.Met(x.Value.Results); why != "" {
@@ -83,6 +84,18 @@ func (s *Service) round(ctx context.Context, id string) (time.Time, error) {
 		return x.hand(ctx)
 	}
 	return time.Time{}, nil
+}
+
+// much does what keeps the store busy, a few at once; those that have a rate do not
+// wait for it.
+func (s *Service) much(ctx context.Context, do func() error) error {
+	select {
+	case s.busy <- struct{}{}:
+		defer func() { <-s.busy }()
+		return do()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // spreading is one round of one rollout; its record is what the next commit is
@@ -177,49 +190,62 @@ func (x *spreading) hand(ctx context.Context) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	limit := handPage
-	if paced {
-		limit = pacedPage
+	if !paced {
+		return time.Time{}, x.much(ctx, func() error { return x.handAll(ctx, job) })
 	}
 	for {
-		members, err := x.registry.MembersAfter(ctx, x.Value.Group, x.Value.After, limit)
+		members, known, err := x.next(ctx, job.Value, pacedPage)
 		if err != nil {
 			return time.Time{}, err
 		}
 		if len(members) == 0 {
 			return time.Time{}, x.handed(ctx)
 		}
-		known, err := x.known(ctx, job.Value, members)
-		if err != nil {
-			return time.Time{}, err
-		}
-		if paced {
-			if next, err := x.handInTurn(ctx, job, members, known); err != nil || !next.IsZero() {
-				return next, err
-			}
-			continue
-		}
-		n, err := x.handAll(ctx, job, members, known)
-		if err != nil {
-			return time.Time{}, err
-		}
-		x.Value.After, x.Value.Notified = members[len(members)-1].Thing, x.Value.Notified+n
-		x.merge()
-		if err := x.save(ctx); err != nil {
-			return time.Time{}, err
-		}
-		if x.Value.Config.Met(x.Value.Results) != "" {
-			return x.now(), nil // the next round aborts
+		if next, err := x.handInTurn(ctx, job, members, known); err != nil || !next.IsZero() {
+			return next, err
 		}
 	}
 }
 
-func (x *spreading) known(ctx context.Context, j jobs.Job, members []iot.Member) (map[string]jobs.Known, error) {
+// handAll gives all members that are left theirs, a page after the other, until a
+// criterion is met.
+func (x *spreading) handAll(ctx context.Context, job state.Record[jobs.Job]) error {
+	for {
+		members, known, err := x.next(ctx, job.Value, handPage)
+		if err != nil {
+			return err
+		}
+		if len(members) == 0 {
+			return x.handed(ctx)
+		}
+		n, err := x.handPage(ctx, job, members, known)
+		if err != nil {
+			return err
+		}
+		x.Value.After, x.Value.Notified = members[len(members)-1].Thing, x.Value.Notified+n
+		counted := x.merge()
+		if why := x.Value.Config.Met(x.Value.Results); why != "" {
+			return x.abort(ctx, why, counted)
+		}
+		if err := x.save(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// next returns the members whose turn it is, up to limit, and what decides about
+// them.
+func (x *spreading) next(ctx context.Context, j jobs.Job, limit int) ([]iot.Member, map[string]jobs.Known, error) {
+	members, err := x.registry.MembersAfter(ctx, x.Value.Group, x.Value.After, limit)
+	if err != nil {
+		return nil, nil, err
+	}
 	things := make([]string, len(members))
 	for i, m := range members {
 		things[i] = m.Thing
 	}
-	return x.jobs.Known(ctx, j, things)
+	known, err := x.jobs.Known(ctx, j, things)
+	return members, known, err
 }
 
 // handInTurn gives members theirs, each in a commit with the record, until the next
@@ -284,9 +310,9 @@ func (s *Service) again(ctx context.Context, job state.Record[jobs.Job], thing s
 	return m, known[thing], err == nil, err
 }
 
-// handAll gives members theirs, many in a commit, and returns how many got it.
+// handPage gives members theirs, many in a commit, and returns how many got it.
 // Those of a commit that failed are taken one by one.
-func (x *spreading) handAll(ctx context.Context, job state.Record[jobs.Job], members []iot.Member, known map[string]jobs.Known) (int, error) {
+func (x *spreading) handPage(ctx context.Context, job state.Record[jobs.Job], members []iot.Member, known map[string]jobs.Known) (int, error) {
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(inFlight)
 	handed := 0

@@ -15,7 +15,7 @@ import (
 
 const (
 	driverKey = prefix + "rollout-leader"
-	driverTTL = 5 * time.Second
+	driverTTL = 10 * time.Second
 	// settle is how long counters are gathered before the record takes them over,
 	// as long as they meet no criterion.
 	settle = time.Second

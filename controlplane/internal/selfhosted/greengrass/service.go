@@ -56,7 +56,8 @@ type Service struct {
 	headers  *state.Mirror[Header]   // of deployments
 	listing  *listing                // follows headers
 
-	results results // of rollouts, in the process that drives them
+	results results       // of rollouts, in the process that drives them
+	busy    chan struct{} // see much
 
 	mu     sync.Mutex // guards all below
 	chunks map[string]*chunked
@@ -74,7 +75,7 @@ func New(cfg Config) (*Service, error) {
 	}
 	s := &Service{
 		store: cfg.Store, registry: cfg.Registry, jobs: cfg.Jobs, components: cfg.Components, log: cfg.Log, now: cfg.Now,
-		onLeave: cfg.DeployOnLeave, rate: cfg.RolloutRate, listing: newListing(),
+		onLeave: cfg.DeployOnLeave, rate: cfg.RolloutRate, busy: make(chan struct{}, atOnce), listing: newListing(),
 		chunks: map[string]*chunked{}, seen: map[string]seen{}, read: map[string]struct{}{},
 		byName: &coreIndex{m: map[string]*CoreDevice{}}, deployed: state.NewMirror[struct{}](cfg.Store, deployedPrefix, nil),
 	}
