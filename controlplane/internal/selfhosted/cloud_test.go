@@ -3,6 +3,7 @@ package selfhosted_test
 import (
 	"encoding/json"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -33,6 +34,39 @@ func TestTheSelfHostedCloudKeepsTheContract(t *testing.T) {
 					Policy: selfhostedtest.Policy, Component: "com.example.App", Atomic: true, OwnTimeout: true,
 				}
 			})
+		})
+	}
+}
+
+func TestWhoIsInAGroupGetsItsDeploymentFromTheDriver(t *testing.T) {
+	for name, store := range map[string]state.Store{"memory": memory.New(), "etcd": etcdtest.Open(t)} {
+		t.Run(name, func(t *testing.T) {
+			w := selfhostedtest.New(t, store)
+			for _, n := range []string{"a", "b"} {
+				w.Client(t, n, nil)
+			}
+			old, err := w.Ensure(t.Context(), cloud.GroupDeployment{Group: "g"}, "first")
+			require.NoError(t, err)
+			for _, n := range []string{"a", "b"} {
+				require.NoError(t, w.Move(t.Context(), cloud.Move{Core: n, Join: "g", Leave: func(string) bool { return false }}, func(b *state.Batch, _ cloud.Execution) error { return w.Commit(t.Context(), b) }))
+			}
+			require.NoError(t, w.Finish(t.Context(), "a", old.JobID, "IN_PROGRESS"))
+			d, err := w.Ensure(t.Context(), cloud.GroupDeployment{Group: "g"}, "second")
+			require.NoError(t, err)
+			w.RunRollouts(t)
+			waits := func(core string, want ...string) {
+				require.EventuallyWithT(t, func(c *assert.CollectT) {
+					list, err := w.Jobs.Pending(t.Context(), core)
+					require.NoError(c, err)
+					got := []string{}
+					for _, e := range list {
+						got = append(got, e.JobID)
+					}
+					require.Equal(c, want, got)
+				}, 30*time.Second, 5*time.Millisecond)
+			}
+			waits("a", old.JobID, d.JobID)
+			waits("b", d.JobID)
 		})
 	}
 }
