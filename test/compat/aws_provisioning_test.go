@@ -205,13 +205,14 @@ func (p provisioning) templates(t *testing.T) {
 
 	d, err := p.iot.DescribeProvisioningTemplate(ctx, &iot.DescribeProvisioningTemplateInput{TemplateName: name})
 	require.NoError(t, err)
-	assert.Equal(t, fleetTemplate, *d.TemplateBody)
+	assert.JSONEq(t, fleetTemplate, *d.TemplateBody)
 	assert.Equal(t, "Grüße", *d.Description)
 	assert.Equal(t, roleARN, *d.ProvisioningRoleArn)
 	assert.Equal(t, types.TemplateTypeFleetProvisioning, d.Type)
 	assert.True(t, aws.ToBool(d.Enabled))
 	assert.WithinDuration(t, time.Now(), *d.CreationDate, 5*time.Minute)
 
+	p.retagged(t, arn)
 	v, err := p.iot.CreateProvisioningTemplateVersion(ctx, &iot.CreateProvisioningTemplateVersionInput{TemplateName: name, TemplateBody: aws.String(fleetTemplate), SetAsDefault: true})
 	require.NoError(t, err)
 	assert.EqualValues(t, 2, *v.VersionId)
@@ -249,6 +250,24 @@ func (p provisioning) templates(t *testing.T) {
 	require.NoError(t, err)
 	_, err = p.iot.DescribeProvisioningTemplate(ctx, &iot.DescribeProvisioningTemplateInput{TemplateName: name})
 	as[*types.ResourceNotFoundException](t, err)
+}
+
+// retagged changes the tags of a resource that was made with team=a.
+func (p provisioning) retagged(t *testing.T, arn string) {
+	t.Helper()
+	ctx := t.Context()
+	_, err := p.iot.TagResource(ctx, &iot.TagResourceInput{ResourceArn: &arn, Tags: []types.Tag{{Key: aws.String("line"), Value: aws.String("7")}}})
+	require.NoError(t, err)
+	_, err = p.iot.UntagResource(ctx, &iot.UntagResourceInput{ResourceArn: &arn, TagKeys: []string{"none"}})
+	require.NoError(t, err)
+	out, err := p.iot.ListTagsForResource(ctx, &iot.ListTagsForResourceInput{ResourceArn: &arn})
+	require.NoError(t, err)
+	assert.Equal(t, []types.Tag{{Key: aws.String("line"), Value: aws.String("7")}, {Key: aws.String("team"), Value: aws.String("a")}}, out.Tags)
+	_, err = p.iot.UntagResource(ctx, &iot.UntagResourceInput{ResourceArn: &arn, TagKeys: []string{"line", "team"}})
+	require.NoError(t, err)
+	out, err = p.iot.ListTagsForResource(ctx, &iot.ListTagsForResourceInput{ResourceArn: &arn})
+	require.NoError(t, err)
+	assert.Empty(t, out.Tags)
 }
 
 func (p provisioning) templatesRefused(t *testing.T) {
@@ -361,11 +380,14 @@ func (p provisioning) roleAliases(t *testing.T) {
 	for i := range 3 {
 		name := fmt.Sprintf("alias=%d,@-", i)
 		names = append(names, name)
-		out, err := p.iot.CreateRoleAlias(ctx, &iot.CreateRoleAliasInput{RoleAlias: &name, RoleArn: aws.String(roleARN)})
+		out, err := p.iot.CreateRoleAlias(ctx, &iot.CreateRoleAliasInput{
+			RoleAlias: &name, RoleArn: aws.String(roleARN), Tags: []types.Tag{{Key: aws.String("team"), Value: aws.String("a")}},
+		})
 		require.NoError(t, err)
 		assert.Equal(t, name, *out.RoleAlias)
 		assert.Equal(t, iotARN+"rolealias/"+name, *out.RoleAliasArn)
 	}
+	p.retagged(t, iotARN+"rolealias/"+names[0])
 	d, err := p.iot.DescribeRoleAlias(ctx, &iot.DescribeRoleAliasInput{RoleAlias: &names[0]})
 	require.NoError(t, err)
 	r := d.RoleAliasDescription

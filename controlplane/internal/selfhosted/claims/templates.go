@@ -181,6 +181,20 @@ func (s *Service) change(ctx context.Context, name string, edit func(*Template, 
 	return nil
 }
 
+// TagTemplate sets tags of the template and takes those with the keys in remove
+// away.
+func (s *Service) TagTemplate(ctx context.Context, name string, add map[string]string, remove []string) error {
+	return s.change(ctx, name, func(t *Template, _ *state.Batch) (err error) {
+		t.Tags, err = tag.Edit(t.Tags, func(tags map[string]string) {
+			maps.Copy(tags, add)
+			for _, k := range remove {
+				delete(tags, k)
+			}
+		})
+		return err
+	})
+}
+
 // DeleteTemplate removes a template whose only version is the default one. One
 // with further versions is fault.Conflict: delete those first.
 func (s *Service) DeleteTemplate(ctx context.Context, name string) error {

@@ -60,6 +60,9 @@ func (r *Registry) CreateRoleAlias(ctx context.Context, a RoleAlias) error {
 	if err != nil {
 		return err
 	}
+	if a.Tags, err = retag(nil, a.Tags, nil); err != nil {
+		return err
+	}
 	a.CreatedAt = r.now().UTC()
 	a.ModifiedAt = a.CreatedAt
 	_, err = state.Update(ctx, r.store, state.StepRegistry, roleAliasKey(a.Name), func(v *RoleAlias, exists bool, _ *state.Batch) error {
@@ -86,17 +89,32 @@ func (r *Registry) UpdateRoleAlias(ctx context.Context, name, roleARN string, du
 			return err
 		}
 	}
-	_, err := state.Update(ctx, r.store, state.StepRegistry, roleAliasKey(name), func(v *RoleAlias, exists bool, _ *state.Batch) error {
-		if !exists {
-			return noRoleAlias(name)
-		}
+	return r.changeRoleAlias(ctx, name, func(v *RoleAlias) error {
 		v.RoleARN = cmp.Or(roleARN, v.RoleARN)
 		v.DurationSeconds = cmp.Or(durationSeconds, v.DurationSeconds)
 		v.ModifiedAt = r.now().UTC()
 		return nil
 	})
+}
+
+// TagRoleAlias is TagGroup for a role alias.
+func (r *Registry) TagRoleAlias(ctx context.Context, name string, set map[string]string, remove []string) error {
+	return r.changeRoleAlias(ctx, name, func(v *RoleAlias) (err error) {
+		v.Tags, err = retag(v.Tags, set, remove)
+		return err
+	})
+}
+
+// changeRoleAlias edits the role alias that is there.
+func (r *Registry) changeRoleAlias(ctx context.Context, name string, edit func(*RoleAlias) error) error {
+	_, err := state.Update(ctx, r.store, state.StepRegistry, roleAliasKey(name), func(v *RoleAlias, exists bool, _ *state.Batch) error {
+		if !exists {
+			return noRoleAlias(name)
+		}
+		return edit(v)
+	})
 	if err != nil {
-		return fmt.Errorf("update role alias %s: %w", name, err)
+		return fmt.Errorf("change role alias %s: %w", name, err)
 	}
 	return nil
 }

@@ -38,29 +38,55 @@ func tagMap(list []tag) (map[string]string, error) {
 	return out, nil
 }
 
-// retag changes the tags of the group or thing type that the ARN names.
-func (a *api) retag(ctx context.Context, arn string, set map[string]string, remove []string) error {
-	kind, name, err := a.resource(arn)
-	if err != nil {
-		return err
+// tagged is a kind of resource that has tags.
+type tagged struct {
+	tags  func(ctx context.Context, name string) (map[string]string, error)
+	retag func(ctx context.Context, name string, set map[string]string, remove []string) error
+}
+
+// tagged returns the kinds by the word in their ARNs.
+func (a *api) tagged() map[string]tagged {
+	r := a.cfg.Registry
+	return map[string]tagged{
+		"thinggroup": {func(ctx context.Context, name string) (map[string]string, error) {
+			g, err := r.Group(ctx, name)
+			return g.Value.Tags, err
+		}, r.TagGroup},
+		"thingtype": {func(ctx context.Context, name string) (map[string]string, error) {
+			t, err := r.ThingType(ctx, name)
+			return t.Tags, err
+		}, r.TagThingType},
+		"rolealias": {func(ctx context.Context, name string) (map[string]string, error) {
+			x, err := r.RoleAlias(ctx, name)
+			return x.Tags, err
+		}, r.TagRoleAlias},
+		"provisioningtemplate": {func(ctx context.Context, name string) (map[string]string, error) {
+			t, _, err := a.cfg.Claims.Template(ctx, name)
+			return t.Tags, err
+		}, a.cfg.Claims.TagTemplate},
 	}
-	if kind == "thinggroup" {
-		return a.cfg.Registry.TagGroup(ctx, name, set, remove)
-	}
-	return a.cfg.Registry.TagThingType(ctx, name, set, remove)
 }
 
 // resource splits the ARN of something that can have tags.
-func (a *api) resource(arn string) (kind, name string, err error) {
+func (a *api) resource(arn string) (of tagged, name string, err error) {
 	path, ok := strings.CutPrefix(arn, strings.TrimSuffix(a.cfg.Realm.Thing(""), "thing/"))
-	kind, name, _ = strings.Cut(path, "/")
-	switch {
-	case !ok || name == "":
-		return "", "", fault.Field("resourceArn", "is %.200q, which is no ARN of this account and region", arn)
-	case kind != "thinggroup" && kind != "thingtype":
-		return "", "", fault.Field("resourceArn", "is of a %s; this server keeps tags of thing groups and thing types", kind)
+	kind, name, _ := strings.Cut(path, "/")
+	if !ok || name == "" {
+		return of, "", fault.Field("resourceArn", "is %.200q, which is no ARN of this account and region", arn)
 	}
-	return kind, name, nil
+	kinds := a.tagged()
+	if of, ok = kinds[kind]; !ok {
+		return of, "", fault.Field("resourceArn", "is of a %s; this server keeps tags of %s", kind, strings.Join(slices.Sorted(maps.Keys(kinds)), ", "))
+	}
+	return of, name, nil
+}
+
+func (a *api) retag(ctx context.Context, arn string, set map[string]string, remove []string) error {
+	of, name, err := a.resource(arn)
+	if err != nil {
+		return err
+	}
+	return of.retag(ctx, name, set, remove)
 }
 
 type tagResourceIn struct {
@@ -99,18 +125,11 @@ func (a *api) listTags(ctx context.Context, in *listTagsIn) (*listTagsOut, error
 	if in.Token != "" {
 		return nil, fault.Field("nextToken", "is no token of this server; all tags are on the first page")
 	}
-	kind, name, err := a.resource(in.ARN)
+	of, name, err := a.resource(in.ARN)
 	if err != nil {
 		return nil, err
 	}
-	var tags map[string]string
-	if kind == "thinggroup" {
-		g, e := a.cfg.Registry.Group(ctx, name)
-		tags, err = g.Value.Tags, e
-	} else {
-		t, e := a.cfg.Registry.ThingType(ctx, name)
-		tags, err = t.Tags, e
-	}
+	tags, err := of.tags(ctx, name)
 	if err != nil {
 		return nil, err
 	}
