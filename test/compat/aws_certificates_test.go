@@ -273,7 +273,7 @@ func (c certificates) ofCA(t *testing.T) {
 	must(c.iot.UpdateCACertificate(ctx, &iot.UpdateCACertificateInput{CertificateId: ca.CertificateId, NewStatus: types.CACertificateStatusActive}))(t)
 	_, err = c.iot.RegisterCertificate(ctx, &iot.RegisterCertificateInput{CertificatePem: device, Status: types.CertificateStatusPendingActivation})
 	failsAs[*types.CertificateStateException](t, err)
-	_, err = c.iot.RegisterCertificate(ctx, &iot.RegisterCertificateInput{CertificatePem: device, Status: types.CertificateStatusInactive, SetAsActive: aws.Bool(true)})
+	_, err = c.iot.RegisterCertificate(ctx, &iot.RegisterCertificateInput{CertificatePem: device, Status: types.CertificateStatusInactive, SetAsActive: aws.Bool(true)}) //nolint:staticcheck // deprecated, and still sent
 	failsAs[*types.InvalidRequestException](t, err, "setAsActive")
 	_, err = c.iot.RegisterCertificate(ctx, &iot.RegisterCertificateInput{CertificatePem: aws.String("no PEM")})
 	failsAs[*types.CertificateValidationException](t, err, "certificatePem")
@@ -298,7 +298,7 @@ func (c certificates) ofCA(t *testing.T) {
 	second := sign(t, a, "second")
 	_, err = c.iot.RegisterCertificate(ctx, &iot.RegisterCertificateInput{CertificatePem: second})
 	failsAs[*types.CertificateConflictException](t, err, "caCertificatePem")
-	must(c.iot.RegisterCertificate(ctx, &iot.RegisterCertificateInput{CertificatePem: second, CaCertificatePem: pem, SetAsActive: aws.Bool(true)}))(t)
+	must(c.iot.RegisterCertificate(ctx, &iot.RegisterCertificateInput{CertificatePem: second, CaCertificatePem: pem, SetAsActive: aws.Bool(true)}))(t) //nolint:staticcheck // deprecated, and still sent
 }
 
 func (c certificates) withoutCA(t *testing.T) {

@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -209,14 +208,14 @@ func (c components) largeArtifact(t *testing.T) {
 	require.NoError(t, err)
 	var recipe struct {
 		Manifests []struct {
-			Artifacts []struct{ Uri, Digest string }
+			Artifacts []struct{ URI, Digest string }
 		}
 	}
 	require.NoError(t, json.Unmarshal(resolved.ResolvedComponentVersions[0].Recipe, &recipe))
 	artifact := recipe.Manifests[0].Artifacts[0]
 	assert.Equal(t, base64.StdEncoding.EncodeToString(sum.Sum(nil)), artifact.Digest)
-	name, ok := strings.CutPrefix(artifact.Uri, "greengrass:")
-	require.True(t, ok, artifact.Uri)
+	name, ok := strings.CutPrefix(artifact.URI, "greengrass:")
+	require.True(t, ok, artifact.URI)
 
 	link, err := c.gg.GetComponentVersionArtifact(t.Context(), &greengrassv2.GetComponentVersionArtifactInput{
 		Arn: v.Arn, ArtifactName: aws.String(name), S3EndpointType: types.S3EndpointTypeRegional, IotEndpointType: types.IotEndpointTypeStandard,
@@ -398,6 +397,6 @@ func (c components) readOnly(t *testing.T) {
 	as[*types.AccessDeniedException](t, err)
 	_, err = gg.ResolveComponentCandidates(t.Context(), &greengrassv2.ResolveComponentCandidatesInput{ComponentCandidates: []types.ComponentCandidate{{ComponentName: aws.String("aws.greengrass.Cli")}}})
 	if err != nil { // it changes nothing, so it is not denied
-		assert.False(t, errors.As(err, new(*types.AccessDeniedException)), err)
+		assert.NotErrorAs(t, err, new(*types.AccessDeniedException))
 	}
 }

@@ -89,7 +89,7 @@ func (c certificates) policies(t *testing.T) {
 	}))(t)
 	assert.Equal(t, "1", *made.PolicyVersionId)
 	assert.Equal(t, iotARN+"policy/"+*name, *made.PolicyArn)
-	assert.Equal(t, allowEverything, *made.PolicyDocument)
+	assert.JSONEq(t, allowEverything, *made.PolicyDocument)
 	_, err := c.iot.CreatePolicy(ctx, &iot.CreatePolicyInput{PolicyName: name, PolicyDocument: deny})
 	exists := failsAs[*types.ResourceAlreadyExistsException](t, err)
 	assert.Equal(t, *made.PolicyArn, aws.ToString(exists.ResourceArn))
@@ -206,7 +206,7 @@ func (c certificates) attached(t *testing.T) {
 
 	effective := must(c.iot.GetEffectivePolicies(ctx, &iot.GetEffectivePoliciesInput{Principal: cert.CertificateArn}))(t)
 	assert.Len(t, effective.EffectivePolicies, 11, "those of the groups count")
-	assert.Equal(t, allowEverything, *effective.EffectivePolicies[0].PolicyDocument)
+	assert.JSONEq(t, allowEverything, *effective.EffectivePolicies[0].PolicyDocument)
 	byThing := must(c.iot.GetEffectivePolicies(ctx, &iot.GetEffectivePoliciesInput{ThingName: thing}))(t)
 	assert.Len(t, byThing.EffectivePolicies, 3)
 	_, err := c.iot.GetEffectivePolicies(ctx, &iot.GetEffectivePoliciesInput{})

@@ -81,8 +81,10 @@ func (s signing) refused(t *testing.T) {
 		"an unknown key": {auth(s.sign(t, "GET", path, "", now), s.AccessKey, "GGFAAAAAAAAAAAAAAAAA"), "UnrecognizedClientException", "security token"},
 		"a clock behind": {s.sign(t, "GET", path, "", now.Add(-time.Hour)), "InvalidSignatureException", "Signature expired: "},
 		"a clock ahead":  {s.sign(t, "GET", path, "", now.Add(time.Hour)), "InvalidSignatureException", "Signature not yet current: "},
-		"an unsigned body": {s.sign(t, "POST", "/greengrass/v2/deployments", "{}", now, "X-Amz-Content-Sha256", "UNSIGNED-PAYLOAD"),
-			"InvalidSignatureException", "x-amz-content-sha256"},
+		"an unsigned body": {
+			s.sign(t, "POST", "/greengrass/v2/deployments", "{}", now, "X-Amz-Content-Sha256", "UNSIGNED-PAYLOAD"),
+			"InvalidSignatureException", "x-amz-content-sha256",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := s.send(t, tt.request)

@@ -18,9 +18,11 @@ import (
 func thingARN(name string) string {
 	return "arn:aws:iot:" + awsRegion + ":" + awsAccount + ":thing/" + name
 }
+
 func groupARN(name string) string {
 	return "arn:aws:iot:" + awsRegion + ":" + awsAccount + ":thinggroup/" + name
 }
+
 func typeARN(name string) string {
 	return "arn:aws:iot:" + awsRegion + ":" + awsAccount + ":thingtype/" + name
 }

@@ -16,11 +16,11 @@ import (
 // a core may take (cdf-services §2.1; greengrassv2-api §11).
 type JobConfig = rollout.Config
 
-// The parts of a JobConfig.
-type (
-	ExponentialRate = rollout.Exponential
-	AbortCriterion  = rollout.Criterion
-)
+// ExponentialRate is how the rate of a JobConfig grows.
+type ExponentialRate = rollout.Exponential
+
+// AbortCriterion is when a JobConfig stops its task.
+type AbortCriterion = rollout.Criterion
 
 // jobConfigInput has the members as templates spell them and, beside them, as the
 // deployment tasks of the original do (cdf-services §2.5 E19).

@@ -2,7 +2,6 @@ package greengrass_test
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -172,7 +171,7 @@ func TestTheLifeOfDeployments(t *testing.T) {
 			"drive": func(t *rapid.T) {
 				l.kill.Store(int64(rapid.IntRange(-1, 4).Draw(t, "kill")))
 				if _, err := l.Drive(l.ctx); err != nil {
-					require.True(t, errors.As(err, new(killedError)), "%v", err)
+					require.ErrorAs(t, err, new(killedError))
 				}
 				l.kill.Store(-1)
 			},

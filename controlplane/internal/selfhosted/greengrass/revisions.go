@@ -91,7 +91,7 @@ func (s *Service) ended(ctx context.Context, b *state.Batch, e jobs.Execution) e
 		to = StatusCompleted
 	case protocol.JobFailed, protocol.JobRejected, protocol.JobTimedOut:
 		to = StatusFailed
-	default: // CANCELED, REMOVED: whoever did it knows what became of the deployment
+	case protocol.JobQueued, protocol.JobInProgress, protocol.JobRemoved, protocol.JobCanceled: // whoever did it knows what became of the deployment
 		return nil
 	}
 	d, err := s.record(ctx, e.DeploymentID)

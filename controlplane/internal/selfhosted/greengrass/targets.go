@@ -139,7 +139,7 @@ func (s *Service) effective(d Deployment, e jobs.Execution, core CoreDevice) Eff
 	switch e.Status {
 	case protocol.JobFailed, protocol.JobRejected, protocol.JobTimedOut:
 		out.ErrorStack, out.ErrorTypes = append([]string{}, out.ErrorStack...), append([]string{}, out.ErrorTypes...)
-	default:
+	case protocol.JobQueued, protocol.JobInProgress, protocol.JobSucceeded, protocol.JobRemoved, protocol.JobCanceled:
 		out.ErrorStack, out.ErrorTypes = nil, nil
 	}
 	return out

@@ -60,7 +60,7 @@ func TestAPolicyHasUpToFiveVersions(t *testing.T) {
 	require.NoError(t, k.SetDefaultPolicyVersion(ctx, "p", 1))
 	got, v, err := k.PolicyVersion(ctx, "p", 1)
 	require.NoError(t, err)
-	assert.Equal(t, allowAll, got.Document)
+	assert.JSONEq(t, allowAll, got.Document)
 	assert.True(t, v.Default)
 	_, v, err = k.PolicyVersion(ctx, "p", 3)
 	require.NoError(t, err)
@@ -97,7 +97,7 @@ func TestAPolicyOfOneDocumentIsVersionOne(t *testing.T) {
 	assert.Equal(t, 2, v.Number)
 	_, first, err := k.PolicyVersion(ctx, "old", 1)
 	require.NoError(t, err)
-	assert.Equal(t, allowAll, first.Document)
+	assert.JSONEq(t, allowAll, first.Document)
 	assert.True(t, k.now.Equal(first.CreatedAt))
 }
 

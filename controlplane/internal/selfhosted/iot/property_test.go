@@ -55,7 +55,7 @@ func TestBothSidesOfEveryFactAgree(t *testing.T) {
 type registryWorld struct {
 	*iot.Registry
 	t     *rapid.T
-	ctx   context.Context //nolint:containedctx // of the test
+	ctx   context.Context
 	store *memory.Store
 	made  int
 

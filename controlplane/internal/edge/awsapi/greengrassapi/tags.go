@@ -36,7 +36,8 @@ func (a *api) tagged(arn string) (tagged, error) {
 	switch kind {
 	case "coreDevices":
 		own = a.cfg.Realm.CoreDevice(id)
-		out = tagged{kind: kindCore, id: id,
+		out = tagged{
+			kind: kindCore, id: id,
 			tags: func(ctx context.Context) (map[string]string, error) {
 				if err := a.known(ctx, id); err != nil {
 					return nil, err
@@ -49,7 +50,8 @@ func (a *api) tagged(arn string) (tagged, error) {
 		}
 	case "deployments":
 		own = a.cfg.Realm.Deployment(id)
-		out = tagged{kind: kindDeployment, id: id,
+		out = tagged{
+			kind: kindDeployment, id: id,
 			tags: func(ctx context.Context) (map[string]string, error) {
 				d, err := gg.Deployment(ctx, id)
 				return d.Tags, err
@@ -62,7 +64,8 @@ func (a *api) tagged(arn string) (tagged, error) {
 		if _, _, err := names.ParseComponentVersionARN(arn); err != nil {
 			return tagged{}, fault.Field("resourceArn", "%.300q is not the ARN of a component version, which has the tags of a component", arn)
 		}
-		out = tagged{kind: kindComponent, id: arn,
+		out = tagged{
+			kind: kindComponent, id: arn,
 			tags: func(ctx context.Context) (map[string]string, error) {
 				v, err := a.cfg.Components.GetByARN(ctx, arn)
 				return v.Tags, err

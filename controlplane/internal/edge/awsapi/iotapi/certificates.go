@@ -87,9 +87,8 @@ func (a *api) registerCertificate(ctx context.Context, in *registerCertificateIn
 	if in.Active != nil {
 		if asked := statusOf(*in.Active); status != "" && status != asked {
 			return nil, fault.Field("status", "is %s, but setAsActive=%t; give one of the two", status, *in.Active)
-		} else {
-			status = asked
 		}
+		status = statusOf(*in.Active)
 	}
 	return a.register(ctx, cloud.ImportRequest{PEM: in.PEM, CAPEM: in.CAPEM}, status)
 }

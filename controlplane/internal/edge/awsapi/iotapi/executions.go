@@ -47,14 +47,6 @@ type executionSummary struct {
 	UpdatedAt rest.Time          `json:"lastUpdatedAt"`
 	Number    int64              `json:"executionNumber"`
 }
-
-func seconds(s int64) rest.Time {
-	if s == 0 {
-		return rest.Time{}
-	}
-	return rest.At(time.Unix(s, 0))
-}
-
 // queuedAt has milliseconds, as at AWS: executions of one thing are told apart and
 // put in order by it.
 func queuedAt(e jobs.Execution) rest.Time { return rest.At(time.UnixMilli(e.Stamp)) }

@@ -2,6 +2,7 @@ package rest
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"reflect"
 )
@@ -47,7 +48,11 @@ func Handle[In, Out any](f func(ctx context.Context, in *In) (*Out, error)) Call
 	return Call{
 		in: reflect.TypeFor[In](),
 		call: func(ctx context.Context, in any) (any, error) {
-			out, err := f(ctx, in.(*In))
+			typed, ok := in.(*In)
+			if !ok { // bind makes values of this type only
+				return nil, fmt.Errorf("input is %T", in)
+			}
+			out, err := f(ctx, typed)
 			if out == nil {
 				return Empty{}, err
 			}

@@ -110,13 +110,15 @@ func config() rest.Config {
 			{Name: "Word", Method: "PUT", Path: "/groups/add", Call: word("word")},
 			{Name: "Label", Method: "PUT", Path: "/groups/{name}", Call: rest.Handle(func(_ context.Context, in *struct {
 				Name string `path:"name"`
-			}) (*map[string]string, error) {
+			},
+			) (*map[string]string, error) {
 				return &map[string]string{"op": "label", "name": in.Name}, nil
 			})},
 			{Name: "Remove", Method: "DELETE", Path: "/groups", Status: 204, Call: rest.Handle(func(context.Context, *rest.Empty) (*rest.Empty, error) { return nil, nil })},
 			{Name: "Fail", Method: "POST", Path: "/fail", Reads: true, Call: rest.Handle(func(_ context.Context, in *struct {
 				How string `json:"how"`
-			}) (*rest.Empty, error) {
+			},
+			) (*rest.Empty, error) {
 				switch in.How {
 				case "panic":
 					panic("boom")
@@ -330,12 +332,14 @@ func TestATableWithAMistakeIsRefused(t *testing.T) {
 		"a label that is not last": {{Name: "A", Method: "GET", Path: "/{a+}/b", Call: call}},
 		"an unknown check": {{Name: "A", Method: "GET", Path: "/a", Call: rest.Handle(func(context.Context, *struct {
 			A string `json:"a" check:"odd=1"`
-		}) (*rest.Empty, error) {
+		},
+		) (*rest.Empty, error) {
 			return nil, nil
 		})}},
 		"an unknown pattern": {{Name: "A", Method: "GET", Path: "/a", Call: rest.Handle(func(context.Context, *struct {
 			A string `json:"a" check:"pattern=none"`
-		}) (*rest.Empty, error) {
+		},
+		) (*rest.Empty, error) {
 			return nil, nil
 		})}},
 		"a member of nowhere": {{Name: "A", Method: "GET", Path: "/a", Call: rest.Handle(func(context.Context, *struct{ A string }) (*rest.Empty, error) { return nil, nil })}},

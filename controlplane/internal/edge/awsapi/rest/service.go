@@ -34,7 +34,9 @@ var ErrThrottled = errors.New("too many requests")
 // ThrottledError says when to come back.
 type ThrottledError struct{ After time.Duration }
 
-func (*ThrottledError) Error() string        { return "Rate exceeded" }
+func (*ThrottledError) Error() string { return "Rate exceeded" }
+
+// Is makes every ThrottledError an ErrThrottled.
 func (*ThrottledError) Is(target error) bool { return target == ErrThrottled }
 
 // Config is what a service is made of. Error and Auth are required.

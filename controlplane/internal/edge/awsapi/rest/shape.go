@@ -73,11 +73,6 @@ type bounds struct {
 	highInt   *int64
 }
 
-var (
-	rawType  = reflect.TypeFor[json.RawMessage]()
-	timeType = reflect.TypeFor[Time]()
-)
-
 // plan is a compiled input.
 type plan struct {
 	typ      reflect.Type
@@ -138,12 +133,12 @@ func (p *plan) shape(t reflect.Type) (*shape, error) {
 		return p.shape(t.Elem())
 	}
 	switch t {
-	case rawType:
+	case reflect.TypeFor[json.RawMessage]():
 		return &shape{kind: anything}, nil
-	case timeType:
+	case reflect.TypeFor[Time]():
 		return &shape{kind: timestamp}, nil
 	}
-	switch t.Kind() {
+	switch t.Kind() { //nolint:exhaustive // no member has any of the others
 	case reflect.String:
 		return &shape{kind: text}, nil
 	case reflect.Bool:
