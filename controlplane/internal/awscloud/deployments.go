@@ -151,8 +151,9 @@ func (c *Cloud) request(d cloud.GroupDeployment) (*greengrassv2.CreateDeployment
 // deployment is the latest one of a group; the zero value if it has none.
 type deployment struct {
 	cloud.DeploymentRef
-	active bool
-	token  string
+	active  bool
+	token   string
+	timeout int // minutes; 0: none
 }
 
 func (c *Cloud) latest(ctx context.Context, group string) (deployment, error) {
@@ -176,11 +177,15 @@ func (c *Cloud) deployment(ctx context.Context, id string) (deployment, error) {
 	if err != nil {
 		return deployment{}, failed(err, "reading deployment %s", id)
 	}
-	return deployment{
+	out := deployment{
 		DeploymentRef: cloud.DeploymentRef{ID: id, JobID: aws.ToString(d.IotJobId)},
 		active:        d.DeploymentStatus == types.DeploymentStatusActive,
 		token:         d.Tags[tagToken],
-	}, nil
+	}
+	if j := d.IotJobConfiguration; j != nil && j.TimeoutConfig != nil {
+		out.timeout = int(aws.ToInt64(j.TimeoutConfig.InProgressTimeoutInMinutes))
+	}
+	return out, nil
 }
 
 // groupOf returns the thing group that an ARN names, or "".

@@ -20,13 +20,11 @@ const maxTimeoutMinutes = 10080
 
 // Move implements cloud.Deployments with one UpdateThingGroupsForThing. Delivering
 // anew to a core that is there already takes two: AWS delivers to those who join.
-// One execution cannot have a time limit of its own: fault.Unsupported.
+// One execution cannot have another time limit than the deployment:
+// fault.Unsupported.
 func (c *Cloud) Move(ctx context.Context, m cloud.Move, commit func(*state.Batch, cloud.Execution) error) error {
-	switch {
-	case m.TimeoutMinutes < 0 || m.TimeoutMinutes > maxTimeoutMinutes:
+	if m.TimeoutMinutes < 0 || m.TimeoutMinutes > maxTimeoutMinutes {
 		return fault.Field("inProgressTimeoutInMinutes", "is %d, want 1 to %d, or 0 for what the deployment says", m.TimeoutMinutes, maxTimeoutMinutes)
-	case m.TimeoutMinutes > 0:
-		return fault.New(fault.Unsupported, "AWS bounds the time of a whole deployment, not of one core's: give the template's deployment the time limit of %d minutes", m.TimeoutMinutes)
 	}
 	groups, err := c.groups(ctx, m.Core)
 	if err != nil {
@@ -35,6 +33,9 @@ func (c *Cloud) Move(ctx context.Context, m cloud.Move, commit func(*state.Batch
 	d, err := c.latest(ctx, m.Join)
 	if err != nil {
 		return err
+	}
+	if m.TimeoutMinutes > 0 && d.active && m.TimeoutMinutes != d.timeout {
+		return fault.New(fault.Unsupported, "AWS bounds the time of a deployment for all its cores: that of thing group %s has %d minutes (0: no limit), not %d", m.Join, d.timeout, m.TimeoutMinutes)
 	}
 	leave := slices.DeleteFunc(slices.Clone(groups), func(g string) bool { return g == m.Join || !m.Leave(g) })
 	there := slices.Contains(groups, m.Join)

@@ -52,7 +52,8 @@ type Move struct {
 	// Again delivers the deployment of Join anew to a core that has it already.
 	Again bool
 	// TimeoutMinutes bounds this execution from its IN_PROGRESS on, instead of
-	// what the deployment says; 0: as the deployment says.
+	// what the deployment says; 0: as the deployment says. A cloud that cannot do it
+	// refuses another limit than the deployment's with fault.Unsupported.
 	TimeoutMinutes int
 }
 

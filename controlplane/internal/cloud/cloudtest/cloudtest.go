@@ -54,8 +54,8 @@ type Subject struct {
 	Policy, Component string
 	// Atomic says that a change happens with its commit or not at all.
 	Atomic bool
-	// OwnTimeout says that Move can bound the time of one execution; a cloud that
-	// cannot refuses with fault.Unsupported.
+	// OwnTimeout says that Move can bound the time of one execution otherwise than the
+	// deployment does; a cloud that cannot refuses with fault.Unsupported.
 	OwnTimeout bool
 	// Polled says that Results looks now and then: what came and went between two
 	// looks is not told.

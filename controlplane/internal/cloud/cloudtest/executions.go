@@ -84,6 +84,12 @@ func timeout(t *testing.T, s subject) {
 		})
 		require.ErrorIs(t, err, fault.Unsupported)
 		assert.Empty(t, s.groups())
+		g := s.deployment(prefix+"v2", "1.0.0")
+		g.JobConfig = []byte(`{"timeoutConfig":{"inProgressTimeoutInMinutes":60}}`)
+		_, err = s.Ensure(t.Context(), g, "token")
+		require.NoError(t, err)
+		same := cloud.Move{Core: "core", Leave: ours, Join: prefix + "v2", TimeoutMinutes: 60}
+		require.NoError(t, s.Move(t.Context(), same, func(*state.Batch, cloud.Execution) error { return nil }), "as the deployment says")
 		return
 	}
 	if s.Pass == nil {
