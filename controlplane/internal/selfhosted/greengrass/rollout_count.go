@@ -197,9 +197,9 @@ func outcome(e jobs.Execution) (status string, first bool) {
 		return "", e.Version == 2 // the device's first report
 	case protocol.JobSucceeded, protocol.JobFailed, protocol.JobRejected, protocol.JobTimedOut:
 		return string(e.Status), e.StartedAt == 0 // ended without having begun
-	default:
-		return "", false
+	case protocol.JobQueued, protocol.JobRemoved, protocol.JobCanceled: // nobody took it up, or that was counted
 	}
+	return "", false
 }
 
 // recount counts anew when nobody follows the results in this process.

@@ -117,7 +117,7 @@ func keepsItsPromises(t *rapid.T) {
 			synctest.Wait()
 			require.Equal(t, !active, canceled())
 			paced := k.executions(d)
-			maps.DeleteFunc(paced, func(n string, e jobs.Execution) bool { return joined[n] })
+			maps.DeleteFunc(paced, func(n string, _ jobs.Execution) bool { return joined[n] })
 			require.LessOrEqual(t, mostIn(times(paced)), max(int(rate)+1, int(rate)*102/100))
 			for n, e := range paced {
 				require.Equal(t, int64(1), e.Number, n)

@@ -152,7 +152,7 @@ func TestARateIsKeptToTwoPerCentWhoeverDrives(t *testing.T) {
 				time.Sleep(2*time.Minute - time.Millisecond)
 				synctest.Wait()
 				at := times(k.executions(d))
-				require.Equal(t, len(names), len(at), "each once")
+				require.Len(t, at, len(names), "each once")
 				assert.LessOrEqual(t, mostIn(at), int(rate)+int(rate)/50)
 				assert.InEpsilon(t, 2*time.Minute, at[len(at)-1].Sub(began)+time.Minute/time.Duration(rate), 0.02)
 				assert.Zero(t, k.rollout(d))
