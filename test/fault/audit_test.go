@@ -255,13 +255,13 @@ func (s *story) summary() map[ref]counter {
 }
 
 var (
-	longID = regexp.MustCompile(`^([0-9a-f]{64}|[0-9a-f-]{36}|[0-9a-f]{32}|[A-Za-z0-9_-]{9}|[A-Za-z0-9_-]{43})$`)
+	longID = regexp.MustCompile(`^([0-9a-f]{64}|[0-9a-f]{76}|[0-9a-f-]{36}|[0-9a-f]{32}|[A-Za-z0-9_-]{9}|[A-Za-z0-9_-]{43})$`)
 	order  = regexp.MustCompile(`^[0-9]{10,}(-[0-9]{6}-[0-9a-f-]{36})?$|^[0-9a-f]{16}$`)
 	// passes is not the same in two runs that went well.
 	passes = []string{
 		"task/making/", "fleet/results-cursor", "fleet/status-cursor", "access/", "event/outbox/", "event/dead/",
 		"event/leader", "fleet/status-leader", "greengrass/component-checker", "greengrass/rollout-leader",
-		"jobs/deadline/", "patching/once/", "patching/template-gone/", "patching/open/", "iot/changed/", "once/",
+		"jobs/deadline/", "patching/once/", "patching/template-gone/", "patching/open/", "iot/changed/", "iot/made-complete", "once/",
 		"event/log/", "event/history/", // see events
 	}
 )
