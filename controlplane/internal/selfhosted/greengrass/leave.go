@@ -52,7 +52,7 @@ func (s *Service) leaveBatch(ctx context.Context, b *state.Batch, thing string, 
 func (s *Service) againBatch(ctx context.Context, b *state.Batch, thing string, t target) (bool, error) {
 	switch t.Status {
 	case StatusActive, StatusCompleted, StatusFailed:
-	case StatusInactive, StatusCanceled:
+	case StatusInactive, StatusCanceled, "": // "": it has none
 		return false, nil
 	}
 	j, err := s.jobs.Job(ctx, t.JobID)
