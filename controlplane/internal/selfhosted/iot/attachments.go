@@ -97,7 +97,7 @@ func (r *Registry) DetachPolicy(ctx context.Context, name string, t Target) erro
 }
 
 // changeCertificate changes what is attached to the certificate; live sessions learn
-// of it, if there can be any.
+// of it. One without thing can have some as well: those of a claim.
 func (r *Registry) changeCertificate(ctx context.Context, id string, change func(c *Certificate, b *state.Batch) error) error {
 	_, err := state.Update(ctx, r.store, state.StepRegistry, certKey(id), func(c *Certificate, exists bool, b *state.Batch) error {
 		if !exists {
@@ -106,9 +106,7 @@ func (r *Registry) changeCertificate(ctx context.Context, id string, change func
 		if err := change(c, b); err != nil {
 			return err
 		}
-		if len(c.Things) > 0 {
-			b.Put(changedKey("certificate", id), string(c.Status))
-		}
+		b.Put(changedKey("certificate", id), string(c.Status))
 		return nil
 	})
 	return err

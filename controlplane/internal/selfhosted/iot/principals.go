@@ -76,14 +76,11 @@ func (r *Registry) changePrincipals(ctx context.Context, thing, certificate stri
 		if err != nil {
 			return err
 		}
-		before := len(c.Value.Things)
 		if err := change(t, &c.Value); err != nil {
 			return err
 		}
 		b.If(certKey(certificate), c.Rev).Put(certKey(certificate), c.Value)
-		if before > 0 { // else it could not connect until now
-			b.Put(changedKey("certificate", certificate), string(c.Value.Status))
-		}
+		b.Put(changedKey("certificate", certificate), string(c.Value.Status)) // it may be connected as a claim until now
 		return nil
 	})
 	return err
