@@ -97,10 +97,7 @@ func (a *App) openCloud(ctx context.Context) error {
 		return err
 	}
 	a.downloads, err = artifact.NewHandler(artifact.HandlerConfig{Signer: a.signer, Objects: a.objects, Log: a.log})
-	if err != nil {
-		return err
-	}
-	return a.openSessions(ctx)
+	return err
 }
 
 // componentUser names the deployment that a component version must stay for.
