@@ -130,7 +130,7 @@ func (s *Service) withdraw(ctx context.Context, things []string, job string, for
 
 func (s *Service) withdrawSingly(ctx context.Context, things []string, job string, force bool) error {
 	for _, t := range things {
-		err := s.Cancel(ctx, t, job, force, 0)
+		err := s.Cancel(ctx, t, job, force, 0, nil)
 		if _, refused := errors.AsType[*RefusedError](err); err != nil && !refused { // it ended, or runs by now
 			return err
 		}

@@ -152,8 +152,9 @@ func (w *walk) peek(ctx context.Context) (*Execution, error) {
 }
 
 // Cancel ends the execution of job on thing with CANCELED: a queued one, with
-// force also one that runs. expectedVersion 0 is any.
-func (s *Service) Cancel(ctx context.Context, thing, job string, force bool, expectedVersion int64) error {
+// force also one that runs. expectedVersion 0 is any; details replace those that the
+// execution has, unless nil.
+func (s *Service) Cancel(ctx context.Context, thing, job string, force bool, expectedVersion int64, details map[string]string) error {
 	for range 16 {
 		key := pendingKey(thing, job)
 		p, err := state.ReadOr[Execution](ctx, s.store, key)
@@ -170,7 +171,7 @@ func (s *Service) Cancel(ctx context.Context, thing, job string, force bool, exp
 			return running(e)
 		}
 		b := state.NewBatch(state.StepJobUpdate).If(key, p.Rev)
-		if _, err := s.endBatch(ctx, b, e, protocol.JobCanceled, nil); err != nil {
+		if _, err := s.endBatch(ctx, b, e, protocol.JobCanceled, details); err != nil {
 			return err
 		}
 		if _, err = s.store.Commit(ctx, b); !errors.Is(err, fault.Conflict) {

@@ -47,6 +47,7 @@ type executionSummary struct {
 	UpdatedAt rest.Time          `json:"lastUpdatedAt"`
 	Number    int64              `json:"executionNumber"`
 }
+
 // queuedAt has milliseconds, as at AWS: executions of one thing are told apart and
 // put in order by it.
 func queuedAt(e jobs.Execution) rest.Time { return rest.At(time.UnixMilli(e.Stamp)) }
@@ -214,7 +215,7 @@ type cancelExecutionIn struct {
 }
 
 func (a *api) cancelExecution(ctx context.Context, in *cancelExecutionIn) (*rest.Empty, error) {
-	return nil, executionError(a.cfg.Jobs.Cancel(ctx, in.Thing, in.Job, in.Force, in.Version))
+	return nil, executionError(a.cfg.Jobs.Cancel(ctx, in.Thing, in.Job, in.Force, in.Version, in.Details))
 }
 
 type deleteExecutionIn struct {
