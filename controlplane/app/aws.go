@@ -51,7 +51,7 @@ func (a *App) awsServer() (*http.Server, error) {
 type signatures struct{ verifier *sigv4.Verifier }
 
 // Authenticate implements rest.Authenticator.
-func (s signatures) Authenticate(r *http.Request, payload string) (rest.Caller, error) {
+func (s signatures) Authenticate(r *http.Request, payload func() (string, error)) (rest.Caller, error) {
 	c, err := s.verifier.Verify(r.Context(), r, payload)
 	if err == nil {
 		err = c.Allowed(access.Viewer)

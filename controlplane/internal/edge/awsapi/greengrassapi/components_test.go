@@ -32,7 +32,7 @@ import (
 // anybody takes every signature: what is tested here comes after it.
 type anybody struct{}
 
-func (anybody) Authenticate(*http.Request, string) (rest.Caller, error) {
+func (anybody) Authenticate(*http.Request, func() (string, error)) (rest.Caller, error) {
 	return rest.Caller{AccessKey: "AKID"}, nil
 }
 

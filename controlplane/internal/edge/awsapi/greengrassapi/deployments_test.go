@@ -30,7 +30,7 @@ import (
 // trusting believes everybody; fuzzed requests are not signed.
 type trusting struct{}
 
-func (trusting) Authenticate(*http.Request, string) (rest.Caller, error) {
+func (trusting) Authenticate(*http.Request, func() (string, error)) (rest.Caller, error) {
 	return rest.Caller{AccessKey: "AKIAFUZZ"}, nil
 }
 

@@ -61,11 +61,15 @@ type fileInput struct {
 
 type authenticator struct{ readOnly bool }
 
-func (a authenticator) Authenticate(r *http.Request, payload string) (rest.Caller, error) {
+func (a authenticator) Authenticate(r *http.Request, payload func() (string, error)) (rest.Caller, error) {
 	if r.Header.Get("Authorization") == "none" {
 		return rest.Caller{}, rest.Fail(403, "MissingAuthenticationTokenException", "Missing Authentication Token", nil)
 	}
-	if len(payload) != 64 {
+	sum, err := payload()
+	if err != nil {
+		return rest.Caller{}, err
+	}
+	if len(sum) != 64 {
 		return rest.Caller{}, errors.New("no digest")
 	}
 	return rest.Caller{AccessKey: "KEY", ReadOnly: a.readOnly}, nil

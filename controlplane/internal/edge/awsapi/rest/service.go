@@ -22,9 +22,10 @@ import (
 
 // Authenticator decides who sent a request.
 type Authenticator interface {
-	// Authenticate returns the caller, or an *Error. payload is the hex SHA-256 of
-	// the body.
-	Authenticate(r *http.Request, payload string) (Caller, error)
+	// Authenticate returns the caller, or an *Error. payload reads the body and
+	// returns its hex SHA-256: who is refused without it has sent nothing that is kept.
+	// Its error is returned as it is.
+	Authenticate(r *http.Request, payload func() (string, error)) (Caller, error)
 }
 
 // ErrThrottled is what Service.Error gets for a caller that asks too often, as
@@ -126,6 +127,12 @@ func (o *operation) bound() error {
 	return nil
 }
 
+// Serves reports whether an operation has the request's method and path.
+func (s *Service) Serves(r *http.Request) bool {
+	_, _, err := s.routes.find(r.Method, r.URL.EscapedPath())
+	return err == nil
+}
+
 // ServeHTTP implements http.Handler.
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
@@ -144,17 +151,16 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // serve carries a request out and returns its operation and status.
 func (s *Service) serve(w http.ResponseWriter, r *http.Request) (string, int) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, s.cfg.MaxBody))
+	read := sync.OnceValues(func() ([]byte, error) { return s.body(w, r) })
+	caller, err := s.cfg.Auth.Authenticate(r, func() (string, error) {
+		b, err := read()
+		sum := sha256.Sum256(b)
+		return hex.EncodeToString(sum[:]), err
+	})
 	if err != nil {
-		if _, large := errors.AsType[*http.MaxBytesError](err); large {
-			err = &UnparsableError{fmt.Sprintf("the request body has more than %d bytes", s.cfg.MaxBody)}
-		} else {
-			err = &UnparsableError{"the request body did not arrive whole"}
-		}
 		return "-", s.fail(w, r, "-", err)
 	}
-	sum := sha256.Sum256(body)
-	caller, err := s.cfg.Auth.Authenticate(r, hex.EncodeToString(sum[:]))
+	body, err := read()
 	if err != nil {
 		return "-", s.fail(w, r, "-", err)
 	}
@@ -187,6 +193,18 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request) (string, int) {
 	}
 	write(w, op.Status, answer)
 	return op.Name, op.Status
+}
+
+// body reads the body of the request, as far as it may be long.
+func (s *Service) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, s.cfg.MaxBody))
+	if err == nil {
+		return b, nil
+	}
+	if _, large := errors.AsType[*http.MaxBytesError](err); large {
+		return nil, &UnparsableError{fmt.Sprintf("the request body has more than %d bytes", s.cfg.MaxBody)}
+	}
+	return nil, &UnparsableError{"the request body did not arrive whole"}
 }
 
 // admit decides whether the caller may call the operation now.

@@ -102,10 +102,11 @@ func New(cfg Config) (*Verifier, error) {
 	return &Verifier{cfg}, nil
 }
 
-// Verify returns who signed r, whose body has the SHA-256 bodySHA256Hex (lower
-// case). Path and query must be as they were received. An error is an *Error
-// when the caller is to blame, and else of Secrets.
-func (v *Verifier) Verify(ctx context.Context, r *http.Request, bodySHA256Hex string) (Caller, error) {
+// Verify returns who signed r. body returns the SHA-256 of its body in lower case
+// hex; it is called only for an access key that is known, so that nobody else can
+// make the server keep a body. Path and query must be as they were received. An
+// error is an *Error when the caller is to blame, and else of Secrets or body.
+func (v *Verifier) Verify(ctx context.Context, r *http.Request, body func() (string, error)) (Caller, error) {
 	s, err := parse(r)
 	switch {
 	case errors.Is(err, ErrAnonymous):
@@ -119,9 +120,6 @@ func (v *Verifier) Verify(ctx context.Context, r *http.Request, bodySHA256Hex st
 	if err := checkSigned(r, s); err != nil {
 		return Caller{}, err
 	}
-	if err := checkBody(r, bodySHA256Hex); err != nil {
-		return Caller{}, err
-	}
 	c, err := v.cfg.Secrets.Secret(ctx, s.AccessKey, s.token)
 	if errors.Is(err, fault.NotFound) {
 		return Caller{}, &Error{CodeUnrecognized, "The security token included in the request is invalid: the access key is not known here."}
@@ -129,7 +127,14 @@ func (v *Verifier) Verify(ctx context.Context, r *http.Request, bodySHA256Hex st
 	if err != nil {
 		return Caller{}, fmt.Errorf("finding the secret of access key %s: %w", s.AccessKey, err)
 	}
-	if !matches(r, s, c.Secret.Reveal(), bodySHA256Hex) {
+	sum, err := body()
+	if err != nil {
+		return Caller{}, err
+	}
+	if err := checkBody(r, sum); err != nil {
+		return Caller{}, err
+	}
+	if !matches(r, s, c.Secret.Reveal(), sum) {
 		return Caller{}, &Error{CodeInvalid, "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method."}
 	}
 	if !c.Expires.IsZero() && !v.cfg.Now().Before(c.Expires) {

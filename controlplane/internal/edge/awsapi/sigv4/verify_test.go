@@ -94,11 +94,13 @@ func read(head string, lines []string, body string) (*http.Request, error) {
 	return http.ReadRequest(bufio.NewReader(strings.NewReader(head + "\r\n" + strings.Join(lines, "\r\n") + "\r\n\r\n" + body)))
 }
 
-func bodySum(r *http.Request) string {
-	raw, _ := io.ReadAll(r.Body)
-	r.Body = io.NopCloser(bytes.NewReader(raw))
-	sum := sha256.Sum256(raw)
-	return hex.EncodeToString(sum[:])
+func bodySum(r *http.Request) func() (string, error) {
+	return func() (string, error) {
+		raw, err := io.ReadAll(r.Body)
+		r.Body = io.NopCloser(bytes.NewReader(raw))
+		sum := sha256.Sum256(raw)
+		return hex.EncodeToString(sum[:]), err
+	}
 }
 
 // one is a Secrets with one permanent and one temporary key.
@@ -339,6 +341,31 @@ func TestAStoreThatFailsIsNotTheCallersFault(t *testing.T) {
 	assert.False(t, ok)
 }
 
+func TestOfWhoHasNoKeyNoBodyIsRead(t *testing.T) {
+	unread := func() (string, error) {
+		assert.Fail(t, "the body is read")
+		return "", nil
+	}
+	for name, change := range map[string]func(*http.Request){
+		"not signed": func(r *http.Request) { r.Header.Del("Authorization") },
+		"an unknown key": func(r *http.Request) {
+			r.Header.Set("Authorization", strings.Replace(r.Header.Get("Authorization"), key, "GGFAUNKNOWN", 1))
+		},
+		"a header more": func(r *http.Request) { r.Header.Set("X-Amz-Meta", "x") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := find(t, "boto3: a session token").request(t)
+			change(r)
+			_, err := verifier(t, signedAt, one{}).Verify(t.Context(), r, unread)
+			_, ok := errors.AsType[*sigv4.Error](err)
+			assert.True(t, ok, "%v", err)
+		})
+	}
+	broken := errors.New("cut off")
+	_, err := verifier(t, signedAt, one{}).Verify(t.Context(), find(t, "boto3: a session token").request(t), func() (string, error) { return "", broken })
+	require.ErrorIs(t, err, broken)
+}
+
 func TestACallerMayDoWhatItsRoleIncludes(t *testing.T) {
 	viewer, admin := sigv4.Caller{AccessKey: key, Role: access.Viewer}, sigv4.Caller{AccessKey: key, Role: access.Admin}
 	require.NoError(t, viewer.Allowed(access.Viewer))
@@ -368,7 +395,7 @@ func FuzzVerify(f *testing.F) {
 		require.NoError(t, err)
 		r.Method, r.URL.Path, r.URL.RawPath, r.URL.RawQuery = method, path, path, query
 		r.Header = http.Header{"Authorization": {authorization}, "X-Amz-Date": {date}, "X-Amz-Security-Token": {token}}
-		caller, err := wrong.Verify(t.Context(), r, strings.Repeat("0", 64))
+		caller, err := wrong.Verify(t.Context(), r, func() (string, error) { return strings.Repeat("0", 64), nil })
 		assert.Equal(t, sigv4.Caller{}, caller)
 		e, ok := errors.AsType[*sigv4.Error](err)
 		require.True(t, ok, "whatever comes in, the caller is to blame: %v", err)
