@@ -23,7 +23,7 @@ func (a *App) dialState(ctx context.Context) (state.Store, error) {
 		}
 		a.etcd = e
 		a.onClose(e.Close)
-		return etcdstore.New(e.Client(), ""), nil
+		return e.Store(), nil
 	}
 	cfg := etcdstore.DialConfig{Endpoints: a.cfg.EtcdEndpoints, Username: a.cfg.EtcdUsername, Password: logx.NewSecret(a.cfg.EtcdPassword), Log: a.log}
 	if a.cfg.EtcdCA != "" {

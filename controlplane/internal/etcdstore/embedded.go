@@ -141,6 +141,9 @@ func holder(path string) string {
 // Client returns the client of this etcd. Close closes it.
 func (e *Embedded) Client() *clientv3.Client { return e.client }
 
+// Store is all of e as a store. No other process writes to it.
+func (e *Embedded) Store() *Store { return &Store{client: e.client, alone: true} }
+
 // Close ends the store. Acknowledged commits are on disk; open calls fail with
 // fault.Unavailable. It may be called twice.
 func (e *Embedded) Close() {

@@ -12,6 +12,7 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/etcdstore"
 	"github.com/ggfleet/ggfleet/controlplane/internal/etcdstore/etcdtest"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
+	"github.com/ggfleet/ggfleet/shared/fault"
 )
 
 // Two replicas write the same records at once over a real etcd: each is never
@@ -66,4 +67,30 @@ func TestMirrorsOfTwoReplicasEndEqual(t *testing.T) {
 	}
 	cancel()
 	loops.Wait()
+}
+
+// What one replica committed is in the other's mirror once that is fresh, also while
+// nothing but other records changes.
+func TestAFreshMirrorHasWhatAnotherReplicaCommitted(t *testing.T) {
+	t.Parallel()
+	client, prefix := ownEtcd(t), etcdtest.Prefix()
+	writer, reader := state.NewHub(etcdstore.New(client, prefix)), state.NewHub(etcdstore.New(client, prefix))
+	mirror := state.NewMirror[int](reader, "/m/", nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	var loop sync.WaitGroup
+	loop.Go(func() { assert.NoError(t, mirror.Run(ctx)) })
+	for n := range 200 {
+		key := fmt.Sprintf("/m/%d", n%7)
+		_, err := writer.Commit(t.Context(), batch().Put(key, n))
+		require.NoError(t, err)
+		_, err = writer.Commit(t.Context(), batch().Put("/other", n))
+		require.NoError(t, err)
+		require.NoError(t, mirror.Fresh(t.Context()))
+		v, _, ok := mirror.Get(key)
+		require.True(t, ok && *v == n, "write %d is not there", n)
+	}
+	cancel()
+	loop.Wait()
+	require.NoError(t, reader.CatchUp(t.Context(), "/m/"), "nobody watches: nobody is behind")
+	require.ErrorIs(t, state.NewMirror[int](reader, "/m/", nil).Fresh(ctx), fault.Unavailable)
 }

@@ -23,6 +23,9 @@ var _ state.Store = (*Store)(nil)
 type Store struct {
 	client *clientv3.Client
 	prefix string
+	alone  bool // nobody else writes
+
+	followers followers
 }
 
 // New returns the store whose keys lie under prefix in client's etcd. Callers

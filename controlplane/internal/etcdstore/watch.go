@@ -17,9 +17,11 @@ import (
 // continue where it stopped.
 func (s *Store) Watch(ctx context.Context, prefix string, from state.Rev, handle func([]state.Event) error) error {
 	wait := run.Backoff{Max: 5 * time.Second}
+	self := s.followers.begin(prefix, from)
+	defer s.followers.end(self)
 	for {
 		var failed error // of handle
-		next, err := s.follow(ctx, prefix, from, func(events []state.Event) error {
+		next, err := s.follow(ctx, self, from, func(events []state.Event) error {
 			failed = handle(events)
 			return failed
 		})
@@ -41,13 +43,13 @@ func (s *Store) Watch(ctx context.Context, prefix string, from state.Rev, handle
 	}
 }
 
-// follow runs one watch of etcd and returns the revision up to which its events
-// were handled.
-func (s *Store) follow(ctx context.Context, prefix string, from state.Rev, handle func([]state.Event) error) (state.Rev, error) {
+// follow runs one watch of etcd for f and returns the revision up to which its
+// events were handled.
+func (s *Store) follow(ctx context.Context, f *follower, from state.Rev, handle func([]state.Event) error) (state.Rev, error) {
 	// Without a leader the watch is told to end instead of staying silent.
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer cancel()
-	key, end := s.keyRange(prefix)
+	key, end := s.keyRange(f.prefix)
 	answers := s.client.Watch(ctx, key, clientv3.WithRange(end), clientv3.WithRev(int64(from)+1), clientv3.WithProgressNotify())
 	for a := range answers {
 		if err := a.Err(); err != nil {
@@ -69,6 +71,7 @@ func (s *Store) follow(ctx context.Context, prefix string, from state.Rev, handl
 		if a.IsProgressNotify() {
 			from = max(from, state.Rev(a.Header.Revision))
 		}
+		s.followers.passed(f, from)
 	}
 	return from, fmt.Errorf("watch ended: %w", fault.Unavailable)
 }

@@ -102,6 +102,17 @@ func (m *Mirror[T]) Run(ctx context.Context) error {
 // Ready is closed once the first listing is complete.
 func (m *Mirror[T]) Ready() <-chan struct{} { return m.ready }
 
+// Fresh waits until the mirror has all that was committed before the call, by
+// whatever process; else it is fault.Unavailable.
+func (m *Mirror[T]) Fresh(ctx context.Context) error {
+	select {
+	case <-m.ready:
+		return m.store.CatchUp(ctx, m.prefix)
+	case <-ctx.Done():
+		return fault.New(fault.Unavailable, "%s is still being read", m.prefix)
+	}
+}
+
 // Rev is the revision up to which the mirror has everything. It does not grow
 // by changes outside of the prefix.
 func (m *Mirror[T]) Rev() Rev {

@@ -59,6 +59,10 @@ type Store interface {
 	// Events of one commit come in one call.
 	Watch(ctx context.Context, prefix string, from Rev, handle func([]Event) error) error
 
+	// CatchUp waits until each Watch of prefix has handled all that other processes
+	// had committed before the call; fault.Unavailable if one does not get there.
+	CatchUp(ctx context.Context, prefix string) error
+
 	// NewLease makes a lease: keys put under it vanish ttl after the last
 	// KeepAlive. The lease keeps itself alive until ctx is done or Close.
 	NewLease(ctx context.Context, ttl time.Duration) (Lease, error)

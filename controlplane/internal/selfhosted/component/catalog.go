@@ -116,7 +116,7 @@ func (c *catalog) counts(name string) (components, versions int) {
 func (s *Service) index(ctx context.Context) (*catalog, error) {
 	select {
 	case <-s.mirror.Ready():
-		return s.catalog, nil
+		return s.catalog, s.mirror.Fresh(ctx)
 	default:
 		return s.read(ctx, prefix)
 	}

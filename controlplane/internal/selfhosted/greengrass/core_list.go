@@ -3,6 +3,7 @@ package greengrass
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -100,8 +101,8 @@ func (x *coreIndex) change(key string, _, after *CoreDevice) {
 // and waits until that is complete. What it returns shares memory: it is
 // read-only.
 func (s *Service) Cores(ctx context.Context, f CoreFilter, after string, limit int) ([]CoreDevice, bool, error) {
-	if err := s.Loaded(ctx); err != nil {
-		return nil, false, fault.New(fault.Unavailable, "the core devices are still being read")
+	if err := errors.Join(s.cores.Fresh(ctx), s.deployed.Fresh(ctx)); err != nil {
+		return nil, false, fmt.Errorf("list core devices: %w", err)
 	}
 	keep := func(c *CoreDevice) bool {
 		return (f.Status == "" || c.Status == f.Status) && (f.Runtime == "" || c.RuntimeName() == f.Runtime)

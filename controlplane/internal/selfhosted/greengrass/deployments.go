@@ -3,6 +3,7 @@ package greengrass
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -50,10 +51,8 @@ func (s *Service) List(ctx context.Context, f Filter, after string, limit int) (
 	if err != nil {
 		return nil, "", err
 	}
-	select {
-	case <-s.headers.Ready():
-	case <-ctx.Done():
-		return nil, "", fault.New(fault.Unavailable, "the deployments are still being read")
+	if err := s.headers.Fresh(ctx); err != nil {
+		return nil, "", fmt.Errorf("list deployments: %w", err)
 	}
 	out, more := s.listing.page(f, from, limit)
 	if !more {
@@ -78,10 +77,8 @@ func parseCursor(text string) (*Header, error) {
 // UsedBy names an ACTIVE deployment that has the component version among its
 // roots, or "" if none has.
 func (s *Service) UsedBy(ctx context.Context, component, version string) (string, error) {
-	select {
-	case <-s.headers.Ready():
-	case <-ctx.Done():
-		return "", fault.New(fault.Unavailable, "the deployments are still being read")
+	if err := s.headers.Fresh(ctx); err != nil {
+		return "", fmt.Errorf("look for deployments of component %s: %w", component, err)
 	}
 	return s.listing.usedBy(component, version), nil
 }

@@ -153,10 +153,8 @@ type ThingFilter struct {
 // in name order, and whether there are more. It answers from memory and waits
 // until Run has loaded it.
 func (r *Registry) Things(ctx context.Context, f ThingFilter, after string, limit int) (page []Thing, more bool, err error) {
-	select {
-	case <-r.things.Ready():
-	case <-ctx.Done():
-		return nil, false, fmt.Errorf("list things: %w", context.Cause(ctx))
+	if err := r.things.Fresh(ctx); err != nil {
+		return nil, false, fmt.Errorf("list things: %w", err)
 	}
 	items, more := r.things.Range(thingKey(after), limit, func(_ string, t *listed) bool { return t.is(f) })
 	for _, it := range items {

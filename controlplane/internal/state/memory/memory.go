@@ -178,6 +178,9 @@ func (s *Store) Watch(ctx context.Context, prefix string, from state.Rev, handle
 	}
 }
 
+// CatchUp implements state.Store: no other process writes here.
+func (*Store) CatchUp(context.Context, string) error { return nil }
+
 // Compact forgets the history: a watch that has not come so far ends with
 // state.ErrCompacted.
 func (s *Store) Compact() {
