@@ -37,6 +37,7 @@ func (a *App) openEdges(context.Context) error {
 	}
 	cert := a.serverCertificate()
 	deviceTLS := gateway.HTTPConfig(ids, cert.get)
+	(&calm{busy: a.notifying}).before(deviceTLS)
 	a.servers = []server{
 		{"fleet API", a.httpServer(api), a.peopleTLS(a.cfg.HTTPAddr, a.listeners.api, cert)},
 		{"aws endpoint", aws, a.peopleTLS(a.cfg.AWSAddr, a.listeners.aws, cert)},
@@ -45,6 +46,12 @@ func (a *App) openEdges(context.Context) error {
 	}
 	return nil
 }
+
+// manyBehind is when devices' connections wait for notifications.
+const manyBehind = 32
+
+// notifying reports whether many devices are still to be told of a deployment.
+func (a *App) notifying() bool { return a.devices.Behind() > manyBehind || a.greengrass.Handing() }
 
 // peopleTLS serves TLS on every address but loopback.
 func (a *App) peopleTLS(addr string, l net.Listener, cert *serverCertificate) net.Listener {

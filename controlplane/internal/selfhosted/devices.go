@@ -78,6 +78,9 @@ func (d *Devices) Attach(g *gateway.Gateway) {
 // Run tells connected devices of new jobs until ctx is done.
 func (d *Devices) Run(ctx context.Context) error { return d.announcer.Run(ctx) }
 
+// Behind is how many connected devices are still to be told of new jobs.
+func (d *Devices) Behind() int { return d.announcer.Behind() }
+
 // Events is what the gateway tells. published sees the plain topics.
 func (d *Devices) Events(published func(gateway.Session, string, []byte)) gateway.Events {
 	return gateway.Events{

@@ -86,6 +86,9 @@ func (s *Service) round(ctx context.Context, id string) (time.Time, error) {
 	return time.Time{}, nil
 }
 
+// Handing reports whether this process is handing out deployments in bulk.
+func (s *Service) Handing() bool { return len(s.busy) > 0 }
+
 // much does what keeps the store busy, a few at once; those that have a rate do not
 // wait for it.
 func (s *Service) much(ctx context.Context, do func() error) error {

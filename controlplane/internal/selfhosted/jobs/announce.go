@@ -85,6 +85,15 @@ func (a *Announcer) Gone(thing string) {
 	a.views.forget(thing)
 }
 
+// Behind is how many things are still to be told something.
+func (a *Announcer) Behind() int {
+	n := 0
+	for i := range a.shards {
+		n += int(a.shards[i].backlog.left.Load())
+	}
+	return n
+}
+
 // Run announces until ctx is done.
 func (a *Announcer) Run(ctx context.Context) error {
 	loops := []run.Loop{{Name: "watch", Run: a.watch}, {Name: "oversized jobs", Run: a.oversized.each(a.fail)}}

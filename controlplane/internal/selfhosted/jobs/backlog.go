@@ -3,12 +3,14 @@ package jobs
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 )
 
 // backlog holds the things that wait to be told, each once, in the order in
 // which they came.
 type backlog struct {
 	more chan struct{}
+	left atomic.Int64 // things that wait, or are being told now
 
 	mu      sync.Mutex // guards all below
 	waiting map[string]struct{}
@@ -22,6 +24,7 @@ func (q *backlog) add(thing string) {
 	if _, there := q.waiting[thing]; !there {
 		q.waiting[thing] = struct{}{}
 		q.order = append(q.order, thing)
+		q.left.Add(1)
 	}
 	q.mu.Unlock()
 	select {
@@ -55,6 +58,7 @@ func (q *backlog) each(do func(context.Context, string)) func(context.Context) e
 					return nil
 				}
 				do(ctx, thing)
+				q.left.Add(-1)
 			}
 		}
 	}
