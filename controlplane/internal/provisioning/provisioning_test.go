@@ -60,6 +60,13 @@ func TestACoreWithoutCSRIsCompletedLater(t *testing.T) {
 	assert.Equal(t, "-----BEGIN", p.Certificate.CSR)
 }
 
+func TestAStatusIsUnderstoodInAnyCase(t *testing.T) {
+	for written, want := range map[string]provisioning.Status{"Active": provisioning.Active, "Inactive": provisioning.Inactive, "Pending_Activation": provisioning.PendingActivation} {
+		p := bind(t, strings.Replace(csrTemplate, `"INACTIVE"`, `"`+written+`"`, 1), map[string]string{"ThingName": "gw-1"})
+		assert.Equal(t, want, p.Certificate.Status)
+	}
+}
+
 func TestParametersFillEveryText(t *testing.T) {
 	p := bind(t, csrTemplate, map[string]string{"ThingName": "gw-1", "Site": "Oslo"})
 	assert.Equal(t, "Gateway", p.ThingType)

@@ -3,6 +3,7 @@ package provisioning
 import (
 	"regexp"
 	"slices"
+	"strings"
 )
 
 var attributeName = regexp.MustCompile(`^[a-zA-Z0-9_.,@/:#-]{1,128}$`)
@@ -221,7 +222,7 @@ func (p *parser) certificate(r resource) (err error) {
 }
 
 func statusOf(path, s string) (Status, error) {
-	switch st := Status(s); st {
+	switch st := Status(strings.ToUpper(s)); st { // templates everywhere say Active
 	case Active, Inactive, PendingActivation:
 		return st, nil
 	}
