@@ -54,8 +54,8 @@ func New(cfg Config) http.Handler {
 			services[ServiceS3].ServeHTTP(w, r) // a browser's preflight is never signed
 			return
 		}
-		if h := services[ServiceGreengrass]; err != nil && h != nil && strings.HasPrefix(r.URL.Path, "/greengrass/") {
-			h.ServeHTTP(w, r) // nobody else has such paths: it says in its own protocol what is wrong
+		if h := byPath(services, r); err != nil && h != nil {
+			h.ServeHTTP(w, r) // it says in its own protocol what is wrong
 			return
 		}
 		if err != nil {
@@ -71,6 +71,23 @@ func New(cfg Config) http.Handler {
 		}
 		h.ServeHTTP(w, r)
 	}))
+}
+
+// byPath returns the service whose path a request has that names none; nil: S3 has
+// all the others.
+func byPath(services map[string]http.Handler, r *http.Request) http.Handler {
+	if h := services[ServiceGreengrass]; h != nil && strings.HasPrefix(r.URL.Path, "/greengrass/") {
+		return h
+	}
+	for _, name := range []string{ServiceGreengrass, ServiceIoT} {
+		if h, ok := services[name].(interface {
+			http.Handler
+			Serves(*http.Request) bool
+		}); ok && h.Serves(r) {
+			return h
+		}
+	}
+	return nil
 }
 
 // NewServer returns the HTTP server of the endpoint for handler h, with its

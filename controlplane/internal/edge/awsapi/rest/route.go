@@ -3,6 +3,7 @@ package rest
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"strings"
 )
@@ -101,6 +102,12 @@ func (r *routes) walk(method string, left, labels []string) (*operation, []strin
 		return o, append(labels[:len(labels):len(labels)], strings.Join(left, "/"))
 	}
 	return nil, nil
+}
+
+// Serves reports whether an operation has the request's method and path.
+func (s *Service) Serves(r *http.Request) bool {
+	_, _, err := s.routes.find(r.Method, r.URL.EscapedPath())
+	return err == nil
 }
 
 var errNoOperation = errors.New("no operation has this method and path")
