@@ -74,13 +74,22 @@ func (a *api) createComponentVersion(ctx context.Context, in *createComponentIn)
 		return nil, rest.Fail(http.StatusBadRequest, inProgress, fault.Message(err), nil)
 	}
 	if err != nil {
-		return nil, about(kindComponent, r.ARN, fault.Under("inlineRecipe", err))
+		return nil, about(kindComponent, r.ARN, ofRecipe(err))
 	}
 	return &createComponentOut{
 		ARN: r.ARN, Name: r.Name, Version: r.Version, CreatedAt: rest.At(r.CreatedAt),
 		// As at AWS, where the checks begin after the answer.
 		Status: componentStatus{State: string(component.Requested), Message: "NONE", Errors: map[string]string{}},
 	}, nil
+}
+
+// ofRecipe says of which member it is that something is wrong with a recipe.
+func ofRecipe(err error) error {
+	if k := fault.KindOf(err); fault.FieldOf(err) != "" || k != fault.Invalid && k != fault.TooLarge {
+		return fault.Under("inlineRecipe", err)
+	}
+	text := fault.Message(err)
+	return invalid(text, fieldInvalid, []map[string]string{{"name": "inlineRecipe", "message": text}})
 }
 
 type versionIn struct {

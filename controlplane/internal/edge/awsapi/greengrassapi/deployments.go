@@ -107,7 +107,7 @@ func (a *api) createDeployment(ctx context.Context, in *createDeploymentIn) (*cr
 	}
 	d, err := a.cfg.Greengrass.CreateOnce(ctx, n, in.Token)
 	if err != nil {
-		return nil, deploymentError(err)
+		return nil, a.deploymentError(err)
 	}
 	out := &createDeploymentOut{DeploymentID: d.ID}
 	out.JobID, out.JobARN = a.jobOf(d.Kind, d.JobID)
@@ -184,7 +184,7 @@ type deploymentOut struct {
 func (a *api) getDeployment(ctx context.Context, in *deploymentIn) (*deploymentOut, error) {
 	d, err := a.cfg.Greengrass.Deployment(ctx, in.ID)
 	if err != nil {
-		return nil, deploymentError(err)
+		return nil, a.deploymentError(err)
 	}
 	latest, err := a.cfg.Greengrass.Latest(ctx, d)
 	if err != nil {
@@ -264,23 +264,27 @@ type cancelDeploymentOut struct {
 
 func (a *api) cancelDeployment(ctx context.Context, in *deploymentIn) (*cancelDeploymentOut, error) {
 	if err := a.cfg.Greengrass.Cancel(ctx, in.ID); err != nil {
-		return nil, deploymentError(err)
+		return nil, a.deploymentError(err)
 	}
 	return &cancelDeploymentOut{Message: "SUCCESS"}, nil
 }
 
 func (a *api) deleteDeployment(ctx context.Context, in *deploymentIn) (*rest.Empty, error) {
-	return nil, deploymentError(a.cfg.Greengrass.Delete(ctx, in.ID))
+	return nil, a.deploymentError(a.cfg.Greengrass.Delete(ctx, in.ID))
 }
 
 // deploymentError says what the model wants known of an error: all members that
 // are invalid, the resource that is missing or in the wrong state.
-func deploymentError(err error) error {
+func (a *api) deploymentError(err error) error {
 	if errors.Is(err, clienttoken.ErrInProgress) {
 		return rest.Fail(http.StatusBadRequest, inProgress, fault.Message(err), nil)
 	}
 	if r, ok := errors.AsType[*greengrass.ResourceError](err); ok {
-		return about(r.Type, r.ID, err)
+		id := r.ID
+		if name, version, ok := strings.Cut(id, ":"); ok && r.Type == kindComponent {
+			id = a.cfg.Realm.ComponentVersion(name, version) // as all operations name it
+		}
+		return about(r.Type, id, err)
 	}
 	if all, ok := err.(interface{ Unwrap() []error }); ok {
 		bad := &rest.InvalidError{}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/awsapi/rest"
 	"github.com/ggfleet/ggfleet/shared/fault"
@@ -31,6 +32,9 @@ const (
 
 const serviceCode = "greengrass"
 
+// fieldInvalid is the reason of a refusal that names members.
+const fieldInvalid = "FIELD_VALIDATION_FAILED"
+
 func internal() rest.Error {
 	return rest.Error{Status: http.StatusInternalServerError, Code: "InternalServerException", Message: "The request could not be carried out; try again.", RetryAfter: 1e9}
 }
@@ -42,7 +46,7 @@ func awsError(err error) *rest.Error {
 		for i, p := range e.Problems {
 			fields[i] = map[string]string{"name": p.Name, "message": p.Message}
 		}
-		return invalid(summary(e), "FIELD_VALIDATION_FAILED", fields)
+		return invalid(summary(e), fieldInvalid, fields)
 	}
 	if e, ok := errors.AsType[*rest.UnparsableError](err); ok {
 		return invalid(e.Text, "CANNOT_PARSE", nil)
@@ -57,7 +61,7 @@ func awsError(err error) *rest.Error {
 	switch fault.KindOf(err) {
 	case fault.Invalid, fault.TooLarge:
 		if f := fault.FieldOf(err); f != "" {
-			return invalid(text, "FIELD_VALIDATION_FAILED", []map[string]string{{"name": f, "message": text}})
+			return invalid(text, fieldInvalid, []map[string]string{{"name": f, "message": strings.TrimPrefix(text, f+": ")}})
 		}
 		return invalid(text, "OTHER", nil)
 	case fault.Unsupported:
