@@ -202,7 +202,7 @@ type listJobsIn struct {
 	MaxResults *int32 `query:"maxResults" check:"range=1..250"`
 	Token      string `query:"nextToken"`
 	Group      string `query:"thingGroupName" check:"len=1..128,pattern=thing"`
-	GroupID    string `query:"thingGroupId" check:"len=1..128"`
+	GroupID    string `query:"thingGroupId" check:"len=1..128,pattern=thingGroupId"`
 	Namespace  string `query:"namespaceId" check:"pattern=job"`
 }
 

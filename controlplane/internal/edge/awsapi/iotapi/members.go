@@ -15,6 +15,7 @@ type memberIn struct {
 	GroupARN string `json:"thingGroupArn"`
 	Thing    string `json:"thingName" check:"len=1..128,pattern=thing"`
 	ThingARN string `json:"thingArn"`
+	Override *bool  `json:"overrideDynamicGroups"` // there are none to push the thing out of
 }
 
 // named returns thing and group, each of which is named by its name or its ARN.
@@ -64,9 +65,10 @@ func (a *api) removeFromGroup(ctx context.Context, in *memberIn) (*rest.Empty, e
 }
 
 type updateGroupsOfIn struct {
-	Thing  string   `json:"thingName" check:"required,len=1..128,pattern=thing"`
-	Add    []string `json:"thingGroupsToAdd" check:"items=0..10,item.len=1..128,item.pattern=thing"`
-	Remove []string `json:"thingGroupsToRemove" check:"items=0..100,item.len=1..128,item.pattern=thing"`
+	Thing    string   `json:"thingName" check:"required,len=1..128,pattern=thing"`
+	Add      []string `json:"thingGroupsToAdd" check:"items=0..10,item.len=1..128,item.pattern=thing"`
+	Remove   []string `json:"thingGroupsToRemove" check:"items=0..100,item.len=1..128,item.pattern=thing"`
+	Override *bool    `json:"overrideDynamicGroups"`
 }
 
 func (a *api) updateGroupsOf(ctx context.Context, in *updateGroupsOfIn) (*rest.Empty, error) {
