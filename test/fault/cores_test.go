@@ -66,6 +66,7 @@ func keyPair(archive []byte) (tls.Certificate, error) {
 type cores struct {
 	fleets []*simulator.Fleet
 	stops  []func()
+	change func(*simulator.Config) // of each that is added; nil: nothing
 
 	mu       sync.Mutex
 	finished map[string]map[string][]string // core → deployment id → how it ended, each time
@@ -91,6 +92,9 @@ func (c *cores) add(t *testing.T, w *world.World, names ...string) {
 		cfg := simConfig(t, w, have[artifactKey(name, "installerConfig.yml")], cert)
 		if i%2 == 1 {
 			cfg.Runtime = simulator.Classic
+		}
+		if c.change != nil {
+			c.change(&cfg)
 		}
 		cfg.OnEvent = c.record
 		configs[i] = cfg
@@ -158,6 +162,16 @@ func (c *cores) history(name string) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return strings.Join(c.events[name], "\n")
+}
+
+// times is how often a core carried out a deployment, to whatever end.
+func (c *cores) times(name string) (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, ends := range c.finished[name] {
+		n += len(ends)
+	}
+	return n
 }
 
 // appliedOnce requires that each core carried out exactly these deployments, each
