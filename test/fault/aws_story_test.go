@@ -37,7 +37,7 @@ func (u *awsUser) everything() told {
 	running := coreNames(awsCores)
 	u.create(running)
 	u.things(running)
-	u.certificates()
+	u.provisioning(u.certificates())
 	u.components()
 	u.account(running[0])
 	u.fleet = runCores(u.t, u.w, running)
@@ -97,8 +97,8 @@ func (u *awsUser) things(running []string) {
 }
 
 // certificates makes a policy and a certificate, attaches and removes them, and
-// leaves a second certificate with its thing.
-func (u *awsUser) certificates() {
+// leaves a second certificate, whose ARN it returns, with its thing.
+func (u *awsUser) certificates() *string {
 	const document = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:Connect","Resource":"*"}]}`
 	policy := aws.String("may-connect")
 	call(u, u.iot.CreatePolicy, &iot.CreatePolicyInput{PolicyName: policy, PolicyDocument: aws.String(document)}, exists)
@@ -114,6 +114,27 @@ func (u *awsUser) certificates() {
 	call(u, u.iot.DetachPolicy, &iot.DetachPolicyInput{PolicyName: policy, Target: gone})
 	call(u, u.iot.UpdateCertificate, &iot.UpdateCertificateInput{CertificateId: id, NewStatus: iottypes.CertificateStatusInactive})
 	call(u, u.iot.DeleteCertificate, &iot.DeleteCertificateInput{CertificateId: id}, notFound)
+	return kept
+}
+
+// provisioning registers a thing for a certificate that is there, and makes and
+// removes what else IoT provisions with.
+func (u *awsUser) provisioning(cert *string) {
+	body := aws.String(`{"Parameters":{"Name":{"Type":"String"},"Id":{"Type":"String"}},"Resources":{
+		"thing":{"Type":"AWS::IoT::Thing","Properties":{"ThingName":{"Ref":"Name"},"ThingGroups":["line"]}},
+		"certificate":{"Type":"AWS::IoT::Certificate","Properties":{"CertificateId":{"Ref":"Id"},"Status":"Active"}},
+		"policy":{"Type":"AWS::IoT::Policy","Properties":{"PolicyName":"may-connect"}}}}`)
+	call(u, u.iot.RegisterThing, &iot.RegisterThingInput{TemplateBody: body, Parameters: map[string]string{
+		"Name": absent(0), "Id": (*cert)[len(*cert)-64:],
+	}})
+	name, role := aws.String("unused"), aws.String("arn:aws:iam::000000000000:role/first")
+	call(u, u.iot.CreateProvisioningTemplate, &iot.CreateProvisioningTemplateInput{TemplateName: name, TemplateBody: body, ProvisioningRoleArn: role}, exists)
+	call(u, u.iot.DeleteProvisioningTemplate, &iot.DeleteProvisioningTemplateInput{TemplateName: name}, notFound)
+	call(u, u.iot.CreateRoleAlias, &iot.CreateRoleAliasInput{RoleAlias: name, RoleArn: role}, exists)
+	call(u, u.iot.DeleteRoleAlias, &iot.DeleteRoleAliasInput{RoleAlias: name}, notFound)
+	group := aws.String(awsARN + "thinggroup/line")
+	call(u, u.iot.TagResource, &iot.TagResourceInput{ResourceArn: group, Tags: []iottypes.Tag{{Key: aws.String("line"), Value: aws.String("7")}, {Key: aws.String("shift"), Value: aws.String("b")}}})
+	call(u, u.iot.UntagResource, &iot.UntagResourceInput{ResourceArn: group, TagKeys: []string{"line"}})
 }
 
 // certificate makes a certificate. The call has no token: one whose key was lost
