@@ -53,14 +53,19 @@ func (s *Service) CreateClaim(ctx context.Context, template string) (Claim, erro
 	return Claim{Issued: issued, Keys: keys, Until: issued.NotAfter}, nil
 }
 
-// claimOf returns the record of a claim of CreateClaim; ok is false for any other
-// certificate.
-func (s *Service) claimOf(ctx context.Context, certificate string) (c claimRecord, ok bool, err error) {
-	r, err := state.ReadOr[claimRecord](ctx, s.store, claimKey(certificate))
+// claimOf returns the record of a claim of CreateClaim, which has no revision for
+// any other certificate.
+func (s *Service) claimOf(ctx context.Context, certificate string) (state.Record[claimRecord], error) {
+	c, err := state.ReadOr[claimRecord](ctx, s.store, claimKey(certificate))
 	if err != nil {
-		return c, false, fmt.Errorf("read claim %s: %w", certificate, err)
+		return c, fmt.Errorf("read claim %s: %w", certificate, err)
 	}
-	return r.Value, r.Rev != 0 && !s.now().After(r.Value.Until), nil
+	return c, nil
+}
+
+// lives reports whether there is a claim of CreateClaim and it is not over.
+func (s *Service) lives(c state.Record[claimRecord]) bool {
+	return c.Rev != 0 && !s.now().After(c.Value.Until)
 }
 
 // Identify tells what a client certificate that belongs to no thing may do: it is
@@ -68,8 +73,8 @@ func (s *Service) claimOf(ctx context.Context, certificate string) (c claimRecor
 // nothing, and either may at most do what Boundary says. Others are fault.Denied.
 func (s *Service) Identify(ctx context.Context, leaf *x509.Certificate) (iot.Identity, error) {
 	id := pki.ID(leaf.Raw)
-	_, ok, err := s.claimOf(ctx, id)
-	switch {
+	c, err := s.claimOf(ctx, id)
+	switch ok := s.lives(c); {
 	case err != nil:
 		return iot.Identity{}, err
 	case ok && s.now().Before(leaf.NotBefore):
@@ -100,7 +105,7 @@ func boundaryOf(r names.Realm) (*policy.Document, error) {
 // expiring is what all records that end by themselves have.
 type expiring struct {
 	Until       time.Time `json:"until"`
-	Certificate string    `json:"certificate"` // of a token: to be removed if nobody took it up
+	Certificate string    `json:"certificate"` // of tokens and answers: to be removed if nobody took it up
 }
 
 // Sweep removes what is over: claims, tokens with the certificates that nobody

@@ -59,8 +59,10 @@ func (s *Service) Serve(ctx context.Context, claim, topic string, payload []byte
 	var out any
 	if len(payload) > maxRequest {
 		err = refuse(400, "InvalidRequest", "the payload has %d bytes, more than %d", len(payload), maxRequest)
+	} else if h, refused := s.holder(ctx, claim); refused != nil {
+		err = refused
 	} else {
-		out, err = call(ctx, claim, payload)
+		out, err = call(ctx, h, payload)
 	}
 	if r, ok := errors.AsType[*refusal](err); ok {
 		s.log.InfoContext(ctx, "claim refused", logx.Certificate, claim, logx.Topic, topic, "code", r.Code, "reason", r.Text)
@@ -77,7 +79,33 @@ func (s *Service) Serve(ctx context.Context, claim, topic string, payload []byte
 	return Answer{topic, b}, nil
 }
 
-type handler func(ctx context.Context, claim string, payload []byte) (any, error)
+type handler func(ctx context.Context, h holder, payload []byte) (any, error)
+
+// holder is whoever has a claim.
+type holder struct {
+	claim    string
+	template string // the only one to provision with; "" for any
+}
+
+// holder refuses a claim that is none any more: the session may be older than that.
+func (s *Service) holder(ctx context.Context, claim string) (holder, error) {
+	own, err := s.claimOf(ctx, claim)
+	switch {
+	case err != nil:
+		return holder{}, err
+	case s.lives(own):
+		return holder{claim, own.Value.Template}, nil
+	case own.Rev == 0:
+		c, err := s.registry.Certificate(ctx, claim)
+		if err != nil && !errors.Is(err, fault.NotFound) {
+			return holder{}, fmt.Errorf("read claim %s: %w", claim, err)
+		}
+		if c.Value.Status == cloud.Active && len(c.Value.Things) == 0 {
+			return holder{claim: claim}, nil
+		}
+	}
+	return holder{}, refuse(403, "AccessDenied", "this certificate is no claim any more: it ran out, is not ACTIVE, or belongs to a thing")
+}
 
 func (s *Service) call(topic string) (handler, error) {
 	switch topic {
@@ -88,8 +116,8 @@ func (s *Service) call(topic string) (handler, error) {
 	}
 	name, ok := strings.CutPrefix(topic, "$aws/provisioning-templates/")
 	if name, ok2 := strings.CutSuffix(name, "/provision/json"); ok && ok2 && name != "" && !strings.Contains(name, "/") {
-		return func(ctx context.Context, claim string, payload []byte) (any, error) {
-			return s.provision(ctx, claim, name, payload)
+		return func(ctx context.Context, h holder, payload []byte) (any, error) {
+			return s.provision(ctx, h, name, payload)
 		}, nil
 	}
 	return nil, fault.New(fault.NotFound, "no request of fleet provisioning has topic %s", topic)
@@ -114,29 +142,29 @@ type certificate struct {
 	Token string `json:"certificateOwnershipToken"`
 }
 
-func (s *Service) createKeys(ctx context.Context, claim string, payload []byte) (any, error) {
+func (s *Service) createKeys(ctx context.Context, h holder, payload []byte) (any, error) {
 	if err := read(payload, &struct{}{}); err != nil {
 		return nil, err
 	}
-	if err := s.room(ctx, claim); err != nil {
+	if err := s.room(ctx, h.claim); err != nil {
 		return nil, err
 	}
 	issued, keys, err := s.registry.IssueKeys(s.registry.Longest())
 	if err != nil {
 		return nil, err
 	}
-	token, err := s.entrust(ctx, claim, issued)
+	token, err := s.entrust(ctx, h.claim, issued)
 	return certificate{issued.ID, issued.PEM, keys.Private, token}, err
 }
 
-func (s *Service) signCSR(ctx context.Context, claim string, payload []byte) (any, error) {
+func (s *Service) signCSR(ctx context.Context, h holder, payload []byte) (any, error) {
 	var in struct {
 		CSR string `json:"certificateSigningRequest"`
 	}
 	if err := read(payload, &in); err != nil {
 		return nil, err
 	}
-	if err := s.room(ctx, claim); err != nil {
+	if err := s.room(ctx, h.claim); err != nil {
 		return nil, err
 	}
 	issued, err := s.registry.IssueCSR(in.CSR)
@@ -146,7 +174,7 @@ func (s *Service) signCSR(ctx context.Context, claim string, payload []byte) (an
 	if err != nil {
 		return nil, err
 	}
-	token, err := s.entrust(ctx, claim, issued)
+	token, err := s.entrust(ctx, h.claim, issued)
 	return certificate{issued.ID, issued.PEM, "", token}, err
 }
 

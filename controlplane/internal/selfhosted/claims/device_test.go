@@ -20,7 +20,6 @@ import (
 )
 
 const (
-	claimID = "claim-1"
 	create  = "$aws/certificates/create/json"
 	fromCSR = "$aws/certificates/create-from-csr/json"
 	toFleet = "$aws/provisioning-templates/fleet/provision/json"
@@ -31,7 +30,7 @@ func (k *kit) ask(topic string, payload any) (accepted bool, answer map[string]a
 	k.t.Helper()
 	b, err := json.Marshal(payload)
 	require.NoError(k.t, err)
-	a, err := k.Serve(k.t.Context(), claimID, topic, b)
+	a, err := k.Serve(k.t.Context(), k.claim, topic, b)
 	require.NoError(k.t, err)
 	require.NoError(k.t, json.Unmarshal(a.Payload, &answer))
 	accepted = a.Topic == topic+"/accepted"
@@ -133,7 +132,7 @@ func TestWhatAClaimIsRefused(t *testing.T) {
 		})
 	}
 	for _, topic := range []string{"$aws/certificates/create/cbor", "$aws/certificates", "$aws/provisioning-templates//provision/json", "$aws/provisioning-templates/a/b/provision/json", "$aws/provisioning-templates/fleet/provision/json/accepted"} {
-		_, err := k.Serve(t.Context(), claimID, topic, nil)
+		_, err := k.Serve(t.Context(), k.claim, topic, nil)
 		require.ErrorIs(t, err, fault.NotFound, topic)
 	}
 	k.refuse = &claims.RefusedError{Err: fault.New(fault.Exists, "thing exists")}
@@ -141,7 +140,7 @@ func TestWhatAClaimIsRefused(t *testing.T) {
 	_, code := k.rejected(toFleet, given)
 	assert.Equal(t, "InvalidRequest", code)
 	k.refuse = errors.New("the store is away")
-	_, err = k.Serve(t.Context(), claimID, toFleet, fmt.Appendf(nil, `{"certificateOwnershipToken":%q,"parameters":{"SerialNumber":"A"}}`, token))
+	_, err = k.Serve(t.Context(), k.claim, toFleet, fmt.Appendf(nil, `{"certificateOwnershipToken":%q,"parameters":{"SerialNumber":"A"}}`, token))
 	require.ErrorIs(t, err, k.refuse, "the device asks again")
 	k.refuse = nil
 	k.accepted(toFleet, given)
@@ -151,7 +150,7 @@ func TestATokenIsOfTheClaimThatAskedForIt(t *testing.T) {
 	k := newKit(t)
 	k.template("fleet")
 	token := k.accepted(create, nil)["certificateOwnershipToken"]
-	a, err := k.Serve(t.Context(), "another-claim", toFleet, fmt.Appendf(nil, `{"certificateOwnershipToken":%q,"parameters":{"SerialNumber":"A"}}`, token))
+	a, err := k.Serve(t.Context(), k.holder(), toFleet, fmt.Appendf(nil, `{"certificateOwnershipToken":%q,"parameters":{"SerialNumber":"A"}}`, token))
 	require.NoError(t, err)
 	assert.Equal(t, toFleet+"/rejected", a.Topic)
 	assert.Contains(t, string(a.Payload), "InvalidCertificateOwnershipToken")
@@ -168,12 +167,66 @@ func TestAClaimForOneTemplateProvisionsWithNoOther(t *testing.T) {
 	assert.Contains(t, string(a.Payload), "AccessDenied")
 }
 
+// A session may be older than the end of its claim.
+func TestWhatIsNoClaimAnyMoreClaimsNothing(t *testing.T) {
+	k := newKit(t)
+	k.template("fleet")
+	k.template("other")
+	own, err := k.CreateClaim(t.Context(), "other")
+	require.NoError(t, err)
+	attached, inactive := k.holder(), k.holder()
+	_, err = k.world.Registry.CreateThing(t.Context(), iot.NewThing{Name: "gw"})
+	require.NoError(t, err)
+	require.NoError(t, k.world.Registry.AttachPrincipal(t.Context(), "gw", attached, nil))
+	require.NoError(t, k.world.Registry.SetCertificateStatus(t.Context(), inactive, cloud.Inactive))
+	refused := func(name, claim string) {
+		for _, topic := range []string{create, fromCSR, toFleet} {
+			a, err := k.Serve(t.Context(), claim, topic, []byte(`{}`))
+			require.NoError(t, err)
+			assert.Contains(t, string(a.Payload), "AccessDenied", "%s: %s", name, topic)
+		}
+	}
+	refused("one that got a thing", attached)
+	refused("one that is INACTIVE", inactive)
+	refused("one that never was", strings.Repeat("a", 64))
+	k.now = own.Until.Add(time.Second)
+	refused("one that ran out", own.ID)
+	require.NoError(t, k.Sweep(t.Context()))
+	refused("one that ran out and is forgotten", own.ID)
+}
+
+// Of a certificate that an operator took out of use nobody makes an ACTIVE one.
+func TestACertificateThatWasTakenOutOfUseIsNotProvisioned(t *testing.T) {
+	k := newKit(t)
+	k.template("fleet")
+	for _, status := range []cloud.CertificateStatus{cloud.Revoked, cloud.Inactive} {
+		got := k.accepted(create, nil)
+		require.NoError(t, k.world.Registry.SetCertificateStatus(t.Context(), got["certificateId"].(string), status))
+		_, code := k.rejected(toFleet, map[string]any{"certificateOwnershipToken": got["certificateOwnershipToken"], "parameters": map[string]string{"SerialNumber": "A"}})
+		assert.Equal(t, "InvalidCertificateOwnershipToken", code)
+	}
+	assert.Len(t, k.got, 1, "only the template was looked at")
+}
+
+// A device names its own certificate; any other that it names keeps its status.
+func TestOnlyTheCertificateBeingProvisionedIsActivated(t *testing.T) {
+	k := newKit(t)
+	for ref, want := range map[string]any{"AWS::IoT::Certificate::Id": map[string]any{"Status": "REPLACE"}, "SerialNumber": nil} {
+		body := strings.Replace(simple, `"Resources":{`, `"Resources":{"c":{"Type":"AWS::IoT::Certificate","Properties":{"CertificateId":{"Ref":"`+ref+`"}}},`, 1)
+		k.got = nil
+		_, err := k.CreateTemplate(t.Context(), claims.NewTemplate{Name: "t" + strings.ReplaceAll(ref, ":", ""), Body: body, Enabled: true})
+		require.NoError(t, err)
+		assert.Equal(t, want, k.got[0].body["Resources"].(map[string]any)["c"].(map[string]any)["OverrideSettings"], ref)
+	}
+}
+
 func TestWhatIsNotTakenUpIsForgotten(t *testing.T) {
 	k := newKit(t)
 	k.template("fleet")
-	unused, used := k.accepted(create, nil), k.accepted(create, nil)
+	unused, used, left := k.accepted(create, nil), k.accepted(create, nil), k.accepted(create, nil)
 	given := map[string]any{"certificateOwnershipToken": used["certificateOwnershipToken"], "parameters": map[string]string{"SerialNumber": "A"}}
 	k.accepted(toFleet, given)
+	k.accepted(toFleet, map[string]any{"certificateOwnershipToken": left["certificateOwnershipToken"], "parameters": map[string]string{"SerialNumber": "B"}})
 	require.NoError(t, k.Sweep(t.Context()))
 	for _, c := range []map[string]any{unused, used} {
 		_, err := k.world.Registry.Certificate(t.Context(), c["certificateId"].(string))
@@ -188,6 +241,8 @@ func TestWhatIsNotTakenUpIsForgotten(t *testing.T) {
 	require.NoError(t, k.Sweep(t.Context()))
 	_, err := k.world.Registry.Certificate(t.Context(), unused["certificateId"].(string))
 	require.ErrorIs(t, err, fault.NotFound)
+	_, err = k.world.Registry.Certificate(t.Context(), left["certificateId"].(string))
+	require.ErrorIs(t, err, fault.NotFound, "its template has no certificate, so nobody activated it")
 	_, err = k.world.Registry.Certificate(t.Context(), used["certificateId"].(string))
 	require.NoError(t, err)
 	for _, kind := range []string{"token/", "done/"} {

@@ -124,7 +124,7 @@ func (d *document) resolve(given map[string]string, dry bool) (plain, error) {
 	if err != nil {
 		return plain{}, err
 	}
-	activate(resources)
+	d.activate(resources)
 	out := plain{parameters: map[string]string{}, configuration: map[string]any{}}
 	declared := map[string]any{}
 	for value, name := range r.names {
@@ -141,13 +141,16 @@ func (d *document) resolve(given map[string]string, dry bool) (plain, error) {
 	return out, nil
 }
 
-// activate gives the certificate its status although it exists: it waited for
-// this.
-func activate(resources any) {
-	all, _ := resources.(map[string]any)
-	for _, r := range all {
-		if m, ok := r.(map[string]any); ok && m["Type"] == "AWS::IoT::Certificate" {
-			m["OverrideSettings"] = map[string]string{"Status": "REPLACE"}
+// activate gives the certificate that is being provisioned its status although it
+// exists: it waited for this. One that the device names otherwise keeps its own.
+func (d *document) activate(rewritten any) {
+	all, _ := rewritten.(map[string]any)
+	for name, r := range d.resources {
+		given, _ := r.(map[string]any)
+		properties, _ := given["Properties"].(map[string]any)
+		ref, _ := properties["CertificateId"].(map[string]any)
+		if out, ok := all[name].(map[string]any); ok && ref["Ref"] == certificateID {
+			out["OverrideSettings"] = map[string]string{"Status": "REPLACE"}
 		}
 	}
 }

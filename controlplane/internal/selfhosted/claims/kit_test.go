@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/claims"
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/selfhostedtest"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state/memory"
@@ -22,6 +23,7 @@ type kit struct {
 	t     *testing.T
 	world *selfhostedtest.World
 	now   time.Time
+	claim string // id of a certificate of the registry that has no thing
 
 	refuse error // what the registrar says
 	check  error
@@ -42,7 +44,16 @@ func newKit(t *testing.T) *kit {
 	var err error
 	k.Service, err = claims.New(claims.Config{Store: store, Registry: k.world.Registry, Registrar: k, Now: func() time.Time { return k.now }})
 	require.NoError(t, err)
+	k.claim = k.holder()
 	return k
+}
+
+// holder is one more certificate that may claim.
+func (k *kit) holder() string {
+	k.t.Helper()
+	c, err := k.world.Registry.SignCSR(k.t.Context(), csr(k.t), cloud.Active)
+	require.NoError(k.t, err)
+	return c.ID
 }
 
 func (k *kit) CheckTemplate(body []byte) error {
