@@ -127,12 +127,6 @@ func (o *operation) bound() error {
 	return nil
 }
 
-// Serves reports whether an operation has the request's method and path.
-func (s *Service) Serves(r *http.Request) bool {
-	_, _, err := s.routes.find(r.Method, r.URL.EscapedPath())
-	return err == nil
-}
-
 // ServeHTTP implements http.Handler.
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
