@@ -201,18 +201,40 @@ func TestADeploymentForFiveHundredAbsentThingsIsKilledOnItsWay(t *testing.T) {
 	wg.Wait()
 	u.plainComponent(awsTool, "1.0.0")
 	require.Zero(t, u.kills)
-	id := u.deployTo("thinggroup/line", "all", "1.0.0", 0)
-	u.carriedOut(id, things, 0)
+	first := u.deployTo("thinggroup/line", "all", "1.0.0", 0)
+	u.carriedOut(first, things, 0)
 	u.finish()
 	assert.GreaterOrEqual(t, u.kills, 4)
+
+	u.points = []string{"deployment:after:1", "job.execute:after:4", "job.execute:before:20", "job.execute:after:1", "deployment.rollout:after:3"}
+	u.begin()
+	second := u.deployTo("thinggroup/line", "next", "1.0.0", 0)
+	u.carriedOut(second, things, 0)
+	u.carriedOut(first, things, 0)
+	u.until(func() string {
+		if n := aws.ToInt32(u.progressOf(first).NumberOfCanceledThings); n < things {
+			return fmt.Sprintf("%d of %d executions of the superseded deployment are withdrawn", n, things)
+		}
+		return ""
+	})
+	u.finish()
+	assert.GreaterOrEqual(t, u.kills, 7)
+
 	l := readLedger(t, u.w)
-	pending := under[struct{ Number int }](t, l, "jobs/execution/pending/")
-	assert.Len(t, pending, things)
-	job := under[struct{ JobID string }](t, l, "greengrass/deployment/")[id].JobID
-	for i := range things {
-		assert.Equal(t, 1, pending[name(i)+"/"+job].Number, name(i))
+	type execution struct {
+		JobID, Status string
+		Number        int
 	}
-	assert.Len(t, under[any](t, l, "greengrass/deployment/"), 1)
-	assert.Len(t, under[any](t, l, "jobs/job/"), 1)
-	assert.Empty(t, under[any](t, l, "jobs/execution/ended/"))
+	deployments := under[struct{ JobID string }](t, l, "greengrass/deployment/")
+	assert.Len(t, deployments, 2)
+	assert.Len(t, under[any](t, l, "jobs/job/"), 2)
+	pending := under[execution](t, l, "jobs/execution/pending/")
+	ended := under[execution](t, l, "jobs/execution/ended/")
+	assert.Len(t, pending, things)
+	assert.Len(t, ended, things)
+	for i := range things {
+		job := deployments[second].JobID
+		assert.Equal(t, execution{job, "QUEUED", 1}, pending[name(i)+"/"+job])
+		assert.Equal(t, execution{deployments[first].JobID, "CANCELED", 1}, ended[name(i)+"/thinggroup/line"])
+	}
 }

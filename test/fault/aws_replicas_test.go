@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -87,6 +88,7 @@ func TestThePaceOfAnAWSRolloutOutlivesTheReplicaThatDroveIt(t *testing.T) {
 	assert.Equal(t, id, two.deployTo("thinggroup/line", "paced", "1.0.0", int32(time.Minute/interval)), "the other replica repeats the answer for the token")
 	two.carriedOut(id, things, 0)
 	assert.NotEqual(t, before, driver(t, two.w), "it was not the driver who died")
+	two.plainComponent(awsTool, "2.0.0") // who checks components died as well
 	two.finish()
 
 	l := &ledger{records: two.w.Dump(t)}
@@ -212,6 +214,23 @@ func TestWhatOneReplicaAnsweredTheOtherKnowsAtOnce(t *testing.T) {
 		one.cancel(id)
 		assert.Equal(t, gg.DeploymentStatusCanceled, listed().DeploymentStatus)
 		assert.Equal(t, id, two.deployTo("thinggroup/line", fmt.Sprintf("line-%d", i), "1.0.0", 0), "the token's answer")
+
+		both := sync.Map{}
+		var wg sync.WaitGroup
+		for _, u := range []*awsUser{one, two, one, two} {
+			wg.Go(func() {
+				in := &greengrassv2.CreateDeploymentInput{TargetArn: aws.String(awsARN + "thinggroup/line"), ClientToken: aws.String(fmt.Sprintf("both-%d", i))}
+				out, err := u.gg.CreateDeployment(t.Context(), in)
+				var busy *gg.RequestAlreadyInProgressException
+				if !errors.As(err, &busy) && assert.NoError(t, err) {
+					both.Store(*out.DeploymentId, true)
+				}
+			})
+		}
+		wg.Wait()
+		n := 0
+		both.Range(func(any, any) bool { n++; return true })
+		assert.Equal(t, 1, n, "deployments for one token, asked for on both replicas at once")
 
 		version := fmt.Sprintf("1.%d.0", i+1)
 		arn := one.plainComponent(awsTool, version)
