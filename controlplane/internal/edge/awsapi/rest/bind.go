@@ -14,7 +14,6 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
-	"time"
 	"unicode/utf8"
 )
 
@@ -159,11 +158,6 @@ func (s *shape) read(value any, v reflect.Value, path string, bad *problems) {
 			s.number(string(n), v, path, bad)
 			return
 		}
-	case timestamp:
-		if n, ok := value.(json.Number); ok {
-			s.moment(string(n), v, path, bad)
-			return
-		}
 	case blob:
 		if t, ok := value.(string); ok {
 			s.blob(t, v, path, bad)
@@ -263,8 +257,6 @@ func (s *shape) readText(values []string, v reflect.Value, path string, bad *pro
 		v.SetBool(value == "true")
 	case integer, decimal:
 		s.number(value, v, path, bad)
-	case timestamp:
-		s.moment(value, v, path, bad)
 	case blob, anything, list, dictionary, structure:
 		bad.add(path, "cannot stand here")
 	}
@@ -296,19 +288,6 @@ func (s *shape) number(text string, v reflect.Value, path string, bad *problems)
 	default:
 		v.SetInt(n)
 	}
-}
-
-func (s *shape) moment(text string, v reflect.Value, path string, bad *problems) {
-	var t Time
-	if err := t.UnmarshalJSON([]byte(text)); err != nil {
-		at, err := time.Parse(time.RFC3339, text) // a query has it so
-		if err != nil {
-			bad.add(path, "is %q, want seconds since the epoch", cut(text))
-			return
-		}
-		t = Time{at}
-	}
-	v.Set(reflect.ValueOf(t))
 }
 
 func (s *shape) blob(text string, v reflect.Value, path string, bad *problems) {
@@ -345,7 +324,7 @@ func (r *rule) count(n int, path string, bad *problems) {
 }
 
 func (k kind) String() string {
-	return [...]string{"a string", "true or false", "a whole number", "a number", "a base64 string", "a number of seconds", "anything", "a list", "an object", "an object"}[k]
+	return [...]string{"a string", "true or false", "a whole number", "a number", "a base64 string", "anything", "a list", "an object", "an object"}[k]
 }
 
 func wordOf(v any) string {

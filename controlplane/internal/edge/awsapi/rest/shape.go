@@ -28,7 +28,6 @@ const (
 	integer
 	decimal
 	blob
-	timestamp
 	anything // json.RawMessage: kept as it came
 	list
 	dictionary
@@ -132,11 +131,8 @@ func (p *plan) shape(t reflect.Type) (*shape, error) {
 	if t.Kind() == reflect.Pointer {
 		return p.shape(t.Elem())
 	}
-	switch t {
-	case reflect.TypeFor[json.RawMessage]():
+	if t == reflect.TypeFor[json.RawMessage]() {
 		return &shape{kind: anything}, nil
-	case reflect.TypeFor[Time]():
-		return &shape{kind: timestamp}, nil
 	}
 	switch t.Kind() { //nolint:exhaustive // no member has any of the others
 	case reflect.String:
@@ -280,14 +276,4 @@ func (t Time) MarshalJSON() ([]byte, error) {
 		out = fmt.Appendf(out, ".%03d", part)
 	}
 	return out, nil
-}
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (t *Time) UnmarshalJSON(b []byte) error {
-	f, err := strconv.ParseFloat(string(b), 64)
-	if err != nil {
-		return fmt.Errorf("a timestamp is a number of seconds, not %.40s", b)
-	}
-	t.Time = time.UnixMilli(int64(f * 1000)).UTC()
-	return nil
 }

@@ -39,10 +39,7 @@ const (
 // ParseScope finds the credential scope of r in its Authorization header or its
 // query.
 func ParseScope(r *http.Request) (Scope, error) {
-	query, err := url.ParseQuery(r.URL.RawQuery)
-	if err != nil { // what it could not parse it left out; the signature decides
-		query = r.URL.Query()
-	}
+	query := r.URL.Query() // without what cannot be parsed; the signature decides
 	header := r.Header.Values("Authorization")
 	inQuery := query.Has("X-Amz-Credential") || query.Has("X-Amz-Algorithm")
 	switch {
