@@ -56,6 +56,16 @@ func TestTheDeploymentOfAThingEndsWithItsExecution(t *testing.T) {
 			_, err := k.jobs.Expire(k.ctx)
 			require.NoError(k.t, err)
 		}, greengrass.StatusFailed},
+		{"its execution is canceled", func(k *kit, job string) {
+			require.NoError(k.t, k.jobs.Cancel(k.ctx, "core", job, false, 0, nil))
+		}, greengrass.StatusCanceled},
+		{"its execution is canceled while it runs", func(k *kit, job string) {
+			k.report("core", job, protocol.JobInProgress)
+			require.NoError(k.t, k.jobs.Cancel(k.ctx, "core", job, true, 0, nil))
+		}, greengrass.StatusCanceled},
+		{"its execution is deleted", func(k *kit, job string) {
+			require.NoError(k.t, k.jobs.Delete(k.ctx, "core", job, 1, true))
+		}, greengrass.StatusCanceled},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			k := newKit(t, t.Context(), "core")

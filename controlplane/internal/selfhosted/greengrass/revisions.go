@@ -79,7 +79,8 @@ func (s *Service) endTargetBatch(ctx context.Context, b *state.Batch, kind names
 }
 
 // ended adds to the batch in which an execution ends what follows for its
-// deployment: that of a thing has ended with it (greengrassv2-api §7).
+// deployment: that of a thing has ended with it (greengrassv2-api §7), however it
+// did, unless b ends it already.
 func (s *Service) ended(ctx context.Context, b *state.Batch, e jobs.Execution) error {
 	s.deployedBatch(b, e)
 	if e.Kind != names.TargetThing {
@@ -91,10 +92,15 @@ func (s *Service) ended(ctx context.Context, b *state.Batch, e jobs.Execution) e
 		to = StatusCompleted
 	case protocol.JobFailed, protocol.JobRejected, protocol.JobTimedOut:
 		to = StatusFailed
-	case protocol.JobQueued, protocol.JobInProgress, protocol.JobRemoved, protocol.JobCanceled: // whoever did it knows what became of the deployment
+	case protocol.JobRemoved, protocol.JobCanceled:
+		to = StatusCanceled
+	case protocol.JobQueued, protocol.JobInProgress:
 		return nil
 	}
 	d, err := s.record(ctx, e.DeploymentID)
+	if err == nil {
+		err = b.Peek(deploymentKey(e.DeploymentID), &d.Value)
+	}
 	if errors.Is(err, fault.NotFound) || err == nil && d.Value.Status != StatusActive {
 		return nil
 	}

@@ -194,9 +194,8 @@ func (s *Service) Delete(ctx context.Context, thing, job string, number int64, f
 			if !force {
 				return running(p.Value)
 			}
-			b.If(pendingKey(thing, job), p.Rev).Delete(pendingKey(thing, job))
-			if at := p.Value.TimeoutAt; at != 0 {
-				b.Delete(deadlineKey(at, thing, job))
+			if err := s.removeBatch(ctx, b, p); err != nil {
+				return err
 			}
 		} else if err := s.deleteEndedBatch(ctx, b, thing, job, number); err != nil {
 			return err
@@ -206,6 +205,21 @@ func (s *Service) Delete(ctx context.Context, thing, job string, number int64, f
 		}
 	}
 	return fmt.Errorf("delete execution %d of job %s on %s: lost races: %w", number, job, thing, fault.Conflict)
+}
+
+// removeBatch removes a pending execution in b, and no trace remains: for what follows
+// it ended as REMOVED.
+func (s *Service) removeBatch(ctx context.Context, b *state.Batch, p state.Record[Execution]) error {
+	e := p.Value
+	b.If(pendingKey(e.Thing, e.JobID), p.Rev).Delete(pendingKey(e.Thing, e.JobID))
+	if e.TimeoutAt != 0 {
+		b.Delete(deadlineKey(e.TimeoutAt, e.Thing, e.JobID))
+	}
+	if s.ended == nil {
+		return nil
+	}
+	e.Status = protocol.JobRemoved
+	return s.ended(ctx, b, e)
 }
 
 func (s *Service) deleteEndedBatch(ctx context.Context, b *state.Batch, thing, job string, number int64) error {
