@@ -185,12 +185,7 @@ func (s *Service) change(ctx context.Context, name string, edit func(*Template, 
 // away.
 func (s *Service) TagTemplate(ctx context.Context, name string, add map[string]string, remove []string) error {
 	return s.change(ctx, name, func(t *Template, _ *state.Batch) (err error) {
-		t.Tags, err = tag.Edit(t.Tags, func(tags map[string]string) {
-			maps.Copy(tags, add)
-			for _, k := range remove {
-				delete(tags, k)
-			}
-		})
+		t.Tags, err = tag.Change(t.Tags, add, remove)
 		return err
 	})
 }

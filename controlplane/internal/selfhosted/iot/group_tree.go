@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/tag"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/names"
@@ -48,7 +49,7 @@ type NewGroup struct {
 // its tags, is returned; one that is not is fault.Exists.
 func (r *Registry) CreateGroup(ctx context.Context, n NewGroup) (Group, error) {
 	attributes := attributesOf(nil, n.Attributes, false)
-	err := errors.Join(names.CheckThingGroup(n.Name), checkTags(n.Tags), checkGroupAttributes(attributes))
+	err := errors.Join(names.CheckThingGroup(n.Name), tag.Check(n.Tags), checkGroupAttributes(attributes))
 	if err != nil {
 		return Group{}, err
 	}

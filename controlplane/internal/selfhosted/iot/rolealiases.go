@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/tag"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/names"
@@ -60,7 +61,7 @@ func (r *Registry) CreateRoleAlias(ctx context.Context, a RoleAlias) error {
 	if err != nil {
 		return err
 	}
-	if a.Tags, err = retag(nil, a.Tags, nil); err != nil {
+	if a.Tags, err = tag.Change(nil, a.Tags, nil); err != nil {
 		return err
 	}
 	a.CreatedAt = r.now().UTC()
@@ -100,7 +101,7 @@ func (r *Registry) UpdateRoleAlias(ctx context.Context, name, roleARN string, du
 // TagRoleAlias is TagGroup for a role alias.
 func (r *Registry) TagRoleAlias(ctx context.Context, name string, set map[string]string, remove []string) error {
 	return r.changeRoleAlias(ctx, name, func(v *RoleAlias) (err error) {
-		v.Tags, err = retag(v.Tags, set, remove)
+		v.Tags, err = tag.Change(v.Tags, set, remove)
 		return err
 	})
 }

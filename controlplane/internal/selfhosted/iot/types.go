@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/tag"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/names"
@@ -54,7 +55,7 @@ func checkSearchable(list []string) error {
 // attributes and tags. One that is the same already is returned; one that is not is
 // fault.Exists.
 func (r *Registry) CreateThingType(ctx context.Context, t ThingType) (ThingType, error) {
-	if err := errors.Join(names.CheckThingType(t.Name), checkSearchable(t.Searchable), checkTags(t.Tags)); err != nil {
+	if err := errors.Join(names.CheckThingType(t.Name), checkSearchable(t.Searchable), tag.Check(t.Tags)); err != nil {
 		return t, err
 	}
 	rec, err := state.Update(ctx, r.store, state.StepRegistry, typeKey(t.Name), func(v *ThingType, exists bool, _ *state.Batch) error {

@@ -53,3 +53,18 @@ func Edit(have map[string]string, change func(tags map[string]string)) (map[stri
 	change(out)
 	return out, Check(out)
 }
+
+// Change is Edit that sets tags and takes those with the keys in remove away. More
+// than Max are fault.Exhausted, as IoT has it.
+func Change(have, set map[string]string, remove []string) (map[string]string, error) {
+	out, err := Edit(have, func(tags map[string]string) {
+		maps.Copy(tags, set)
+		for _, k := range remove {
+			delete(tags, k)
+		}
+	})
+	if len(out) > Max {
+		return nil, fault.New(fault.Exhausted, "there would be %d tags, over the limit of %d", len(out), Max)
+	}
+	return out, err
+}

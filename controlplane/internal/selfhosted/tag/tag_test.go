@@ -63,3 +63,15 @@ func TestEditingTagsLeavesWhatWasThere(t *testing.T) {
 	_, err = tag.Edit(many(50), func(tags map[string]string) { tags["one-more"] = "" })
 	require.ErrorContains(t, err, "51 entries")
 }
+
+func TestTagsChangeWithinTheirLimit(t *testing.T) {
+	had := map[string]string{"a": "1", "b": "2"}
+	got, err := tag.Change(had, map[string]string{"a": "3", "c": ""}, []string{"b", "x"})
+	require.NoError(t, err)
+	assert.Equal(t, map[string]string{"a": "3", "c": ""}, got)
+	assert.Equal(t, map[string]string{"a": "1", "b": "2"}, had, "as it was")
+	_, err = tag.Change(had, many(tag.Max), nil)
+	require.ErrorIs(t, err, fault.Exhausted)
+	_, err = tag.Change(had, map[string]string{"AWS:x": ""}, nil)
+	require.ErrorIs(t, err, fault.Invalid)
+}
