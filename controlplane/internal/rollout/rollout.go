@@ -67,6 +67,16 @@ func (s *State) interval() time.Duration {
 // is made up for then is at most a hundredth of a minute's.
 const slack = 600 * time.Millisecond
 
+// Next returns when the next notification is allowed. The slowest rate is one a
+// minute: what lies further ahead was written before the clock was set back, and
+// waits for nothing.
+func (s *State) Next(now time.Time) time.Time {
+	if s.NextAt.After(now.Add(time.Minute)) {
+		return now
+	}
+	return s.NextAt
+}
+
 // Joined counts a notification at now. One that was a little late does not delay
 // the ones after it; one that is late by more, after a restart, makes no burst.
 func (s *State) Joined(now time.Time) {
@@ -75,10 +85,11 @@ func (s *State) Joined(now time.Time) {
 	if d == 0 {
 		return
 	}
-	if earliest := now.Add(-max(d, slack)); s.NextAt.Before(earliest) {
-		s.NextAt = now
+	at := s.Next(now)
+	if earliest := now.Add(-max(d, slack)); at.Before(earliest) {
+		at = now
 	}
-	s.NextAt = s.NextAt.Add(d)
+	s.NextAt = at.Add(d)
 }
 
 // Hasten brings the next notification forward when the rate has grown since the
@@ -101,6 +112,7 @@ const followReports = 5 * time.Second
 func (s *State) Due(now time.Time) func(others int) time.Time {
 	return func(others int) time.Time {
 		ahead := *s
+		ahead.NextAt = s.Next(now)
 		for range others {
 			ahead.Joined(later(now, ahead.NextAt))
 		}

@@ -46,6 +46,19 @@ func TestARateIsKeptInEveryMinute(t *testing.T) {
 	})
 }
 
+func TestAClockThatIsSetBackStopsNothing(t *testing.T) {
+	s := rollout.State{Config: rollout.Config{MaximumPerMinute: 60}}
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	s.Joined(now)
+	assert.Equal(t, now.Add(time.Second), s.Next(now))
+	now = now.Add(-time.Hour)
+	assert.Equal(t, now, s.Next(now))
+	assert.Equal(t, now, s.Due(now)(0))
+	assert.Equal(t, now.Add(time.Second), s.Due(now)(1))
+	s.Joined(now)
+	assert.Equal(t, now.Add(time.Second), s.Next(now), "at the same rate from there on")
+}
+
 func TestTheRateFollowsItsCounters(t *testing.T) {
 	exponential := func(most, notified, succeeded int) rollout.Config {
 		return rollout.Config{MaximumPerMinute: most, Exponential: &rollout.Exponential{BasePerMinute: 50, Factor: 2, Notified: notified, Succeeded: succeeded}}

@@ -181,8 +181,8 @@ func (x *spreading) handed(ctx context.Context) error {
 func (x *spreading) hand(ctx context.Context) (time.Time, error) {
 	now := x.now()
 	paced := x.Value.Rate() > 0
-	if paced && x.Value.NextAt.After(now) {
-		return x.Value.NextAt, nil
+	if next := x.Value.Next(now); paced && next.After(now) {
+		return next, nil
 	}
 	job, err := x.jobs.Job(ctx, x.Value.JobID)
 	if errors.Is(err, fault.NotFound) || err == nil && job.Value.Canceled {
@@ -256,8 +256,8 @@ func (x *spreading) next(ctx context.Context, j jobs.Job, limit int) ([]iot.Memb
 func (x *spreading) handInTurn(ctx context.Context, job state.Record[jobs.Job], members []iot.Member, known map[string]jobs.Known) (time.Time, error) {
 	for _, m := range members {
 		now := x.now()
-		if x.Value.NextAt.After(now) {
-			return x.Value.NextAt, nil
+		if next := x.Value.Next(now); next.After(now) {
+			return next, nil
 		}
 		if !known[m.Thing].Has(job.Value.ID) {
 			before := x.Value
