@@ -99,7 +99,7 @@ func TestWhatIsWrongIsRefusedAndLeavesNothing(t *testing.T) {
 		{"a deployment to a name that cannot be", "POST", "/deploymentTasks", map[string]any{"template": map[string]any{"name": "x"}, "targets": map[string]any{"thingNames": []string{"ok", "not ok"}}}, 400, "targets.thingNames[1]"},
 		{"a deployment of no template", "POST", "/deploymentTasks", map[string]any{"template": map[string]any{"name": "nowhere"}, "targets": map[string]any{"thingNames": []string{"press-07"}}}, 404, ""},
 		{"a recipe that is no YAML", "POST", "/components", world.YAML("a: [b\n c: }"), 400, ""},
-		{"a recipe of many aliases", "POST", "/components", world.YAML(bomb), 400, ""},
+		{"a recipe of many aliases", "POST", "/components", world.YAML(bomb), 400, "d[7][7][7][3]"},
 		{"a recipe that is deep", "POST", "/components", world.YAML("a: " + strings.Repeat("[", 15_000)), 400, ""},
 		{"a recipe without name", "POST", "/components", world.YAML(`{"RecipeFormatVersion":"2020-01-25","ComponentVersion":"1.0.0"}`), 400, "ComponentName"},
 		{"a recipe with a version that is none", "POST", "/components", world.YAML(`{"RecipeFormatVersion":"2020-01-25","ComponentName":"a","ComponentVersion":"one","Manifests":[]}`), 400, "ComponentVersion"},
