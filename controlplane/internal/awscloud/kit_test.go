@@ -127,7 +127,7 @@ func (one) Secret(_ context.Context, id, _ string) (sigv4.Credential, error) {
 
 type auth struct{ verifier *sigv4.Verifier }
 
-func (a auth) Authenticate(r *http.Request, sum string) (rest.Caller, error) {
+func (a auth) Authenticate(r *http.Request, sum func() (string, error)) (rest.Caller, error) {
 	c, err := a.verifier.Verify(r.Context(), r, sum)
 	if e, ok := errors.AsType[*sigv4.Error](err); ok {
 		return rest.Caller{}, rest.Fail(http.StatusForbidden, e.Code, e.Message, nil)
