@@ -2,6 +2,7 @@ package greengrass
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -10,6 +11,7 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/logx"
+	"github.com/ggfleet/ggfleet/shared/names"
 	"github.com/ggfleet/ggfleet/shared/run"
 )
 
@@ -68,6 +70,9 @@ func (l *lead) run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer l.wg.Wait()
 	defer stop()
+	if err := l.s.adoptRollouts(ctx); err != nil {
+		return fmt.Errorf("take over rollouts of the version before: %w", err)
+	}
 	p, err := l.s.store.List(ctx, rolloutPrefix, "", 1) // for its revision
 	if err != nil {
 		return fmt.Errorf("list rollouts: %w", err)
@@ -92,6 +97,26 @@ func (l *lead) run(ctx context.Context) error {
 			l.changed(ctx, strings.TrimPrefix(e.Key, rolloutPrefix), r.Value)
 		}
 		return nil
+	})
+}
+
+// adoptRollouts turns what the version before noted of group deployments that it had
+// not rolled out whole into rollouts: without a rate, as that version did.
+func (s *Service) adoptRollouts(ctx context.Context) error {
+	const former = prefix + "rolling/" // <deployment>
+	return state.All(ctx, s.store, former, func(key string, r state.Record[struct{}]) error {
+		b := state.NewBatch(state.StepRolling).If(key, r.Rev).Delete(key)
+		d, err := s.record(ctx, strings.TrimPrefix(key, former))
+		switch v := d.Value; {
+		case errors.Is(err, fault.NotFound):
+		case err != nil:
+			return err
+		case v.Status == StatusActive && v.Kind == names.TargetThingGroup:
+			v.JobConfig.Rollout, v.JobConfig.Abort = nil, nil
+			s.beginRolloutBatch(b.If(deploymentKey(v.ID), d.Rev), v)
+		}
+		_, err = s.store.Commit(ctx, b)
+		return err
 	})
 }
 
