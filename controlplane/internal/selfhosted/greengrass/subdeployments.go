@@ -2,6 +2,7 @@ package greengrass
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
@@ -53,7 +54,7 @@ func (s *Service) onBehalfBatch(ctx context.Context, b *state.Batch, d Deploymen
 	if err != nil {
 		return err
 	}
-	if len(subs) >= maxSubs {
+	if len(subs) >= maxSubs && !slices.Contains(subs, d.Target) {
 		return about(string(names.TargetThingGroup), d.Parent,
 			fault.New(fault.Conflict, "%d thing groups have a sub-deployment on behalf of %s already, the most there can be; cancel one, or deploy to %s, which replaces them", len(subs), d.Parent, d.Parent))
 	}
