@@ -9,8 +9,8 @@ import (
 )
 
 // leaveBatch sends the thing a deployment in b, by which the components of the
-// groups left go: the current one of a target that remains, anew, its own first;
-// else an empty one of its own (Config.DeployOnLeave). Groups without a deployment
+// groups left go: the current one of a target that remains, anew, its own first but
+// last if it failed; else an empty one of its own (Config.DeployOnLeave). Groups without a deployment
 // brought nothing.
 func (s *Service) leaveBatch(ctx context.Context, b *state.Batch, thing string, left, remaining []string) error {
 	brought := false
@@ -29,8 +29,10 @@ func (s *Service) leaveBatch(ctx context.Context, b *state.Batch, thing string, 
 		return err
 	}
 	b.If(targetKey(names.TargetThing, thing), own.Rev)
-	if sent, err := s.againBatch(ctx, b, thing, own.Value); err != nil || sent {
-		return err
+	if own.Value.Status != StatusFailed {
+		if sent, err := s.againBatch(ctx, b, thing, own.Value); err != nil || sent {
+			return err
+		}
 	}
 	for _, g := range remaining {
 		key := targetKey(names.TargetThingGroup, g)
@@ -42,6 +44,10 @@ func (s *Service) leaveBatch(ctx context.Context, b *state.Batch, thing string, 
 		if sent, err := s.againBatch(ctx, b, thing, t.Value); err != nil || sent {
 			return err
 		}
+	}
+	// What failed may fail again, but an empty one would also take what was there before.
+	if sent, err := s.againBatch(ctx, b, thing, own.Value); err != nil || sent {
+		return err
 	}
 	_, err = s.createBatch(ctx, b, NewDeployment{Kind: names.TargetThing, Target: thing, Policies: DefaultPolicies()}, own.Value)
 	return err

@@ -299,6 +299,17 @@ func TestWhoLeavesCanBeSentADeploymentAtOnce(t *testing.T) {
 			k.report("core", d.JobID, protocol.JobSucceeded)
 			return d.JobID
 		}},
+		{"that of another group, if its own failed", func(k *kit) string {
+			k.report("core", k.create(thing("core", "1.0.0")).JobID, protocol.JobFailed)
+			d := k.create(group("stays", "1.0.0"))
+			k.report("core", d.JobID, protocol.JobSucceeded)
+			return d.JobID
+		}},
+		{"its own that failed, if there is no other", func(k *kit) string {
+			d := k.create(thing("core", "1.0.0"))
+			k.report("core", d.JobID, protocol.JobFailed)
+			return d.JobID
+		}},
 		{"an empty one, if there is nothing else", func(*kit) string { return "" }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
