@@ -110,7 +110,9 @@ func TestARecordedDeviceIsProvisionedByClaim(t *testing.T) {
 			})
 		})
 	}
-	t.Run("a certificate without thing is a claim at most", func(t *testing.T) { p.claimAtMost(t, certificates["a certificate of the registry"]) })
+	for name, certificate := range certificates {
+		t.Run(name+" is a claim at most", func(t *testing.T) { p.claimAtMost(t, certificate) })
+	}
 }
 
 // noDeployments is the operator of a capture that has none.
@@ -120,7 +122,7 @@ func (noDeployments) Deploy(context.Context, captures.DeploymentSpec) (string, e
 	return "", errors.New("the capture has no deployment")
 }
 
-// claimAtMost connects with a claim whose own policy allows all.
+// claimAtMost connects with a claim; the own policy of one allows all.
 func (p provisioning) claimAtMost(t *testing.T, certificate tls.Certificate) {
 	conn, err := tls.Dial("tcp", p.MQTT, p.TLS(certificate))
 	require.NoError(t, err)
@@ -137,7 +139,7 @@ func (p provisioning) claimAtMost(t *testing.T, certificate tls.Certificate) {
 	}
 	const denied = 0x87
 	assert.EqualValues(t, 0, ask(mqttwire.Packet{Type: mqttwire.Connect, ClientID: "any-id-at-all", CleanStart: true, KeepAlive: 30}).Code())
-	for i, topic := range []string{"dt/plain", "$aws/things/any-id-at-all/jobs/$next/get", "$aws/certificates/create/cbor"} {
+	for i, topic := range []string{"dt/plain", "$aws/things/any-id-at-all/jobs/$next/get", "$aws/certificates/create/cbor", "$aws/certificates/create/json/accepted"} {
 		got := ask(mqttwire.Packet{Type: mqttwire.Publish, Topic: topic, QoS: 1, ID: uint16(i + 1), Payload: []byte("{}")})
 		assert.Equal(t, mqttwire.Puback, got.Type, topic)
 		assert.EqualValues(t, denied, got.Code(), topic)
