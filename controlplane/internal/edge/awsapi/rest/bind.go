@@ -14,6 +14,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -27,10 +28,11 @@ type Problem struct {
 type InvalidError struct{ Problems []Problem }
 
 func (e *InvalidError) Error() string {
-	if len(e.Problems) == 1 {
-		return e.Problems[0].Name + " " + e.Problems[0].Message
+	all := make([]string, len(e.Problems))
+	for i, p := range e.Problems {
+		all[i] = p.Name + " " + p.Message
 	}
-	return fmt.Sprintf("%d members are invalid, the first: %s %s", len(e.Problems), e.Problems[0].Name, e.Problems[0].Message)
+	return strings.Join(all, "; ")
 }
 
 // UnparsableError says that a request's body is not a JSON object.
