@@ -60,6 +60,7 @@ func patterns() map[string]*regexp.Regexp {
 	return map[string]*regexp.Regexp{
 		"thing":          regexp.MustCompile(`^[a-zA-Z0-9:_-]+$`),
 		"thingGroupId":   regexp.MustCompile(`^[a-zA-Z0-9-]+$`),
+		"payloadVersion": regexp.MustCompile(`^[0-9-]+$`),
 		"attributeName":  regexp.MustCompile(`^[a-zA-Z0-9_.,@/:#-]+$`),
 		"attributeValue": regexp.MustCompile(`^[a-zA-Z0-9_.,@/:#=\[\]-]*$`),
 		"description":    regexp.MustCompile(`^[\x20-\x7e]*$`),

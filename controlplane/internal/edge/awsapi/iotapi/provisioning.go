@@ -52,7 +52,7 @@ func (a *api) registerThing(ctx context.Context, in *registerThingIn) (*register
 
 // provisioningHook is what asks a Lambda function before a device is provisioned.
 type provisioningHook struct {
-	PayloadVersion string `json:"payloadVersion" check:"len=10..32"`
+	PayloadVersion string `json:"payloadVersion" check:"len=10..32,pattern=payloadVersion"`
 	TargetARN      string `json:"targetArn" check:"required,len=0..2048"`
 }
 
@@ -142,7 +142,7 @@ type updateTemplateIn struct {
 	Name        string            `path:"templateName" check:"len=1..36,pattern=template"`
 	Description *string           `json:"description" check:"len=0..500,pattern=printable"`
 	Enabled     *bool             `json:"enabled"`
-	Default     *int              `json:"defaultVersionId"`
+	Default     *int32            `json:"defaultVersionId"`
 	RoleARN     *string           `json:"provisioningRoleArn" check:"len=20..2048"`
 	Hook        *provisioningHook `json:"preProvisioningHook"`
 	RemoveHook  bool              `json:"removePreProvisioningHook"` // there is none
@@ -152,9 +152,11 @@ func (a *api) updateTemplate(ctx context.Context, in *updateTemplateIn) (*rest.E
 	if err := noHook(in.Hook); err != nil {
 		return nil, err
 	}
-	return nil, a.cfg.Claims.UpdateTemplate(ctx, in.Name, claims.TemplateChange{
-		Description: in.Description, Enabled: in.Enabled, Default: in.Default, RoleARN: in.RoleARN,
-	})
+	change := claims.TemplateChange{Description: in.Description, Enabled: in.Enabled, RoleARN: in.RoleARN}
+	if in.Default != nil {
+		change.Default = new(int(*in.Default))
+	}
+	return nil, a.cfg.Claims.UpdateTemplate(ctx, in.Name, change)
 }
 
 // inUse words the refusal to delete what is still referred to.
