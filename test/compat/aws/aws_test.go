@@ -126,6 +126,12 @@ func TestBoto3GoesFromNothingToADeployment(t *testing.T) {
 	assert.Equal(t, []string{"prepared", "component", "connect", "effective", "deployed", "connect", "revisions", "validation", "around", "end"}, steps)
 }
 
+func TestEachRuleOfTheInstalledModelIsKept(t *testing.T) {
+	peer(t, exec.Command(python, "-c", "import botocore").Run() != nil, "Debian's python3-botocore is not installed")
+	steps := newClient(t).walk(t, python, "model.py")
+	assert.Equal(t, []string{"greengrassv2", "iot"}, steps)
+}
+
 func TestTheSDKForJavaScriptDeploys(t *testing.T) {
 	_, err := exec.LookPath("node")
 	peer(t, err != nil, "node is not installed (Debian package nodejs)")
