@@ -223,7 +223,7 @@ func (a *App) expireJobs(ctx context.Context) error {
 	}, func(err error) { a.log.WarnContext(ctx, "job timeouts not checked", logx.Err, err) })
 }
 
-// resume finishes what a crash interrupted, until it succeeded once.
+// resume finishes what a crash interrupted; later on, what one of another replica did.
 func (a *App) resume(ctx context.Context) error {
 	err := run.Retry(ctx, run.Backoff{}, 0, func(ctx context.Context) error {
 		return errors.Join(a.greengrass.ResumeRemovals(ctx), a.components.FinishDeletes(ctx))
@@ -231,8 +231,9 @@ func (a *App) resume(ctx context.Context) error {
 	if err != nil && ctx.Err() == nil {
 		a.log.ErrorContext(ctx, "interrupted work was not resumed", logx.Err, err)
 	}
-	<-ctx.Done()
-	return nil
+	return run.Every(ctx, 10*time.Minute, a.greengrass.ResumeRemovals, func(err error) {
+		a.log.WarnContext(ctx, "interrupted removals of groups are not resumed", logx.Err, err)
+	})
 }
 
 // ready reports what is not there yet.
