@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/shared/logx"
@@ -170,6 +171,10 @@ func thingOf(pendingKey string) string {
 	return thing
 }
 
+// announceAgain is how long a thing waits that could not be told: a device that stays
+// connected never asks.
+const announceAgain = 5 * time.Second
+
 func (a *Announcer) announce(ctx context.Context, thing string) {
 	if !a.devices.Connected(thing) {
 		return
@@ -178,7 +183,12 @@ func (a *Announcer) announce(ctx context.Context, thing string) {
 	defer a.lock(thing)()
 	notices, err := a.noticesLocked(ctx, thing, false)
 	if err != nil {
-		a.jobs.log.WarnContext(ctx, "pending jobs could not be announced", logx.Thing, thing, logx.Err, err)
+		a.jobs.log.WarnContext(ctx, "pending jobs could not be announced; trying again", logx.Thing, thing, logx.Err, err)
+		time.AfterFunc(announceAgain, func() {
+			if ctx.Err() == nil {
+				a.changed(thing)
+			}
+		})
 		return
 	}
 	for _, m := range notices {

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/jobs"
+	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/shared/protocol"
 )
 
@@ -43,6 +44,27 @@ func TestANewJobIsAnnouncedToBothRuntimes(t *testing.T) {
 		assert.Nil(t, next.ClientToken)
 		assert.Equal(t, k.next("core").Execution, next.Execution, "notify-next and $next agree")
 		assert.Equal(t, "j", told[1].Job)
+	})
+}
+
+func TestAnAnnouncementThatFailedIsMadeUpFor(t *testing.T) {
+	announcing(t, func(t *testing.T, k *kit) {
+		k.devices.connect("core", true)
+		k.next("core")
+		k.job("j", "g", 0)
+		j, err := k.jobs.Job(k.ctx, "j")
+		require.NoError(t, err)
+		b := state.NewBatch(state.StepExecutions).Delete(state.Root + "jobs/job/j")
+		_, err = k.jobs.StartBatch(k.ctx, b, j, "core", jobs.Start{})
+		require.NoError(t, err)
+		k.commit(b)
+		synctest.Wait()
+		topics, _ := k.devices.take()
+		require.Empty(t, topics, "what the store does not have cannot be told")
+		k.job("j", "g", 0)
+		time.Sleep(time.Minute)
+		topics, _ = k.devices.take()
+		assert.Equal(t, []string{"notify", "notify-next"}, topics)
 	})
 }
 
