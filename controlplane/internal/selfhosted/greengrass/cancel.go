@@ -88,6 +88,7 @@ func (s *Service) Delete(ctx context.Context, id string) error {
 func (s *Service) deleteBatch(ctx context.Context, b *state.Batch, d state.Record[Deployment]) error {
 	v := d.Value
 	b.If(deploymentKey(v.ID), d.Rev).Delete(deploymentKey(v.ID)).Delete(revisionKey(v.Kind, v.Target, v.Revision))
+	s.jobs.DiscardBatch(b, v.JobID)
 	key := targetKey(v.Kind, v.Target)
 	t, err := state.ReadOr[target](ctx, s.store, key)
 	if err != nil || t.Rev == 0 {

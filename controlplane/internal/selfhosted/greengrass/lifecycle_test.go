@@ -149,6 +149,34 @@ func TestRevisionsNeverGoBack(t *testing.T) {
 	assert.Equal(t, 2, k.create(thing("core", "1.0.0")).Revision, "a thing of the same name goes on from there")
 }
 
+func TestTheJobOfADeletedDeploymentStaysAsLongAsSomebodyCarriesItOut(t *testing.T) {
+	k := newKit(t, t.Context(), "runs", "done")
+	k.groups("g")
+	k.move("runs", "g", false)
+	d, own := k.create(group("g", "1.0.0")), k.create(thing("done", "1.0.0"))
+	k.report("runs", d.JobID, protocol.JobInProgress)
+	k.report("done", own.JobID, protocol.JobSucceeded)
+	require.NoError(t, k.Cancel(t.Context(), d.ID))
+	for _, id := range []string{d.ID, own.ID} {
+		require.NoError(t, k.Delete(t.Context(), id))
+	}
+	there := func() (ids []string) {
+		require.NoError(t, k.jobs.Prune(t.Context()))
+		list, _, err := k.jobs.Jobs(t.Context(), "", 10)
+		require.NoError(t, err)
+		for _, j := range list {
+			ids = append(ids, j.ID)
+		}
+		return ids
+	}
+	assert.Equal(t, []string{d.JobID}, there())
+	k.report("runs", d.JobID, protocol.JobSucceeded)
+	assert.Empty(t, there())
+	marks, err := k.store.List(t.Context(), state.Root+"jobs/discarded/", "", 0)
+	require.NoError(t, err)
+	assert.Empty(t, marks.Entries)
+}
+
 func TestAGroupThatIsRemovedMeanwhileGetsNoDeployment(t *testing.T) {
 	k := newKit(t, t.Context())
 	k.groups("g")

@@ -12,6 +12,7 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/jobs"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/shared/logx"
+	"github.com/ggfleet/ggfleet/shared/run"
 )
 
 // Components is what a deployment asks of the component store.
@@ -96,11 +97,11 @@ func New(cfg Config) (*Service, error) {
 }
 
 // Run follows the records that lists are answered from, and removes old client
-// tokens, until ctx is done. Without it a report that changes nothing costs a read of the store, and lists wait.
+// tokens and the jobs of deleted deployments, until ctx is done. Without it a report that changes nothing costs a read of the store, and lists wait.
 func (s *Service) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	loops := []func(context.Context) error{s.cores.Run, s.deployed.Run, s.headers.Run, s.tokens.Run}
+	loops := []func(context.Context) error{s.cores.Run, s.deployed.Run, s.headers.Run, s.tokens.Run, s.pruneJobs}
 	ended := make(chan error, len(loops))
 	for _, l := range loops {
 		go func() { ended <- l(ctx) }()
@@ -111,6 +112,15 @@ func (s *Service) Run(ctx context.Context) error {
 		stop() // one that ended early, by an error, ends all
 	}
 	return err
+}
+
+// pruneEvery is how often one looks for jobs of deleted deployments.
+const pruneEvery = time.Hour
+
+func (s *Service) pruneJobs(ctx context.Context) error {
+	return run.Every(ctx, pruneEvery, s.jobs.Prune, func(err error) {
+		s.log.WarnContext(ctx, "jobs of deleted deployments are left", logx.Err, err)
+	})
 }
 
 // Loaded waits until Run has every record in memory, or ctx is done.

@@ -95,6 +95,36 @@ func (s *Service) ForgetTarget(ctx context.Context, kind names.TargetKind, targe
 	return nil
 }
 
+// DiscardBatch notes in b that the job is of interest only to who carries it out
+// still; Prune removes it then. Nothing may be started for it any more.
+func (s *Service) DiscardBatch(b *state.Batch, id string) { b.Put(discardedKey(id), struct{}{}) }
+
+// Prune removes the jobs that were discarded and that no thing has pending. It goes
+// through all that is pending if there are such jobs.
+func (s *Service) Prune(ctx context.Context) error {
+	idle := map[string]struct{}{}
+	err := s.keys(ctx, discardedKey(""), func(key string) error {
+		idle[strings.TrimPrefix(key, discardedKey(""))] = struct{}{}
+		return nil
+	})
+	if err == nil && len(idle) > 0 {
+		err = s.keys(ctx, pendingAll(), func(key string) error {
+			delete(idle, key[strings.LastIndexByte(key, '/')+1:])
+			return nil
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("look for discarded jobs: %w", err)
+	}
+	for id := range idle {
+		b := state.NewBatch(state.StepExecutions).Delete(jobKey(id)).Delete(discardedKey(id))
+		if _, err := s.store.Commit(ctx, b); err != nil {
+			return fmt.Errorf("remove job %s: %w", id, err)
+		}
+	}
+	return nil
+}
+
 // keys calls each for every key under p.
 func (s *Service) keys(ctx context.Context, p string, each func(key string) error) error {
 	for after := ""; ; {

@@ -48,6 +48,9 @@ const prefix = state.Root + "jobs/"
 
 func jobKey(id string) string { return prefix + "job/" + id }
 
+// discardedKey marks a job that goes as soon as no thing has it pending.
+func discardedKey(id string) string { return prefix + "discarded/" + id }
+
 // executionAll holds what a device takes up and what ended under one prefix, so
 // that one watch has both in the order in which they happened.
 func executionAll() string              { return prefix + "execution/" }
