@@ -32,13 +32,23 @@ func TestABoundaryIsTheMostThatPoliciesAllow(t *testing.T) {
 	require.Eventually(t, func() bool { return c.acked("plant/a", "x") == packets.ErrNotAuthorized.Code }, patience, patience/1000, "a boundary gives nothing")
 }
 
-func TestWhoHasNoThingTakesNoClientIDFromAConnectedThing(t *testing.T) {
+func TestWhoHasNoThingTakesNoClientIDFromAThing(t *testing.T) {
 	w := newWorld(t, nil)
 	claim, core := w.claim(), w.device("press-07")
 	c := core.connect("press-07")
 	_, ack := claim.connectWith(5, "press-07", nil)
 	assert.Equal(t, packets.ErrClientIdentifierNotValid.Code, ack.ReasonCode)
 	c.silent()
+
+	c, ack = core.connectWith(5, "press-07#2", func(pk *packets.Packet) {
+		pk.Properties.SessionExpiryInterval, pk.Properties.SessionExpiryIntervalFlag = 600, true
+	})
+	require.Zero(t, ack.ReasonCode)
+	require.Equal(t, "connected press-07#2", w.event())
+	_ = c.conn.Close()
+	require.Equal(t, "disconnected press-07#2 CONNECTION_LOST", w.event())
+	_, ack = claim.connectWith(5, "press-07#2", nil)
+	assert.Equal(t, packets.ErrClientIdentifierNotValid.Code, ack.ReasonCode, "what is kept for a thing is not thrown away for it")
 
 	first := claim.connect("press-08")
 	second, ack := w.claim().connectWith(5, "press-08", nil)

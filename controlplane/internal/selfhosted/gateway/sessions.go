@@ -22,7 +22,7 @@ func (g *Gateway) enter(s *session) bool {
 
 // claim makes s the only session of its client id: the older one is ended and
 // has left when claim returns. Who has no thing takes no client id from a thing that
-// is connected: that is fault.Denied. The library's own take-over lets the leaving
+// is connected or whose session is kept: that is fault.Denied. The library's own take-over lets the leaving
 // session remove the new one from its tables.
 func (g *Gateway) claim(ctx context.Context, s *session) error {
 	for {
@@ -31,6 +31,9 @@ func (g *Gateway) claim(ctx context.Context, s *session) error {
 		if old == nil {
 			defer g.mu.Unlock()
 			if prev, ok := g.server.Clients.Get(s.id); ok && of(prev) != nil {
+				if err := s.mayTake(of(prev)); err != nil {
+					return err
+				}
 				drop(g.stored, of(prev).certificate, s.id) // it is resumed or replaced
 			}
 			kept := g.stored[s.certificate]
@@ -41,8 +44,8 @@ func (g *Gateway) claim(ctx context.Context, s *session) error {
 			return nil
 		}
 		g.mu.Unlock()
-		if a := old.authority.Load(); a != nil && a.session.Identity.Thing != "" && s.authority.Load().session.Identity.Thing == "" {
-			return fault.New(fault.Denied, "client id %q is that of a connected thing, and this certificate has none", s.id)
+		if err := s.mayTake(old); err != nil {
+			return err
 		}
 		old.end(endTakenOver)
 		select {
@@ -51,6 +54,15 @@ func (g *Gateway) claim(ctx context.Context, s *session) error {
 			return fault.New(fault.Unavailable, "the older session of client id %q has not ended yet", s.id)
 		}
 	}
+}
+
+// mayTake refuses that somebody without thing ends or replaces a thing's session.
+func (s *session) mayTake(old *session) error {
+	a := old.authority.Load()
+	if a == nil || a.session.Identity.Thing == "" || s.authority.Load().session.Identity.Thing != "" {
+		return nil
+	}
+	return fault.New(fault.Denied, "client id %q is that of thing %s, and this certificate has none", s.id, a.session.Identity.Thing)
 }
 
 // establish makes s findable by its thing.
