@@ -106,7 +106,7 @@ func (d deployments) missing(t *testing.T) {
 	_, err := d.gg.CreateDeployment(t.Context(), &greengrassv2.CreateDeploymentInput{TargetArn: &target, Components: hello("3.0.0")})
 	none := as[*types.ResourceNotFoundException](t, err)
 	assert.Equal(t, "component", *none.ResourceType)
-	assert.Equal(t, helloApp+":3.0.0", *none.ResourceId)
+	assert.Contains(t, *none.ResourceId, ":components:"+helloApp+":versions:3.0.0", "by its ARN, as all operations name it")
 	for _, id := range []string{"none", "a/b", strings.Repeat("x", 500)} {
 		_, err = d.gg.GetDeployment(t.Context(), &greengrassv2.GetDeploymentInput{DeploymentId: &id})
 		none = as[*types.ResourceNotFoundException](t, err)
