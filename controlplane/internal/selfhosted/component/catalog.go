@@ -111,12 +111,21 @@ func (c *catalog) counts(name string) (components, versions int) {
 	return len(c.own), len(c.names[name])
 }
 
-// index returns the catalog, or one read from the store while the mirror is not
-// complete.
+// index returns the catalog with all that any replica has written.
 func (s *Service) index(ctx context.Context) (*catalog, error) {
+	c, err := s.known(ctx)
+	if err == nil && c == s.catalog {
+		err = s.mirror.Fresh(ctx)
+	}
+	return c, err
+}
+
+// known returns the catalog, which may lack what another replica wrote in this
+// moment, or one read from the store while the mirror is not complete.
+func (s *Service) known(ctx context.Context) (*catalog, error) {
 	select {
 	case <-s.mirror.Ready():
-		return s.catalog, s.mirror.Fresh(ctx)
+		return s.catalog, nil
 	default:
 		return s.read(ctx, prefix)
 	}

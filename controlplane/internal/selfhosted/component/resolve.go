@@ -52,9 +52,14 @@ func (s *Service) Resolve(ctx context.Context, candidates []Candidate, platform 
 	if len(candidates) == 0 || len(candidates) > maxCandidates {
 		return nil, fault.Field("componentCandidates", "has %d entries, want 1 to %d", len(candidates), maxCandidates)
 	}
+	// Cores ask, thousands at once: nothing is asked of the store but before a "no".
+	all, err := s.known(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("look for versions of components: %w", err)
+	}
 	out := make([]Resolved, len(candidates))
 	for i, c := range candidates {
-		v, err := s.choose(ctx, c, platform)
+		v, err := s.choose(ctx, all, c, platform)
 		if err != nil {
 			return nil, err
 		}
@@ -77,17 +82,13 @@ func (s *Service) Deployable(ctx context.Context, name, version string) error {
 	return nil
 }
 
-func (s *Service) choose(ctx context.Context, c Candidate, p Platform) (*indexed, error) {
+func (s *Service) choose(ctx context.Context, all *catalog, c Candidate, p Platform) (*indexed, error) {
 	if err := names.CheckComponent(c.Name); err != nil {
 		return nil, fault.Under("componentCandidates", fault.Field("componentName", "%s", fault.Message(err)))
 	}
 	ranges, err := parseRequirements(c)
 	if err != nil {
 		return nil, err
-	}
-	all, err := s.index(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("look for versions of component %s: %w", c.Name, err)
 	}
 	v, refusal := best(all.of(c.Name), c, ranges, p)
 	if refusal == nil {

@@ -19,6 +19,28 @@ import (
 	"github.com/ggfleet/ggfleet/shared/names"
 )
 
+// behind is a store whose watches do not get on.
+type behind struct{ *memory.Store }
+
+func (behind) CatchUp(context.Context, string) error {
+	return fault.New(fault.Unavailable, "the watch is behind")
+}
+
+func TestCoresGetTheirVersionsAlsoWhenTheIndexIsBehind(t *testing.T) {
+	f := newFixture(t)
+	cfg := f.config(t)
+	cfg.Store = state.NewHub(behind{f.store})
+	s, err := component.New(cfg)
+	require.NoError(t, err)
+	start(t, s)
+	create(t, f, doc("com.x", "1.0.0", linux)) // by another replica
+	got, err := s.Resolve(t.Context(), []component.Candidate{{Name: "com.x"}}, component.Platform{Attributes: map[string]string{"os": "linux"}})
+	require.NoError(t, err)
+	assert.Equal(t, "1.0.0", got[0].Version)
+	_, _, err = s.List(t.Context(), component.ScopeAll, "", 0)
+	require.ErrorIs(t, err, fault.Unavailable, "a list says that it may lack something")
+}
+
 func TestTheHighestVersionThatFitsIsChosen(t *testing.T) {
 	f := newFixture(t)
 	start(t, f.Service)
