@@ -172,6 +172,9 @@ func (t *Tokens) Prune(ctx context.Context) error {
 	b := state.NewBatch(state.StepAccount)
 	commit := func() error {
 		_, err := t.store.Commit(ctx, b)
+		if errors.Is(err, fault.Conflict) {
+			err = nil // another replica does the same, or one of the tokens was used anew
+		}
 		b = state.NewBatch(state.StepAccount)
 		return err
 	}

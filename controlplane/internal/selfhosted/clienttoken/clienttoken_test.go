@@ -124,3 +124,21 @@ func TestTwoReplicasAnswerTheSameAndDoItOnce(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, `"two"`, string(e.Value))
 }
+
+func TestReplicasThatPruneAtOnceDoNotFail(t *testing.T) {
+	k := &kit{store: memory.New(), now: time.Now()}
+	tokens := k.tokens(t)
+	_, err := clienttoken.Once(t.Context(), tokens, request("tok"), k.create("one"))
+	require.NoError(t, err)
+	k.now = k.now.Add(clienttoken.Life)
+	raced := false
+	k.store.FailCommit = func(*state.Batch) error {
+		if raced {
+			return nil
+		}
+		raced = true
+		return k.tokens(t).Prune(t.Context())
+	}
+	require.NoError(t, tokens.Prune(t.Context()))
+	assert.True(t, raced)
+}
