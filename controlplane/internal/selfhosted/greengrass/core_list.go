@@ -101,7 +101,11 @@ func (x *coreIndex) change(key string, _, after *CoreDevice) {
 // and waits until that is complete. What it returns shares memory: it is
 // read-only.
 func (s *Service) Cores(ctx context.Context, f CoreFilter, after string, limit int) ([]CoreDevice, bool, error) {
-	if err := errors.Join(s.cores.Fresh(ctx), s.deployed.Fresh(ctx)); err != nil {
+	err := s.cores.Fresh(ctx)
+	if err == nil && f.Group != "" {
+		err = s.deployed.Fresh(ctx)
+	}
+	if err != nil {
 		return nil, false, fmt.Errorf("list core devices: %w", err)
 	}
 	keep := func(c *CoreDevice) bool {
