@@ -2,6 +2,7 @@ package iot_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"testing/synctest"
 
@@ -10,6 +11,7 @@ import (
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/iot"
+	"github.com/ggfleet/ggfleet/shared/fault"
 )
 
 // A certificate without thing can be connected, as a claim.
@@ -40,4 +42,21 @@ func TestSessionsOfACertificateWithoutThingFollowWhatIsAttached(t *testing.T) {
 		stop()
 		require.NoError(t, <-done)
 	})
+}
+
+func TestThingsOfOneCertificateAreBoundedHoweverTheyGetIt(t *testing.T) {
+	k := newKit(t)
+	c := k.spare(cloud.Active)
+	register := func(n int) error {
+		_, err := k.register(cloud.Registration{Thing: fmt.Sprint("gw-", n), CertificateID: c.ID})
+		return err
+	}
+	for i := range iot.MaxThings {
+		require.NoError(t, register(i))
+	}
+	require.ErrorIs(t, register(iot.MaxThings), fault.Invalid)
+	require.NoError(t, register(0), "one that has it")
+	_, err := k.CreateThing(t.Context(), iot.NewThing{Name: "more"})
+	require.NoError(t, err)
+	require.ErrorIs(t, k.AttachPrincipal(t.Context(), "more", c.ID, nil), fault.Invalid)
 }

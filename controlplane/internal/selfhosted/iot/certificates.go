@@ -107,6 +107,9 @@ func (r *Registry) attachBatch(ctx context.Context, b *state.Batch, reg cloud.Re
 		return "", err
 	}
 	c.Things = addTo(c.Things, reg.Thing)
+	if len(c.Things) > MaxThings {
+		return "", fault.New(fault.Invalid, "certificate %s would be attached to %d things, over the limit of %d", id, len(c.Things), MaxThings)
+	}
 	for _, a := range policies {
 		c.Policies = addTo(c.Policies, a.policy)
 		if a.counts {
