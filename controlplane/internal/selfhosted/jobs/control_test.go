@@ -62,6 +62,29 @@ func TestAnExecutionIsCanceledAndDeletedByTheControlPlane(t *testing.T) {
 	assert.Empty(t, list)
 }
 
+func TestOfTwoThatEndAtOnceTheNewerIsRemembered(t *testing.T) {
+	k := newKit(t, t.Context())
+	for _, id := range []string{"b", "a", "next"} { // keys in another order than time
+		k.job(id, "g", 0)
+		if id != "next" {
+			k.start(id, "core", false)
+		}
+	}
+	next, err := k.jobs.Job(k.ctx, "next")
+	require.NoError(t, err)
+	known, err := k.jobs.Known(k.ctx, next.Value, []string{"core"})
+	require.NoError(t, err)
+	b := state.NewBatch(state.StepExecutions)
+	_, err = k.jobs.HandBatch(k.ctx, b, next, known["core"])
+	require.NoError(t, err)
+	k.commit(b)
+	pending, ended, err := k.jobs.Of(k.ctx, "core")
+	require.NoError(t, err)
+	require.Len(t, pending, 1)
+	require.Len(t, ended, 1)
+	assert.Equal(t, "a", ended[0].JobID)
+}
+
 func TestTheExecutionsOfAJobArePagedWhateverElseThereIs(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		k := newKit(t, context.Background())

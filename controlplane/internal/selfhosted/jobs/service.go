@@ -214,7 +214,11 @@ func (s *Service) endAfterBatch(ctx context.Context, b *state.Batch, e Execution
 	key := endedKey(e.Thing, e.Kind, e.Target)
 	b.Delete(pendingKey(e.Thing, e.JobID))
 	b.If(key, last.Rev)
-	if last.Value.Stamp <= e.Stamp {
+	var other Execution // of the target, that ends in b too
+	if err := b.Peek(key, &other); err != nil {
+		return e, err
+	}
+	if max(last.Value.Stamp, other.Stamp) <= e.Stamp {
 		b.Put(key, e)
 	}
 	if s.ended == nil {
