@@ -66,27 +66,12 @@ func (s *Service) EffectiveDeployments(ctx context.Context, thing string) ([]Eff
 	if err != nil {
 		return nil, err
 	}
-	type aim struct {
-		kind names.TargetKind
-		name string
-	}
-	last := map[aim]jobs.Execution{}
-	applies := map[aim]bool{{names.TargetThing, thing}: true}
-	for _, g := range t.Value.Groups {
-		applies[aim{names.TargetThingGroup, g}] = true
-	}
-	for _, x := range core.Components {
-		for _, arn := range x.ARNs {
-			if kind, name, _, ok := names.ParseConfigurationARN(arn); ok {
-				applies[aim{kind, name}] = true
-			}
-		}
-	}
+	last, applies := map[aimed]jobs.Execution{}, applying(thing, t.Value.Groups, core)
 	for _, e := range ended {
-		last[aim{e.Kind, e.Target}] = e
+		last[aimed{e.Kind, e.Target}] = e
 	}
 	for _, e := range pending {
-		a := aim{e.Kind, e.Target}
+		a := aimed{e.Kind, e.Target}
 		if e.Stamp >= last[a].Stamp {
 			last[a] = e
 		}
@@ -110,6 +95,22 @@ func (s *Service) EffectiveDeployments(ctx context.Context, thing string) ([]Eff
 		return cmp.Or(b.UpdatedAt.Compare(a.UpdatedAt), b.CreatedAt.Compare(a.CreatedAt), strings.Compare(a.Deployment.ID, b.Deployment.ID))
 	})
 	return out, nil
+}
+
+// applying are the targets that the thing is, is in, or runs components of.
+func applying(thing string, groups []string, core CoreDevice) map[aimed]bool {
+	out := map[aimed]bool{{names.TargetThing, thing}: true}
+	for _, g := range groups {
+		out[aimed{names.TargetThingGroup, g}] = true
+	}
+	for _, x := range core.Components {
+		for _, arn := range x.ARNs {
+			if kind, name, _, ok := names.ParseConfigurationARN(arn); ok {
+				out[aimed{kind, name}] = true
+			}
+		}
+	}
+	return out
 }
 
 func (s *Service) effective(d Deployment, e jobs.Execution, core CoreDevice) Effective {
