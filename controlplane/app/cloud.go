@@ -73,6 +73,14 @@ func (a *App) openCloud(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := a.openDevices(); err != nil {
+		return err
+	}
+	return a.openDownloads(ctx)
+}
+
+// openDevices puts together what devices reach by MQTT.
+func (a *App) openDevices() error {
 	a.agents = telemetry.New(telemetry.Config{Log: a.log})
 	a.devices = selfhosted.NewDevices(a.jobs, a.greengrass, a.log)
 	if err := a.openClaims(); err != nil {
@@ -80,6 +88,7 @@ func (a *App) openCloud(ctx context.Context) error {
 	}
 	a.devices.ServeClaims(a.claims)
 	ids := selfhosted.Clients{Identities: selfhosted.Identities{Registry: a.registry}, Claims: a.claims}
+	var err error
 	a.gateway, err = gateway.New(gateway.Config{
 		Identities: ids, Reserved: a.devices, Changes: ids, Events: a.events(), Realm: a.cfg.realm(),
 		TLS: gateway.MQTTConfig(ids, a.serverCertificate().get), Log: a.log,
@@ -88,6 +97,11 @@ func (a *App) openCloud(ctx context.Context) error {
 		return err
 	}
 	a.devices.Attach(a.gateway)
+	return nil
+}
+
+// openDownloads puts together the links to artifacts and who serves them.
+func (a *App) openDownloads(ctx context.Context) error {
 	secret, err := ensureSecret(ctx, a.hub, a.sealer, "artifact-links")
 	if err != nil {
 		return err
