@@ -52,10 +52,10 @@ func (s *Service) Regroup(ctx context.Context, thing string, leave, join []strin
 	for range 16 {
 		b := state.NewBatch(state.StepMove)
 		_, err := s.moveBatch(ctx, b, thing, func(g string) bool { return slices.Contains(leave, g) }, join, jobs.Start{})
-		if err == nil {
-			_, err = s.store.Commit(ctx, b)
+		if err != nil {
+			return err // fault.Conflict too: the thing or a group is going
 		}
-		if !errors.Is(err, fault.Conflict) || fault.Message(err) != "" { // the thing or a group is going
+		if _, err = s.store.Commit(ctx, b); !errors.Is(err, fault.Conflict) {
 			return err
 		}
 	}

@@ -63,6 +63,23 @@ func TestChangingGroupsIsOneCommitAndExecutionsFollow(t *testing.T) {
 	}
 }
 
+func TestGroupsOfAThingMayBeChangedInTheSameMoment(t *testing.T) {
+	k := newKit(t, t.Context(), "core")
+	k.groups("a", "b")
+	raced := false
+	k.store.FailCommit = func(*state.Batch) error {
+		if raced {
+			return nil
+		}
+		raced = true
+		return k.Regroup(t.Context(), "core", nil, []string{"b"})
+	}
+	require.NoError(t, k.Regroup(t.Context(), "core", nil, []string{"a"}))
+	in, err := k.GroupsOf(t.Context(), "core")
+	require.NoError(t, err)
+	assert.ElementsMatch(t, []string{"a", "b"}, in)
+}
+
 func TestAllGroupsChangedAtOnceFitOneCommit(t *testing.T) {
 	k := newKit(t, t.Context(), "core")
 	var old, next []string
