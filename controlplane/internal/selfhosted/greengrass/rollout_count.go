@@ -10,6 +10,7 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/rollout"
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/jobs"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
+	"github.com/ggfleet/ggfleet/shared/names"
 	"github.com/ggfleet/ggfleet/shared/protocol"
 )
 
@@ -126,7 +127,7 @@ func (c *results) count(ctx context.Context, s *Service, list []jobs.Execution, 
 	old := map[*tally]bool{} // those that have this commit already
 	for _, e := range list {
 		status, first := outcome(e)
-		if status == "" && !first {
+		if status == "" && !first || e.Kind == names.TargetThing { // which has no rollout
 			continue
 		}
 		t, err := c.tallyOf(ctx, s, e.DeploymentID)
