@@ -85,7 +85,7 @@ func (r *Registry) inOrder(ctx context.Context, kind string, p Page) (out []entr
 		if len(p.After) > madeDigits {
 			end = root + p.After
 			if at, err = strconv.ParseInt(p.After[:madeDigits], 16, 64); err != nil {
-				return nil, false, fmt.Errorf("list in the order made after %q: %w", p.After, err)
+				return nil, false, fault.Field("marker", "is no marker of this server; begin without one")
 			}
 		}
 		if entries, err = r.backwards(ctx, root, end, at, p.Limit+1); err != nil {
