@@ -1,6 +1,7 @@
 package greengrass
 
 import (
+	"encoding/json"
 	"fmt"
 	"time"
 
@@ -47,6 +48,24 @@ type Component struct {
 	Version string               `json:"componentVersion"` // exact
 	Update  *ConfigurationUpdate `json:"configurationUpdate,omitempty"`
 	RunWith *RunWith             `json:"runWith,omitempty"`
+}
+
+// UnmarshalJSON also reads what the version before stored: merge and reset beside the
+// version.
+func (c *Component) UnmarshalJSON(raw []byte) error {
+	type plain Component
+	var in struct {
+		plain
+		ConfigurationUpdate
+	}
+	if err := json.Unmarshal(raw, &in); err != nil {
+		return err
+	}
+	*c = Component(in.plain)
+	if former := in.ConfigurationUpdate; c.Update == nil && (former.Merge != nil || len(former.Reset) > 0) {
+		c.Update = &former
+	}
+	return nil
 }
 
 // ConfigurationUpdate changes a component's configuration, reset first.

@@ -1,11 +1,13 @@
 package greengrass_test
 
 import (
+	"encoding/json"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/greengrass"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 )
 
@@ -24,4 +26,21 @@ func TestARolloutOfTheVersionBeforeIsFinished(t *testing.T) {
 		require.NoError(t, err)
 		assert.Empty(t, left.Entries)
 	})
+}
+
+func TestADeploymentOfTheVersionBeforeIsReadWhole(t *testing.T) {
+	for _, stored := range []string{
+		`{"componentVersion":"1.0.0","merge":"{\"a\":1}","reset":["/b"]}`,
+		`{"componentVersion":"1.0.0","configurationUpdate":{"merge":"{\"a\":1}","reset":["/b"]}}`,
+	} {
+		var c greengrass.Component
+		require.NoError(t, json.Unmarshal([]byte(stored), &c))
+		require.NotNil(t, c.Update, stored)
+		assert.JSONEq(t, `{"a":1}`, *c.Update.Merge)
+		assert.Equal(t, []string{"/b"}, c.Update.Reset)
+		assert.Equal(t, "1.0.0", c.Version)
+	}
+	var c greengrass.Component
+	require.NoError(t, json.Unmarshal([]byte(`{"componentVersion":"1.0.0"}`), &c))
+	assert.Nil(t, c.Update)
 }
