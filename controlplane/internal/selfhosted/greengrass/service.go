@@ -97,21 +97,16 @@ func New(cfg Config) (*Service, error) {
 }
 
 // Run follows the records that lists are answered from, and removes old client
-// tokens and the jobs of deleted deployments, until ctx is done. Without it a report that changes nothing costs a read of the store, and lists wait.
+// tokens and the jobs of deleted deployments, until ctx is done. Without it a report
+// that changes nothing costs a read of the store, and lists wait.
 func (s *Service) Run(ctx context.Context) error {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	loops := []func(context.Context) error{s.cores.Run, s.deployed.Run, s.headers.Run, s.tokens.Run, s.pruneJobs}
-	ended := make(chan error, len(loops))
-	for _, l := range loops {
-		go func() { ended <- l(ctx) }()
-	}
-	var err error
-	for range loops {
-		err = errors.Join(err, <-ended)
-		stop() // one that ended early, by an error, ends all
-	}
-	return err
+	return run.All(ctx,
+		run.Loop{Name: "core device mirror", Run: s.cores.Run},
+		run.Loop{Name: "mirror of what groups brought", Run: s.deployed.Run},
+		run.Loop{Name: "deployment mirror", Run: s.headers.Run},
+		run.Loop{Name: "old client tokens", Run: s.tokens.Run},
+		run.Loop{Name: "jobs of deleted deployments", Run: s.pruneJobs},
+	)
 }
 
 // pruneEvery is how often one looks for jobs of deleted deployments.

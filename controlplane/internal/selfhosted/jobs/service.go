@@ -95,9 +95,9 @@ type Start struct {
 
 // StartBatch adds an execution of the job on thing to b and returns it. A
 // pending execution of the same job is kept, or queued anew with a later time if
-// how.Again is set; one that ended gets a successor with the next number. The batch is conditional on the job being as it was read, so that a
-// canceled one is not handed out. Several of one thing may go into b, of different
-// targets.
+// how.Again is set; one that ended gets a successor with the next number. b is
+// conditional on the job being as it was read, so that a canceled one is not handed
+// out. Several of one thing may go into b, of different targets.
 func (s *Service) StartBatch(ctx context.Context, b *state.Batch, job state.Record[Job], thing string, how Start) (Execution, error) {
 	j := job.Value
 	b.If(jobKey(j.ID), job.Rev)
