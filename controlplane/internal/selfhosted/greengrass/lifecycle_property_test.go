@@ -168,6 +168,22 @@ func TestTheLifeOfDeployments(t *testing.T) {
 					l.end(e.DeploymentID, greengrass.StatusFailed)
 				}
 			},
+			"cancel or delete an execution": func(t *rapid.T) {
+				name := thingOf(t)
+				list := l.pending(name)
+				if len(list) == 0 {
+					t.Skip("nothing to cancel")
+				}
+				e := rapid.SampledFrom(list).Draw(t, "job")
+				if e.Kind == names.TargetThing && rapid.Bool().Draw(t, "delete") { // a member without one is a gap
+					require.NoError(t, l.jobs.Delete(l.ctx, name, e.JobID, e.Number, true))
+				} else {
+					require.NoError(t, l.jobs.Cancel(l.ctx, name, e.JobID, true, 0, nil))
+				}
+				if e.Kind == names.TargetThing {
+					l.end(e.DeploymentID, greengrass.StatusCanceled)
+				}
+			},
 			"drive": func(t *rapid.T) {
 				l.kill.Store(int64(rapid.IntRange(-1, 4).Draw(t, "kill")))
 				if _, err := l.Drive(l.ctx); err != nil {
