@@ -123,6 +123,25 @@ func TestCancelStopsWhatNobodyTookUp(t *testing.T) {
 	assert.Equal(t, greengrass.StatusCanceled, k.status(d.ID))
 }
 
+func TestAnAbortThatLosesItsRacesIsNotGivenUp(t *testing.T) {
+	k := newKit(t, t.Context(), "core")
+	k.groups("g")
+	k.move("core", "g", false)
+	n := group("g", "1.0.0")
+	n.JobConfig.Abort = aborts("FAILED", 50, 1)
+	d := k.create(n)
+	k.report("core", d.JobID, protocol.JobFailed)
+	races := 40
+	k.store.FailCommit = func(b *state.Batch) error {
+		if races--; races > 0 && b.Step == state.StepDeployment {
+			return fault.New(fault.Conflict, "others are faster")
+		}
+		return nil
+	}
+	k.drive()
+	assert.Equal(t, greengrass.StatusCanceled, k.status(d.ID))
+}
+
 func TestRevisionsNeverGoBack(t *testing.T) {
 	k := newKit(t, t.Context(), "core")
 	k.groups("g")

@@ -150,7 +150,7 @@ func (x *spreading) abort(ctx context.Context, why string, counted bool) error {
 		}
 	}
 	err := x.Service.cancel(ctx, x.id, why)
-	if errors.Is(err, fault.NotFound) || errors.Is(err, fault.Conflict) {
+	if _, over := errors.AsType[*ResourceError](err); over {
 		err = nil // superseded, canceled or deleted meanwhile
 	}
 	return err
