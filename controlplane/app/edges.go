@@ -37,7 +37,7 @@ func (a *App) openEdges(context.Context) error {
 	}
 	cert := a.serverCertificate()
 	deviceTLS := gateway.HTTPConfig(ids, cert.get)
-	(&calm{busy: a.notifying}).before(deviceTLS)
+	newCalm(a.notifying).before(deviceTLS)
 	a.servers = []server{
 		{"fleet API", a.httpServer(api), a.peopleTLS(a.cfg.HTTPAddr, a.listeners.api, cert)},
 		{"aws endpoint", aws, a.peopleTLS(a.cfg.AWSAddr, a.listeners.aws, cert)},

@@ -181,7 +181,7 @@ func (f *simFleet) line(s string) {
 func (f *simFleet) await(t *testing.T, name string, n int) time.Time {
 	t.Helper()
 	var at time.Time
-	world.Eventually(t, func() string {
+	world.Within(t, 10*time.Minute, func() string {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		at = f.at[name]

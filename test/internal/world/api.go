@@ -76,7 +76,13 @@ func (w *World) Call(t testing.TB, method, path string, body, out any) Answer {
 // what is still missing, or an empty text.
 func Eventually(t testing.TB, check func() string) {
 	t.Helper()
-	limit := time.NewTimer(2 * time.Minute)
+	Within(t, 2*time.Minute, check)
+}
+
+// Within is Eventually for at most d.
+func Within(t testing.TB, d time.Duration, check func() string) {
+	t.Helper()
+	limit := time.NewTimer(d)
 	defer limit.Stop()
 	again := time.NewTicker(10 * time.Millisecond)
 	defer again.Stop()
@@ -90,7 +96,7 @@ func Eventually(t testing.TB, check func() string) {
 		case <-t.Context().Done():
 			require.Fail(t, "the test ended", missing)
 		case <-limit.C:
-			require.Fail(t, "waited two minutes in vain", missing)
+			require.Fail(t, "waited "+d.String()+" in vain", missing)
 		}
 	}
 }

@@ -74,8 +74,8 @@ func parseCursor(text string) (*Header, error) {
 	return &Header{CreatedAt: time.Unix(0, n), ID: id}, nil
 }
 
-// UsedBy names an ACTIVE deployment that has the component version among its
-// roots, or "" if none has.
+// UsedBy names a deployment that has the component version among its roots and is
+// ACTIVE, or is what a thing runs (COMPLETED and its latest), or "" if none has.
 func (s *Service) UsedBy(ctx context.Context, component, version string) (string, error) {
 	if err := s.headers.Fresh(ctx); err != nil {
 		return "", fmt.Errorf("look for deployments of component %s: %w", component, err)
@@ -166,7 +166,7 @@ func (l *listing) usedBy(component, version string) (id string) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	l.newest.Ascend(func(h *Header) bool {
-		if c, has := h.Components[component]; has && c.Version == version && h.Status == StatusActive {
+		if c, has := h.Components[component]; has && c.Version == version && (h.Status == StatusActive || h.Status == StatusCompleted && l.latest(h)) {
 			id = h.ID
 		}
 		return id == ""
