@@ -318,14 +318,27 @@ func TestListsAreNewestFirstAndStable(t *testing.T) {
 	by, err := k.UsedBy(t.Context(), "com.example.App", "2.0.0")
 	require.NoError(t, err)
 	assert.Equal(t, a2, by)
-	done := k.create(thing("core", "5.0.0"))
-	k.report("core", done.JobID, protocol.JobSucceeded)
-	by, err = k.UsedBy(t.Context(), "com.example.App", "5.0.0")
-	require.NoError(t, err)
-	assert.Equal(t, done.ID, by, "the core runs it")
 	by, err = k.UsedBy(t.Context(), "com.example.App", "3.0.0")
 	require.NoError(t, err)
 	assert.Empty(t, by)
+}
+
+func TestWhatAThingRunsIsInUse(t *testing.T) {
+	k := newKit(t, t.Context(), "core")
+	k.listing(t)
+	user := func(version string) string {
+		by, err := k.UsedBy(t.Context(), "com.example.App", version)
+		require.NoError(t, err)
+		return by
+	}
+	done := k.create(thing("core", "1.0.0"))
+	k.report("core", done.JobID, protocol.JobSucceeded)
+	assert.Equal(t, greengrass.StatusCompleted, k.status(done.ID))
+	assert.Equal(t, done.ID, user("1.0.0"), "the core runs it")
+	failed := k.create(thing("core", "2.0.0"))
+	assert.Empty(t, user("1.0.0"), "a newer deployment took its place")
+	k.report("core", failed.JobID, protocol.JobFailed)
+	assert.Empty(t, user("2.0.0"))
 }
 
 // run follows what lists are answered from.
