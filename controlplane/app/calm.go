@@ -48,7 +48,7 @@ func (c *calm) wait(ctx context.Context) {
 	}
 	if c.over == nil {
 		c.over = make(chan struct{})
-		go c.watch(c.over)
+		go c.watch(c.over) //nolint:gosec // others wait with this connection
 	}
 	over := c.over
 	c.mu.Unlock()
@@ -62,7 +62,10 @@ func (c *calm) wait(ctx context.Context) {
 func (c *calm) watch(over chan struct{}) {
 	ctx, cancel := context.WithTimeout(context.Background(), calmMost)
 	defer cancel()
-	for c.busy() && run.Sleep(ctx, calmLook) == nil {
+	for c.busy() {
+		if run.Sleep(ctx, calmLook) != nil {
+			break
+		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

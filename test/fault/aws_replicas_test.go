@@ -247,7 +247,7 @@ func TestWhatOneReplicaAnsweredTheOtherKnowsAtOnce(t *testing.T) {
 		one.w.Call(t, http.MethodDelete, "/accessKeys/"+key.ID, nil, nil)
 		_, err := user.iot.DescribeEndpoint(t.Context(), &iot.DescribeEndpointInput{})
 		var refused smithy.APIError
-		require.True(t, errors.As(err, &refused), "%v", err)
+		require.ErrorAs(t, err, &refused)
 		assert.Equal(t, "UnrecognizedClientException", refused.ErrorCode())
 	}
 }

@@ -27,8 +27,8 @@ func absent(i int) string { return fmt.Sprintf("away-%02d", i) }
 
 // told is what the AWS user's story came to.
 type told struct {
-	line, paced, halt, gone, core, last string // deployments that are there at the end
-	running                             []string
+	line, paced, halt, core, last string // deployments that are there at the end
+	running                       []string
 }
 
 // everything is what an AWS user does: a fleet is prepared, deployed to and taken
@@ -76,8 +76,10 @@ func (u *awsUser) things(running []string) {
 	call(u, u.iot.DeleteThingGroup, &iot.DeleteThingGroupInput{ThingGroupName: aws.String("empty")})
 	for i := range awsAbsent {
 		name := absent(i)
-		call(u, u.iot.CreateThing, &iot.CreateThingInput{ThingName: &name, ThingTypeName: aws.String("saw"),
-			AttributePayload: &iottypes.AttributePayload{Attributes: map[string]string{"line": "7"}}})
+		call(u, u.iot.CreateThing, &iot.CreateThingInput{
+			ThingName: &name, ThingTypeName: aws.String("saw"),
+			AttributePayload: &iottypes.AttributePayload{Attributes: map[string]string{"line": "7"}},
+		})
 		group := "line"
 		if i >= 8 {
 			group = "halt"

@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	catchUpTimeout = 5 * time.Second
+	catchUpTimeout = time.Second
 	// askAgain is when etcd is asked once more how far its watches are: as long as
 	// one of them is behind it does not answer.
 	askAgain = 20 * time.Millisecond

@@ -103,11 +103,16 @@ func (m *Mirror[T]) Run(ctx context.Context) error {
 func (m *Mirror[T]) Ready() <-chan struct{} { return m.ready }
 
 // Fresh waits until the mirror has all that was committed before the call, by
-// whatever process; else it is fault.Unavailable.
+// whatever process. A store that is away, or too busy to say how far the mirror is,
+// is no reason not to answer: then what there is has to do. While the mirror is not
+// read for the first time it is fault.Unavailable.
 func (m *Mirror[T]) Fresh(ctx context.Context) error {
 	select {
 	case <-m.ready:
-		return m.store.CatchUp(ctx, m.prefix)
+		if err := m.store.CatchUp(ctx, m.prefix); err != nil && !errors.Is(err, fault.Unavailable) {
+			return err
+		}
+		return nil
 	case <-ctx.Done():
 		return fault.New(fault.Unavailable, "%s is still being read", m.prefix)
 	}

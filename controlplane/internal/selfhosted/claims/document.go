@@ -24,10 +24,12 @@ const certificateID = "AWS::IoT::Certificate::Id"
 
 // builtIn are the parameters that need no declaration; all but the first are of
 // just-in-time provisioning.
-var builtIn = []string{
-	certificateID, "AWS::IoT::Certificate::Country", "AWS::IoT::Certificate::Organization", "AWS::IoT::Certificate::OrganizationalUnit",
-	"AWS::IoT::Certificate::DistinguishedNameQualifier", "AWS::IoT::Certificate::StateName", "AWS::IoT::Certificate::CommonName",
-	"AWS::IoT::Certificate::SerialNumber",
+func builtIn() []string {
+	return []string{
+		certificateID, "AWS::IoT::Certificate::Country", "AWS::IoT::Certificate::Organization", "AWS::IoT::Certificate::OrganizationalUnit",
+		"AWS::IoT::Certificate::DistinguishedNameQualifier", "AWS::IoT::Certificate::StateName", "AWS::IoT::Certificate::CommonName",
+		"AWS::IoT::Certificate::SerialNumber",
+	}
 }
 
 // document is a template body that was read without error.

@@ -51,10 +51,16 @@ func (r *resolver) list(path, name string, arg any) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	return listOf(v), nil
+}
+
+// listOf is what a function made, a string or a []string, as a list.
+func listOf(v any) []string {
 	if s, one := v.(string); one {
-		return []string{s}, nil
+		return []string{s}
 	}
-	return v.([]string), nil
+	list, _ := v.([]string)
+	return list
 }
 
 // call works out a function: a string or a []string.
@@ -96,7 +102,7 @@ func size(v any) int {
 		return len(s)
 	}
 	n := 0
-	for _, s := range v.([]string) {
+	for _, s := range listOf(v) {
 		n += len(s) + 1
 	}
 	return n
@@ -112,7 +118,7 @@ func (r *resolver) ref(path string, arg any) (string, error) {
 
 func (r *resolver) parameter(path, name string) (string, error) {
 	p, declared := r.doc.parameters[name]
-	if !declared && !slices.Contains(builtIn, name) {
+	if !declared && !slices.Contains(builtIn(), name) {
 		return "", fault.Field(path, "%.80q is not declared in Parameters", name)
 	}
 	v, ok := r.given[name]

@@ -29,7 +29,7 @@ func TestATemplateIsKeptAsItWasGiven(t *testing.T) {
 	got, body, err := k.Template(ctx, "fleet")
 	require.NoError(t, err)
 	assert.Equal(t, made, got)
-	assert.Equal(t, simple, body)
+	assert.JSONEq(t, simple, body)
 	_, err = k.CreateTemplate(ctx, claims.NewTemplate{Name: "fleet", Body: simple})
 	require.ErrorIs(t, err, fault.Exists)
 
@@ -60,7 +60,7 @@ func TestVersionsOfATemplate(t *testing.T) {
 	require.ErrorIs(t, err, fault.Exhausted)
 	_, body, err := k.Template(ctx, "fleet")
 	require.NoError(t, err)
-	assert.Equal(t, simple, body, "the first is the default still")
+	assert.JSONEq(t, simple, body, "the first is the default still")
 
 	two, nine := 2, 9
 	require.ErrorIs(t, k.UpdateTemplate(ctx, "fleet", claims.TemplateChange{Default: &nine}), fault.Invalid)

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"time"
 	"unicode/utf8"
 
@@ -91,10 +92,10 @@ func (g *Gateway) admit(s *session, pk packets.Packet) (packets.Code, string) {
 		}
 	}
 	if err := g.claim(ctx, s); err != nil {
-		switch fault.KindOf(err) {
-		case fault.Exhausted:
+		switch {
+		case errors.Is(err, fault.Exhausted):
 			return packets.ErrQuotaExceeded, err.Error()
-		case fault.Denied:
+		case errors.Is(err, fault.Denied):
 			return packets.ErrClientIdentifierNotValid, err.Error()
 		}
 		return packets.ErrServerUnavailable, err.Error()

@@ -90,6 +90,6 @@ func TestThereIsRoomForTenSubDeployments(t *testing.T) {
 	}
 	again := group("retry0", "2.0.0")
 	again.Parent = "parent"
-	k.create(again) // the next revision of one of the ten
+	k.create(again)                    // the next revision of one of the ten
 	k.create(group("parent", "2.0.0")) // one commit ends them all
 }

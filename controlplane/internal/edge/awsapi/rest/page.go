@@ -16,12 +16,12 @@ const (
 
 // encoding has the letters that the pattern of a marker allows (iot-api §7) and that
 // no URL escapes.
-var encoding = base32.StdEncoding.WithPadding(base32.NoPadding)
+func encoding() *base32.Encoding { return base32.StdEncoding.WithPadding(base32.NoPadding) }
 
 // Token returns the nextToken of a page that ended with after. filters are what
 // the list was narrowed by: the token holds for the same ones only.
 func Token(after string, filters ...string) string {
-	return encoding.EncodeToString(append(hashOf(filters), after...))
+	return encoding().EncodeToString(append(hashOf(filters), after...))
 }
 
 // After returns what Token was made of, "" for the empty token. A token that was
@@ -42,7 +42,7 @@ func after(member, token string, filters []string) (string, error) {
 	if len(token) > maxToken {
 		return "", fault.Field(member, "has %d characters, no token of this server has more than %d", len(token), maxToken)
 	}
-	raw, err := encoding.DecodeString(token)
+	raw, err := encoding().DecodeString(token)
 	if err != nil || len(raw) < filterHash {
 		return "", fault.Field(member, "is no token of this server; begin without one")
 	}
