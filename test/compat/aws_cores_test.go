@@ -35,22 +35,25 @@ type cores struct {
 func TestAWSCoreDevices(t *testing.T) {
 	k := awsKit(t)
 	c := cores{k, k.Greengrass(), k.IoT()}
-	for name, test := range map[string]func(*testing.T){
-		"a core device appears, is shown, forgotten and comes back":  c.life,
-		"core devices are listed in pages and by filter":             c.lists,
-		"installed components, roots and all":                        c.installed,
-		"effective deployments of a thing and a group, newest first": c.effective,
-		"client devices are associated by the hundred":               c.devices,
-		"connectivity information is replaced as a whole":            c.connectivity,
-		"the account's service role":                                 c.role,
-		"tags of core devices, deployments and component versions":   c.tags,
-		"what is not there":                                          c.missing,
-		"what no SDK sends is refused by the name of the member":     c.raw,
-		"a key that may only read":                                   c.readOnly,
+	for _, part := range []struct {
+		name string
+		test func(*testing.T)
+	}{
+		{"a core device appears, is shown, forgotten and comes back", c.life},
+		{"core devices are listed in pages and by filter", c.lists},
+		{"installed components, roots and all", c.installed},
+		{"effective deployments of a thing and a group, newest first", c.effective},
+		{"client devices are associated by the hundred", c.devices},
+		{"connectivity information is replaced as a whole", c.connectivity},
+		{"the account's service role", c.role},
+		{"tags of core devices, deployments and component versions", c.tags},
+		{"what is not there", c.missing},
+		{"what no SDK sends is refused by the name of the member", c.raw},
+		{"a key that may only read", c.readOnly},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(part.name, func(t *testing.T) {
 			t.Parallel()
-			test(t)
+			part.test(t)
 		})
 	}
 }
