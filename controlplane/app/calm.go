@@ -29,10 +29,9 @@ const (
 	calmLook = 5 * time.Millisecond // how often one looks whether it is over
 	calmMost = 6 * time.Second      // then connections go on all the same, for as long
 
-	handshakes  = 128             // under way at once
-	slotMost    = 2 * time.Second // a client that is slower does not keep others waiting
-	patience    = 9 * time.Second // the server gives a handshake ten; who waited longer begins anew
-	waitMessage = "the server has too many handshakes to do; try again"
+	handshakes = 128             // under way at once
+	slotMost   = 2 * time.Second // a client that is slower does not keep others waiting
+	patience   = 9 * time.Second // the server gives a handshake ten; who waited longer begins anew
 )
 
 func newCalm(busy func() bool) *calm {
@@ -85,7 +84,7 @@ func (c *calm) enter(ctx context.Context) (leave func(), err error) {
 	select {
 	case c.slots <- struct{}{}:
 	case <-ctx.Done():
-		return nil, errors.New(waitMessage)
+		return nil, errors.New("the server has too many handshakes to do; try again")
 	}
 	free := sync.OnceFunc(func() { <-c.slots })
 	slow := time.AfterFunc(slotMost, free)

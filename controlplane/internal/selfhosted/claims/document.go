@@ -175,14 +175,22 @@ func (r *resolver) scalar(path string, v any) (any, error) {
 // rewrite returns v with a reference in the place of each function, and of each
 // policy document that is an object a text.
 func (r *resolver) rewrite(path string, v any) (any, error) {
-	switch v := v.(type) {
-	case map[string]any:
-		if name, arg, ok := function(v); ok {
+	if m, object := v.(map[string]any); object {
+		if name, arg, ok := function(m); ok {
 			return r.reference(path, name, arg)
 		}
+	}
+	return inside(path, v, r.member, r.rewrite)
+}
+
+// inside returns v with what member made of each member of an object, or item of
+// each item of a list.
+func inside(path string, v any, member func(path, key string, v any) (any, error), item func(path string, v any) (any, error)) (any, error) {
+	switch v := v.(type) {
+	case map[string]any:
 		out := make(map[string]any, len(v))
 		for _, key := range slices.Sorted(maps.Keys(v)) {
-			x, err := r.member(path+"."+key, key, v[key])
+			x, err := member(path+"."+key, key, v[key])
 			if err != nil {
 				return nil, err
 			}
@@ -193,7 +201,7 @@ func (r *resolver) rewrite(path string, v any) (any, error) {
 		out := make([]any, len(v))
 		for i, x := range v {
 			var err error
-			if out[i], err = r.rewrite(path+"["+strconv.Itoa(i)+"]", x); err != nil {
+			if out[i], err = item(path+"["+strconv.Itoa(i)+"]", x); err != nil {
 				return nil, err
 			}
 		}
@@ -240,34 +248,15 @@ func (r *resolver) policy(path string, m map[string]any) (any, error) {
 
 // literal returns v with the result in the place of each function.
 func (r *resolver) literal(path string, v any) (any, error) {
-	switch v := v.(type) {
-	case map[string]any:
-		if name, arg, ok := function(v); ok {
+	if m, object := v.(map[string]any); object {
+		if name, arg, ok := function(m); ok {
 			if name == "Fn::Split" || name == "Fn::FindInMap" {
 				return r.call(path, name, arg)
 			}
 			return r.text(path, name, arg)
 		}
-		out := make(map[string]any, len(v))
-		for _, key := range slices.Sorted(maps.Keys(v)) {
-			x, err := r.literal(path+"."+key, v[key])
-			if err != nil {
-				return nil, err
-			}
-			out[key] = x
-		}
-		return out, nil
-	case []any:
-		out := make([]any, len(v))
-		for i, x := range v {
-			var err error
-			if out[i], err = r.literal(path+"["+strconv.Itoa(i)+"]", x); err != nil {
-				return nil, err
-			}
-		}
-		return out, nil
 	}
-	return v, nil
+	return inside(path, v, func(path, _ string, v any) (any, error) { return r.literal(path, v) }, r.literal)
 }
 
 // reference is a function's result as a parameter of the plain template.

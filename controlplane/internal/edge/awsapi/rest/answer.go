@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/ggfleet/ggfleet/shared/fault"
-	"github.com/ggfleet/ggfleet/shared/names"
 )
 
 // Error is an error as a service's clients know it.
@@ -75,5 +74,3 @@ func encode(out any) ([]byte, error) {
 	}
 	return body, nil
 }
-
-func newRequestID() string { return names.NewUUID() }

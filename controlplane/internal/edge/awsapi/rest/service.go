@@ -18,6 +18,7 @@ import (
 
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/logx"
+	"github.com/ggfleet/ggfleet/shared/names"
 )
 
 // Authenticator decides who sent a request.
@@ -28,17 +29,10 @@ type Authenticator interface {
 	Authenticate(r *http.Request, payload func() (string, error)) (Caller, error)
 }
 
-// ErrThrottled is what Service.Error gets for a caller that asks too often, as
-// a *ThrottledError.
-var ErrThrottled = errors.New("too many requests")
-
-// ThrottledError says when to come back.
-type ThrottledError struct{ After time.Duration }
+// ThrottledError is what Config.Error gets for a caller that asks too often.
+type ThrottledError struct{ After time.Duration } // until it may come back
 
 func (*ThrottledError) Error() string { return "Rate exceeded" }
-
-// Is makes every ThrottledError an ErrThrottled.
-func (*ThrottledError) Is(target error) bool { return target == ErrThrottled }
 
 // Config is what a service is made of. Error and Auth are required.
 type Config struct {
@@ -46,7 +40,7 @@ type Config struct {
 	Operations []Operation
 	Patterns   map[string]*regexp.Regexp
 	// Error words an error for the service's clients: *InvalidError, *UnparsableError,
-	// ErrThrottled, or what an operation returned. nil: it is nobody's fault but ours;
+	// *ThrottledError, or what an operation returned. nil: it is nobody's fault but ours;
 	// it is logged and answered with Internal.
 	Error    func(error) *Error
 	Internal Error
@@ -130,7 +124,7 @@ func (o *operation) bound() error {
 // ServeHTTP implements http.Handler.
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
-	w.Header().Set("X-Amzn-Requestid", newRequestID())
+	w.Header().Set("X-Amzn-Requestid", names.NewUUID())
 	name, status := "-", 0
 	func() {
 		defer func() {
