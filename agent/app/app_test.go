@@ -21,8 +21,8 @@ import (
 
 	"github.com/ggfleet/ggfleet/agent/app"
 	"github.com/ggfleet/ggfleet/agent/internal/agenttest"
+	"github.com/ggfleet/ggfleet/agent/internal/consent"
 	"github.com/ggfleet/ggfleet/agent/internal/localstate"
-	"github.com/ggfleet/ggfleet/agent/internal/patch"
 	"github.com/ggfleet/ggfleet/agent/internal/reconcile"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/logx"
@@ -113,7 +113,7 @@ func startAgent(t *testing.T, c *agenttest.Cloud, kill string) *agent {
 	dir := t.TempDir()
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "bin"), 0o700))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "bin", "ansible-playbook"), []byte("#!/bin/sh\necho run >> "+filepath.Join(dir, "playbook-runs")+"\n"), 0o700))
-	require.NoError(t, patch.Allow(filepath.Join(dir, "root", "agent"), true))
+	require.NoError(t, consent.Allow(filepath.Join(dir, "root", "agent"), consent.Patches, true))
 	ctx, cancel := context.WithCancel(context.Background())
 	a := &agent{t: t, root: filepath.Join(dir, "root"), mark: filepath.Join(dir, "mark"), hits: filepath.Join(dir, "hits"), stop: cancel, done: make(chan int, 1)}
 	log, err := os.Create(filepath.Join(dir, "agent.log"))

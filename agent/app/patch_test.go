@@ -33,7 +33,7 @@ func TestANoticeOverMQTTStartsAPatch(t *testing.T) {
 	r, _ := c.Result(p)
 	assert.Contains(t, r.Message, "PATCHES_NOT_ALLOWED: ", "unless the device was told so")
 
-	require.NoError(t, app.AllowPatches(cfg.Root, true))
+	require.NoError(t, app.Allow(cfg.Root, "patches", true))
 	p = c.AddPatch(agenttest.Patch{ID: "two", Playbook: "- hosts: all\n", Timeout: 60})
 	c.Notice(t, core)
 	require.Eventually(t, func() bool { _, ok := c.Result(p); return ok }, patience, tick)

@@ -8,10 +8,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
+	"github.com/ggfleet/ggfleet/agent/internal/consent"
 	"github.com/ggfleet/ggfleet/agent/internal/identity"
 	process "github.com/ggfleet/ggfleet/agent/internal/nucleus"
-	"github.com/ggfleet/ggfleet/agent/internal/patch"
 	"github.com/ggfleet/ggfleet/agent/internal/reconcile"
 	"github.com/ggfleet/ggfleet/agent/internal/svc"
 	"github.com/ggfleet/ggfleet/shared/fault"
@@ -37,10 +38,32 @@ func Service(root, action string) error {
 	return fault.New(fault.Invalid, "%q is nothing that can be done to a service", action)
 }
 
-// AllowPatches lets the control plane run Ansible playbooks on this device
-// through the agent in root, or not. The agent need not be stopped.
-func AllowPatches(root string, allow bool) error {
-	return patch.Allow(filepath.Join(root, "agent"), allow)
+// Allow lets the control plane do what list names on the device of the agent in
+// root (package consent), or not. The agent need not be stopped.
+func Allow(root, list string, allow bool) error {
+	permissions, err := consent.Parse(list)
+	if err != nil {
+		return err
+	}
+	for _, p := range permissions {
+		if err := consent.Allow(filepath.Join(root, "agent"), p, allow); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// PrintConsent writes what the control plane may do on the device.
+func PrintConsent(w io.Writer, root string) error {
+	words := []string{"nothing"}
+	if given := consent.Given(filepath.Join(root, "agent")); len(given) > 0 {
+		words = words[:0]
+		for _, p := range given {
+			words = append(words, string(p))
+		}
+	}
+	_, err := fmt.Fprintf(w, "allowed:  %s\n", strings.Join(words, " "))
+	return err
 }
 
 // Status writes what the agent in root is and what it runs. It only reads, and
@@ -64,11 +87,9 @@ func Status(w io.Writer, root string) error {
 	}
 	fmt.Fprintf(w, "enrolled: %s at %s\ncore:     %s\n", id.AgentThing, id.URL, id.Core)
 
-	patches := "off"
-	if patch.Allowed(agent) {
-		patches = "on"
+	if err := PrintConsent(w, root); err != nil {
+		return err
 	}
-	fmt.Fprintf(w, "patches:  %s\n", patches)
 
 	var installed reconcile.Record
 	if err := readJSON(filepath.Join(agent, reconcile.RecordName), &installed); err != nil {

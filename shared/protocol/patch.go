@@ -71,7 +71,7 @@ type PatchResult struct {
 // Codes with which the agent begins the message of a patch that failed before,
 // or otherwise than by, its playbook.
 const (
-	PatchesNotAllowed    = "PATCHES_NOT_ALLOWED" // the agent was not installed with --allow-patches
+	PatchesNotAllowed    = "PATCHES_NOT_ALLOWED" // the device does not allow them
 	PatchAnsibleNotFound = "ANSIBLE_NOT_FOUND"   // there is no ansible-playbook on the device
 	PatchTimedOut        = "TIMED_OUT"
 	PatchInterrupted     = "INTERRUPTED" // the agent or the device stopped while it ran

@@ -172,7 +172,7 @@ func (f patcher) patch(t *testing.T, template string, vars object, pause time.Du
 func (f patcher) patchDevice(t *testing.T) {
 	offerNucleus(t, f.world)
 	createCore(t, f.world, itPatched, "default")
-	enrol(f.t, f.world, itPatched, "--allow-patches") // it runs until the feature ends
+	enrol(f.t, f.world, itPatched, "--allow", "patches") // it runs until the feature ends
 	f.patch(t, "integration_test_template", object{"uniqueVar1": "uniqueVarVal1", "uniqueVar2": "uniqueVarVal2"}, 120*time.Second,
 		func(id string) string { return "/patchTasks/" + id + "/patches" })
 	assert.Equal(t, map[string]string{"uniqueVar1": "uniqueVarVal1", "uniqueVar2": "uniqueVarVal2", "commonVar": "commonVarVal"}, f.vars(t))

@@ -43,11 +43,10 @@ type Config struct {
 	// be held up.
 	OnUp func()
 
-	// Topic is subscribed to after each connect; empty: none. OnNotice is called
-	// when a message came there, and after each attempt to subscribe, since what
-	// was sent before is lost. It must not block.
-	Topic    string
-	OnNotice func()
+	// Notices are the topics that are subscribed to after each connect. A notice's
+	// function is called when a message came on its topic, and after each attempt
+	// to subscribe, since what was sent before is lost. It must not block.
+	Notices map[string]func()
 
 	MinWait, MaxWait time.Duration // between attempts; default 1 s and 2 min
 	Log              *slog.Logger
@@ -73,9 +72,6 @@ func New(cfg Config) (*Link, error) {
 	if cfg.OnUp == nil {
 		cfg.OnUp = func() {}
 	}
-	if cfg.OnNotice == nil {
-		cfg.OnNotice = func() {}
-	}
 	if cfg.MinWait <= 0 {
 		cfg.MinWait = time.Second
 	}
@@ -99,7 +95,7 @@ func (l *Link) Run(ctx context.Context) error {
 		OnConnectionUp: func(m *autopaho.ConnectionManager, _ *paho.Connack) {
 			l.cfg.Log.InfoContext(ctx, "connected", logx.Address, l.cfg.Address, logx.ClientID, l.cfg.ClientID)
 			l.cfg.OnUp()
-			if l.cfg.Topic != "" {
+			if len(l.cfg.Notices) > 0 {
 				l.listening.Go(func() { l.listen(ctx, m) })
 			}
 		},
@@ -113,8 +109,8 @@ func (l *Link) Run(ctx context.Context) error {
 		ClientConfig: paho.ClientConfig{
 			ClientID: l.cfg.ClientID, PacketTimeout: ackTimeout,
 			OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(p paho.PublishReceived) (bool, error) {
-				if p.Packet.Topic == l.cfg.Topic {
-					l.cfg.OnNotice()
+				if notice := l.cfg.Notices[p.Packet.Topic]; notice != nil {
+					notice()
 				}
 				return true, nil
 			}},
@@ -142,16 +138,18 @@ func (l *Link) Run(ctx context.Context) error {
 	return nil
 }
 
-// listen subscribes to the topic. A broker that refuses is no reason to give up
-// the session.
+// listen subscribes to the topics. A broker that refuses one is no reason to
+// give up the others, or the session.
 func (l *Link) listen(ctx context.Context, m *autopaho.ConnectionManager) {
 	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
 	defer cancel()
-	_, err := m.Subscribe(ctx, &paho.Subscribe{Subscriptions: []paho.SubscribeOptions{{Topic: l.cfg.Topic, QoS: 1}}})
-	if err != nil && ctx.Err() == nil {
-		l.cfg.Log.WarnContext(ctx, "cannot listen", logx.Topic, l.cfg.Topic, logx.Err, err)
+	for topic, notice := range l.cfg.Notices {
+		_, err := m.Subscribe(ctx, &paho.Subscribe{Subscriptions: []paho.SubscribeOptions{{Topic: topic, QoS: 1}}})
+		if err != nil && ctx.Err() == nil {
+			l.cfg.Log.WarnContext(ctx, "cannot listen", logx.Topic, topic, logx.Err, err)
+		}
+		notice()
 	}
-	l.cfg.OnNotice()
 }
 
 func (l *Link) connect(c *paho.Connect, _ *url.URL) (*paho.Connect, error) {

@@ -18,6 +18,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/ggfleet/ggfleet/agent/internal/consent"
 	"github.com/ggfleet/ggfleet/shared/protocol"
 )
 
@@ -41,8 +42,8 @@ type prepared struct {
 // prepare fetches the playbook and puts it and its variables into the work
 // folder. problem says why the patch cannot be run at all.
 func (r *Runner) prepare(ctx context.Context, o protocol.PatchOrder, j journal) (p prepared, problem string, err error) {
-	if !Allowed(r.cfg.Dir.Path("")) {
-		return p, protocol.PatchesNotAllowed + ": this device does not run patches; its administrator can allow them with 'ggfleet-agent patches on'", nil
+	if !consent.Allowed(r.cfg.Dir.Path(""), consent.Patches) {
+		return p, protocol.PatchesNotAllowed + ": this device does not run patches; its administrator can allow them with 'ggfleet-agent allow patches'", nil
 	}
 	if p.program, err = exec.LookPath(program); err != nil {
 		return p, protocol.PatchAnsibleNotFound + ": there is no " + program + " in " + path() + "; install Ansible on the device", nil

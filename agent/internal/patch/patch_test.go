@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ggfleet/ggfleet/agent/internal/consent"
 	"github.com/ggfleet/ggfleet/agent/internal/localstate"
 	"github.com/ggfleet/ggfleet/agent/internal/patch"
 	"github.com/ggfleet/ggfleet/shared/fault"
@@ -132,7 +133,7 @@ func newDevice(t *testing.T) *device {
 	d.dir, err = localstate.Open(d.root, nil)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = d.dir.Close() })
-	require.NoError(t, patch.Allow(d.dir.Path(""), true))
+	require.NoError(t, consent.Allow(d.dir.Path(""), consent.Patches, true))
 	return d
 }
 
@@ -194,11 +195,13 @@ func TestHowARunFails(t *testing.T) {
 		setup  func(t *testing.T, f *fake, d *device)
 		want   string
 	}{
-		"the playbook fails":                   {script: "echo because; exit 2", want: "ansible-playbook ended with exit status 2\nbecause"},
-		"it is killed":                         {script: "kill -9 $$", want: "ansible-playbook ended with signal: killed"},
-		"it is no program":                     {script: "", setup: func(t *testing.T, _ *fake, _ *device) { notExecutable(t) }, want: "NOT_RUN: ansible-playbook does not start"},
-		"there is no ansible":                  {setup: func(t *testing.T, _ *fake, _ *device) { t.Setenv("PATH", t.TempDir()) }, want: "ANSIBLE_NOT_FOUND: "},
-		"the device does not allow it":         {setup: func(t *testing.T, _ *fake, d *device) { require.NoError(t, patch.Allow(d.dir.Path(""), false)) }, want: "PATCHES_NOT_ALLOWED: "},
+		"the playbook fails":  {script: "echo because; exit 2", want: "ansible-playbook ended with exit status 2\nbecause"},
+		"it is killed":        {script: "kill -9 $$", want: "ansible-playbook ended with signal: killed"},
+		"it is no program":    {script: "", setup: func(t *testing.T, _ *fake, _ *device) { notExecutable(t) }, want: "NOT_RUN: ansible-playbook does not start"},
+		"there is no ansible": {setup: func(t *testing.T, _ *fake, _ *device) { t.Setenv("PATH", t.TempDir()) }, want: "ANSIBLE_NOT_FOUND: "},
+		"the device does not allow it": {setup: func(t *testing.T, _ *fake, d *device) {
+			require.NoError(t, consent.Allow(d.dir.Path(""), consent.Patches, false))
+		}, want: "PATCHES_NOT_ALLOWED: "},
 		"the playbook is another":              {setup: func(_ *testing.T, f *fake, _ *device) { f.order.PlaybookDigest = "x" }, want: "NOT_RUN: the playbook is not"},
 		"it takes too long":                    {script: "trap '' TERM; echo begun; sleep 100 & wait; sleep 100", setup: func(_ *testing.T, f *fake, _ *device) { f.order.TimeoutSeconds = 1 }, want: "TIMED_OUT: the playbook was stopped after 1s\nbegun"},
 		"the playbook is gone from the server": {setup: func(_ *testing.T, f *fake, _ *device) { f.refuse["playbook"] = fault.New(fault.NotFound, "gone") }, want: "NOT_RUN: the control plane has no playbook"},

@@ -1,0 +1,173 @@
+package app
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/ggfleet/ggfleet/agent/internal/deviceapi"
+	"github.com/ggfleet/ggfleet/agent/internal/identity"
+	"github.com/ggfleet/ggfleet/agent/internal/localstate"
+	"github.com/ggfleet/ggfleet/agent/internal/mqttlink"
+	process "github.com/ggfleet/ggfleet/agent/internal/nucleus"
+	"github.com/ggfleet/ggfleet/agent/internal/patch"
+	"github.com/ggfleet/ggfleet/agent/internal/reconcile"
+	"github.com/ggfleet/ggfleet/agent/internal/svc"
+	"github.com/ggfleet/ggfleet/agent/internal/telemetry"
+	"github.com/ggfleet/ggfleet/installer/nucleus"
+	"github.com/ggfleet/ggfleet/shared/buildinfo"
+	"github.com/ggfleet/ggfleet/shared/fault"
+	"github.com/ggfleet/ggfleet/shared/logx"
+	"github.com/ggfleet/ggfleet/shared/protocol"
+	"github.com/ggfleet/ggfleet/shared/run"
+)
+
+// agent is an enrolled agent being put together. Parts are opened in the order
+// of Run; each adds what it does to work.
+type agent struct {
+	cfg Config
+	dir *localstate.Dir
+	id  identity.Identity
+
+	cloud    *deviceapi.Client
+	reporter *telemetry.Reporter
+	notices  map[string]func() // topics to listen on, and whom to tell
+	work     []run.Loop        // ends before reporting and the session do
+	closers  []func() error
+}
+
+// Run is the enrolled agent at work, until ctx is done. It then stops the
+// nucleus.
+func Run(ctx context.Context, cfg Config) (err error) {
+	a := &agent{cfg: cfg.withDefaults(), notices: map[string]func(){}}
+	if a.dir, err = localstate.Open(a.cfg.Root, a.cfg.Around); err != nil {
+		return err
+	}
+	a.closers = append(a.closers, a.dir.Close)
+	defer func() { err = errors.Join(err, a.close()) }()
+	tlsConfig, err := a.identify()
+	if err != nil {
+		return err
+	}
+	if a.cloud, err = deviceapi.New(deviceapi.Config{URL: a.id.URL, TLS: tlsConfig}); err != nil {
+		return err
+	}
+	a.closers = append(a.closers, func() error { a.cloud.Close(); return nil })
+
+	// The link needs the reporter's will, the reporter the link's Publish.
+	var link *mqttlink.Link
+	err = a.openReports(func(ctx context.Context, topic string, payload []byte) error {
+		return link.Publish(ctx, topic, payload)
+	})
+	if err != nil {
+		return err
+	}
+	for _, open := range []func() error{a.openNucleus, a.openPatches} {
+		if err := open(); err != nil {
+			return err
+		}
+	}
+	link, err = mqttlink.New(mqttlink.Config{
+		Address: a.id.MQTTAddress, TLS: tlsConfig.Clone(), ClientID: a.id.AgentThing,
+		Will: a.reporter.Will, OnUp: a.reporter.ConnectionUp, Notices: a.notices, MinWait: a.cfg.MinWait, Log: a.cfg.Log,
+	})
+	if err != nil {
+		return err
+	}
+	a.cfg.Log.InfoContext(ctx, "agent runs", logx.Core, a.id.Core, logx.Thing, a.id.AgentThing, "root", a.dir.Site(), "version", buildinfo.Version)
+	if err := svc.Notify("READY=1"); err != nil {
+		a.cfg.Log.WarnContext(ctx, "service manager cannot be told", logx.Err, err)
+	}
+	return run.All(context.WithoutCancel(ctx),
+		run.Loop{Name: "work", Run: func(reporting context.Context) error { return a.workUntil(ctx, reporting) }},
+		run.Loop{Name: "telemetry", Run: a.reporter.Run},
+		run.Loop{Name: "mqtt", Run: link.Run},
+		run.Loop{Name: "watchdog", Run: svc.Watchdog},
+	)
+}
+
+// workUntil works until ctx is done. What reports outlives what is reported on:
+// the nucleus stops first, its last state is sent, then the session ends.
+func (a *agent) workUntil(ctx, reporting context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(reporting, cancel)()
+	err := run.All(ctx, a.work...)
+	flush, done := context.WithTimeout(reporting, lastWords)
+	defer done()
+	a.reporter.Flush(flush)
+	return err
+}
+
+// identify loads who the agent is.
+func (a *agent) identify() (*tls.Config, error) {
+	id, key, err := identity.Load(a.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fault.New(fault.NotFound, "the agent in %s is not enrolled; run 'ggfleet-agent enroll STRING --root %s' first", a.dir.Site(), a.dir.Site())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the agent's identity: %w; enrol again with the same string to repair it", err)
+	}
+	a.id = id
+	return id.TLS(key)
+}
+
+// openReports makes the reporter and the spool that it writes to.
+func (a *agent) openReports(publish telemetry.Publish) error {
+	spool, err := telemetry.OpenSpool(a.dir.Root(), "spool", a.cfg.SpoolBytes)
+	if err != nil {
+		return err
+	}
+	a.closers = append(a.closers, spool.Close)
+	a.reporter, err = telemetry.New(telemetry.Config{
+		Core: a.id.Core, AgentVersion: buildinfo.Version, Spool: spool, DiskPath: a.dir.Site(), Publish: publish,
+		Health: a.cfg.Health, Components: a.cfg.Components, Log: a.cfg.Log,
+	})
+	return err
+}
+
+// openNucleus makes what installs the nucleus and keeps it running.
+func (a *agent) openNucleus() error {
+	site, err := nucleus.OpenSite(a.dir.Site(), nucleus.Limits{})
+	if err != nil {
+		return err
+	}
+	a.closers = append(a.closers, site.Close)
+	supervisor, err := process.New(process.Config{
+		Dir: a.dir, OnStatus: a.reporter.Nucleus, UpFor: a.cfg.UpFor, Gate: a.cfg.Gate, Stop: a.cfg.Stop, MinWait: a.cfg.MinWait, Log: a.cfg.Log,
+	})
+	if err != nil {
+		return err
+	}
+	loop, err := reconcile.New(reconcile.Config{
+		Core: a.id.Core, Dir: a.dir, Site: site, Cloud: a.cloud, Supervisor: supervisor, Every: a.cfg.Poll, MinWait: a.cfg.MinWait, Log: a.cfg.Log,
+	})
+	if err != nil {
+		return err
+	}
+	a.work = append(a.work, run.Loop{Name: "nucleus", Run: supervisor.Run}, run.Loop{Name: "reconcile", Run: loop.Run})
+	return nil
+}
+
+// openPatches makes what runs playbooks.
+func (a *agent) openPatches() error {
+	patches, err := patch.New(patch.Config{
+		Dir: a.dir, Cloud: a.cloud, CAPEM: a.id.CAPEM, Every: a.cfg.Patches, MinWait: a.cfg.MinWait, Log: a.cfg.Log,
+	})
+	if err != nil {
+		return err
+	}
+	a.notices[protocol.PatchTopic(a.id.Core)] = patches.Wake
+	a.work = append(a.work, run.Loop{Name: "patches", Run: patches.Run})
+	return nil
+}
+
+// close releases what was opened, last first.
+func (a *agent) close() (err error) {
+	for i := len(a.closers) - 1; i >= 0; i-- {
+		err = errors.Join(err, a.closers[i]())
+	}
+	return err
+}

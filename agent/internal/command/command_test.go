@@ -1,0 +1,61 @@
+package command_test
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ggfleet/ggfleet/agent/internal/command"
+)
+
+func TestTheCommandLine(t *testing.T) {
+	tests := map[string]struct {
+		args   []string
+		exit   int
+		err    string
+		stdout string
+	}{
+		"no arguments":                 {nil, 0, "", "Set up this device"},
+		"help":                         {[]string{"help"}, 0, "", "Set up this device"},
+		"a flag's help":                {[]string{"run", "--help"}, 0, "", "Work until stopped"},
+		"version":                      {[]string{"version"}, 0, "", "ggfleet-agent dev"},
+		"an unknown command":           {[]string{"fly"}, 2, `unknown command "fly"`, ""},
+		"an unknown flag":              {[]string{"run", "--rot", "x"}, 2, "rot", ""},
+		"a string that is not one":     {[]string{"enroll", "x", "--root", "ROOT"}, 1, "copy it whole", ""},
+		"flags before the command":     {[]string{"--root", "ROOT", "status"}, 0, "", "enrolled: no"},
+		"flags behind the command":     {[]string{"status", "--root", "ROOT"}, 0, "", "enrolled: no"},
+		"an unknown log level":         {[]string{"run", "--log-level", "loud"}, 2, "loud", ""},
+		"patches allowed":              {[]string{"allow", "patches,logs", "--root", "ROOT"}, 0, "", "allowed:  patches logs\n"},
+		"patches forbidden twice":      {[]string{"forbid", "patches", "--root", "ROOT"}, 0, "", "allowed:  nothing\n"},
+		"patches perhaps":              {[]string{"allow", "perhaps", "--root", "ROOT"}, 1, `"perhaps"`, ""},
+		"allowed with enroll":          {[]string{"enroll", "x", "--allow", "perhaps", "--root", "ROOT"}, 1, `"perhaps"`, ""},
+		"run before it is enrolled":    {[]string{"run", "--root", "ROOT"}, 1, "not enrolled", ""},
+		"the string on standard input": {[]string{"enroll", "-", "--root", "ROOT"}, 1, "copy it whole", ""},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			var args []string
+			for _, a := range tc.args {
+				args = append(args, strings.ReplaceAll(a, "ROOT", root))
+			}
+			var stdout, stderr bytes.Buffer
+			c := command.New()
+			c.SetArgs(args)
+			c.SetIn(strings.NewReader("ggf1.damaged"))
+			c.SetOut(&stdout)
+			c.SetErr(&stderr)
+			err := c.ExecuteContext(t.Context())
+			assert.Equal(t, tc.exit, command.ExitCode(err))
+			if tc.err == "" {
+				require.NoError(t, err)
+			} else {
+				require.ErrorContains(t, err, tc.err)
+			}
+			assert.Contains(t, stdout.String(), tc.stdout)
+		})
+	}
+}
