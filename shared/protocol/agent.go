@@ -3,7 +3,8 @@ package protocol
 // AgentVersion is sent in every agent message. It only grows.
 //
 //	1  first release
-const AgentVersion = 1
+//	2  host reports; more members of health, nucleus and components reports
+const AgentVersion = 2
 
 // MaxAgentMessage is the largest agent payload in bytes: the publish limit of
 // AWS IoT Core (iot-api §22).
@@ -36,7 +37,10 @@ type Distribution struct {
 	Version string `json:"version"` // semantic version
 	Digest  string `json:"digest"`  // lower-case hex SHA-256 of the archive
 	Size    int64  `json:"size"`    // bytes
-	Format  string `json:"format"`  // tar.gz or zip
+	Format  string `json:"format"`  // tar.gz, zip, deb or rpm
+
+	Runtime  string `json:"runtime,omitempty"`  // classic, lite or simulated
+	Platform string `json:"platform,omitempty"` // GOOS/GOARCH that it is built for; empty: any
 }
 
 // CSRRequest asks for the core's certificate; CSRResponse carries it.
