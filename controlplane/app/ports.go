@@ -118,7 +118,7 @@ func (p provisioningPort) ProvisioningTemplates(ctx context.Context) ([]fleetapi
 type distributionsPort struct{ s *distribution.Store }
 
 func (p distributionsPort) PutDistribution(ctx context.Context, d fleetapi.Distribution, r io.Reader, _ int64) (fleetapi.Distribution, error) {
-	rec, err := p.s.Put(ctx, d.Name, d.Version, d.Format, r)
+	rec, err := p.s.Put(ctx, distribution.Upload{Name: d.Name, Version: d.Version, Format: d.Format}, r)
 	if err != nil {
 		return fleetapi.Distribution{}, err
 	}
@@ -135,7 +135,7 @@ func (p distributionsPort) Distributions(ctx context.Context) ([]fleetapi.Distri
 }
 
 func (p distributionsPort) ActivateDistribution(ctx context.Context, name, version string) (fleetapi.Distribution, error) {
-	if err := p.s.Activate(ctx, name, version); err != nil {
+	if err := p.s.Activate(ctx, name, version, ""); err != nil {
 		return fleetapi.Distribution{}, err
 	}
 	return p.one(ctx, name, version)

@@ -71,10 +71,10 @@ func (c *Client) Enroll(ctx context.Context, r protocol.EnrollRequest) (protocol
 	return out, c.callJSON(ctx, http.MethodPost, protocol.PathEnroll, r, &out)
 }
 
-// Core returns what is to be made true on the core device.
-func (c *Client) Core(ctx context.Context) (protocol.CoreAssignment, error) {
+// Core returns what is to be made true on the core device that q tells of.
+func (c *Client) Core(ctx context.Context, q protocol.AssignmentQuery) (protocol.CoreAssignment, error) {
 	var out protocol.CoreAssignment
-	return out, c.callJSON(ctx, http.MethodGet, protocol.PathAgentCore, nil, &out)
+	return out, c.callJSON(ctx, http.MethodGet, q.Path(), nil, &out)
 }
 
 // CoreCertificate has the core's CSR signed.

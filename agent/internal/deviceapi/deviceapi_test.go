@@ -40,7 +40,7 @@ func TestStatusesBecomeKinds(t *testing.T) {
 				w.WriteHeader(status)
 				_, _ = w.Write([]byte(`{"message":"because"}`))
 			})
-			_, err := c.Core(t.Context())
+			_, err := c.Core(t.Context(), protocol.AssignmentQuery{})
 			require.ErrorIs(t, err, kind)
 			assert.Equal(t, "because", fault.Message(err))
 		})

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"runtime"
 	"time"
 
 	"github.com/ggfleet/ggfleet/agent/internal/localstate"
@@ -95,7 +96,7 @@ func (l *Loop) tidy() error {
 
 // pass makes one assignment true.
 func (l *Loop) pass(ctx context.Context) error {
-	a, err := l.cfg.Cloud.Core(ctx)
+	a, err := l.cfg.Cloud.Core(ctx, protocol.AssignmentQuery{Platform: runtime.GOOS + "/" + runtime.GOARCH})
 	if err != nil {
 		return fmt.Errorf("asking for the assignment: %w", err)
 	}

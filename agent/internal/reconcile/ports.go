@@ -10,7 +10,7 @@ import (
 
 // Cloud is the control plane as this package needs it.
 type Cloud interface {
-	Core(ctx context.Context) (protocol.CoreAssignment, error)
+	Core(ctx context.Context, q protocol.AssignmentQuery) (protocol.CoreAssignment, error)
 	CoreCertificate(ctx context.Context, csr string) (certificatePEM string, err error)
 	CoreCerts(ctx context.Context) ([]byte, error)
 	CoreConfig(ctx context.Context) ([]byte, error)

@@ -29,7 +29,9 @@ type cloud struct {
 	configs    int
 }
 
-func (c *cloud) Core(context.Context) (protocol.CoreAssignment, error) { return c.assignment, nil }
+func (c *cloud) Core(context.Context, protocol.AssignmentQuery) (protocol.CoreAssignment, error) {
+	return c.assignment, nil
+}
 func (c *cloud) CoreCertificate(context.Context, string) (string, error) {
 	return "", errors.New("nobody signs here")
 }

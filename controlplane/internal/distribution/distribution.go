@@ -1,15 +1,14 @@
 // Package distribution keeps the nucleus archives that the control plane offers
 // to its agents. An archive lies in the artifact store under its digest; a record
-// names it; one of them is current and is what agents install.
+// names it, its runtime and the platform that it is built for. Of each runtime one
+// is current for each platform; a core may be pinned to a version of its own.
 //
-// It does not look inside an archive: that is the agent's, and installer/nucleus
-// says how one is made.
+// What an archive holds is read by installer/nucleus. The package does not know
+// which cores there are.
 package distribution
 
 import (
-	"archive/tar"
-	"archive/zip"
-	"compress/gzip"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -17,6 +16,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,24 +31,30 @@ import (
 // MaxSize is the largest archive, in bytes.
 const MaxSize = 1 << 30
 
+// simulated is the runtime that stands in for the others.
+const simulated = "simulated"
+
 const (
 	prefix       = state.Root + "distribution/"
 	recordPrefix = prefix + "record/"
-	currentKey   = prefix + "current"
+	slotPrefix   = prefix + "current/"
+	pinPrefix    = prefix + "pin/"
 )
 
-func recordKey(name, version string) string { return recordPrefix + name + "/" + version }
+// recordKey of a distribution for any platform ends with the version.
+func recordKey(name, version, platform string) string {
+	key := recordPrefix + name + "/" + version
+	if platform != "" {
+		key += "/" + platform
+	}
+	return key
+}
 
 // Record is a stored archive.
 type Record struct {
 	protocol.Distribution
 	CreatedAt time.Time `json:"createdAt"`
 	Current   bool      `json:"-"`
-}
-
-type current struct {
-	Name    string `json:"name"`
-	Version string `json:"version"`
 }
 
 // Store keeps archives. Safe for concurrent use.
@@ -66,18 +73,42 @@ func New(records state.Store, objects object.Store, keyPrefix string, now func()
 	return &Store{records: records, objects: objects, prefix: keyPrefix, now: now}
 }
 
-// Put stores an archive. The same name and version again replaces what was
-// there only if the bytes are equal, else it is fault.Exists: agents tell
-// versions apart by name. The first archive becomes the current one.
-func (s *Store) Put(ctx context.Context, name, version, format string, r io.Reader) (Record, error) {
-	if err := names.CheckComponent(name); err != nil {
-		return Record{}, fault.Field("name", "%s", fault.Message(err))
+// Upload is what is said of an archive that is put. Name and Version may be empty:
+// they are found in the archive. What is said must be what is found.
+type Upload struct {
+	Name     string
+	Version  string
+	Format   string // tar.gz, zip, deb or rpm
+	Platform string // GOOS/GOARCH; empty: runs on any, or the archive itself says
+}
+
+var platformPattern = regexp.MustCompile(`^[a-z0-9]{1,16}/[a-z0-9]{1,16}$`)
+
+func (u Upload) check() error {
+	if u.Name != "" {
+		if err := names.CheckComponent(u.Name); err != nil {
+			return fault.Field("name", "%s", fault.Message(err))
+		}
 	}
-	if err := names.CheckComponent(version); err != nil {
-		return Record{}, fault.Field("version", "%q is not a version", version)
+	if u.Version != "" && names.CheckComponent(u.Version) != nil {
+		return fault.Field("version", "%q is not a version", u.Version)
 	}
-	if format != "tar.gz" && format != "zip" {
-		return Record{}, fault.Field("format", "is %q, want tar.gz or zip", format)
+	if !slices.Contains([]string{"tar.gz", "zip", "deb", "rpm"}, u.Format) {
+		return fault.Field("format", "is %q, want tar.gz, zip, deb or rpm", u.Format)
+	}
+	if u.Platform != "" && !platformPattern.MatchString(u.Platform) {
+		return fault.Field("platform", "%q is not an operating system and architecture as in linux/arm64", u.Platform)
+	}
+	return nil
+}
+
+// Put stores an archive. The same name, version and platform again replaces what
+// was there only if the bytes are equal, else it is fault.Exists: agents tell
+// versions apart by name. The first archive of a runtime and platform becomes
+// current.
+func (s *Store) Put(ctx context.Context, u Upload, r io.Reader) (Record, error) {
+	if err := u.check(); err != nil {
+		return Record{}, err
 	}
 	f, err := os.CreateTemp("", "ggfleet-dist-*")
 	if err != nil {
@@ -95,22 +126,19 @@ func (s *Store) Put(ctx context.Context, name, version, format string, r io.Read
 	if n > MaxSize {
 		return Record{}, fault.New(fault.TooLarge, "the archive is over the limit of %d bytes", MaxSize)
 	}
-	if err := checkArchive(f, n, format); err != nil {
-		return Record{}, err
-	}
-	rec := Record{
-		Distribution: protocol.Distribution{Name: name, Version: version, Digest: hex.EncodeToString(h.Sum(nil)), Size: n, Format: format},
-		CreatedAt:    s.now().UTC(),
-	}
-	old, err := state.ReadOr[Record](ctx, s.records, recordKey(name, version))
+	m, err := inspect(f, n, u)
 	if err != nil {
 		return Record{}, err
 	}
-	if old.Rev != 0 {
-		if old.Value.Digest != rec.Digest {
-			return Record{}, fault.New(fault.Exists, "distribution %s %s exists with other content; give the new one another version", name, version)
-		}
-		return old.Value, nil
+	rec := Record{
+		Distribution: protocol.Distribution{
+			Name: m.Name, Version: m.Version, Digest: hex.EncodeToString(h.Sum(nil)), Size: n, Format: u.Format, Runtime: m.Runtime, Platform: u.Platform,
+		},
+		CreatedAt: s.now().UTC(),
+	}
+	old, err := s.stored(ctx, rec)
+	if err != nil || old != nil {
+		return *cmp.Or(old, &Record{}), err
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return Record{}, fmt.Errorf("spool archive: %w", err)
@@ -123,44 +151,40 @@ func (s *Store) Put(ctx context.Context, name, version, format string, r io.Read
 			break
 		}
 		// Another archive became the first one, or this one was put twice at once.
-		if old, err := state.ReadOr[Record](ctx, s.records, recordKey(name, version)); err != nil || old.Value.Digest == rec.Digest {
-			return old.Value, err
+		if old, err := s.stored(ctx, rec); err != nil || old != nil {
+			return *cmp.Or(old, &Record{}), err
 		}
 	}
 	if err != nil {
-		return Record{}, fmt.Errorf("store distribution %s %s: %w", name, version, err)
+		return Record{}, fmt.Errorf("store distribution %s %s: %w", rec.Name, rec.Version, err)
 	}
 	return rec, nil
 }
 
-// checkArchive looks whether f begins as an archive of its format does, so that a
-// mistaken upload is refused here and not by every agent.
-func checkArchive(f *os.File, size int64, format string) error {
-	var err error
-	if format == "zip" {
-		_, err = zip.NewReader(f, size)
-	} else if _, err = f.Seek(0, io.SeekStart); err == nil {
-		var z *gzip.Reader
-		if z, err = gzip.NewReader(f); err == nil {
-			_, err = tar.NewReader(z).Next()
-		}
+// stored returns the record of the same archive, nil if there is none, or
+// fault.Exists if the name is another archive's.
+func (s *Store) stored(ctx context.Context, rec Record) (*Record, error) {
+	old, err := state.ReadOr[Record](ctx, s.records, recordKey(rec.Name, rec.Version, rec.Platform))
+	if err != nil || old.Rev == 0 {
+		return nil, err
 	}
-	if err != nil {
-		return fault.New(fault.Invalid, "the archive is no %s: %v", format, err)
+	if old.Value.Digest != rec.Digest {
+		return nil, fault.New(fault.Exists, "distribution %s %s exists with other content; give the new one another version", rec.Name, rec.Version)
 	}
-	return nil
+	return &old.Value, nil
 }
 
-// record commits rec, as the current one if there is none.
+// record commits rec, as the current one of its slot if that is free.
 func (s *Store) record(ctx context.Context, rec Record) error {
-	cur, err := state.ReadOr[current](ctx, s.records, currentKey)
+	slot := slotKey(rec.Runtime, rec.Platform)
+	cur, err := state.ReadOr[choice](ctx, s.records, slot)
 	if err != nil {
 		return err
 	}
-	key := recordKey(rec.Name, rec.Version)
+	key := recordKey(rec.Name, rec.Version, rec.Platform)
 	b := state.NewBatch(state.StepComponent).If(key, 0).Put(key, rec)
 	if cur.Rev == 0 {
-		b.If(currentKey, 0).Put(currentKey, current{rec.Name, rec.Version})
+		b.If(slot, 0).Put(slot, choice{rec.Name, rec.Version})
 	}
 	_, err = s.records.Commit(ctx, b)
 	return err
@@ -168,46 +192,28 @@ func (s *Store) record(ctx context.Context, rec Record) error {
 
 func (s *Store) key(digest string) string { return s.prefix + digest }
 
-// Activate makes a stored archive the one that agents install.
-func (s *Store) Activate(ctx context.Context, name, version string) error {
-	if _, err := s.Get(ctx, name, version); err != nil {
-		return err
-	}
-	_, err := s.records.Commit(ctx, state.NewBatch(state.StepComponent).Put(currentKey, current{name, version}))
-	return err
-}
-
-// Get returns a record, or fault.NotFound.
-func (s *Store) Get(ctx context.Context, name, version string) (Record, error) {
-	r, err := state.Read[Record](ctx, s.records, recordKey(name, version))
+// Get returns the record of a version for platform, "" for any, or fault.NotFound.
+func (s *Store) Get(ctx context.Context, name, version, platform string) (Record, error) {
+	r, err := state.Read[Record](ctx, s.records, recordKey(name, version, platform))
 	if errors.Is(err, fault.NotFound) || strings.Contains(name+version, "/") {
-		return Record{}, fault.New(fault.NotFound, "distribution %s %s is not stored", name, version)
+		return Record{}, missing(name, version, platform)
 	}
 	return r.Value, err
 }
 
-// Current returns the archive that agents install, or nil if there is none.
-func (s *Store) Current(ctx context.Context) (*protocol.Distribution, error) {
-	c, err := state.ReadOr[current](ctx, s.records, currentKey)
-	if err != nil || c.Rev == 0 {
-		return nil, err
-	}
-	r, err := s.Get(ctx, c.Value.Name, c.Value.Version)
-	if err != nil {
-		return nil, err
-	}
-	return &r.Distribution, nil
-}
-
-// List returns all archives by name and version.
+// List returns all archives by name, version and platform.
 func (s *Store) List(ctx context.Context) ([]Record, error) {
-	c, err := state.ReadOr[current](ctx, s.records, currentKey)
+	current := map[string]choice{}
+	err := state.All(ctx, s.records, slotPrefix, func(key string, r state.Record[choice]) error {
+		current[key] = r.Value
+		return nil
+	})
 	if err != nil {
 		return nil, err
 	}
 	var out []Record
 	err = state.All(ctx, s.records, recordPrefix, func(_ string, r state.Record[Record]) error {
-		r.Value.Current = c.Value == current{r.Value.Name, r.Value.Version}
+		r.Value.Current = current[slotKey(r.Value.Runtime, r.Value.Platform)] == choice{r.Value.Name, r.Value.Version}
 		out = append(out, r.Value)
 		return nil
 	})

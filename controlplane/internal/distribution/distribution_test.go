@@ -21,6 +21,7 @@ import (
 	objects "github.com/ggfleet/ggfleet/controlplane/internal/object/memory"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state/memory"
 	"github.com/ggfleet/ggfleet/shared/fault"
+	"github.com/ggfleet/ggfleet/shared/protocol"
 )
 
 const name = "aws.greengrass.NucleusLite"
@@ -60,10 +61,10 @@ func TestArchivesAreKeptUnderTheirDigest(t *testing.T) {
 	objects := objects.New("bucket")
 	s := distribution.New(memory.New(), objects, "distributions/", nil)
 	put := func(version, content string) (distribution.Record, error) {
-		return s.Put(t.Context(), name, version, "tar.gz", strings.NewReader(content))
+		return s.Put(t.Context(), distribution.Upload{Name: name, Version: version, Format: "tar.gz"}, strings.NewReader(content))
 	}
 	first, second := tarGz(t, "one"), tarGz(t, "two")
-	none, err := s.Current(t.Context())
+	none, err := s.Offer(t.Context(), "gw", protocol.AssignmentQuery{})
 	require.NoError(t, err)
 	assert.Nil(t, none)
 
@@ -73,7 +74,7 @@ func TestArchivesAreKeptUnderTheirDigest(t *testing.T) {
 	assert.EqualValues(t, len(first), one.Size)
 	_, err = put("2.7.0", second)
 	require.NoError(t, err)
-	c, err := s.Current(t.Context())
+	c, err := s.Offer(t.Context(), "gw", protocol.AssignmentQuery{})
 	require.NoError(t, err)
 	assert.Equal(t, "2.6.0", c.Version, "the first stays until another is chosen")
 	again, err := put("2.6.0", first)
@@ -82,8 +83,8 @@ func TestArchivesAreKeptUnderTheirDigest(t *testing.T) {
 	_, err = put("2.6.0", tarGz(t, "other"))
 	require.ErrorIs(t, err, fault.Exists)
 
-	require.NoError(t, s.Activate(t.Context(), name, "2.7.0"))
-	require.ErrorIs(t, s.Activate(t.Context(), name, "3.0.0"), fault.NotFound)
+	require.NoError(t, s.Activate(t.Context(), name, "2.7.0", ""))
+	require.ErrorIs(t, s.Activate(t.Context(), name, "3.0.0", ""), fault.NotFound)
 	list, err := s.List(t.Context())
 	require.NoError(t, err)
 	require.Len(t, list, 2)
@@ -101,7 +102,7 @@ func TestArchivesAreKeptUnderTheirDigest(t *testing.T) {
 		require.ErrorIs(t, err, fault.NotFound)
 	}
 	for _, n := range []string{"none", "a/b", ""} {
-		_, err = s.Get(t.Context(), n, "1")
+		_, err = s.Get(t.Context(), n, "1", "")
 		require.ErrorIs(t, err, fault.NotFound)
 	}
 }
@@ -126,7 +127,7 @@ func TestAnArchiveThatCannotBe(t *testing.T) {
 		t.Run(c.says, func(t *testing.T) {
 			objects := objects.New("bucket")
 			s := distribution.New(memory.New(), objects, "distributions/", nil)
-			_, err := s.Put(t.Context(), c.name, c.version, c.format, c.r)
+			_, err := s.Put(t.Context(), distribution.Upload{Name: c.name, Version: c.version, Format: c.format}, c.r)
 			require.ErrorIs(t, err, c.kind)
 			assert.ErrorContains(t, err, c.says)
 			all, err := objects.List(t.Context(), "", "", 0)
@@ -149,7 +150,7 @@ func TestFirstArchivesPutAtOnceAreAllKept(t *testing.T) {
 	for _, v := range []string{"1.0.0", "2.0.0", "3.0.0", "4.0.0"} {
 		archive := zipped(t, v)
 		wg.Go(func() {
-			_, err := s.Put(context.WithoutCancel(t.Context()), name, v, "zip", strings.NewReader(archive))
+			_, err := s.Put(context.WithoutCancel(t.Context()), distribution.Upload{Name: name, Version: v, Format: "zip"}, strings.NewReader(archive))
 			assert.NoError(t, err)
 		})
 	}
@@ -157,7 +158,7 @@ func TestFirstArchivesPutAtOnceAreAllKept(t *testing.T) {
 	list, err := s.List(t.Context())
 	require.NoError(t, err)
 	assert.Len(t, list, 4)
-	c, err := s.Current(t.Context())
+	c, err := s.Offer(t.Context(), "gw", protocol.AssignmentQuery{})
 	require.NoError(t, err)
 	require.NotNil(t, c)
 }

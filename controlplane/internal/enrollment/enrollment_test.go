@@ -60,7 +60,9 @@ func (k *kit) CompleteCore(_ context.Context, name, csr string) (string, error) 
 	return "certificate of " + name + " for " + csr, nil
 }
 
-func (k *kit) Current(context.Context) (*protocol.Distribution, error) { return k.offer, nil }
+func (k *kit) Offer(context.Context, string, protocol.AssignmentQuery) (*protocol.Distribution, error) {
+	return k.offer, nil
+}
 
 func (k *kit) Open(ctx context.Context, digest string) (object.Reader, object.Info, error) {
 	return k.objects.Open(ctx, digest)
@@ -228,7 +230,7 @@ func TestW117BoundsOfAnActivation(t *testing.T) {
 
 func TestWhatAnAgentIsToMakeTrue(t *testing.T) {
 	k := newKit(t)
-	a, err := k.Assignment(t.Context(), "gw")
+	a, err := k.Assignment(t.Context(), "gw", protocol.AssignmentQuery{})
 	require.NoError(t, err)
 	assert.Equal(t, protocol.CoreAssignment{Core: "gw", HasCertificate: true, CAPEM: "the CA"}, a)
 	_, _, err = k.Certs(t.Context(), "gw")
@@ -240,7 +242,7 @@ func TestWhatAnAgentIsToMakeTrue(t *testing.T) {
 	require.NoError(t, k.objects.Put(t.Context(), state.PutConfig, "c", strings.NewReader("yml"), 3, "text/plain"))
 	k.cores["gw"] = enrollment.Core{Name: "gw", CertificatePending: true, CertsKey: "z", ConfigKey: "c"}
 	k.offer = &protocol.Distribution{Name: "aws.greengrass.NucleusLite", Version: "2.6.0"}
-	a, err = k.Assignment(t.Context(), "gw")
+	a, err = k.Assignment(t.Context(), "gw", protocol.AssignmentQuery{})
 	require.NoError(t, err)
 	assert.Equal(t, protocol.CoreAssignment{Core: "gw", CertsZip: true, Config: true, CAPEM: "the CA", Nucleus: k.offer}, a)
 	for want, open := range map[string]func(context.Context, string) (object.Reader, object.Info, error){"zip": k.Certs, "yml": k.Service.Config} {
@@ -251,7 +253,7 @@ func TestWhatAnAgentIsToMakeTrue(t *testing.T) {
 		require.NoError(t, r.Close())
 		assert.Equal(t, want, string(b))
 	}
-	_, err = k.Assignment(t.Context(), "none")
+	_, err = k.Assignment(t.Context(), "none", protocol.AssignmentQuery{})
 	require.ErrorIs(t, err, fault.NotFound)
 	c, err := k.Certificate(t.Context(), "gw", "csr")
 	require.NoError(t, err)

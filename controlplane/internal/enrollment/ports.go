@@ -26,8 +26,8 @@ type Cores interface {
 
 // Distributions offers nucleus archives.
 type Distributions interface {
-	// Current returns the archive that agents install, or nil.
-	Current(ctx context.Context) (*protocol.Distribution, error)
+	// Offer returns the archive that the agent of core is to install, or nil.
+	Offer(ctx context.Context, core string, q protocol.AssignmentQuery) (*protocol.Distribution, error)
 	// Open returns the archive with this digest, or fault.NotFound.
 	Open(ctx context.Context, digest string) (object.Reader, object.Info, error)
 }

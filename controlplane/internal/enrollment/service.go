@@ -148,15 +148,16 @@ func keyID(csr *x509.CertificateRequest) string {
 	return hex.EncodeToString(h[:])
 }
 
-// Assignment is what the agent of core is to make true.
-func (s *Service) Assignment(ctx context.Context, core string) (protocol.CoreAssignment, error) {
+// Assignment is what the agent of core is to make true on the device that q
+// tells of.
+func (s *Service) Assignment(ctx context.Context, core string, q protocol.AssignmentQuery) (protocol.CoreAssignment, error) {
 	c, err := s.cfg.Cores.EnrollCore(ctx, core)
 	if err != nil {
 		return protocol.CoreAssignment{}, err
 	}
-	d, err := s.cfg.Distributions.Current(ctx)
+	d, err := s.cfg.Distributions.Offer(ctx, core, q)
 	if err != nil {
-		return protocol.CoreAssignment{}, fmt.Errorf("current distribution: %w", err)
+		return protocol.CoreAssignment{}, fmt.Errorf("the offered nucleus: %w", err)
 	}
 	return protocol.CoreAssignment{
 		Core: c.Name, HasCertificate: !c.CertificatePending, CertsZip: c.CertsKey != "", Config: c.ConfigKey != "", CAPEM: s.cfg.CAPEM, Nucleus: d,

@@ -27,7 +27,7 @@ func (a *API) enroll(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (a *API) assignment(w http.ResponseWriter, r *http.Request, core string) error {
-	out, err := a.cfg.Agents.Assignment(r.Context(), core)
+	out, err := a.cfg.Agents.Assignment(r.Context(), core, protocol.ParseAssignmentQuery(r.URL.Query()))
 	if err != nil {
 		return err
 	}

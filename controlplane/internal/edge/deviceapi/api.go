@@ -58,7 +58,7 @@ type URLs interface {
 // Agents serves ggfleet's own agent.
 type Agents interface {
 	Enroll(ctx context.Context, r protocol.EnrollRequest) (protocol.EnrollResponse, error)
-	Assignment(ctx context.Context, core string) (protocol.CoreAssignment, error)
+	Assignment(ctx context.Context, core string, q protocol.AssignmentQuery) (protocol.CoreAssignment, error)
 	Certificate(ctx context.Context, core, csr string) (protocol.CSRResponse, error)
 	Certs(ctx context.Context, core string) (object.Reader, object.Info, error)
 	Config(ctx context.Context, core string) (object.Reader, object.Info, error)

@@ -126,7 +126,7 @@ func (k *kit) Enroll(_ context.Context, r protocol.EnrollRequest) (protocol.Enro
 	return protocol.EnrollResponse{Core: "core"}, nil
 }
 
-func (k *kit) Assignment(_ context.Context, core string) (protocol.CoreAssignment, error) {
+func (k *kit) Assignment(_ context.Context, core string, _ protocol.AssignmentQuery) (protocol.CoreAssignment, error) {
 	return protocol.CoreAssignment{Core: core}, nil
 }
 

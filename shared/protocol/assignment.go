@@ -1,0 +1,44 @@
+package protocol
+
+import (
+	"net/url"
+	"strings"
+)
+
+// AssignmentQuery is what an agent says of its device when it asks for its
+// assignment. Every member may be empty: the answer is then for any device.
+type AssignmentQuery struct {
+	Platform string // GOOS/GOARCH, as linux/arm64: which build of the nucleus fits
+	Runtime  string // classic, lite: which nucleus the core's configuration or what is installed asks for
+}
+
+// maxQuery bounds each member of an AssignmentQuery in bytes.
+const maxQuery = 64
+
+// Path returns the path of the assignment call with q as its query.
+func (q AssignmentQuery) Path() string {
+	v := url.Values{}
+	for name, value := range map[string]string{"platform": q.Platform, "runtime": q.Runtime} {
+		if value != "" {
+			v.Set(name, value)
+		}
+	}
+	if len(v) == 0 {
+		return PathAgentCore
+	}
+	return PathAgentCore + "?" + v.Encode()
+}
+
+// ParseAssignmentQuery reads what Path wrote. A value that is none is taken as
+// not said: an agent that tells nonsense gets what an agent that tells nothing
+// gets.
+func ParseAssignmentQuery(v url.Values) AssignmentQuery {
+	word := func(name string) string {
+		s := v.Get(name)
+		if len(s) > maxQuery || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			return ""
+		}
+		return s
+	}
+	return AssignmentQuery{Platform: word("platform"), Runtime: word("runtime")}
+}
