@@ -7,7 +7,8 @@ import (
 
 // Step is one change of the device.
 type Step struct {
-	Name string
+	Name     string // short, the same for every version; callers tell steps apart by it
+	Describe string // what Do will do to this device, in one line, for --dry-run
 
 	// Done reports whether the change is already there; then Do is skipped, so
 	// that a second run repairs instead of failing.
@@ -20,16 +21,16 @@ type Step struct {
 // Plan is a list of steps that are carried out in order.
 type Plan []Step
 
-// Pending returns the names of the steps that Run would carry out now.
-func (p Plan) Pending(ctx context.Context) ([]string, error) {
-	var out []string
+// Pending returns the steps that Run would carry out now, in order.
+func (p Plan) Pending(ctx context.Context) ([]Step, error) {
+	var out []Step
 	for _, s := range p {
 		done, err := s.Done(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", s.Name, err)
 		}
 		if !done {
-			out = append(out, s.Name)
+			out = append(out, s)
 		}
 	}
 	return out, nil
