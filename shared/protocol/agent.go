@@ -29,6 +29,7 @@ type CoreAssignment struct {
 	Config         bool          `json:"config"`         // true: PathCoreConfig has an installer configuration
 	CAPEM          string        `json:"caPem"`
 	Nucleus        *Distribution `json:"nucleus,omitempty"` // nil: the control plane offers none; leave what is there
+	Agent          *AgentRelease `json:"agent,omitempty"`   // nil: the control plane offers no release of the agent
 }
 
 // Distribution is a nucleus archive that the control plane offers.

@@ -1,15 +1,14 @@
 package protocol
 
-import (
-	"net/url"
-	"strings"
-)
+import "net/url"
 
 // AssignmentQuery is what an agent says of its device when it asks for its
 // assignment. Every member may be empty: the answer is then for any device.
 type AssignmentQuery struct {
 	Platform string // GOOS/GOARCH, as linux/arm64: which build of the nucleus fits
 	Runtime  string // classic, lite: which nucleus the core's configuration or what is installed asks for
+
+	Agent AgentAbout // the agent itself
 }
 
 // maxQuery bounds each member of an AssignmentQuery in bytes.
@@ -23,6 +22,7 @@ func (q AssignmentQuery) Path() string {
 			v.Set(name, value)
 		}
 	}
+	q.Agent.Set(v)
 	if len(v) == 0 {
 		return PathAgentCore
 	}
@@ -33,12 +33,5 @@ func (q AssignmentQuery) Path() string {
 // not said: an agent that tells nonsense gets what an agent that tells nothing
 // gets.
 func ParseAssignmentQuery(v url.Values) AssignmentQuery {
-	word := func(name string) string {
-		s := v.Get(name)
-		if len(s) > maxQuery || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }) {
-			return ""
-		}
-		return s
-	}
-	return AssignmentQuery{Platform: word("platform"), Runtime: word("runtime")}
+	return AssignmentQuery{Platform: queryWord(v, "platform"), Runtime: queryWord(v, "runtime"), Agent: ParseAgentAbout(v)}
 }
