@@ -110,12 +110,25 @@ func TestAgentsReportsAreAsTheDocumentSays(t *testing.T) {
 	doc, known := readAsyncAPI(t)
 
 	h := protocol.ReportHeader{V: protocol.AgentVersion, Core: "press-07", Sequence: 1, Time: time.Now().UTC()}
+	device := protocol.Subject{Role: protocol.RoleClient, Name: "sensor-3"}.Header(1, h.Time)
 	load, n := 0.5, uint64(1<<40)
 	reports := map[string][]any{
 		protocol.ReportConnection: {protocol.ConnectionReport{ReportHeader: h}, protocol.ConnectionReport{ReportHeader: h, Connected: true, AgentVersion: "1.2.0"}},
 		protocol.ReportHealth: {protocol.HealthReport{ReportHeader: h}, protocol.HealthReport{
 			ReportHeader: h, AgentVersion: "1.2.0", UptimeSeconds: 7, Load1: &load, MemoryUsedBytes: &n, MemoryBytes: &n, DiskFreeBytes: &n, DiskBytes: &n, DroppedReports: 3,
+		}, protocol.HealthReport{
+			ReportHeader: h, InodesFree: &n, Inodes: &n, DiskReadOnly: new(bool), TemperatureCelsius: &load, ClockSynchronized: new(bool),
+			ClockOffsetSeconds: &load, ReportsInMemory: true, DamagedReports: 1,
 		}},
+		protocol.ReportHost: {
+			protocol.HostReport{ReportHeader: h},
+			protocol.HostReport{ReportHeader: device, HostFacts: protocol.HostFacts{
+				OS: "linux", Distribution: "d", Kernel: "6", Architecture: "arm", Model: "m", Serial: "s", BootID: "b", CPUs: 4,
+				Interfaces:              []protocol.Interface{{Name: "eth0", Up: true, MAC: "00:00:5e:00:53:01", Addresses: []string{"192.0.2.1/24"}}},
+				Routes:                  []protocol.DefaultRoute{{Interface: "eth0", Gateway: "192.0.2.254"}, {Interface: "ppp0"}},
+				AgentCertificateExpires: &h.Time, CoreCertificateExpires: &h.Time,
+			}},
+		},
 		protocol.ReportNucleus: {
 			protocol.NucleusReport{ReportHeader: h, State: protocol.NucleusAbsent},
 			protocol.NucleusReport{ReportHeader: h, State: protocol.NucleusInstalling},
@@ -123,10 +136,12 @@ func TestAgentsReportsAreAsTheDocumentSays(t *testing.T) {
 			protocol.NucleusReport{ReportHeader: h, State: protocol.NucleusStopped},
 			protocol.NucleusReport{ReportHeader: h, State: protocol.NucleusRunning, Name: "n", Version: "2", PID: 7, Restarts: 1},
 			protocol.NucleusReport{ReportHeader: h, State: protocol.NucleusFailed, LastError: "exit status 1"},
+			protocol.NucleusReport{ReportHeader: h, State: protocol.NucleusRunning, Runtime: "lite", Root: "/r", Adopted: true, ConfigDigest: "ab", LogBytes: 1, LogErrors: 2},
 		},
 		protocol.ReportComponents: {
 			protocol.ComponentsReport{ReportHeader: h, Components: []protocol.LocalComponent{}},
 			protocol.ComponentsReport{ReportHeader: h, Components: []protocol.LocalComponent{{Name: "a", Version: "1"}, {Name: "b", Version: "1", State: "RUNNING"}}},
+			protocol.ComponentsReport{ReportHeader: h, Components: []protocol.LocalComponent{}, Source: protocol.ComponentsFromCLI, Omitted: 2},
 		},
 	}
 	assert.Len(t, doc.Channels, len(reports)+len(event.Types()))
