@@ -184,6 +184,8 @@ func (e DeploymentStatus) Valid() bool {
 
 // Defines values for DistributionFormat.
 const (
+	DistributionFormatDeb   DistributionFormat = "deb"
+	DistributionFormatRpm   DistributionFormat = "rpm"
 	DistributionFormatTarGz DistributionFormat = "tar.gz"
 	DistributionFormatZip   DistributionFormat = "zip"
 )
@@ -191,9 +193,34 @@ const (
 // Valid indicates whether the value is a known member of the DistributionFormat enum.
 func (e DistributionFormat) Valid() bool {
 	switch e {
+	case DistributionFormatDeb:
+		return true
+	case DistributionFormatRpm:
+		return true
 	case DistributionFormatTarGz:
 		return true
 	case DistributionFormatZip:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DistributionRuntime.
+const (
+	Classic   DistributionRuntime = "classic"
+	Lite      DistributionRuntime = "lite"
+	Simulated DistributionRuntime = "simulated"
+)
+
+// Valid indicates whether the value is a known member of the DistributionRuntime enum.
+func (e DistributionRuntime) Valid() bool {
+	switch e {
+	case Classic:
+		return true
+	case Lite:
+		return true
+	case Simulated:
 		return true
 	default:
 		return false
@@ -326,8 +353,58 @@ func (e ThingCertificateCertificateStatus) Valid() bool {
 	}
 }
 
+// Defines values for ArchiveFormat.
+const (
+	ArchiveFormatDeb   ArchiveFormat = "deb"
+	ArchiveFormatRpm   ArchiveFormat = "rpm"
+	ArchiveFormatTarGz ArchiveFormat = "tar.gz"
+	ArchiveFormatZip   ArchiveFormat = "zip"
+)
+
+// Valid indicates whether the value is a known member of the ArchiveFormat enum.
+func (e ArchiveFormat) Valid() bool {
+	switch e {
+	case ArchiveFormatDeb:
+		return true
+	case ArchiveFormatRpm:
+		return true
+	case ArchiveFormatTarGz:
+		return true
+	case ArchiveFormatZip:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ImportDistributionParamsFormat.
+const (
+	ImportDistributionParamsFormatDeb   ImportDistributionParamsFormat = "deb"
+	ImportDistributionParamsFormatRpm   ImportDistributionParamsFormat = "rpm"
+	ImportDistributionParamsFormatTarGz ImportDistributionParamsFormat = "tar.gz"
+	ImportDistributionParamsFormatZip   ImportDistributionParamsFormat = "zip"
+)
+
+// Valid indicates whether the value is a known member of the ImportDistributionParamsFormat enum.
+func (e ImportDistributionParamsFormat) Valid() bool {
+	switch e {
+	case ImportDistributionParamsFormatDeb:
+		return true
+	case ImportDistributionParamsFormatRpm:
+		return true
+	case ImportDistributionParamsFormatTarGz:
+		return true
+	case ImportDistributionParamsFormatZip:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for PutDistributionParamsFormat.
 const (
+	PutDistributionParamsFormatDeb   PutDistributionParamsFormat = "deb"
+	PutDistributionParamsFormatRpm   PutDistributionParamsFormat = "rpm"
 	PutDistributionParamsFormatTarGz PutDistributionParamsFormat = "tar.gz"
 	PutDistributionParamsFormatZip   PutDistributionParamsFormat = "zip"
 )
@@ -335,6 +412,10 @@ const (
 // Valid indicates whether the value is a known member of the PutDistributionParamsFormat enum.
 func (e PutDistributionParamsFormat) Valid() bool {
 	switch e {
+	case PutDistributionParamsFormatDeb:
+		return true
+	case PutDistributionParamsFormatRpm:
+		return true
 	case PutDistributionParamsFormatTarGz:
 		return true
 	case PutDistributionParamsFormatZip:
@@ -776,13 +857,19 @@ type DeviceTaskList struct {
 
 // Distribution defines model for Distribution.
 type Distribution struct {
-	// Current Offered to agents.
+	// Current Offered to agents of its runtime and platform.
 	Current bool `json:"current"`
 
 	// Digest SHA-256 of the archive in lower-case hex.
 	Digest string             `json:"digest"`
 	Format DistributionFormat `json:"format"`
 	Name   string             `json:"name"`
+
+	// Platform Operating system and architecture, as linux/arm64; absent: any.
+	Platform string `json:"platform,omitempty,omitzero"`
+
+	// Runtime Which nucleus it is.
+	Runtime DistributionRuntime `json:"runtime"`
 
 	// Size Bytes.
 	Size    int64  `json:"size"`
@@ -791,6 +878,9 @@ type Distribution struct {
 
 // DistributionFormat defines model for Distribution.Format.
 type DistributionFormat string
+
+// DistributionRuntime Which nucleus it is.
+type DistributionRuntime string
 
 // DistributionList defines model for DistributionList.
 type DistributionList struct {
@@ -1133,6 +1223,12 @@ type NewWebhook struct {
 	// Types Which events; absent and empty: all.
 	Types []EventType `json:"types,omitempty,omitzero"`
 	URL   string      `json:"url"`
+}
+
+// NucleusPin defines model for NucleusPin.
+type NucleusPin struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
 }
 
 // Pagination defines model for Pagination.
@@ -1530,6 +1626,9 @@ type WebhookList struct {
 // AfterSequence defines model for AfterSequence.
 type AfterSequence = int64
 
+// ArchiveFormat defines model for ArchiveFormat.
+type ArchiveFormat string
+
 // ComponentName defines model for ComponentName.
 type ComponentName = string
 
@@ -1565,6 +1664,9 @@ type ItemCount = int
 
 // PatchTemplateName defines model for PatchTemplateName.
 type PatchTemplateName = string
+
+// Platform defines model for Platform.
+type Platform = string
 
 // SemanticVersion defines model for SemanticVersion.
 type SemanticVersion = string
@@ -1863,10 +1965,28 @@ type ListDevicePatchesParams struct {
 	PatchStatus *string `form:"patchStatus,omitempty" json:"patchStatus,omitempty"`
 }
 
+// ImportDistributionParams defines parameters for ImportDistribution.
+type ImportDistributionParams struct {
+	// Format How the archive is packed.
+	Format ImportDistributionParamsFormat `form:"format" json:"format"`
+
+	// Platform Operating system and architecture that the archive is built for. Left out, it runs on any.
+	Platform Platform `form:"platform,omitempty" json:"platform,omitempty,omitzero"`
+
+	// IdempotencyKey A second request with the same key gets the answer of the first one and does nothing.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// ImportDistributionParamsFormat defines parameters for ImportDistribution.
+type ImportDistributionParamsFormat string
+
 // PutDistributionParams defines parameters for PutDistribution.
 type PutDistributionParams struct {
 	// Format How the archive is packed.
 	Format PutDistributionParamsFormat `form:"format" json:"format"`
+
+	// Platform Operating system and architecture that the archive is built for. Left out, it runs on any.
+	Platform Platform `form:"platform,omitempty" json:"platform,omitempty,omitzero"`
 }
 
 // PutDistributionParamsFormat defines parameters for PutDistribution.
@@ -1874,6 +1994,9 @@ type PutDistributionParamsFormat string
 
 // ActivateDistributionParams defines parameters for ActivateDistribution.
 type ActivateDistributionParams struct {
+	// Platform Operating system and architecture that the archive is built for. Left out, it runs on any.
+	Platform Platform `form:"platform,omitempty" json:"platform,omitempty,omitzero"`
+
 	// IdempotencyKey A second request with the same key gets the answer of the first one and does nothing.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
@@ -2069,6 +2192,9 @@ type CreateCoreTaskApplicationVndAwsCdfV10PlusJSONRequestBody = NewCoreTask
 
 // CreateDeviceTaskApplicationVndAwsCdfV10PlusJSONRequestBody defines body for CreateDeviceTask for application/vnd.aws-cdf-v1.0+json ContentType.
 type CreateDeviceTaskApplicationVndAwsCdfV10PlusJSONRequestBody = NewDeviceTask
+
+// PutNucleusPinApplicationVndAwsCdfV10PlusJSONRequestBody defines body for PutNucleusPin for application/vnd.aws-cdf-v1.0+json ContentType.
+type PutNucleusPinApplicationVndAwsCdfV10PlusJSONRequestBody = NucleusPin
 
 // CreateDeploymentTaskApplicationVndAwsCdfV10PlusJSONRequestBody defines body for CreateDeploymentTask for application/vnd.aws-cdf-v1.0+json ContentType.
 type CreateDeploymentTaskApplicationVndAwsCdfV10PlusJSONRequestBody = NewDeploymentTask
@@ -2406,6 +2532,34 @@ type ClientInterface interface {
 	// Corresponds with GET /cores/{name}/history (the `ListCoreHistory` operationId).
 	ListCoreHistory(ctx context.Context, name CoreName, params *ListCoreHistoryParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// DeleteNucleusPin Offer this core what is current again
+	//
+	// Corresponds with DELETE /cores/{name}/nucleus (the `DeleteNucleusPin` operationId).
+	DeleteNucleusPin(ctx context.Context, name CoreName, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetNucleusPin Get the version of the nucleus that this core is pinned to
+	//
+	// Corresponds with GET /cores/{name}/nucleus (the `GetNucleusPin` operationId).
+	GetNucleusPin(ctx context.Context, name CoreName, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PutNucleusPinWithBody Pin this core to a version of the nucleus
+	//
+	// The core is offered this version whatever is current: to try a new one before the others, or to stay behind.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /cores/{name}/nucleus (the `PutNucleusPin` operationId).
+	PutNucleusPinWithBody(ctx context.Context, name CoreName, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PutNucleusPinWithApplicationVndAwsCdfV10PlusJSONBody Pin this core to a version of the nucleus
+	//
+	// The core is offered this version whatever is current: to try a new one before the others, or to stay behind.
+	//
+	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
+	//
+	// Corresponds with PUT /cores/{name}/nucleus (the `PutNucleusPin` operationId).
+	PutNucleusPinWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, name CoreName, body PutNucleusPinApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListDeploymentTasks List deployment tasks, without their cores
 	//
 	// Corresponds with GET /deploymentTasks (the `ListDeploymentTasks` operationId).
@@ -2504,7 +2658,19 @@ type ClientInterface interface {
 	// Corresponds with GET /distributions (the `ListDistributions` operationId).
 	ListDistributions(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ImportDistributionWithBody Upload a nucleus archive whose name and version are found in it
+	//
+	// Takes AWS's own archives of the classic nucleus (zip) and of nucleus lite (zip, deb, rpm), and those with a
+	// `distribution.json` (tar.gz, zip). The first archive of a runtime and platform is offered to agents at once.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /distributions (the `ImportDistribution` operationId).
+	ImportDistributionWithBody(ctx context.Context, params *ImportDistributionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// PutDistributionWithBody Upload a nucleus archive
+	//
+	// Like `POST /distributions`, refused with 400 when the archive holds another name or version.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -2512,6 +2678,8 @@ type ClientInterface interface {
 	PutDistributionWithBody(ctx context.Context, name DistributionName, version SemanticVersion, params *PutDistributionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ActivateDistribution Offer this archive to agents from now on
+	//
+	// It becomes current for its runtime and platform. Without `platform` that is done for each archive of this version.
 	//
 	// Corresponds with POST /distributions/{name}/{version}/activate (the `ActivateDistribution` operationId).
 	ActivateDistribution(ctx context.Context, name DistributionName, version SemanticVersion, params *ActivateDistributionParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -3423,6 +3591,74 @@ func (c *Client) ListCoreHistory(ctx context.Context, name CoreName, params *Lis
 	return c.Client.Do(req)
 }
 
+// DeleteNucleusPin Offer this core what is current again
+//
+// Corresponds with DELETE /cores/{name}/nucleus (the `DeleteNucleusPin` operationId).
+func (c *Client) DeleteNucleusPin(ctx context.Context, name CoreName, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteNucleusPinRequest(c.Server, name)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetNucleusPin Get the version of the nucleus that this core is pinned to
+//
+// Corresponds with GET /cores/{name}/nucleus (the `GetNucleusPin` operationId).
+func (c *Client) GetNucleusPin(ctx context.Context, name CoreName, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetNucleusPinRequest(c.Server, name)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PutNucleusPinWithBody Pin this core to a version of the nucleus
+//
+// The core is offered this version whatever is current: to try a new one before the others, or to stay behind.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /cores/{name}/nucleus (the `PutNucleusPin` operationId).
+func (c *Client) PutNucleusPinWithBody(ctx context.Context, name CoreName, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPutNucleusPinRequestWithBody(c.Server, name, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PutNucleusPinWithApplicationVndAwsCdfV10PlusJSONBody Pin this core to a version of the nucleus
+//
+// The core is offered this version whatever is current: to try a new one before the others, or to stay behind.
+//
+// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
+//
+// Corresponds with PUT /cores/{name}/nucleus (the `PutNucleusPin` operationId).
+func (c *Client) PutNucleusPinWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, name CoreName, body PutNucleusPinApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPutNucleusPinRequestWithApplicationVndAwsCdfV10PlusJSONBody(c.Server, name, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListDeploymentTasks List deployment tasks, without their cores
 //
 // Corresponds with GET /deploymentTasks (the `ListDeploymentTasks` operationId).
@@ -3691,7 +3927,29 @@ func (c *Client) ListDistributions(ctx context.Context, reqEditors ...RequestEdi
 	return c.Client.Do(req)
 }
 
+// ImportDistributionWithBody Upload a nucleus archive whose name and version are found in it
+//
+// Takes AWS's own archives of the classic nucleus (zip) and of nucleus lite (zip, deb, rpm), and those with a
+// `distribution.json` (tar.gz, zip). The first archive of a runtime and platform is offered to agents at once.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /distributions (the `ImportDistribution` operationId).
+func (c *Client) ImportDistributionWithBody(ctx context.Context, params *ImportDistributionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewImportDistributionRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // PutDistributionWithBody Upload a nucleus archive
+//
+// Like `POST /distributions`, refused with 400 when the archive holds another name or version.
 //
 // Takes any type of body and a specified content type.
 //
@@ -3709,6 +3967,8 @@ func (c *Client) PutDistributionWithBody(ctx context.Context, name DistributionN
 }
 
 // ActivateDistribution Offer this archive to agents from now on
+//
+// It becomes current for its runtime and platform. Without `platform` that is done for each archive of this version.
 //
 // Corresponds with POST /distributions/{name}/{version}/activate (the `ActivateDistribution` operationId).
 func (c *Client) ActivateDistribution(ctx context.Context, name DistributionName, version SemanticVersion, params *ActivateDistributionParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -6094,6 +6354,121 @@ func NewListCoreHistoryRequest(server string, name CoreName, params *ListCoreHis
 	return req, nil
 }
 
+// NewDeleteNucleusPinRequest constructs an http.Request for the DeleteNucleusPin method
+func NewDeleteNucleusPinRequest(server string, name CoreName) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/cores/%s/nucleus", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetNucleusPinRequest constructs an http.Request for the GetNucleusPin method
+func NewGetNucleusPinRequest(server string, name CoreName) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/cores/%s/nucleus", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewPutNucleusPinRequestWithApplicationVndAwsCdfV10PlusJSONBody calls the generic PutNucleusPin builder with application/vnd.aws-cdf-v1.0+json body
+func NewPutNucleusPinRequestWithApplicationVndAwsCdfV10PlusJSONBody(server string, name CoreName, body PutNucleusPinApplicationVndAwsCdfV10PlusJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewPutNucleusPinRequestWithBody(server, name, "application/vnd.aws-cdf-v1.0+json", bodyReader)
+}
+
+// NewPutNucleusPinRequestWithBody constructs an http.Request for the PutNucleusPin method, with any body, and a specified content type
+func NewPutNucleusPinRequestWithBody(server string, name CoreName, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/cores/%s/nucleus", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewListDeploymentTasksRequest constructs an http.Request for the ListDeploymentTasks method
 func NewListDeploymentTasksRequest(server string, params *ListDeploymentTasksParams) (*http.Request, error) {
 	var err error
@@ -7031,6 +7406,81 @@ func NewListDistributionsRequest(server string) (*http.Request, error) {
 	return req, nil
 }
 
+// NewImportDistributionRequestWithBody constructs an http.Request for the ImportDistribution method, with any body, and a specified content type
+func NewImportDistributionRequestWithBody(server string, params *ImportDistributionParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/distributions")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "format", params.Format, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "platform", params.Platform, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewPutDistributionRequestWithBody constructs an http.Request for the PutDistribution method, with any body, and a specified content type
 func NewPutDistributionRequestWithBody(server string, name DistributionName, version SemanticVersion, params *PutDistributionParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
@@ -7074,6 +7524,14 @@ func NewPutDistributionRequestWithBody(server string, name DistributionName, ver
 		var rawQueryFragments []string
 
 		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "format", params.Format, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "platform", params.Platform, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 			return nil, err
 		} else {
 			for _, qp := range strings.Split(queryFrag, "&") {
@@ -7128,6 +7586,29 @@ func NewActivateDistributionRequest(server string, name DistributionName, versio
 	queryURL, err := serverURL.Parse(operationPath)
 	if err != nil {
 		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "platform", params.Platform, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
 	}
 
 	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
@@ -9580,6 +10061,38 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /cores/{name}/history (the `ListCoreHistory` operationId).
 	ListCoreHistoryWithResponse(ctx context.Context, name CoreName, params *ListCoreHistoryParams, reqEditors ...RequestEditorFn) (*ListCoreHistoryResponse, error)
 
+	// DeleteNucleusPinWithResponse Offer this core what is current again
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /cores/{name}/nucleus (the `DeleteNucleusPin` operationId).
+	DeleteNucleusPinWithResponse(ctx context.Context, name CoreName, reqEditors ...RequestEditorFn) (*DeleteNucleusPinResponse, error)
+
+	// GetNucleusPinWithResponse Get the version of the nucleus that this core is pinned to
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /cores/{name}/nucleus (the `GetNucleusPin` operationId).
+	GetNucleusPinWithResponse(ctx context.Context, name CoreName, reqEditors ...RequestEditorFn) (*GetNucleusPinResponse, error)
+
+	// PutNucleusPinWithBodyWithResponse Pin this core to a version of the nucleus
+	//
+	// The core is offered this version whatever is current: to try a new one before the others, or to stay behind.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /cores/{name}/nucleus (the `PutNucleusPin` operationId).
+	PutNucleusPinWithBodyWithResponse(ctx context.Context, name CoreName, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutNucleusPinResponse, error)
+
+	// PutNucleusPinWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Pin this core to a version of the nucleus
+	//
+	// The core is offered this version whatever is current: to try a new one before the others, or to stay behind.
+	//
+	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /cores/{name}/nucleus (the `PutNucleusPin` operationId).
+	PutNucleusPinWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, name CoreName, body PutNucleusPinApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*PutNucleusPinResponse, error)
+
 	// ListDeploymentTasksWithResponse List deployment tasks, without their cores
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -9708,7 +10221,19 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /distributions (the `ListDistributions` operationId).
 	ListDistributionsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListDistributionsResponse, error)
 
+	// ImportDistributionWithBodyWithResponse Upload a nucleus archive whose name and version are found in it
+	//
+	// Takes AWS's own archives of the classic nucleus (zip) and of nucleus lite (zip, deb, rpm), and those with a
+	// `distribution.json` (tar.gz, zip). The first archive of a runtime and platform is offered to agents at once.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /distributions (the `ImportDistribution` operationId).
+	ImportDistributionWithBodyWithResponse(ctx context.Context, params *ImportDistributionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ImportDistributionResponse, error)
+
 	// PutDistributionWithBodyWithResponse Upload a nucleus archive
+	//
+	// Like `POST /distributions`, refused with 400 when the archive holds another name or version.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -9716,6 +10241,8 @@ type ClientWithResponsesInterface interface {
 	PutDistributionWithBodyWithResponse(ctx context.Context, name DistributionName, version SemanticVersion, params *PutDistributionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutDistributionResponse, error)
 
 	// ActivateDistributionWithResponse Offer this archive to agents from now on
+	//
+	// It becomes current for its runtime and platform. Without `platform` that is done for each archive of this version.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -11437,6 +11964,136 @@ func (r ListCoreHistoryResponse) ContentType() string {
 	return ""
 }
 
+type DeleteNucleusPinResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r DeleteNucleusPinResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteNucleusPinResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteNucleusPinResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteNucleusPinResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteNucleusPinResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetNucleusPinResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSON200 the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSON200 *NucleusPin
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSON200 returns the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+func (r GetNucleusPinResponse) GetApplicationVndAwsCdfV10JSON200() *NucleusPin {
+	return r.ApplicationVndAwsCdfV10JSON200
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r GetNucleusPinResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetNucleusPinResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetNucleusPinResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetNucleusPinResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetNucleusPinResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PutNucleusPinResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r PutNucleusPinResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r PutNucleusPinResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PutNucleusPinResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PutNucleusPinResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PutNucleusPinResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ListDeploymentTasksResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -12180,6 +12837,54 @@ func (r ListDistributionsResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ListDistributionsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ImportDistributionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSON201 the response for an HTTP 201 `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSON201 *Distribution
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSON201 returns the response for an HTTP 201 `application/vnd.aws-cdf-v1.0+json` response
+func (r ImportDistributionResponse) GetApplicationVndAwsCdfV10JSON201() *Distribution {
+	return r.ApplicationVndAwsCdfV10JSON201
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r ImportDistributionResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ImportDistributionResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ImportDistributionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ImportDistributionResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ImportDistributionResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -14834,6 +15539,62 @@ func (c *ClientWithResponses) ListCoreHistoryWithResponse(ctx context.Context, n
 	return ParseListCoreHistoryResponse(rsp)
 }
 
+// DeleteNucleusPinWithResponse Offer this core what is current again
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /cores/{name}/nucleus (the `DeleteNucleusPin` operationId).
+func (c *ClientWithResponses) DeleteNucleusPinWithResponse(ctx context.Context, name CoreName, reqEditors ...RequestEditorFn) (*DeleteNucleusPinResponse, error) {
+	rsp, err := c.DeleteNucleusPin(ctx, name, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteNucleusPinResponse(rsp)
+}
+
+// GetNucleusPinWithResponse Get the version of the nucleus that this core is pinned to
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /cores/{name}/nucleus (the `GetNucleusPin` operationId).
+func (c *ClientWithResponses) GetNucleusPinWithResponse(ctx context.Context, name CoreName, reqEditors ...RequestEditorFn) (*GetNucleusPinResponse, error) {
+	rsp, err := c.GetNucleusPin(ctx, name, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetNucleusPinResponse(rsp)
+}
+
+// PutNucleusPinWithBodyWithResponse Pin this core to a version of the nucleus
+//
+// The core is offered this version whatever is current: to try a new one before the others, or to stay behind.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /cores/{name}/nucleus (the `PutNucleusPin` operationId).
+func (c *ClientWithResponses) PutNucleusPinWithBodyWithResponse(ctx context.Context, name CoreName, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutNucleusPinResponse, error) {
+	rsp, err := c.PutNucleusPinWithBody(ctx, name, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePutNucleusPinResponse(rsp)
+}
+
+// PutNucleusPinWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Pin this core to a version of the nucleus
+//
+// The core is offered this version whatever is current: to try a new one before the others, or to stay behind.
+//
+// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /cores/{name}/nucleus (the `PutNucleusPin` operationId).
+func (c *ClientWithResponses) PutNucleusPinWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, name CoreName, body PutNucleusPinApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*PutNucleusPinResponse, error) {
+	rsp, err := c.PutNucleusPinWithApplicationVndAwsCdfV10PlusJSONBody(ctx, name, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePutNucleusPinResponse(rsp)
+}
+
 // ListDeploymentTasksWithResponse List deployment tasks, without their cores
 //
 // Returns a wrapper object for the known response body format(s).
@@ -15064,7 +15825,25 @@ func (c *ClientWithResponses) ListDistributionsWithResponse(ctx context.Context,
 	return ParseListDistributionsResponse(rsp)
 }
 
+// ImportDistributionWithBodyWithResponse Upload a nucleus archive whose name and version are found in it
+//
+// Takes AWS's own archives of the classic nucleus (zip) and of nucleus lite (zip, deb, rpm), and those with a
+// `distribution.json` (tar.gz, zip). The first archive of a runtime and platform is offered to agents at once.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /distributions (the `ImportDistribution` operationId).
+func (c *ClientWithResponses) ImportDistributionWithBodyWithResponse(ctx context.Context, params *ImportDistributionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ImportDistributionResponse, error) {
+	rsp, err := c.ImportDistributionWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseImportDistributionResponse(rsp)
+}
+
 // PutDistributionWithBodyWithResponse Upload a nucleus archive
+//
+// Like `POST /distributions`, refused with 400 when the archive holds another name or version.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -15078,6 +15857,8 @@ func (c *ClientWithResponses) PutDistributionWithBodyWithResponse(ctx context.Co
 }
 
 // ActivateDistributionWithResponse Offer this archive to agents from now on
+//
+// It becomes current for its runtime and platform. Without `platform` that is done for each archive of this version.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -16804,6 +17585,97 @@ func ParseListCoreHistoryResponse(rsp *http.Response) (*ListCoreHistoryResponse,
 	return response, nil
 }
 
+// ParseDeleteNucleusPinResponse parses an HTTP response from a DeleteNucleusPinWithResponse call
+func ParseDeleteNucleusPinResponse(rsp *http.Response) (*DeleteNucleusPinResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteNucleusPinResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetNucleusPinResponse parses an HTTP response from a GetNucleusPinWithResponse call
+func ParseGetNucleusPinResponse(rsp *http.Response) (*GetNucleusPinResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetNucleusPinResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest NucleusPin
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePutNucleusPinResponse parses an HTTP response from a PutNucleusPinWithResponse call
+func ParsePutNucleusPinResponse(rsp *http.Response) (*PutNucleusPinResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PutNucleusPinResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseListDeploymentTasksResponse parses an HTTP response from a ListDeploymentTasksWithResponse call
 func ParseListDeploymentTasksResponse(rsp *http.Response) (*ListDeploymentTasksResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -17339,6 +18211,39 @@ func ParseListDistributionsResponse(rsp *http.Response) (*ListDistributionsRespo
 			return nil, err
 		}
 		response.ApplicationVndAwsCdfV10JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseImportDistributionResponse parses an HTTP response from a ImportDistributionWithResponse call
+func ParseImportDistributionResponse(rsp *http.Response) (*ImportDistributionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ImportDistributionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest Distribution
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSON201 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Refused
@@ -19076,349 +19981,360 @@ func ParseReplayWebhookResponse(rsp *http.Response) (*ReplayWebhookResponse, err
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7P37dts22iiM3wo297tWZzqSTMnySV57/X6u47SeOk4mdppvGvuNIBKSWFOESkCW1Yy/ta9mX9i+km/h",
-	"AUCCJEiRsuyk7zv9p7FI4vDgwXM+fHE8OpvTiEScOYMvzhzHeEY4ieGvkzEn8RX5fUEij4gffMK8OJjz",
-	"gEbOwHkbhStE7sW3CItXEZ8GDDH1AYoWsxGJj5GLcOQjPGIk4gM0jukM8SlB4yBmHPEp5ihg6I7Mecdp",
-	"OYEY+fcFiVdOy4nwjDgDBwZ3Wg7zpmSGxULGNJ5h7gycIOL7faflzIIomC1mzsBtOXw1J/IRmcB3D+0J",
-	"bYtf2+wumLcpbACH7TkV78TOYIxDRh4fW86phsYlzPzFIQ94Ng/FcB6dddRfnXcxYUwvdo75NF0r/K/l",
-	"xOT3RRAT3xnweEHMpc/wwwWJJnzqDLq9Q1h58neydsbjIJo4ckkx0avJwv96SgTEowkSkyI6BrB6NCYC",
-	"kOnK52K1bffgxRa8iHhxtVfBH8ka53hCWqiLOEXdluu6xwijEMcTEiukERjB8R2JEGbylcyWent2RPFg",
-	"6tziJV70uv2D/uHufv/AQJbuk5DlFbkPvGZnEwYk4siHD7OHNMGLCWl3X+iMXgXij9FCrLaI6njJOpOY",
-	"kGgSY8Y6lwsvJAt2EXCy4fLmmHMSiw//8xNu/3HS/tVtH33utG+/dFvd3uHjfzi2RZ4J0iLQv5r0AGwD",
-	"BoiPaFwEsh1TYuJsCsEmSAKbuF7NCau3CzFo2aJhFeai/yMmY2fg/M+dlIrvyKdsJ5kYYHnuk9mcchJ5",
-	"q5/JqriUE8SIRyMfiUMkjKNlwKeAs0zg7x1ZoQnhDH7BEVuSWOO0JOM0IkDlfUoYiiigfhbBg9mcxrzd",
-	"c3v7bXe37fb0JqcE+3Dz1C6NpbbFWssQ6X+0/99y/GlyROfjN5h7U/slHp5d48lQsqklZigm2D9G/W4P",
-	"LackQgEwr4iikEYT4IAEeYs4FhhII9JBw++HaCaGJwzhaJWFyY3Tu3FK4TBuy3WVAOAvNzff/+vG+fQ/",
-	"/mcKiBvnr0+FxSWNSAk8ht8PB4gKpPVigjnJwoE8BIyzTsV2xNDVe7q5+f6J6+dkVsaApnSJMEczyjhi",
-	"FM1wtNJIzDG7+46hgJMZMxlTS4ouaDjHkyDCYqRhB30M+JQuuNg0DkOEY4LYlC6jFlrM4VPX/UZZ1jsB",
-	"/Gsym4eYkyLhZ4S3vZB6d09nQz23X4MPXZEZjnjg/UJiBqdkrqbbcTuufSX36v2ai9nv11gKxzEX6FOC",
-	"OQJNAD9MWZdGpIWCCB7S2E+poiKjZZScPHjhggX3BGa9FtTyUgL3+TkSTGmXWi4CxkFgyW+y3j5edgsZ",
-	"XH7RvazH7cabucbsrmQPS8F6PJrbiKBYNbELs7tz/+XOBbC5ZC9C7NrsPL7CHbmmdyQqbuTjlMQkUWPQ",
-	"iEyCiLWkXjsMMeNn9zhcYE78TkQe5ChDU/NBIzJWSlqNfcMiSvbcd4/2Wxmh6KT9K27/IaTr9u3fnsZK",
-	"Fd5kSPKvo373s9c+/IedLHONatvTVMqZlVRrwyAiL6Q0pSiYWcfLam4fyWhKaeFg+uMjf9fb67WPXNxt",
-	"90cHuH2I90nbHffHLt4dHY32ffsKg22e16McijD+A/UDqfP8sOKE/UB90Do8GnEipTM8n4eBBzLVDvU4",
-	"4W3GY4KB/1osPaMgwnBNSuZMl29gzZpp7yO/g5es7fnj9n234/7tN5YTQrIGsk8w0jiYLGIY4MPcV7xn",
-	"RuKJWNWXG7EwekfYOxK/CaIFJzfinj4CkBnhzuCTs8Nj7BHn9rHl3AllzGpbiheRkDNBQKYsePjAxO10",
-	"JhPv84KReCD+MYnpYu48thJ5SAtNj7ctxyfzkK5mJOLvaBh46jTGOAgXMfkJR34YRBN4JJbw/u3FxQ8n",
-	"pz+L0RRmGBfssa7WeUmWCUu2HQ38wuY0YnI5icGNvaaLyN/uWWEgijiOBnjJBqlFY7BgbYIZb3fhQfrV",
-	"IGf5OA2DgQItG/Q6eyCOSt3HPxFImWqz1+7hwHUHrttxXfdXsEgyFkSTk5gHY+zBim5Ti2ZhHkHiOSCT",
-	"8+rs3cXbf578cHEGPy5G+lampyzX8nhb+1wSOAs2LE8my9WSF5DecMdR1kfBCLZxOiOpBouZQiJ22m3p",
-	"364pxyH8ICSEX4x9dnsS6EJwkBewHvgzOAy2T8GcrjjmCyZE+oXnyXu2gDtcNl63syfGE/ep5sSB7wyc",
-	"u92/tx8+H7lY/CCUhtc4CMUlcNXfMD/xxU9d9VMKg5KVKsJ3CuuovfL6GCJP2oYc10pFBpR4ldAV8fqp",
-	"PJgnXtvkcBNjt3lyVsgfXXcPBv09A/IpwbMBr8HpJ0P30tNPDQDO4MtjbagWgVV+AYVobNgjhF4pjcdC",
-	"sVSgvw88OKWtkEsxS2O4A4J13QzcxaoUgQP0//2693k6bR90a6C/W43+H3HApeRagf7RIgwbEMMUjGWH",
-	"Id+AY2AG5LcC9RRcgkMl3OHLY+tpx6AoXiqOFgCUw2JlexIgz6gtgBqprJuM+PjYEMKlqG5a6JkFz8F2",
-	"vRVgS+t6guNZwPqE4yDUFKgIeKaRkGXIyHmWwj/qgdoaQ2lMkERTH8FWNFs4GnV9Mur77d3Rgd/uj7Df",
-	"Phr5frs3cv2D0a7vSSmdJS7X7kHLYXQRe9oDKQQHzx8bwkOvPY/pfSAYpronAeyjlEU1uCiw+LJTlIcE",
-	"5/UTwSGfPlXSTsBN7+qzLTm1bX3nHLwRsMB3UszYBkbVvkKJ8u8MnDcf/7n89dqfvvnjBLS4uVyPpAGM",
-	"US+AEQVmiataW9iQVwgQ0sBbGB1+7I5dcoB33faetztq90d7pH2E9w7avXF3vDca7XouIfqDhOSqufXv",
-	"WQ08YyOWzyXW4wmJ+Agz+DC5JgfeEdnfPzhqH/R7e+2+65P2Ub8/ahP3YOx1x0cuJgdPouVwsmUoqo4d",
-	"UOA9GS8YeTI9iWMq1LDz6B6HQeIuc1rOOCChrzyL7NPubUep/jPCGJ6Q/JMBukmO7MZBAUM4jAn2V0AL",
-	"fTRaSWPZJ/e2/mU4g9VZAPER3FeC6C5jGk0GaAgbGcK8aBw8EB+xKY054uSBt9BQrXqIGF4x8HJFSFK5",
-	"FhrCVofKuCrElRmZjRTpFlz1xPPIXN0CuyAp5mWcxsQHB8syCEM0IsjDcRwQH9EFWM6lCwmkywvqJXeu",
-	"cMZTU2zqVJozigaVh7b4KrAs9tzffFzTdPUMmm252cBmCdhEZVJ2tdzFNMbv1sbKrEHAghDqee7Iz67x",
-	"xI5Bag0CJ39fUE5YC41pjIbaYzrc/Kw+xgHnNqvvFWDr11piq+4FMEDZ7BJEVofQpRG8svnY96l3Lze8",
-	"DPZRE2iYJb72pTyM5qepjKTbuHjY48E90dM2sQHUNMmmwl5fGVSVJlW4eos4dAbOlPM5G+zsiA2y5Pp7",
-	"dLYzDgnh9ZmFAlLZrVzKx7Uw/vWTbl+yYhl0CKK2ClKZx3ROYq5sl1g/ktbv3EiZ0zEMxwKKbRCKK7wh",
-	"YtPBjDCOZ3MnDw/LVDGV6FEF4GQn78XLWWPop8xm1HjmDm6TxdLRb8SDc00GBHmnHDzwFyjVtZcohlfz",
-	"4TjGq/LlsuqlvachsfnMMIc7fkdWiM5JxAZoeB+QJYmH0nk+J9KknphATj5eoZN350ySA2+KownRkUUt",
-	"NMT+LIiG6C/iVZ+M8SLkf4VoDPn5DOQK8XC08O4IFz8nyjYEZkSLmdiXXITTcmBAY2/pWZ8IEpAQ3zzM",
-	"9bOXwEkt7FvmIQ/zICZsG/PEZBIwLo/jIpgF3JhQB53kXrMEt/1El4iOuYwNEtRcSN8dp2UZyaB0JWsX",
-	"BBCPwoQO19xLAYeNwzLgaZ6SuRoTqjaw5GFgvRgTCGJUN6+IQJrvFg5UeQMKgXoQRi2DriDQZBEJGCWB",
-	"d4iTMOw4FjQ2uHCRSZtgUoqLfr90Vz9Rxu3Sj0cjPxB/68s8w940iEgHASHwcCRWOiIQTSdeiAloIrA3",
-	"sfgsjPyA3YEX8Qmh387AWegvavrAWzDx65iQZPJc/KaOgAwJYivGyUzvF5Th7xga0xBsWq0XXXZIsd/N",
-	"3iW6GAGDscwqI66bjD8jMxqvvsqJyKk/MOJ/lekXc3HZriBUtvHk+XuWHaz0mqnwa/tNi+RDNI+pYMAI",
-	"sxT/ECNE6O7FCwW2KmnJsFCeUpIUC7oac2YL7o88Ys4s3pPkvgogBpXT/FjSAAhVYByHoaTvMJ78Z7yI",
-	"lKFzLJ0K4imdz4lvZd61qZ5cibFJ64EoEaJIx6WY8dwiwJ0Ui6t3opYi314nU/6wCO8gsIUV9wRfBjR6",
-	"pc7oaWtXkQdJdG41YggUfUP9YBwQv3L+DUWDljMnsUcijifkXUwnYD4xo2+7rlsHeeXF1Nh7HiVjyWSi",
-	"kEhL6muNq6c48kiY+bdY561t4WLU9j2OwdAmhheHlZlC/GBOI/5OpoKHxnTG3zCl2IF0bNQ8E55EhFUj",
-	"YBIGpgDUymKS5XBzK8khi/WsqpHZNEFmkbrhJmzTnJ5Y7go+L7F3Bj5aRD6J0XIaeDKn4vREiDtSeCRx",
-	"RixOyUbA2ILEr4NoQuJ5HFhD2n86aff29pP0IrGcceBhTqTWxIJJxKyDx5TyJkOL9zPjBxEK6ZLEbQ8z",
-	"gqbkoWPN4TEhCiAqTm3bqRXq6eynoA2C/uVLQROH74zjAHadZ3rG6q+Si5tLcDi//Hxyen3+y5m0jAt1",
-	"k8SIzeWVEcAYnl+qN0wtUv7ktBz9FP75Ofn3+7Nf3v589qrmNTd2eiLNT5ndn0fY+qvt3ffknt4J1lg4",
-	"jAI0rDDPhA0VkT6TPFrL4pCMqIN8CoaHvJe62vuTvFnYYLq2yp0ZqQc51T6OvraVqRhDVlAH9SN54WXq",
-	"gRfMiQ59V1YQcLagEHt3MkNHH1VhyvxZlAqD88UoDNiUxE2012Ea2zZEVMiM5J7Eq8Q0A3mfQh20Ei0Z",
-	"C1egsfGCqLQkLAMJZM6ONiczLv4Wgx4jmYSmwIRDDSsZkI1WdIFkEJGSmtUKRpSGBEeNxEmBPa28Kt1K",
-	"pEzYiuWA14lrp/bw0wZkUEWqFhMA/3719hLJmUCNIA/czjpkGGt+APhcKUyNcOzRuk2Z9Zm7kRNlQlkX",
-	"xwZ6kxjHjK8pAdIaA6kW+G2rNGjoOxL51rSHa7BPQjTRFDO0IhxxihiJfBRwlmGpRs5QEfG8EAezusPD",
-	"yzB+kohpGRFQ6XUQkh9JRGLMS9TBTETmc9NDM1quTKAS0iNKX5UOZSB/0nWeZANb0VdCqw4WySCmaiJo",
-	"hN6YqUhFlDcero3CVO+yl7SNKkqFDUqkIGUsvsxQeltyhU/0hS3xBohD+o4pm0FMBG0mPpzvsTIGSkNn",
-	"RNU7fuAjltgaGInvhXimjA3oPKkkIcRTaSqCDM6bCEfaMoFXTDIdmZ6PJziIkhxWj0YR8TjroDcQ0sAg",
-	"uVMupYXS80JkNuerFlpEPAjFWlbwIqeh37mJCvaWrJxUAgxtyqHSsKtuNaxXFsngKF5EWdJaSbqylmcL",
-	"b1e7LQvUkAATZAUjRphA8+PMSsUjGoGDWNAauozslMaPwT7zHg7YAgL1AE2CexKhxTwHgjGN0RJH4MOJ",
-	"KZ1txZz62HKmyn69Fohg6FY2CblWa1ZYBFAA6iRxGeE4Du6J30KjlYGw3zEEAVSZfWxEL6PUNLh2E9qM",
-	"2ESISREks/mWidCF4y0jBq8Swmu5AOLeRnSZOAyUlU9XcUBDaUoAtSwH5WM0TNY5BNkPsvCuCIkgfAlN",
-	"6RKNY8KmuthM0SCKY28acOLxRUxKmKBxVWy8tJpHkvGYgHaWxoPXV5nOih/bbrMymBL/tLlWdl741jaD",
-	"BuvTGT2MBCcqZdj04ZOHFpxKjGC3YEtvWanKkrXm/XR2cnH90z+dlvPh0vz3z5dvP15arc0cTypFzTJR",
-	"WN+U3P2zHWkJMpnGtgRXy65imTavUjlqKvJyHEiZfz4lXiypahs6Y99iud6OTFoq+/1ZRLqNpTedk55z",
-	"dOSzuL5spfhWPhVsW6Ou1V4aIT2oJSUIv0WcC+wxHplUGqszmjLSkvE0EVFiI4l84guF/rU0qQsxdhGB",
-	"nB3ckWXAyHovXT5np/HcKuEqnVvHLwQxgnMHWRJer7maBE2KUSdQ2EWW6khyqaaYHSNXyeugGOMYChoJ",
-	"sR0kj/XzSiQz6bi6L9mTfI+Xf796e7k5DdSk/I2OHLcRHyNHaj3KqjcTpK2XCSiLR70cvYJMdFXjSl7L",
-	"zD7Lo3QMhCjgavbWVJE6O1Pc9AhVbl0DZiqTL9eE4clhq7ZxrU5YCzFJvtwrAvTaJrZkWVQBBj5hcv56",
-	"cd7vyVjaCaU+v+6z9+o9I0w8u2c9vTGkDQCvCPYvCOfSIp23HOLAEn8sDQYTKjQNTtFIqJxhcE8gL0F8",
-	"Ytdncbn+B5FuWo99uoKHueDeUpCvKAElNIz7GrZRmYwG4MXMFpCtIppAu1Jzr/frEZXiliw2GR9AVX1W",
-	"9lvnJ8/r3yHj/J9LHDWXZd9WoqBZpevLMlnyWWyo9fjDq/z7ljEMTpTH+pWy1CTWWBmVkzPhgAWHQVFB",
-	"P8YZO1FeAVvH9UriXzdmiDWl+Bxxezae2HKWMuP5tTTH22wlgsoIGWZMY6g+tqSxz47TCrs0NkswrjPx",
-	"KLSsxWurkb7sLjc3eVRbOrZ0l03l2Riyeo9XBSvBJYVMqUxcTlpgQEndVrabLQ7w51e1noOIbQtnxjS2",
-	"GR9fpfw+IkvwnUEdBlBfptiXNR4hMdMuC5SpapT/nY6kt7aBwvBvDe+ranibCvvzmFxxK4M8TbEpIvck",
-	"RolxDmg40OqyWIOY8Hj1dlyRRbsUR6I5rkZcWVVPJgTkhdhMAlNIFzIlLgzFLJ/WiOnqg8fbHPaq3xsQ",
-	"ijqMHs6uwc35r8L/rTpxasHTgGnl+NcL6MklpWyeaEZ+AU6vbQm1eXy5NSAboLDJLu1a/tZlGrm8Jns2",
-	"7kGDaCJtHW9UJjDjgcySNixoWqh7RyA6Rl2hPMyoYGs0TiuSqwilVOqVeisnoLlKMjijM6mZ0ogoCpeE",
-	"dx/p/1rVinW25ni3fXT7yW0f3X5xW9ay9TniqKGaBDvaTPT2g9HO0ryj8lkDmkp7TZhpZxC3RGMCKp0P",
-	"ViV7BPNLeGFqR+B8xUCaJrpUUjfJQntU3ajaNEeHLz0TrZHLKd/Gfxn/0cuYbTY53Sp/1L+dSP92Iv03",
-	"dSKZRi3pT9LX64Uk5czd/Gqm4Mrc8udBjRfmstuwXmZqQX4l/5/BMDf3AJpNnSxIJ7vS2OjuGAxgXAXZ",
-	"spIgzmBC2PpEMYiku6+XH5Z6x1JrKsdxZ/KH03L+COZWo2k5Ugd/WARXSBO3RowWafOmFRIS4KhFJJO1",
-	"EqivO68Skc94owEymXiwDp2yU9iWaQs/tJI0icRnD8SD0VLysQGN29h7kqrAJY6i9IVSErwuLUsad0/i",
-	"qqcls6eO1xKbV9moL0VYM/AzF9WqOOMmBDepO5BFIKJ/zlWWypUmBIOpTGgTM9uJiqzEWFUnTRYsTJpP",
-	"QlHEFmILbyoEzWGmUuPQOsms3CVqjAnhyNA9iKIJRTSq4U0HQKQTWGF4X3oJywqyWHrjJWkFUzyfkwhY",
-	"QEnKjK6TW1NkzdTDtQJIT2nPfC5JSADDz5QuwZCe1BYKWBq1Yfcrl3YwPecMzUPsEd3DKaSTJPMkiBBG",
-	"04BxGq+qUw6sARm6bK/tpqsQ5KdIdzaxV02Zhb+aLjnFUnyysyBdQLlurPr9c1py1WJKt1CIfbJVYoYf",
-	"ZTBU7kdtP0IyKD19qsqB50dSP+fHyhp7LV9lHme/rpcgnnTGPE1K9SY/qfHMn/S+1Lb0I7n83BDyx9wg",
-	"OdN//gvzof7y9rHlvA4J4VeL2QzHlmp+3Aw428SUqbelZ1gbTp/OaMMgVUm6sM5iXgC9s0imlnIyJUn1",
-	"lmSLwqQBe08ptyebhMGYeCsvhMR9O4XJvvK+XOgolaa3WS3snLEF8Z9Q2JFEPhjmPsShnTOcfLxC+qU0",
-	"E/6OrAR3GNO4JJF5ssXyjoLPeDHhmW2uyRHPlIDMf54UhVTrzIKhCs51yhWeUt9+8GsrGqYvvC8HIIli",
-	"GoYzq8J5lmZfJkclcw0jQnwmZCX4/BjyDgVQ1ktNudJ+uX1aFp1ZYjkwkx5wNav21UEcjS/c3l/uagp5",
-	"cFG4QiWVEOw3UGGLHNW2o4t8hfqyvnaRELSN5naJSKSC+iA8VDzvlGe6VuVclELPKJn/pVqOq6HNVwUL",
-	"mp3capA+s4JbAayXZJm58w28pzlF02wxubff2lbVWfuKTSLRaMlpEdJcg0cZGNtCjMwxlBOQ5Uf8YBLI",
-	"Btc4WiH5BTz4jDpogHbQ/0J/Q230/wfbeQ4Ca9zIqjzneWRU5FPFYJ3B4X7fdVsW034oFLMAylCiEUnq",
-	"kqZ9d/eOem6m+te+1ZRvrZOaTN9tVRVELZu7m524u7aIYHIet/aDztZ3a1IuyR+/M3yr73CMZ0QHZOc4",
-	"sOzUH/komES6THrWHAEaQPkIbyOZ5k0wVMgKoskACUpFWKLwa+HtO4bSkTLJ8JsmXQK8z+UoXYvmYvEw",
-	"S/y3trXvfF7T1t48vZKxM8AqOVhdIuV5jnTo4XOdTe2RmJ9HYwpNTHGxyphRimGG74hplFlnKCipajIU",
-	"KDMcmBHkMHJa0kT8i4TjtHCDGEhFvwn2ciwZqKqHRGM/qYSkc2ohFC+tpQM+vBn2SQddghSCkaVASqNK",
-	"Ktk9JY+0DapkIYYZ6s3J5YeTi8/nl1fXJxcXwzTWJaIRFMyF9WbJZp3oGznf23sSh3hVXOkbEk+Ij4KI",
-	"00qIwT5UqRX0F596bGeiN8k6M/+vx0qgWwfKdVhi700AUZCAC5HRpUDXfbHezUHl3cxe9eztqE1bsmv8",
-	"pSYNK1zwsrCWXP8E8EhC1DLo5I1xoW44kqI3OqKjCc3J5t/m+z/IQiK6VJeGUwnGSXyq2PDaPu9N8301",
-	"nV3HIwyvfo6S+SQ5SogFVjTV/BlssqrB3LCFBO1DNEYSnGlWh/hTEicJARl5dSyJsrTJyNo3YgImlIgW",
-	"gvqFy4ARkzPXjaht7OXPm1vMVM4SrCqmQDTAreqY/nxikjXA/56sj/DPhfLnJJd7EseBrxohGRf8N/1N",
-	"S3sbRivdKAm9F4cFZepGNObIiwNO4gCjOQazvO7vjn6gfJqUn0xaI9A4mAQRDr9jakAZgSL20OB8y4PW",
-	"Lwg3oVQauJ4FcAuuLcHQNWmMA7HklGWpwtRKTggYYsQW9t4gMsuIEc8rsnQmLwiU8uM0reYE+xGwiihH",
-	"YcDEdkDthQgeMucteXNUWShxQtYrNAsiEzu7hXoyjBF+EYxiHK9eKQmd2TBVdkDULS/EV0h9lhFtG+pF",
-	"efJkLufHmC7m7zCfWtYDz+zLOVaBVn4QE49rvCtdpNs/zPDgHafhMv8BTfEtZQoZwbE3LV9j0lZSC3z6",
-	"iqgvJnKP2vc1DiLfzoJBtgCIXEq7u8EzNpIu8ttNJ9Cx5THxpG1GenBzlCb0c7VocyvMHMb2Vvgsu3+s",
-	"z4ZqJmhYQtnL7P9GHkUpW9Lh139q9aqJ4Kwqbf1bdN6+6JwNh24oPNvj8QsmF0n75phPjb6MWhkq2GKa",
-	"RhunV2I7kvB/GZE36dj2BDm5KpL+kiyhiekTrLSNbao8xr/gJ93dKyi5TKUQTpm1hWDx3habzVpkijWr",
-	"NzrS2lNYBpKoWhbURI8sM8LadlF1rBvQhKR1cP2rKzGo+ubmDZNqlsrFb5Yylgn+28SQXOE1ARSxOCPF",
-	"937GPJ+JkdtA+9jGNfkFx4FYWSKbzkO8GqmmiwWwR2VXwuTX/3lz8+C67Zubh+749m9WTl1KoX/OUFJT",
-	"msyLbxW5CqXXb5g2iFaWXenzzRYKiRcRK4CimYVHf/k6CMlp2vgzRwwsrR0sH7K8WLB7dNh1+/VmLWnZ",
-	"pN9EQYQEOPb7LdRFb4IfEOZoRhnXHA9qe6j6ukCsljS1BTReWFVenzwPgWB5J9wmCKZnvEoi4Da55ZmA",
-	"100GUEbFS7rZAHYne4rgJZRxU6LYvGarnilTsnWGHzSF157EclltC5TYjAh/2gjvaBh4Nr84OE4TpX4+",
-	"D1co4MdojhmDYu8xXUymDYS8DDdovuLfym2BYqFZm5i0A0KzHxqGsrP5E5Ze0qQ5p8ocC5qKIyRvEAo4",
-	"mi0YR+T3BQ5TLYHGaERQSMZct1u36n1S7Tvct2t927qkNT5vIUaV/S4R29JW0dBIUjnVIVRlhGWB7epb",
-	"vaZJjLjPU9XW4XkMAUn19+Hpq9dDxIhnts1M9onZXT6ObX3a4LemhD+z07zsAHU80QZVDWx2ZRkljtgU",
-	"h6FyNUcUosUXjKCVtGo3dMjWjxqrCP0q2b9u890MArrteUFizgl18PFwoOuNScN+xDUcNpevZeCfTUhd",
-	"6dvBgkmE+SImqZeh3C9eUH33S2yU1ksaeFMkg8+TWDhBmqALxABh2XG3foC8th2k3PqgyJ0XMti1ShqD",
-	"XvD/v8HOzqf/3EG3ay/OoiRu9F0mNj8vmCyiki6/ECHIgj8MMrxgxM+37ohkoQjM7oifo2G5fo+Z4MQq",
-	"IGYjGa0xbonVpOCYoV5ghLfm8Fmwi6HK8E56hnCQ1nmnYZLV91+jC/jTtdITXcBUUv1A0HruTcttNiVr",
-	"gWelnfYURIYtNJzL3knin6oL5FBIJ0NZ18qefmU1FlVbg7Zbb/Kl8vE0hFtpV81Ka5O56ewZtHLI3yRp",
-	"D27TRl0X11y4elLiFhSVsqjVet9v4159YBBdzYj2k6+7UZsFWWYunc5YgVJyNZOL4Kzfyw/Kblquf88i",
-	"UkELWl41dtjUgsuqK87WAwMvax/2EqYH2w2u6LEJ8N5u8YGmNuLEQLyxTThjzX62XhzfAD1OqHBD4mna",
-	"hZ4NPusS1w3TRzHOaTMaV2qmrrI7P82uvNbEWcMiWXkbsm8/b7XnjJWyQdy/tkeaWy9sNCsMpFOVF77R",
-	"GLIWjzdrwfyyrp8m7pzSm7Ftn1A1phSkBhWMfUdWaLQS/ztGSkmJyYzeE4aw+LXSY7RJ6IDpGS0cw9au",
-	"8r9dRBu6iDb1/vzbt6MktGrqtuVaUGame32BLI1jW1cSqjKv/V3hyHIFGRfeHeFWvnlXJ4tZfS/fti5A",
-	"22uJn1jTS1vzvyOz6uqjGbu4TMEjMQM7k91SEAf3mBOVnJlPOwtX6ahJkJ1PwMMkI4EjuoQIYRIyUtYP",
-	"GyB7EkdPUQ9/WKEh2FCHLRkTqAACFhIaBt7qgk4CD4fiKg+hrS0aL2IgUXoJTDUaDWJFyYNoXdxN7jAz",
-	"m6k8TNP4Ho2ppYSB/0xlul60lKAq6LVGwrcApYSEWN5sQBbKgL9WdbNOa9vKezJXSWGVcl329FSQwjim",
-	"syuVpC1Tf41+OcCwckHz68Loc22AqpIEsY9C+SbE8ksTfXkLJ3OplRUKxIsqrVCVpI4SJ0cyfqPSQI92",
-	"qGd7YFVUHn+Wtj4bFQapqnS6tmJefn1WZFR+MW3Gug/IEsr3CshAmmXLwf4siKyVAt+nLQ6KfvoxjhFW",
-	"XRQCPkUq94bG+ZScIHX5jGksw0stHYTHSUXd6vqvEXngNrnnUiYmyWpWAjTSoz8iYxXD+8RSoFTwE1vU",
-	"g9GhYin4nDH7+mq2MXDs+E0QLXh19wucHRrNBaeFzwSHPUbuAEUUhcFM+lnS3dLFCOpaWBYib6Tkwb8l",
-	"3ZmrV8w4NKu2t7KKaMJSLYdhOLaCEOIqJpQwe1G3ZKJtmHWYWTS5entcSL8f5vWrK4/IBNcoWyyW7L+V",
-	"l6nBtc/ih4GG6UrN7bX0NTJO1JjbSiIW0ceAN42PnlMWPHxgxJKnPVwwEksHlPjXAPKFhvYqLIXVXK2Y",
-	"teIv9hI/arGeju/HhDHyFOFR1m6B6gmQ1RbJHLtY/ELsjoYKsd+jM1XNokyaPsWqTqVFd5VvoNOTNH2l",
-	"ENyCkSmRpPK8hyMVU4GzIr+8jOuE/FN8XlI6MPBl1ADmYmF4RqH4UKpAQMc6wlpA44d4yQLKYZPDpqWj",
-	"ahfOSnlhUuBJo0krVapS7LBhf0WN6X+XkW7QInuz2tHXmd1pIeWj7N+3WUu4CjfBliJEn7FtdTYctM7K",
-	"st1/7MGgNePdftug3VopZj+/wX8zc39KMxpgaQELmoYmGyUYZAnJ9elOxU9Sc1JeRlSfJ/Hn9jjUTnX+",
-	"YZzKAZVRdOq13EFsnvpzB5X6qqofWnC9rq3kt9I60tnU3/XMRvYRy36kx69a9Nc2hG7JBmp2b6tfzG8r",
-	"qm7Vckpro8pGVr/Umz+Za+NKqmqi2oVUs8sz5rdu1m7zxSWFzjGX9ejJE/3Qhgm1AbqJtZ6mX9oY5sTI",
-	"2M8Uc5CVEYQYWTsa9Dq5kdaayaUpEW/HCIehmSvOWlL8p5FM4q4/PfDaVWX6fzkJKvHJ5y9nMlALzj1z",
-	"yrmjMradwLoUrcyjqo1hxnQl1LXoj6h6pTTG8fzy5PT6/JezIWIcR76Moyf3JF5B+XqoOr6E2GJVETCi",
-	"XNdZ6YAzXkqUchQhUKoBa0ZyGdCBoqInMqi7VXhwHql479tCgkQGVvr0ipsvwKz0yCS2vzg5mNTnlROD",
-	"QxawtXRf6hrV3pj06byi3kKLBHUTO+DDelsx3tV7yc1r3Y+96O1LqJRbyYQwpePS/dklG6ie24BfAKTW",
-	"yiZyUNtScpzXYvZnYpTz6AMj6+WAEDOjHPvrmibp7FeG0trwS63hrv0sVt6OWrsqpNobAMkPVbaiEshU",
-	"bN12VkYmTXmyTLa9ROIqkskjJeUjt3evSvSIkDJ7He6IKzMw5AHq3CbpdBB/rpBHF6GPRiTbY6Pc4VVy",
-	"4LoAfdHmLjt4CM4nwdgqOOTneMGIn22TbVaFbpIoxNLi2sk0S3muZuJQgx4ihq9wMUdQMjN1FqoOqRJw",
-	"LfgTdqpzYaCnbcAQNj2YGwA4SVxqnoNUSDt6PtOHymiqoamKN/WuWvp+GafQxP6hrm3NgMW1ld1K7rr0",
-	"RiMcMioOFtpCLiV6i1OXOLytlLhGeW1NSurZ89/Oni3NrcHanp4OV3uyx3IssksNioLUv4GalayTHJKB",
-	"b20qOSPeIg746kqMqoK5CI5tXq0TBEJIUrNXklZxnLAkwEj5aTKRgKbzKOYJVHxPrp+W9uAw9GNMSDSJ",
-	"MWPol550naqE/ZZyoCY1XomfeHug7EkKHEk7yayV1CARNwhzGfAJQVidm+gm+v77UzqbYx6MgjDgq873",
-	"3yeNe6A3bCy7tap/i/+ZTa+SFUFNUHgxqRQ4DgnhiElZDN0RMhc/30RzzKdMl/FkLTQl2Cequr30gaQl",
-	"XE6TMpmqO9DrGM/IksZ33+XhlHGBiQMJPHIsK7Oxm0gMPlqEd+qHtJBSwBl6Z/00bXLBWjJpL4V18kOy",
-	"Y5XOkRn4JlKrlg/jDjLYGwkZeOEmEwDUdwzRZaSO5A3xA4wE5ojz+IH6AZGBOEJr6aArEvloiOfzUCiI",
-	"AY127iO/g5es7fnj9n234/7tN0Yj6XY1X4NfjwXDlMpzwKckBi/dTTT8fuf7IXBQ8UhlIHfQ9ZQgHLEl",
-	"ib9jsCKxZnE09yTyaSx/WkQhYQyt6AJhzyNzbpkWxAS1v49TimYYkE3u5WTBpzQO/oD3B+gHuDzoZuG6",
-	"ux5cNfgnGXbQCRrKuJUhVClgAr/RUEewKJbhAXdSzyCkRT64iWY4whNxTKBEyKKxINWiO7JicrvjIGZc",
-	"3fAAov6Gr87f78A4Hfh5mMhCcPG/Y8jHHKtqnjTW2xTkjYlNDsEROUwKD0B8zITIhvycom7LdV30l5mK",
-	"kuAy6JbJ3//aQR8zflvZvp8bB3MTDVMjcieT/DtEUxr66shwuCBJ+YEhefDCBQvuyRXHMf+///v/DNM6",
-	"BHqD0LxE0FDCuNrVhwiaM+sL/P330gWtXkIj6q9UAd0xSJoQECQvNuq7bq6SKBQ/4NMWGhFPcHUpJ0P5",
-	"eMr4TSR7PMBlgFsTxzQ+Rgu1ht8XJF4Z1RPgQ05pB6laC0m0TLZKCPrLUNWsHLbQMHF2DVs30bDoNxPv",
-	"mHWLIaa0rCrF8K8wH3kgszlX1JfKDZllcyUZhQXfqM1wKrQbXVsfczQj0ooF9EKc/kCRFzGaqreLE3Qx",
-	"YrTlQV0FfxBAvxN5KFPMdMQ76u6jN8EPLVnYJKQYmoKrJvsQtqUaz/bQj8EParz3ZE4wF2vB6N3bq2sx",
-	"NBA0+AuWweDGnftkNqecRN6q/TNZDTvoNY1Rr4+mdBGrysV4RhKUAQxJfr0jKyRO5iZKUVyjo7yaNBJ6",
-	"jfgoM5UMtiT+ACogqqBeo5SCTyOC+DLwSAfpdITcEjC/iVSfqwz69l23BeUQ5NnRGWEqbildlZADeBCG",
-	"SLAniIDQ3x7J0qSQBdo+GXMSAyHTc8tpZd0VOScUbxRKtVbmYiKRh/gd9DNZAX/0A2g1HHFNzKD+tt4v",
-	"p8incgHSki22qw7yzAefujg/qJiiKr0QP4AKzlie4tk1ngwVswlkCRjoo3A+br8R/EwBGCpjAr0tQq3b",
-	"Q8H4JmJ0RgADgeeJjY4x4yQ+htfoQurKUg5IWyJBqYMgYp0bIdeHgUciad+Q5i7nZI69KWn3Oq5ScaSQ",
-	"xQY7O8vlsoPhcYfGkx31Ldu5OD89u7w6g28gDIsLvctRLFhJLCfvzg2H08DpypfpnER4HjgDZ7fjdnal",
-	"Z1WWfd5JWo/BnxOpVkiepDK1HcELTtLXINB9TiMVqNRzXeUc1tkza7k7BEk84NlcmvjMJXzK9YBzTn4+",
-	"P/nH3sfds4P33eujf7ofeuf9jNY3cHpub7/t7rbd3rV7OHDdget2XNf91ckHR40WQegrxqdNhAMdS/p4",
-	"+6hkYFy7sxIoASAZ54Rsgy/LeAZVOsU+bgLPnfcSB6VQr02BcAAmr28lyCc1QdnNfsLSVnIyYVsZe7Kn",
-	"Kaulmt3lzAJBn+wrTF/ZMciW+PzxVioqhPEfqL96Iio0Oa+6p5Vpy/WYVaxUFlEOobvbQugqDM60MoTr",
-	"P9jZ6fYOOm7H7XQH/b39/TQibOAsWJtgxtvdAiAs/Qb1YtpCcG1HlLdxW77Udru93f7e/sHhER55fn0o",
-	"5ls3WrD+WnZaPAbFRE4HnCXfxu7pF0JV/MWRcSsS4dBsAWm7GI8tk+rtfDFO61HiYEikFzF7cWRD00xb",
-	"xiza9K0dKAgn/jb2LIfK7rnk3mfvc4KYZZgYiJUKjuBof0yuIWX2vpgY06xQ9q0EfaKbqgBci80W5CFZ",
-	"u99QZtM4UpUBqtp1CL4v9R+P+sTEOZV+wjiVgZ3hSsgBWHww7dxEw7T14xCsr2Eo5xgqvtqWeafytaHs",
-	"YpRU45T7kjzeTmOT1nrfGJHVNVCceUwYa7sHjq2F3u6+6zajssl+a5HZp8sN2R6mzs+/H3yMer8+7L3n",
-	"h/8c7b4Z7/+U7QEKe94d9frdrtttk95o1O739vbahx4et/vd3X1vb38fH+33bI1CszTY7GsqpLBuh6z+",
-	"3j3/jQb4p/eu99Ob/YvVUUh+fM29Hx/C88htTmqz0CzSWuNigMwqyK64AFsROQgHXwRcM9irQWtMe1VC",
-	"UJNbLShqCvAcSbUGZENVyhFBGIV0SeK2hxlBHz6cvxLKTqIwq5JuEZWatFBDzPb18kAIGOJWLPmzU7ic",
-	"mo4bl3M9If8Y8Kkf42W0DeDqwbLUrRzALbtc/qPg+eW72N71anJtagvmFTSo8PFR9mNLv81u9lcG7jHD",
-	"gxUtwrCBfF//6m0DH34Ul81EhVTA13e6CjlK+X3NI7Py/0wX5a0KAKNFeMeTRqR2/n9t5nbP8EobCLIJ",
-	"JGklWBlLlZoAZdJztocKmIYVDYEso04J3zY6pX5TfDu3lOs0KM+Z4MWEtLvOY8v2ew8WUlaJNcHeJrze",
-	"gNGLqFS64JPz/9z1293l5yNWf7npWk/Awg/3z3qtIQsUjGEgLwrRcRmEoeBNHo7jQNZtFnijPD9i6gvq",
-	"JRHQOccYlFdWFXwxg/ok5Vep6A1/aIuvAksm07m/+biPTydYifkYzXC00o4pVWNghL27SUwXkW8QLXXh",
-	"pbCQUoCdL/JgH0uNTz8SnrmPW2ZywK4CGr2CwNEqjjWWyTqnMn3PlSFDb6gPaYyln3f153MSeyTieELS",
-	"qKo9V6dOiSM1c4RU+Us1Wbe1JfyvwvttMbJpklMtnZbyStlQoSlxvZYwkFzEw1Uoc3ryDKgCOYXO0bjn",
-	"9fHIPfB3Sbfr97xD3B254z7Z9/e83aPeAT4c7Xt7fp/sjnvikXfkH5KD8T7eG/W9XXEpAiHgx6+DaELi",
-	"eRyACrHus3XTglmI8uygzYfJLqM+jp2elOHW6ckTMEvFNTiDT7d5PONSd4DqJ+mmU/f7iYFyTGbjSurj",
-	"4c5cxnKXY88Pi8gPSTMcemjPyaw9DiS2pGBLQqdGQSSWXxSLCnAzwrIZwgy9O3vTQuJ4pb/m+QB6eoJG",
-	"sHUpVpkdFLXXj8cLxkthm8lNLPUmnKavNSUCkiQKOWfNi+AZBjFISmHFc6wGW7rG18DLtmTGlz4iThhP",
-	"mh3TsfRzJUMZ0DX7Ehgm/eI1AyeVim+IiRfMieqM3kEnyjnKUvuZekOJycoVBlIPCrF3x0w3rWLr0pt5",
-	"fBNJpytE6ICPXfoDYTwZH6D3JTtrCjGc8cVIOVnlRIvRdwyBia/cfHZqgOOFpPAVnoVPvrzXCXw7EPQi",
-	"QPDPkzcXiFMKGsuI8imaJXEyQLLgRYgAAI+4bEXL0JKEYcYRP+TkgcM6weEPfz204W/pqc1SJHggQfzs",
-	"Tg8IvcNxNMBLNpgkAU6DxGo2cI3/BunRiX921Eidd0ICGug8skG344KTtKZZYRYwFkSTBOOlvkwY63Ac",
-	"dyZ/OLeJiluYVKDZYhQGbEpiZ+CcyWfoI43vQCTjUsY7vzy/Pj+5PnsFvy1GScBoxu3aaWDvSxBd59HZ",
-	"OILc/0aqRzKlvpkvri9of01xKbKsElYXpozwZVnLzhdxhI87ZrLjelbzi357c45TvOd6F3jMSaxSuLju",
-	"iDAikyBiLbnFYS60STd6ky/q2j6p7UYjPhhnIFYotc5ko5/S7EurWWZdHnP9YNhvjY3q81ftcmtwz4bn",
-	"rn5VQkQ1Eu58Uf+q4UMsXPiv5Eq0XMfEkYATEloKzlLxee323OfnNeKBwWLwknXS9zqnYZDymF5n74k8",
-	"JuUqxXkM1vHq7N3F23+e/HBxlvAOSXxT1iHXslXWcW1nAVsyWxeHfqb7V0PiJzMc8cBLYFH7yu4k2L7z",
-	"Rf/z0WJyffYVW5lMEtyIWVF4h/qkIWZTwsBQDgnG6k0IRs2ylYwwZDf9q9nqmv33ur21Zn8hWZXpLSuu",
-	"AsS10TVZehzcQ7jjCilSkQZxCyG5aL5/t+An2dUbIr8dw/UrAWE7UHoUXt+Sr3p7d/iKp/W5i0QbsyR5",
-	"brmNi/1Bang4QgYyVAhmsqX1OjlMv/W8Gj+0nigTVZ7ogJDLFfv9xSDYXRnGCTkmkhfUZCSBgM3d7t/b",
-	"D5+PXKwTqnSyrqv+vkpr/umfrinHYWIW1lUHjHpT6gJKsdspOkJvGzAYeWxlkY6nSZbN1gIdzcQdI8g2",
-	"kKUYs/KI+LvcLnICJguwoDEq7wkveHlk4FBM2CLkhilG5ivossmY3XVkn3kZQy7XCJ7Hh4BxhgJ2EzE8",
-	"JgOZqRQwpMQEnUzaSh4kyRB3ZM47CIQx3TEPjwniFMUQrq7GwhEiOA4DEsuVh2TMb6IRmQaRL+OWZ/Qe",
-	"IudLDSnyDL8db6ZRRUD8C5I75HCVV2tNQ83tGeg9EnNdyxryX6TYLMQ2Gk9wpLJ9ClaCR6iZGI2Dyesg",
-	"JD+SSBWnHThvTi4/nFx8Pr+8uj65uEi5rRH8MC/dmOnRTT4o6a1p+nNv85RA3l+tmmTALuGbX5UYItMm",
-	"PJnyFMzBMkmMpT0h0+dyTN2GSS5DKh6SjtR2NSfoW8vR3FtPe8RgqSd4W8YNGiMJ2lIylWGWtTyfm99c",
-	"TmbN+CYUj9xUxZer3JaCr/UKxQbSHBsLkbZzgye4FSXarhFknl2ImcpqA9Y2BbBEtIRsKlUEw+i3xmRa",
-	"L43IMRpe0ogMVWC0eD0i9yTOF3bOKQftMIhIieGJZxsMbhYG1CD72rp/2J/hOzH7GhzLEF00NFc6zOxy",
-	"t3prJdY0WXKh1+0f9A939/sHlXUYnrBDVT0giBAWeg9mZCDDls1ThxwjI3lZJlxlz1KMU3KK8nUBy8wu",
-	"jfz5v3y65ref3se3nz4sbj+dkdt/fXo9vv10gm8/XYS3n64Y/PjX/3C2bkx8in8+lRLqyd9FFsyNoqvq",
-	"ahlZW5nrkZhsdo06Nvb6/NnQjsrBeo/Zwhvp8o+uuweD/t6g2+v09txfZURXpvqilwSLFFrocqsA8dhI",
-	"C6jSAEBQFhtDNPZJnMrtOk4/SlM0t6soVPFZbfBZx2GfwT45UR+a/vBUvLK5nrSN8P2Hy8vzyx8diz/p",
-	"FoTLSNW3VxJXDMXlZdsIGfU61bpQwO7ApOEMdrvd3cO9bu/waL8Fv7+OCVHPEpp26LYcofd3nYHb6e21",
-	"nBmZ0XilX3P39nru4dG+qx98YMRXD/vd3uHB/qELMbc8mJEkh+Bwf7fb7akKUXKVNqzeO+zsqUu58EKy",
-	"MMpx5k2ql+oFODTBLOWuNfziRRRJSnSfVyQeszBVP6WGbtV/KNMLSSdYrjUPdzvd3t6vqvnRwEkX3DOM",
-	"i/rupf+ACTt/BHMnUR02nB6oQtPpg4hxHIYkltnhndUslEpMkyhuaZH3pgEnHl/EcGYzH4oVFfC1RMMj",
-	"4zGBejppDa7U2CKVjLMH4i3EDUzI6unbN+8uzqQn1rpgjV1uL11wUuJLEIB97JIj4nrt/fHeqN33+7vt",
-	"I7x71O6NXdz3u+PdUbeb+eoyT7wTQQQCqSHRHkZ2va6/6x267V2X7LX7o13SPhy7pL073sf73v5oHx8A",
-	"w4FM/pOMOyOgvMxnDnQcqhLueP7482Ry3/ucLu41jbUW+Dld4eees56lAHgEgdEI4Z9mKVfA3lOa9P4P",
-	"gzHxVl4IRR+zVKuCxNkImiALV4RExXXtG3gGb8GxyxrSaTGpiu1Ajzo+pvHMGThhEC0eHCPc8qezk4vr",
-	"n/6Z1iB8qhzQWy8HpFXotiUENGHg5b6h7SRlGmpb4kWUBOI7JsucbkFZExvJ+GNTNl+tWxf3DRUbMEPD",
-	"H8+ukeXj4THqu/20Opy2CUaUozmOeT4Cu1R7fzuukDK+rmoNJkzd6zNg21Kp01NqbaB+6/P0TV6wRiM3",
-	"+caf08HgWzjfZYEyVfM5t8jnLMQniSX/ddTvfvbah/9wcp4E412DEq4lf5U0y+1JEa+guNRXQ9JDLlNG",
-	"DDQ4hgIxKncQMH4S3MuMYjKb8xWEN3a2GY9inKAOSYlJC0VkSZiK3DXulnne26WDkujWc8m9Mt79ivem",
-	"Gu7GIrceRKRTSKG+lXFqWc+TCoTOHJ/85UlHVxXQCygLmbGQ+5ZI0pDVfiyL4iwDRlDfdcsy2VLAffu+",
-	"Hw3Q9W6eMufMYyrL6Xy4ul6VNH9ua04Vcz+5VTXyqli8Jy2Hhj6Jr1Q/6oIvp8g2ShfTc2rvmJlbbuLA",
-	"MbDwT+PCyVSKTOmClQCUEOC6xPeFnAlPoLzbp7qN4LtN3jgNGKeyvrpVMZClsGXIPXjfI5pkVtAQsi5l",
-	"jTGo491CbOFNxS+qbKN4ruoFQs6MkcdTpNEaDX5Sa3pmNJAV6jdCAwmVrWIBAHeK53MSyT6ga8QlWTf9",
-	"6diQil3rBaRXuXf/7IrFdRLDNJIlX0+peElQe7elf0uDixrrGir8KcjrFpvENUGFy4zvIk3mEDztNtdU",
-	"MOtk2aLa0k2NY09WW6oiqV7lihFvTTXJVzleF1VVUEwqyshlt/aNCZmjpDdKIh2tx6uW/uehRLH6iPSo",
-	"uolfT8kJY4RfBKNYtfKwzY+Nd16paig5FG9lXoJ+Oe9k4cZPzs6SxndsZ4rDsD3Kv/oPcPgKcPwOxzAO",
-	"SOhLKygsWi6nb0h2alopzVRvGjYqUxivadLEJ9miWW1W/P0bHSWme6Y6cadPlWvdaB2978IScgeVNKuD",
-	"tepd11vrHHvEP4n8k4gsM0sd09hLmhfk1w3dv9M/dRtwWff9kyyPIx2gJ5enZxdphQDZCct5fXJ+Aa6J",
-	"WRBdQhOIt2MJCOKrbPzBXsvh05iwKQ39d0mBAGfQc4FZmaArQI48yAsV4PC92v8IM/I+24i7K2hr5MVE",
-	"djvxIBqt29mTHbvPxRPMyKnaHABRrTWhz8liZSrYPCZXcpWq6UM9Ut3sHqk/T9g1eeCVN/hH1YStAVJk",
-	"XIMqwa2BMpOheN+oQiNXiXAaGJQk5dI1BN8iJGXs6WW1vC5V9V4apYXDlFTcQSeGudlSbLhYs/joGHk4",
-	"8kiIgiTp3V7Iq8CCvk4qVY7Lyq1OMUMk8olfwV7LIhOeylq3GwH4BPnz+WTN7RvJs0Kk3SRez8rdsi3u",
-	"sP7ici21ZaC9ulayrHbSrxyuTKajRH7xutH0kxZ/VH/x5YJ5rflbzlKmMryG2GmZJ+sR0+EmndVPVDR2",
-	"oZSuYKsgDaTfReSBlyxxP4keoxxK/8jac0WuG5PfVOSDq+r5JGuA9KUPc6npBDPivxUrcB9bG8in9mN+",
-	"BrfNZtrOS1QcKhLftCo/dNcsCRh+mgcm47csY5g7kok1TyVMRi9zEciwO8VlZPF8NCIkMqN7EZGpgBKz",
-	"jzMOKvhSXDNdN1lpgpCKt0yqXcoq+/gmks9UvV1O6R1azNGEEoZolOXvCdOzsXVrlgrA6DlUyaIUVujL",
-	"xzidb0XXvuJ0XkTFjcSsGlHoWWi9YEz6hmbk4mq3aU2GuwBG5Lrgf6bbXjPqtAgP51nCoZ8vfmBzuagx",
-	"G6mKW/qOGSe+LX5CI+V9fRGMaj3Rgp1iX914mSz2vWDkzDdHQYphYNVXe/jC9CQmXPUC3q7wkOy7YB4A",
-	"ji777ymyCjxdShCqaw5FEVVNeWR7Lyir6wd+Czh8gb9D86CXYe8va2SRYFLtjgwmBLIQnuAggl4BGEVk",
-	"WUcaqBe28986ZMcM18n6CpuE7OTAXSsX8ymxNN+uLaZrs8XUlxwgJaBbTAlobJ0pDlSI5GkidiTDddOg",
-	"Q7AW/H7d+zydtg+6NawF3epyC4ZAVF5uoWJJ9SWhbPjM8yvTyRUrTb1ViR/biNbIccL1kTP/PaNmshEz",
-	"a6iaqYOU2et1cQyIb5flYyY0Ih10lSlCoUrbYaS8W+VmeIURuUPJ9/WZ0XvZeVB6C9LGJUalflX48hjh",
-	"ESMRl00Rs+mtkEVakt9qxNOVJriKEf8Fg/yr+y/3SZmshRzeM1VPFTNGvcBo0JJkEdTYYEX+rh8wPbQC",
-	"++uYzpQW+ezbvf1qxerMG1BCeqqZ93MUonty8mC3cfKgYolm7uBja8vMdk1M6PPwuDL+Jk94izlKNTCp",
-	"GW+R688o6SYd3lEttmvwtXfqzRcJBrQXWND9wBXNCpgKacwSKIVZJTQKxlCiUglR+oTbf3y+/dJt7fYe",
-	"n6GSQDV6KDBvPbBVw06ZjnIIBk9L2vZYO2Mpj5ccqCULvbFkEsi4D7itiAdcfkt1v0hW7qhV2a+3t1+r",
-	"oY8fiL9HC762GO+rzJvbj3TMLkRoIIs4hsFUtnwwIUxQrD2/3+27PTzy+qMePtgfHR10j/yjbtftHnh7",
-	"Rz1M9t1x1+sd+CPcG427457XJ6ND73DcHx9hd+S00srgSTHFynz1iwBUAxb8QZzBXq/fOzx0sznqu5AS",
-	"W59kGpstjSk0AYJGK4kxOPK3WQY0wX2Vuq8bcOsO5hPwN6lGzRQaP/vVzeQy56hJaKa+bkPqbIy3eTHR",
-	"pIhloeikOf46CfgnupTCoepSHojr7N0VyrdkKnTmC7hI1Ku6xiRazKDZih5HiAm31tKcW62T2X2+OpkZ",
-	"KJfWyNxm/cs8Rj8Fa3WHRPIV0dcayKua3ZFqJH6yedb9eogBIqTxTgtFdIkUa9gGvrwVRE1KSvpac6oJ",
-	"H1R/FxNWdXgU+KMyHKr4p8zDeD7ZEBr8X4nLHnm10AwWJIsL1Hz5GuKNv5k0FAl0XecTqheJP5JK/qsk",
-	"R8WWi5Ie2w7jMcGz0ryiK2hi3mbQTRi+GKBh4A91yxamgI5k+G0LDeGtoRL/OA5CqH7cQkMfcyx/h1dS",
-	"35UcdwjNj4Wg2EEnN5FHZ+C79OiMMNUnsbuHmCzQI60/kQrdJCEjyKeEddA1RROKks4GGI1igu9aiBFl",
-	"3IAaZLADzG6i4QVmvA3n0z5/NUR/GcV0yUjMkE//imgMi4ShhrKIsWxigZZBxJQTCRKCxjQM5eJVq9eQ",
-	"RhMSQ6nUltGG5iYKGOp3eyDL6PoFRDoCFFhUrKkt4OQKzqrsMlk0IoUlEhZSI8qe1zFyB/Kmp8vQwa5i",
-	"7amlxyAHnRL2DtNktKZE1gwiDnV1tlV87rmud6uI/xl4acUGsMg4ryVmKCYeCe5zAlG/q2AlEScFVgbx",
-	"XgBo6zkb9OSBPbVTolDRXqVlTUFMvFkk2opM8xpuVoLJzCRuZaQNjFc7yRjlvrHX4sUr9d72S28r+5Ps",
-	"F5uGMQ6+qDSUpKBUL9Go4N2uUb/nPPrASNK3MfVGG/6f7AMjbLX4UPt+Bm5a9EfN0H1sOb3ixP2NJu6W",
-	"TrxbmHj3sUkqQ+bILFh4gmK6hNhAcPjke5XpM9kGaoJ4ovzno1UhJsHATmlNlcg5JTjk0z+q0PIneGWj",
-	"wjvy09XWG+1d4ZXguXwKjISgeUzFeSq2xsr66s0IjwOPVW32jXqlHn2ahziIGhImNcO27LBqT0mNdfIA",
-	"sagzgWPvYjoTQFqUQgRsYEmwRFWO4jv95rfWzVmZhD99Ke2GzmP8C5bVKv6gguI5H65PoUgF7Mmsxjtw",
-	"GOFtL6Se3Kd4Lg8U9JARhkO4bZLqlALuG81yggVaXKKGmTWLKrUCPUx8eY5uw+vLKiYFmg68I7K/f3DU",
-	"Puj39tp91yfto35/1Cbuwdjrjo9cTA6czfvc5w74uQML4BxgzGx/+3ni8qhjJ28STmA5+VqumAQwL+qN",
-	"+XYdGbnYte0ejyndrTmR5NXnPY/MZM8RhlW7cHOUJ+1menajYtckwqMwtRRHtXkGlNFcjSi9U3wG3odK",
-	"semjK7qIZSFYi+9bOrUlmW5LvIp39JdsJ1nD58+f07EfC2Qtke0vqZCybxuSOQW0MleJ5CUJaLMFrbfm",
-	"JplnZym9U2vFGY2c31bFBQgKtpal2gL6vQ5CcqoX51xcufw0cCf4x6M//J/e7J//+JqNTuj/AqjrT3IF",
-	"ubIGCc5UKSI5v03aOlvEdE52fiBxGERGqdhN182qFl5x0ZqlqOfIVx3Z7RndNpbV1Glte3aNJ/bAda2K",
-	"BhH6fUE5YS1QU4fn4/YbMdewWXvbVs0uutmr+/Va6GbXsU7q1ZTGGhBoi+N7InkZwxE4Xy9KLAseGcOC",
-	"wxAEzfu0BbCV7FZrBClMvo5WsI5+ZSnss5GzrygFZKBzlIWOIRv0NpMMypSg4sX/GmTqcctaWCX9aHrt",
-	"3xXMEbJcliAFBeAME9QcQrLxjMQT4qM7skKjlfhfB51AxkwCQYaWccA5iY4TtUSGloivsZ/mJd8RMpfp",
-	"H5Zye7J0/Dbp27ZMQVU3W6ZcTQmCO1x5r9/hOJA96DbA/lMo1VJPWrCQcvm5/ye+HXIHaEZmIxIrvTd7",
-	"V451JgRHjOPVOouTYLrwj0LhnFK+63xVrnkMma9JYQCmi93Hi2gjjvkM4dZpRL2YSWqFjXqVNLWxwvvd",
-	"sUsO8K7b3vN2R+3+aI+0j/DeQbs37o73RqNdzyVEs84kPUiVE9nYVlssAQNSqGKYqsICiDeq4GjvaZZD",
-	"C+yOVOnDRgSlko1u2ZhYk3ulYXU1T9ISOKuxoWbs7NoueI8ZDlnKqZytuxwSBJXJxc0O94lc4pyjZRCG",
-	"aEQEUdkGMrxfRAmdhozbCqJsSWlYY3S0frF9a6B9YZ++yJTFNOdCBg93+93eupvr6qKl9Y/XsohSW5nx",
-	"rmEyG61Q4G81onhunag6jM4KzZ0vQS0mbMt6+RPqwDawlUOtgo3b4bFl/C8ty//FUWzxKjXWvCcMtMy0",
-	"RhYMIQTgmAekOMR7AGT6kxhEDXvy8WowOKfXg4HK9szKzopg09FvBDrgJyFCgu7g5d+v3l6WhptSbzFT",
-	"wXmBDGuaL3gt6fj1N6EkNsWgUo6bUi8LUw22zU9LAvS3e69bNV69pBF5DlXxT39XNpAadGD/t3950j4S",
-	"MZmH2NuAGAsWBsaMysim9wT7QSSrD3ybwU0QaSzDimV8c3xPYtWdWcY8x+QY7bm7SQhyWaSP+qMCGlfy",
-	"je2rm55yzTpmF0an5WDfFyqknAfPA2fgTDmfD3Z2ur2DjttxO93BoXsIr6YZwvAOEy8d9Tpup9fpuuKt",
-	"rnhryWxj9Pf29402m9YB+v1dp+XMfudineaDw8NdccK2ZGQ6mwXwutfzd0kfIDeRNyjpPJkpk+x2urJb",
-	"aj1hUh1ICXOUuLA1VVCfhZnXVho2xmsJ/i8VaJCYSr9yfEGmYvqGAQa2MqO1mlhmemnXV1jWKSnXz+zK",
-	"l+HrnDBeGhybhjkZfaBTxEzBvM7n/4zu/vXpfnryqoy/NWF/aoSP0orvbNEbmjj6cHoM3RIYZ+5/jQop",
-	"73O1S9FyGoRE98+cYoawefQB1/nZKvI74zOyqZt/YhWztoM1i+RlHHyNclkPvbbZJNV+u7FNgMtd42bh",
-	"cKU+s5wO81xeqydf//7XuP5m3cZ3H67LD2NRUvxwOaUhQdDZa0RkahxksJOH5LyPZUZawFFI8D1hCMJV",
-	"dZGkMxyHAYkTjAePUAfpJggBS+ow2xLQVBfrf5+ntuIm2lJCV0YrVTexmAWyjqbvmDlAa2W8X1Katamo",
-	"l8UvkA4SvDByBgXilKT8kQcvXLDgnoBY+Euy5YwtRCav9br9g/7h7n7/wMho6z5rRtsTEragCmCmk7yM",
-	"A6nbH347wmcmfLRZ8Og6MVOjD0iZixmJA08Jmugk7T+coPVz9yBO8O4FuFXl3cvW61jH91OM/zbYP43I",
-	"C/L9Agk5SSbX6eA0RkMpjwzRX3DIKBqqAgbDv2Yrh/TsptZ7A8JlFjGzYtynbvvo9pPbPrr94rYOH/8l",
-	"J/+XmtRSQU4VA+KqW1R1Tpa0IX5T+Vib9xyeb9pW+Nx07zWJ8DVMsM8S2WuCJa3L+I7MnIHTFv/9cPbj",
-	"+SU6PXt/ff76/PTk+gx+vYn+7//+P1A8DiqK/AyU3nj/3fvzX06uz9DPZ//MvB8rO/VJHLHcnM7AwXE0",
-	"wEs2CCgfJNapgWmRG4gPdroj1zvyD8nBeB/vjfrern807nl9PHIP/F3S7fo97xB3R+64T/b9PW/3qHeA",
-	"D0f73p7fJ7vjHhYLp2HgrS7oJPBwqM6wxvTyM1mXD3QfaWqv8ym8upPgSXN3rerPVummJX4HQQiGPBcI",
-	"tQsY1ImIEI3CFZqSOB/ZWC8qGtb/4nb2ZGeCMoPADeLiOlO7ok1KaoQ/apgBoAMK1EVXxUrF3s3OvmB4",
-	"BBwICBi3MWKEc2iGNjas30qjYJDamtTbWDAitQdWaiZQxPIrafpq9gIQK7R5+4KfXmwz2uRStRzMZe0f",
-	"uZApDkNn4IwEkMxjlF0d685RIDlOZjQZN1b6uDYpNb5JAndOTq/PfzkD9jfR3Q+bQgc+1N1DcxB6VOMq",
-	"AqhekhWkJJI3mzBPHuXfr5SLXByJ2BqRf3y6bTm/pFXx3G6v3XXb3QPgofChyVtlJSFuZ7k1Bfwy8nmd",
-	"krdtudXLax6zVkpBBDlRB2u9dg1FzdSbe1ugezvZC/DlCWOviWaDV0/N2bYqvFmuyfmlvih1UcFY3hMD",
-	"3a4IP0aMMKmLQUjtDK8gmlaWVYKeXdCvCwI5t9KASpktVTgoHatqT2ZlbanLlFF0QA96R9ZZTuQr2zcb",
-	"qKkb+5x8zKYjimOIJqGgBd0HZEniJgFwsKtSZxIsbXuaOgyX71jByUPGP4RlqZe1ziHIHv+mdKn159JE",
-	"2ZHZ8S+h7Kxdd0siKVjs4Ku2EJ/rb+ecsQXxjR1ZWI54eAz8AUqi2AT1bTrQxHSqB2DA0Mm7cxsGppSh",
-	"diKhRsuvJLVKKC6nVBBBBH48WVROdyTU1dqibGFG89KVxrQZ+PHEGst14toE8JdkNKV0TWegj/qlrZPm",
-	"dHrV+fw+6f9dk1RDKHN/fOTvenu99pGLu+3+6AC3D/E+abvj/tjFu6Oj0T4kPugKlFD2TXeov7WYdBdx",
-	"aITFwBITs7JHZ7KCWRMuoEBYxgc0hLfGCTRgU17AiBeTDB9IgG9yglzNOOxNVR29gKF3b6+uCXT+xOg0",
-	"pAsfSsq1EAsmkfZnS7VUTNVCi4gHoUpugtp7sa5HhXoPDx30US0Nqy9uoOFXwCD57ljdK4NIQUWnQBe1",
-	"srb8BKRR0Py2eJdGN9lxWSWnI4Cg05I/KoKlfrytjYYNmJ4GzYuwvRe40AJtclyzHVHexm31zLz1bmuz",
-	"U9iQOjSkDU+tYfD6BYoVKJLx4oa5n4Rao2pMQq1bThFGH95f2MmZydlqpmhsTDO+esiM2miq/vsE+ygk",
-	"nGcL/2XIfZmJLQVDc4eZ+nab/rJkd9nKXsndtrOyRgeoVq37WlbZGraDI9tiKFnqWosm7dz3GpOlJhaL",
-	"l0cSW3a1QoaKtOoqUrEjrs+Fuj3VfXXS916qcvr2YyoyuxVC+Jp6GJhzMptzJlSMlizrq7tCZzOgZXHx",
-	"8o7RTNvTWKYBNID3bvfv7YfPRy6WGCIG0kkfVr4NMsPRqOuTUd9v744O/HZ/hP320cj3272R6x+Mdn0v",
-	"rwR0D1oOU6VFIHAEL1nH88dGl5VeO5NG0XJ4APsoz4wUB4QBzI5F8CU+2nObtWNJzqdMd1B1nUerYrF3",
-	"iBpOxHIoig1qKg63GhyiGLOsnZHyI7oIfTBNcnxHtk+sizcXkmM26GucYwFWmxiEkq2+Oc2CFe5wpjKZ",
-	"8TtQ7MeWM47p7OQSECTzsvj9yrgbDWqDSdg0qOZasE6tkvxttqXeGVck8pOq5LJlMlhmcP6WIBohGqt+",
-	"COsEp1yW0hdnRHAsAPnpVpyp9MdKjEgZcjF9B5xLcvQv9rgv4kMMF3C0dNed1BiURgkVw3yARqrytUmd",
-	"F2htLO+op4x0kY+kUCxemBmDe6oPemHgTLNQubZ4wzl0ed3iLNfpKCOhQpjhmzp+iVM5dWbAtPN1cVDw",
-	"tseLCFpTyKAE3fVIaWvFMH0vmKvNJdlWcllpbroYIwO4JCaxZAkadhEhPhqRsTgqKJmPY9UZfVCSnt5C",
-	"qtVPQCPWKnTF6pjhigbPssB3SlAm1V6gbeCRgfTgqHiE0kiEFkSxjVbwP/EgiNBoEd6ZyCk9P8Wp3+m6",
-	"XJkeXvEiErdQgaaTK45h3wQAU/dQ0Z3l4SiN71XXAdvXFLIFaejLFAvjo+S6WyAHpmqpDEujtsQOEGDQ",
-	"HVkxrSiffLxCJPIhJtYYW1mB7WeichkDzkg4Nj5SiWaPt4//XwAAAP//",
+	"7P37dtu2vigKvwq29hqjlynJlCzf5LHH96mO03rWcTxjJzmzsVcEkZDEmiJUArKsZvqM/TT7wfaTnIEf",
+	"ABIkQYqUZSdda/afxiKJ6+9+/dJw6WxOQxJy1uh/acxxhGeEkwj+Gow5ia7IHwsSukT84BHmRv6c+zRs",
+	"9Btvw2CFyL34FmHxKuJTnyGmPkDhYjYi0TFyEA49hEeMhLyPxhGdIT4laOxHjCM+xRz5DN2ROW83mg1f",
+	"jPzHgkSrRrMR4hlp9BsweKPZYO6UzLBYyJhGM8wb/YYf8v1eo9mY+aE/W8wafafZ4Ks5kY/IBL57aE1o",
+	"S/zaYnf+vEVhAzhozal4J2r0xzhg5PGx2RhE7tS/J6/V8Nkd/0KXsHQsXxPrnmP3jnhi5eQBz+aBmJnj",
+	"qD35s2AzaunNRkT+WPgR8Rp9Hi2IuTsSip18Ssb50583mg2PjMRn81njNt4k45EfThpi7Sf6Ji9goi/G",
+	"glw6a6u/2pcRYUyvbY75NFka/K9sYTP8cE7CCZ82+p3uIZx6/Ld9SRHRq0mf5PWUCGgJJ0hMiugYztWl",
+	"EUkf5VystuUcvNiCF6Hl3q/8P+M1zvGENFEHcYo6TcdxjhFGAY4mJFIAL6CC4zsSIszkK6ktdffscOHC",
+	"1JnFS5judnoHvcPd/d6BAeidJwH6K3Lvu/XuJvBJyJEHH6YvaYIXE9LqvNAdvfLFH6OFWG0e1PGStScR",
+	"IeEkwoy1LxZuQBbs3Odkw+XNMeckEh/+5yfc+nPQ+s1pHX1ut26/dJqd7uHjfzRsizwVZFGAfznZhLP1",
+	"GQA+olH+kO2QEpHGpidYB0hgE9erOWHVdiEGLVo0rMJc9H9EZNzoN/7nTsKBduRTthNPDGd55pHZnHIS",
+	"uqtfySq/lAFixKWhh8QlEsbR0udTgFkm4PeOrNCEcCYpd8iWJNIwLVkQDQlwKI8ShkIKoJ8GcH82pxFv",
+	"dZ3ufsvZbTldvckpwR5gntqlsdSWWGsRIP2P1v9bDD91ruhs/AZzd2pH4uHpNZ4MJYtdYoYigr1j1Ot0",
+	"0XJKQuQD4w0pCmg4Ae5NkLuIIgGBNCRtNPxxiGZieMIQDlfpM7lpdG8ahecwbsl1FRzA9zc3P/7rpvHp",
+	"f/zP5CBuGj889SwuaEgKzmP447CPqABaNyKYk/Q5kAefcdYu2Y4YunxPNzc/PnH9nMyKGNCULhHmaEYZ",
+	"R4yiGQ5XGog5ZnffMeRzMmMmY2pKsQsN53jih1iMNGyjjz6f0gUXm8ZBgHBEEJvSZdhEizl86jjfKMu6",
+	"FId/TWbzAHOSJ/yM8JYbUPfu6Wyo6/Qq8KHLAHMhzFlo45xEmAsGylaMk5m8CCEzcuLyRUQkSmYkydHC",
+	"Dzga06iNzsmYI7rgTXFN0SJkiIZ5DAz8cPGwg6MZSMC2C5rrJZYwNKd1BBi4/7iT/tPO2K7IDIfcdz+Q",
+	"iMFuzTvotJ22Yz//e/V+xSvY762/gCuOIy6QpgBfxPkCVpjaCQ1JE/khPKSRl/ACxTyK+Bd5cIMF8+8J",
+	"zHoteMSFBKnn58MwpV1WO/cZBzEtu8lq+3jZLaQw+EX3sh6ja2/mGrO7gj0sBXa7NLMRQacrQhdmd2fe",
+	"y90LQHPBXoSwudl9fAUcuaZ3JMxv5OOUAM2VyhsakYkfsqa0RAwDzPjpPQ4WmBOvHZIHOcrQ1PfQiIyV",
+	"alph37CIgj33nKP9ZooED1q/SbL7uXX7t6cJEApuUiT5t1Gv89ltHf7DTpa5BrXt6WfFLFoq84EfkhdS",
+	"FRMQTK3jZfXVj2Q0pTR3Mb3xkbfr7nVbRw7utHqjA9w6xPuk5Yx7Ywfvjo5G+559hf427+tRDkUY/4l6",
+	"vtT0flpxwn6iHuhaLg05kTIpns8D3wVJcoe6nPAW4xHBwH8ttrmRH2JAk4I5k+UbULNm2vvQa+Mla7ne",
+	"uHXfaTt/+51lhJC0SfMTjDT2J4sIBng/9xTvmZFoIlb15UYsjN4RdkmiN3644ORG4OkjHDIjvNH/1Njh",
+	"EXZJ4/ax2bgTKqjVohYtQiFdg4xFmf/wngnsbEwm7ucFI1Ff/GMS0cW88diM5SEtND3eNhsemQd0NSMh",
+	"v6SB76rbGGM/WETkFxx6gR9O4JFYwru35+c/DU5+FaNpeS9BsMequvYFWcYs2XY18Aub05DJ5cRmRvaa",
+	"LkJvu3eFgSjiKOzjJesndpz+grUIZrzVgQfJV/2Mveck8PvqaFm/294DcVRqfN5AAGWiw187h33H6TtO",
+	"23Gc38CGzJgfTgYR98fYhRXdJjbo3DyCxHMApsar08vzt/8c/HR+Cj8uRhork1uWa3m8rXwv8TkLNixv",
+	"Js3V4heQ3nC7oWyughFs43ZGUvkXMwVE7LTT1L9dU44D+EFICB+MfXa68tCF4CARsNrxp2AYLL6COV1x",
+	"zBdMiPQL15V4tgAcLhqv094T4wl8qjix7zX6jbvdv7cePh85WPwglIbX2A8EEjjqb5ifeOKnjvopOYOC",
+	"lSrCdwLrqLzy6hAib9oGHNfKMAAg8SqmK+L1E3kxT0Tb+HJjE795c9aTP7ruHPR7e8bJJwTPdng1bj8e",
+	"upvcfmL2aPS/PFY+1fxhFSOgEI0NK4zQK6XJXCiW6ujvfRduaSvkUsxS+9wBwDpO6tzFqhSBA/D/47r7",
+	"eTptHXQqgL9TDv4fsc+l5FoC/uEiCGoQw+QYiy5DvgHXwIyT38qpJ8clOFTMHb48Np92DYriJeJo7oAy",
+	"UKwsbuLIU2oLgEYi68YjPj7WPOFCUDf9EswC52Cx38phS59CDOPpg/UIx36gKVD+4JkGQpYiI2dpCv+o",
+	"B2ppCKURQRJMPQRb0WzhaNTxyKjntXZHB16rN8Je62jkea3uyPEORrueK6V0FjvJOwfNBqOLyNV+VyE4",
+	"uN7YEB66rXlE733BMBWe+LCPQhZVA1Fg8UW3KC8J7usXggM+faqkHR83vavOtuTUtvWdcfDBwAIvpZix",
+	"DYiqjEKx8t/oN958/Ofyt2tv+ubPAWhxc7keSQMYo64PIwrIEqhaWdiQKAQAacAtjA4/dsYOOcC7TmvP",
+	"3R21eqM90jrCewet7rgz3huNdl2HEP1BTHLV3Pr3tAaesozL5xLq8YSEfIQZfBijyYF7RPb3D45aB73u",
+	"XqvneKR11OuNWsQ5GLud8ZGDycGTaDncbBGIqmsHEHhHxgtGnkxPoogKNewsvMeBHzsJG83G2CeBp/yp",
+	"7NPubVup/jPCGJ6Q7JM+uomv7KaBfIZwEBHsrYAWemi0ksayT85tdWQ4hdVZDuIjOO0E0V1GNJz00RA2",
+	"MoR50dh/IB5iUxpxxMkDb6KhWvUQMbxi4NsLkaRyTTSErQ6VcVWIKzMyGynSLbjqwHXJXGGBXZAU8zJO",
+	"I+KBN2PpBwEaEeTiKPKJh+gCLOfScQbS5Tl1Y5zL3fHUFJvapeaMvEHloSW+8i2LPfM2H9c0XT2DZlts",
+	"NrBZAjZRmZRdLYOYxvidylCZNghYAEI9z1z56TWe2CFIrUHA5B8LyglrojGN0FD7iYeb39XHyOfcZvW9",
+	"Amj9WktsVkUA4yjrIUFodQhdGCE7m499n3j3MsPLECc1gT6zOMJgKS+j/m0qI+k2EA+73L8neto6NoCK",
+	"JtlE2Ospg6rSpHKot4iCRr8x5XzO+js7YoMsRn+XznbGASG8OrNQh1SElUv5uBLEv34S9sUrlmGiIGqr",
+	"0Jx5ROck4sp2ifUjaf3OjJS6HcNwLE6xBUJxiTdEbNqfEcbxbN7InodlqohK8Cg74Hgn78TLaWPop9Rm",
+	"1HjmDpKgTDr6nbhwr/GAIO8UHw/8BUp15SWK4dV8OIrwqni5rHxp72hAbD4zFaFwR1aIzknI+mh475Ml",
+	"iYbSeS6DHGgYm0AGH6/Q4PKMSXLgTnE4ITqeqomG2Jv54RB9L171yBgvAv4DxKDIz2WUhHg4Wrh3hIuf",
+	"Y2UbAh9UVKxcRKPZgAEtsbBib9y/j4lv9sz1s5eASS3sW+YhD3M/Imwb80Rk4jMur+Pcn/ncmFCH2mRe",
+	"Y/boZjrmMiJKUHMhfbcbTctIBqUrWLsggHgUxHS44l5yMGxclnGe5i2ZqzFP1XYs2TOwIsYEQjcV5uUB",
+	"SPPd3IUqb0AuPBEC32WoGQSaLEJxRnG4IeIkCNoNCxgbXDjPpM1jUoqLfr9wV79Qxu3Sj0tDzxd/a2Se",
+	"YXfqh6SNgBC4OBQrHRGIIRQvRBCzJIP6xeLTZ+T57A68iE8I1m/0Gwv9RUUfeBMmfh0REk+eiczScZ8B",
+	"0bFZar+gDH/H0JgGYNNqvuiyA4q9ThqX6GIEDMYyq4wzrzP+jMxotPoqNyKnfs+I91WmX8wFsl1BgHDt",
+	"ybN4lh6sEM1U0Lkd00L5EM0jKhgwwiyBP8QIEbp7HqHAViUtGRbKU0iSIkFXI85sKQ2hS8yZxXuS3Jcd",
+	"iEHlND+WNABCFRjHQSDpO4wn/xktQmXoHEungnhK53PiWZl3ZaonV2Js0nohSoTI03EpZjy3CHAnxeLy",
+	"nailyLfXyZQ/LYI7CGxh+T3Blz4NX6k7etraVeRBHJNcDhgCRN9Qzx/7xCudf0PRoNmYk8glIccTchnR",
+	"CZhPzJjjjuNUAV6JmBp6z8J4LJlCFRBpSX2tYfUEhy4JUv8W67y1LVyM2rrHERjaxPDislJTiB/MacTf",
+	"8VTw0JjO+BumFDuQjo2Kd8LjiLByAIzDwNQBNdOQZLnczEoywGK9q3JgNk2QaaCuuQnbNCcDC67gswJ7",
+	"p++hReiRCC2nviszSU4GQtyRwiOJUmJxQjZ8xhYkeu2HExLNI98ayP/LoNXd24+TqsRyxr6LuYoJZ/4k",
+	"ZNbBI0p5naHF+6nx/RAFdEmilosZQVPy0LYGeJsnCkeUn9q2U+upJ7OfgDYI+pcnBU0cXBrXAew6y/SM",
+	"1V/FiJtJ6zi7+Dw4uT77cCot40LdJBFic4ky4jCGZxfqDVOLlD81mg39FP75Of73u9MPb389fVURzY2d",
+	"DqT5KbX7sxBbf7W9+47c0zvBGnOXkTsN65mnwobyQJ9K961kcYhH1EE+OcND1ktd7v2J38xtMFlb6c6M",
+	"1IOMah+FX9vKlI8hy6mD+lGSBBIR158THfqurCDgbEEBdu9kXpK+qtyU2bsoFAbni1HgsymJ6mivwyS2",
+	"bYiokBnJPYlWsWkGsl2FOmglWjIWLkdjowVRyVhYBhLITCVtTmZc/C0GPUYy9U4dEw70WcmAbLSiCySD",
+	"iJTUrFYwojQgOKwlTgroaWZV6WYsZcJWLBe8Tlw7sYef1iCDKlI1n/b496u3F0jOBGoEeeB21iHDWLMD",
+	"wOdKYaoFY4/Wbcpc1wxGTpQJZV0cG+hNYhwzvqbgkNYYSLXAb1ulQUMvSehZ0x6uwT4J0URTzNCKcMQp",
+	"YiT0kM9ZiqUaOUN5wHMD7M+qDg8vw/hx+qllRACl135AfiYhiTAvUAdTEZnPTQ/NaLkigUpIjyh5VTqU",
+	"gfxJ13mcA20FX3laVaBIBjGVE0Ej9MZMRcqDvPFwbRSmepe9pG1UUSpsUCJ1UsbiiwyltwUoPNAIW+AN",
+	"EJf0HVM2g4gI2kw8uN9jZQyUhs6Qqnc830MstjUwEt0L8UwZG9BZXPtDiKfSVAR5qzchDrVlAq+YZDqy",
+	"KAGeYD+MM3ddGobE5ayN3kBIA4OUVrmUJkruC5HZnK+aaBFyPxBrWcGLnAZe+ybM2VvSclLBYWhTDpWG",
+	"XYXVsF5Z1kQmb6ZIaynpSlueLbxd7bYoUEMemCArGDHCBJgfp1YqHtEQHMSC1tBlaKc0XgT2mXdwwZYj",
+	"UA/QxL8nIVrMM0cwphFa4hB8OBGls62YUx+bjamyX689RDB0K5uEXKs1KyyEUwDqJGEZ4Sjy74nXRKOV",
+	"AbDfMQQBVKl9bEQvw8Q0uHYT2oxYR4hJACS1+aYJ0LnrLSIGr2LCa0EAgbchXcYOA2Xl07Ur0FCaEkAt",
+	"y5zyMRrG6xyC7AdZeFeEhBC+hKZ0icYRYVNdHihvEDXTqQuYoIEqNl5aziPJeExAO0viwaurTKf5j23Y",
+	"rAymxDupr5Wd5b61zaCP9emMHkaCG5UybPLwyUPPjUT6vOwqvWWFKkvamvfL6eD8+pd/NpqN9xfmv3+9",
+	"ePvxwmpt5nhSKmoWicIaUzL4Z7vSAmAyjW0xrBahYpE2r1I5KirychxImX8+JV4sqWwbOmPfYrnejkxa",
+	"KPv9VUS6jaU3nZOecXRks7i+bKVcWjYVbFujrtVeagE9qCUFAL9FmPPtMR6pVBqrM5oy0pTxNCFRYiMJ",
+	"PeIJhf61NKkLMXYRgpzt35Glz8h6L102Z6f23CrhKplbxy/4EYJ7B1kSXq+4mhhM8lEnUM5GluqIc6mm",
+	"mB0jR8nroBjjCMo4CbEdJI/180ogM+m4wpf0Tb7Dy79fvb3YnAZqUv5GR47biI+RI7UeZNWbMdBWywSU",
+	"JbNejl5BJrqq7CXRMrXP4igdAyBysJrGmjJSZ2eKm16hyq2rwUxl8uWaMDw5bNk2rtUNayEmzpd7RYBe",
+	"28SWNIvKnYFHmJy/Wpz3OzKWdkKpz6/77J16zwgTT+9ZT28MaTuAVwR754RzaZHOWg6xb4k/lgaDCRWa",
+	"BqdoJFTOwL8nkJcgPrHrs7hY/4NIN63HPl3Bw1xwbynIlxS+EhrGfQXbqExGg+PFzBaQrSKaQLtSc6/3",
+	"6xGV4hYvNh4fjqr8ruxY58XPq+OQcf/PJY6ay7JvK1bQrNL1RZEs+Sw21Gr84VX2fcsYBifKQv1KWWpi",
+	"a6yMysmYcMCCw6CUohfhlJ0oq4Ct43oF8a8bM8SKUnyGuD0bT2w2ljLj+bU0x9tsJYLKCBlmTCOoPrak",
+	"kceOk5rINDILT64z8SiwrMRry4G+CJfrmzzKLR1bwmVTeTaGLN/jVc5KcEEhUyoVl5MUGFBSt5XtposD",
+	"/PVVrecgYtuCmTGNbMbHVwm/D8kSfGdQhwHUlyn2ZGVLSMy0ywJFqhrlf6cj6a2toTD8W8P7qhrepsL+",
+	"PCJX3MogTxJoCsk9iVBsnAMaDrS6KNYgIjxavR2XZNEuxZVojqsBV1bVkwkBWSE2lcAU0IVMiQsCMcun",
+	"NWK6+uDxNgO96vcahKIKo4e7q4E5/1X4v1UnTix4+mCaGf71AnpyQSmbJ5qRX4DTa1tCZR5fbA1IByhs",
+	"sku7lr91mUYur86eDTyoEU2kreO1ygSmPJBp0oYFTQt0tw9Ex6gjlIcZFWyNRkkddhWhlEi9Um/lBDRX",
+	"SQZndCY1UxoSReHi8O4j/V+zXLFOVzjutI5uP0FRY6dpLdafIY76VONgR5uJ3n4x2lmadVQ+a0BTYYcN",
+	"M+0M4pZoRECl88CqZI9gfgkvTOUInK8YSFNHl4rrJlloj6obVZnm6PClZ6I1cjnF2/gv4z96GbPNJrdb",
+	"5o/6txPp306k/6ZOJNOoJf1JGr1eSFJO4eZXMwWX5pY/D2i8MJfdhvUyVQvyK/n/DIa5uQfQbGVlATrZ",
+	"i8dGd8dgAOMqyJbpeE5dWgCHHtJRVQUBnv6EsPVJZHF7kgq5Y4nnbKMOdmUS4+adVpqCDRmNUhLtQ7VT",
+	"KQs4y1ryfXcaR9L6OixRb9UNMGO+22g2AtlsjPmzRYB5QZYz8/+0zAEp8tZo2Txf2rQ6RHz5ahFNoyWh",
+	"2nszhr11UFsg+Bpv1EApExvWIVV6CtsybUGYVsIuUfn0gbgwWkJEN6D0G/uQEkNAgbsseaGQEa1LTpMm",
+	"7kFU9rRg9sT9XGD5Kxr1pdhL6vzMRTVL7rgO24mrL6QBiOifM/W1MgUawWws0/rEzHbyKetRllWLk2Ub",
+	"46apUBqyidjCnQo6N0zVqxxaJ5kVO4aNMYGOQg8liiYU0bBCTAEcRDKB9QzvC5GwqCyNpS9inFwxxfM5",
+	"CYERFiQO6WrBFQX3VFVg6wHpKe353wVpGWD+mtIluBPiCks+S2JX7N71ws67Z5wJ/u4S3ckqoJM4/8YP",
+	"EUZTn3EarcoTL6xhKbp4sQ3TFV98ioxrE/7VlOnzV9PFt1gIT3YWpMtIV43Yv39Oe7ZaTOEWchFgtnrU",
+	"8KMMCcv8qK1oSIbmJ09VUfTsSOrn7Fhpk7flq9Tj9NfV0uTjrqgnccHi+Cc1nvmT3pfaln4kl58ZQv6Y",
+	"GSTjAMl+YT7UX94+NhuvA0L41WI2w5GlpiE3w+42MejqbekZ1iYVJDPaIEjV086tM58dQe/snaOzRXUK",
+	"SgtYUk5yk/rsHaXcnnIT+GPirtwAyhfYKUz6lXfFQkehrrDNmmlnjC2I94TyliT0wDz5PgrsnGHw8Qrp",
+	"l5J6AHdkJbjDmEYF6dyTLRa5FHzGjQhPbXNNpnyqEGb287g0plpn+hjKzrlK0cYT6tkvfm1dx+SFd8UH",
+	"SMKIBsHMqnafJjmoSf9OyLgMCfGYkJXg82PIvhSHsl5qyhQ4zOzTsujUEosPM+6EV7F2YRXA0fDC7V32",
+	"rqaQDRgGK1RQD8KOgQpa5Ki2HZ1n6/QXdfcLhaBttPiLRSIV2ghBsuJ5uzjftyzzpPD0jMYBX8rluAp6",
+	"fVnIpNnPrgLpM+vY5Y71gixTOF/Dh5xRNM1Gm3v7zW3V3rWv2CQStZaclGLNtLmU4cFNxMgcQ1EFWYTF",
+	"8ye+NK3hcIXkF/DgM2qjPtpB/wv9DbXQ/x88CJkTWONMV0VKz0KjLqEqidvoH+73HKdpcXAEQjHzoRgn",
+	"GpG4OmvSc3nvqOukaqDtWx0a1mqx8fSdZllZ2KK5O+mJO2tLKcb3cWu/6HSVuzpFo7zxpeFhvsQRnhEd",
+	"lp7hwPiOhHCl/iTUxeLT5gjQAIpHeBvKZHeCoU6YH076SFAqwmKFXwtv3zGUjJQqCbBp6imc95kcpWPR",
+	"XCx+dgn/mQ7Qg9ZvTuuo/blV3JI+e3sFY6cOq+BidaGY57nSoYvPdE65SyJ+Fo4ptHLF+VprRkGKGb4j",
+	"plFmnaGgoLbLUIDMsG/G0cPISWEX8S8SjJPyFWIgFQMo2MuxZKCqKhSNvLgelM4shoDEpKIQeDJn2CNt",
+	"dAFSCEaWMjG16smk9xQ/0jaogoUYZqg3g4v3g/PPZxdX14Pz82Ficw9pCGWDYb1pslklBknO9/aeRAFe",
+	"5Vf6hkQT4iE/5LT0xGAfquAM+t6jLtuZ6E2y9sz74VgJdOuOch2U2Ds0QCwowEJo9GrQ1W+suNkvxc00",
+	"qqexozJtSa/xQ0UalkPwouCeTBcJ8MtC7Dbo5LVhoWpQlqI3Oq6lDs1JZyFnu2BIJ5AuWKbPqQDiJDyV",
+	"bHhtt/u6Wc+azq7jEUZsQ4aSeSS+SoiIVjTV/BlssqrN3rCJBO1DNELyOJPcFvGnJE7yBGT82bEkytIm",
+	"IysAiQmYUCKaCKo4Ln1GTM5cNa64dqxD1txiJrQWQFU+EaQGbJVnNmTTs6xpDvdkfZ5DJqEhI7nckyjy",
+	"PdUOykDw3/U3Te1tGK10uyj0TlwW+FhHNOLIjXxOIh+jOQazvO5yj36ifBoX4YwbRNDIn/ghDr5jakAZ",
+	"hyP2UON+i0P3zwk3T6kwfD99wE1AW4Khd9QY+2LJhpuYmXKCzxAjtuD/GvFpRqR8VpGlM4kgUNCQ06Sm",
+	"FexHnFVIOQp8JrYDai/EMZE5b0rMUcWxxA1ZUWjmhyZ0dnJVdRgj/NwfRThavVISOrNBquwDqRt/iK+Q",
+	"+iwl2tbUi7LkyVzOzxFdzC8xn1rWA8/syzlW4WaeHxGXa7grXKTTO0zx4J1GzWX+Y0Gila1YIyM4cqfF",
+	"a4yba2qBT6OI+mIi96h9X2M/9OwsGGQLOJELaXc3eMZG0kV2u8kEOsI+Iq60zUgPbobSBF6mIm9mhanL",
+	"2N4Kn2X3j9XZUMU0FUtAf5H938gmKWRLOgj9L61e1RGcVb2xf4vO2xed00HhNYVne1ZCzuQiad8c86nR",
+	"nVIrQzlbTN2Y6wQltiMJ/5cReeO+dU+Qk8vyCS7IElq5PsFKW9umyiP8AT8Jd6+g8DSVQjhl1kaKebzN",
+	"t9y1yBRrVm/05bUn8vQlUbUsqI4eWWSEte2i7Fo3oAlxA+XqqCshqBxzs4ZJNUvp4jdLnEsF/21iSC7x",
+	"mgCIWJyR4nsvZZ5PxchtoH1sA00+4MgXK4tl03mAVyPVejJ37GERSpj8+j9vbh4cp3Vz89AZ3/7NyqkL",
+	"KfSvKUpqSpNZ8a0kY6MQ/YZJm2xl2ZU+33S5lGgRstxR1LPw6C9f+wE5SdqfZoiBpcGF5UOWFQt2jw47",
+	"Tq/arAWNq/SbyA+ROI79XhN10Bv/J4Q5mlHGNceDCieqyjAQqyVNbAG1F1aW3SjvQwBY1gm3CYDpGa/i",
+	"CLhNsDwV8LrJAMqoeEE3G8DuZE8AvIAybkoU61eu1TOlCtfO8IOm8NqTWCyrbYESmxHhTxvhkga+a/OL",
+	"g+M0Vurn82CFfH6M5pgxKHkf0cVkWkPIS3GD+iv+vdgWKBaatolJOyC0PKJBIPu7P2HpBa2qM6rMsaCp",
+	"OEQSg5DP0WzBOCJ/LHCQaAk0QiOCAjLmuum8Ve+Tat/hvl3r2xaSVvi8iRhV9rtYbEsaZkM7TeVUh1CV",
+	"EZZlxsuxek2rHIHPU9Xc4nkMAXEN/OHJq9dDxIhrNg+N94nZXTaObX3y5LemhD+z07zoAnU80Qa1HWx2",
+	"ZRkljtgUB4FyNYcUosUXjKCVtGrXdMhWjxorCf0q2L9udl7vBHTz95zEnBHq4ONhX1ddk4b9kOtz2Fy+",
+	"loF/NiF1pbGD+ZMQ80VEEi9DsV88p/ruF9goWVHGmgw+j2PhBGmCXhh9hGXf4eoB8tp2kHDrgzx3Xshg",
+	"1zJpDDri///6Ozuf/nMH3a5FnEVB3Khyw176m+KJnXO0yy2GBul/gupdIfz4MpV6kJW7FmFBK2cIgGT+",
+	"nwaXWTDiZfuzhLIaCGZ3xMuQ6ExTz1TsZRmMpAM1rSF8sVEo53eirm9E72bQVXDDoUrjjxvDcFBGeLtm",
+	"DtmPX6PV+9OV7oGuUiuZmi9YGXenxSapgrXAs8J2iupEhk00nMsGWeKfqtXnUAhfQ1m8zJ5dZrWFlRu7",
+	"tltU9KXSDfUJN5PWqaXGNHPT6TtoZoC/Tk4iYNNGrTXXIFw1IXgLelhRUG6177eBV+8ZBI8zosMA1mHU",
+	"ZjGkKaTTCTlQL7Bi7hTc9Tv5QRGmZZo0LUIVk6HFcWOHdQ3UrLyscLVj4EU94l7CsmLD4JJGqnDe260w",
+	"UdcEHtu/NzZ5p4z1z9Zw5RugxzEVrkk8TbPXs53Purx8w7KTD+PajMYVWuHLzOpPM5uvteBWMLiWYkP6",
+	"7ect6Z0ywtZIa9DmVnPruY2mhYFkquLqRhpC1sLxZn22X9azVcdbVYgZ23Z5lUNKTmpQseZ3ZIVGK/G/",
+	"Y6SUlIjM6D1hCItfSx1im0RGmI7f3DVsDZX/7QHb0AO2qXPr364rJaGVU7ctF/wyE/mrC2RJmN66ul+l",
+	"afuXuSvLVN1cuHeEW/nmXZUkbfW9fNu6AG2OJl7sLMjwBbNb9qy8xGzK7C8zDEnEwM5ktxRE/j3mROWe",
+	"ZrPqglUyahxD6BFwoMlA55AuIQCaBIwUNT2Hkx1E4VPUw59WaAgm4mFThjyqAwELCQ18d3VOJ76LA4HK",
+	"Q+hdjMaLCEiUXgJT3WT9SFFyP1wXVpS5zNRmSi/T9C2EY2qp0GAX1J9ej+xF60WqymVrJHzLoRSQEMub",
+	"NchC0eGvVd2s09q28o7MVc5bqVyXvj0VgzGO6OxK5aDLzGajKRIwrExOwLosgUyvp7IcSOyhQL4JqQrS",
+	"A1Hcp8tcamkBBvGiyppUdcfD2IcTj1+r8tGj/dTTjc5Kyss/S++mjeqelJWzXVsaMLs+KzAqt582Y937",
+	"ZAk1mulcZZE2G9ib+aG18uG7pI9FPgxhjCOEVasMn0+RSi2iUTbjyE88WmMayehZS5vocVw2ubzIb0ge",
+	"uE3uuZB5V7JYlzgaGbAwImMVovzEeq9U8BNbUIfRhmQp+Jwx+/qSxRFw7OiNHy54eYsTnB4azQWnhc8E",
+	"hz1GTh+FFAX+TPpZkt3SxQjKdlgWIjFS8uDf4xbc5StmHDqS2/uVhTRmqZbLMBxbfgBhIxNKmL1mXTzR",
+	"Nsw6zKyMXb49LqTf9/PqJbRHZIIr1KYWS/beSmSqgfZp+DDAMFmpub2mRiPjRo25rSRiEX70ed3w7zll",
+	"/sN7Rixp6MMFI5F0QIl/9SEdamgvMpNbzRUUh7XWb9J+1Hy5IM+LCGPkKcKjLE0DxSEgaS+UKYSR+IXY",
+	"HQ0lYr9LZ6pYR5E0fYJVGU6L7irfQCeDJDsnF7uDkSmRJPK8i0MVMoLTIr9ExnVC/gk+K6iM6HsyKAJz",
+	"sTA8o1BbKVEgoC0hYU2g8UO8ZD7lsMlh3cpYleuCJbwwrl+lwaSZKFUJdNigv6SQ+L9rhdfog75ZgfDr",
+	"1O60kPJRNmncrO9fiZtgSwGwz9ibPB3tWmVl6RZP9ljXiuF8v2/QU68Qsp/f4L+ZuT+hGTWgNAcFdSOv",
+	"jQoTskLm+myu/CeJOSkrI6rP4/D6jYKlokQOKA0SVK9tLbzqDgoRlkVXWWC9qq3k98Iy2enM5vXMRjaL",
+	"S3+kxy9b9Nc2hG7JBmq26Kteq3Arqm7ZcgpLv8puZR+qzR/PtXGhWDVR5Tqx6eUZ81s3a7f54oI67pjL",
+	"cvvkiX5ow4RaA9zEWk+SL20Mc2IUJEjVqpCFH4QYWTnY9TrGSGtJ6MKMj7djhIPATIVnTSn+01DmqFef",
+	"HnjtqrS6QTEJKvDJZ5EzHqgJ95665cxVGduOz7oQrMyrqgxhxnQF1DXvjyh7pTDG8exicHJ99uF0iBjH",
+	"oSfTBMg9iVZQnR+Kqi8hdFoVPAwp12VkzI4fchQhUKoBK0ZyGacDNVMHMma9mXtwFqpw9ttc/kfqrPTt",
+	"5TefO7PCK5PQ/uLkYFKdV04MDpmD1sJ9KTSqvDHp03lF3YUWCarmrcCH1bZivKv3kpnXuh97Td+XUCm3",
+	"kuhhSseF+7NLNlAcuAa/gJNaK5vIQW1LyXBei9mfiVHOwveMrJcDAsyMavOvK5qk018ZSmvNL7WGu/az",
+	"SHk7Ku0qV0nAOJDsUEUrKjiZkq3b7spIFCrOBUp3z4hdRTI3pqA65vbwqkCPCCizlxkPuTIDQ5qjTt2S",
+	"Tgfx5wq5dBF4aETSLUSKHV4FF67r6+dt7rJBieB88hibOYf8HC8Y8dK90M2i13XyoFhSOzyeZinv1cyL",
+	"qtEixfAVLuYIKoImzkLVBlceXBP+hJ3qXBhoXOwzhE0P5gYHHOdl1U+xymVVPZ/pQyVsVdBUxZt6V02N",
+	"X8Yt1LF/KLStGLC4tnBdAa5LbzTCAaPiYqH351KCt7h1CcPbyvirlbZXp2KgPb3v9Nmy+Gqs7enZfpUn",
+	"eyyGIrvUoChIdQzUrGSd5BAPfGtTyRlxF5HPV1diVBXMRXBk82oNEAghcUliSVrFdcKSACLlp/FE4jQb",
+	"j2IeX8X3ZNqFaQ8OQz9HhISTCDOGPnSl61TVI2gqB2pcwpZ4sbcHqrokhyNpJ5k14xIrAoMwlwGfEITV",
+	"vglvwh9/PKGzOeb+yA98vmr/+GPclwgaAEeyJa/6t/if2dMrXhGUPIUX40KI44AQjpiUxdAdIXPx8004",
+	"x3zKdJVS1kRTgj2iivdLH0hSoeYkrgKqmh+9jvCMLGl09132nFIuMHEhvkuOZeE5dhOKwUeL4E79kNSJ",
+	"8jlDl9ZPkx4erCmT9pKzjn+Id6zSOVID34Rq1fJh1EYGeyMBAy/cZAIH9R1DdBmqK3lDPB8jATniPn6i",
+	"nk9kII7QWtroioQeGuL5PBAKok/DnfvQa+Mla7neuHXfaTt/+53RULpdzdfg12PBMKXy7PMpicBLdxMO",
+	"f9z5cQgcVDxSCdZtdD0lCIdsSaLvGKxIrFlczT0JPRrJnxZhQBhDK7pA2HXJnFumBTFB7e/jlKIZBmCT",
+	"exks+JRG/p/wfh/9BMiDbhaOs+sCqsE/ybCNBmgo41aGUISBCfhGQx3BoliGC9xJPYOQFvngJpzhEE/E",
+	"NYESIWviglSL7siKye2O/YhxheE+RP0NX52924Fx2vDzMJaFAPG/Y8jDHKtipTTS2xTkjYlNDsEROYzr",
+	"KkB8zATApCMQtdN0HAd9P1NRElwG3TL5+w9t9DHltxWvycADfTE34TAxIrdTyb9DNKWBp64MBwsSV1cY",
+	"kgc3WDD/nlxxHPH/+7//zzAps6A3CL1ZBA0ljKtdvQ+hA7dG4B9/lC5o9RIaUW+l6gOPQdKEgCCJ2Kjn",
+	"OJlCqVDbgU+baERcwdWlnAzV8SnjN6FsYQHIAFgTRTQ6Rgu1hj8WJFoZxSHgQ05pG6lSEnG0TLoICvp+",
+	"qEpyDptoGDu7hs2bcJj3m4l3zLLMEFNaVHRj+APMRx7IbM4V9aVyQ2ZVYElGYcE3ajOcCu1Gtw7AHM2I",
+	"tGIBvRC331fkRYymygnjGFyMGG15UVf+nwTAbyAvZYqZjnhHnX30xv+pKeu2BBRD5/eI+2PscgjbUh2E",
+	"u+hn/yc13jsyJ7JrL0aXb6+uxdBA0OAvWAYDjDvzyGxOOQndVetXshq20WsaoW4PTekiUoWZ8YzEIAMQ",
+	"Ev96R1ZI3MxNmIC4BkeJmjQUeo34KDWVDLYkXh8KPKqgXqNShEdDgvjSd0kb6XSEzBIwvwlVG68U+PYc",
+	"pwnVHuTd0RlhKm4pWZWQA7gfBEiwJ4iA0N8eycqrkAXaGow5iYCQ6bnltLKsjJwTalMKpVorcxGRwEO8",
+	"NvqVrIA/ej70kw65JmZQXlzvl1PkUbkAackW21UXeeqBT13cHxSEUYVsiOdDgWosb/H0Gk+Gitn4ssIN",
+	"tIk4G7feCH6mDhgKfwK9zZ9ap4v88U3I6IwABALPExsdY8ZJdAyv0YXUlaUckHR8glIHfsjaNyF0Z3ZJ",
+	"KO0b0tzVGMyxOyWtbttRKo4Uslh/Z2e5XLYxPG7TaLKjvmU752cnpxdXp/ANhGFxoXc1FAtWEsvg8sxw",
+	"OPUbHfkynZMQz/1Gv7Hbdtq70rMqq1rvxJ3V4M+JVCskT1KZ2g3BCwbJaxDoPqehClTqOo5yDuvsmbXc",
+	"HYIkHvBsLk185hI+ZVrcNQa/ng3+sfdx9/TgXef66J/O++5ZL6X19Rtdp7vfcnZbTvfaOew7Tt9x2o7j",
+	"/NbIBkeNFn7gKcanTYR9HUv6ePuoZGBcuXEUKAEgGWeEbIMvy3gGVRnGPm58njvvJAxKoV6bAuECTF7f",
+	"jIFPaoIMIlcmLOmUJxO2lbEnfZuyGKzZPM+sf/TJvsLklR2DbInPH2+lokIY/4l6qyeCQp37qnpbqa5j",
+	"j2nFSmURZQC6sy2ALoPgVKdGQP/+zk6ne9B22k670+/t7e8nEWH9xoK1CGa81ckdhKWdol5MSwiurZDy",
+	"Fm7Jl1pOp7vb29s/ODzCI9erforZzpQWqL+WjSSPQTGR0wFnyXbpezpCqILGODSwIhYOzQ6XNsR4bJpU",
+	"b+eLcVuPEgYDIr2IacSR/VpTXSfTYNOzNtggnHjb2LMcKr3nArxP43MMmEWQ6IuVCo7Q0P6YTL/NNL6Y",
+	"EFOvDvitPPpYN1UBuBabLchDsjWBocwmcaQqA1R1IxF8X+o/LvWICXMq/YRxKgM7g5WQA7D4YNq+CYdJ",
+	"Z8shWF+DQM4xVHy1JfNO5WtD2aQpLjYq9yV5vJ3Gxp0DvzEiq2ugNOYRYazlHDRsHQJ39x2nHpWN91uJ",
+	"zD5dbki3aG38+sfBx7D728PeO374z9Hum/H+L+kWp7Dn3VG31+k4nRbpjkatXndvr3Xo4nGr19ndd/f2",
+	"9/HRftfWBzVNg822rUIK67TJ6u+ds9+pj39557i/vNk/Xx0F5OfX3P35ITgLnfqkNn2aeVprIAbIrILs",
+	"CgTYishBOPgiAM1grwatMe1VMUGNsVpQ1OTAMyTVGpANRTdHBGEU0CWJWi5mBL1/f/ZKKDuxwqwq1oVU",
+	"atJCDTG788sLIWCIW7H4z3YOOTUdN5BzPSH/6POpF+FluI3D1YOlqVvxATftcvnPgucX72J76FUHbSoL",
+	"5iU0KPfxUfpjSzvRTvpXBu4xw4MVLoKghnxfHfW2AQ8/C2QzQSER8DVOlwFHIb+veGVW/p9qEr1VAWC0",
+	"CO543GfVzv+vzdzuGV5pA0E6gSQpdCtjqRIToEx6TreIAdOwoiGQZdQu4NtGI9hvim9nlnKdBOU1Jngx",
+	"Ia1O47Fp+70LCykqNBtDbx1eb5zRi6hUuuBT4/+567U6y89HrPpyk7UOwMIP+GdFa8gCBWMYyItCdFz6",
+	"QSB4k4ujyJdlqQXcKM+PmPqcunEEdMYxBtWjVYFizKA+STEq5b3hDy3xlW/JZDrzNh/38ekEKzYfoxkO",
+	"V9oxpWoMjLB7N4noIvQMoqUQXgoLCQXY+SIv9rHQ+PQz4Sl83DKTA3bl0/AVBI6WcayxTNY5kel7jgwZ",
+	"ekM9SGMs/LyjP5+TyCUhxxOSRFXtOTp1SlypmSOkyl+qyTrNLcF/Gdxvi5FN45xq6bSUKGUDhbrE9Vqe",
+	"geQiLi4DmZPBM4AK5BQ2jsZdt4dHzoG3Szodr+se4s7IGffIvrfn7h51D/DhaN/d83pkd9wVj9wj75Ac",
+	"jPfx3qjn7gqk8IWAH732wwmJ5pEPKsS6z9ZNC2YhytOD1h8mvYzqMHYyKIKtk8ETIEvFNTT6n26zcMal",
+	"7gDVT5JNJ+73gQFyTGbjSurj4vZcxnIXQ89Pi9ALSD0YemjNyaw19iW0JMcWh06N/FAsPy8W5c7NCMtm",
+	"CDN0efqmicT1Sn/N8x3oyQCNYOtSrDIbRGqvH48WjBeebSo3sdCbcJK8VpcISJIo5Jw1L4JnGMQgKYXl",
+	"77H82JI1vgZetiUzvvQRccJ43MuZjqWfKx7KOF2z7YJh0s+jGTipVHxDRFx/TlTj9zYaKOcoS+xn6g0l",
+	"JitXGEg9KMDuHTPdtIqtS2/m8U0ona4QoQM+dukPhPFkfIDel2wcKsRwxhcj5WSVEy1G3zEEJr5i89mJ",
+	"cRwvJIWv8Cx4MvJex+fbhqAXcQT/HLw5R5xS0FhGlE/RLI6TAZIFL0IEAHjEZaddhpYkCFKO+CEnDxzW",
+	"CQ5/+OuhBX9LT22aIsEDecTP7vSA0DschX28ZP1JHODUj61mfcf4r59cnfhnW43UvhQSUF/nkfU7bQec",
+	"pBXNCjOfMT+cxBAv9WXCWJvjqD35s3Ebq7i5SQWYLUaBz6YkavQbp/IZ+kijOxDJuJTxzi7Ors8G16ev",
+	"4LfFKA4YTbld2zXsfTGg6zw6G0eQ+99I9Yin1Jj54vqC9tfklyLLKmGFMEWEL81adr6IK3zcMZMd17Oa",
+	"D/rtzTlOHs/1LvCYk0ilcHHdEWFEJn7ImnKLw0xok+5jJ1/UtX0S240GfDDOQKxQYp1JRz8l2ZdWs8y6",
+	"PObqwbDfGhvV96+6AVfgnjXvXf2qhIhyINz5ov5VwYeYQ/iv5Eq0oGPsSMAxCS08zkLxee32nOfnNeKB",
+	"wWLwkrWT99ongZ/wmG5774k8JuEq+XkM1vHq9PL87T8HP52fxrxDEt+Edci1bJV1XNtZwJbM1vmhnwn/",
+	"Kkj8ZIZD7rvxWVRG2Z0Y2ne+6H8+Wkyuz75iK5OJgxsxywvvUJ80wGxKGBjKIcFYvQnBqGm2khKG7KZ/",
+	"NVtVs/9ep7vW7C8kqyK9ZcVVgLg2usZLj/x7CHdcIUUqkiBuISTnzfeXCz5Ir94Q+e0Qrl/xCduB0qPw",
+	"+pZ81dvD4Sue1OfOE23M4uS55TYQ+73U8HCIDGAoEcxkx+51cph+63k1fmg9USSqPNEBIZcr9vvBINgd",
+	"GcYJOSaSF1RkJL44m7vdv7cePh85WCdU6WRdR/19ldT80z9dU46D2Cysqw4Y9aYUAkqxu5F3hN7WYDDy",
+	"2ooiHU/iLJutBTqaiTtGkK0vSzGm5RHxd7FdZAAmC7CgMSrxhOe8PDJwKCJsEXDDFCPzFXTZZMzu2rKN",
+	"vowhl2sEz+ODzzhDPrsJGR6TvsxU8hlSYoJOJm3GD+JkiDsy520EwphuCIjHBHGKIghXV2PhEBEcBT6J",
+	"5MoDMuY34YhM/dCTccszeg+R84WGFHmH344306giIP4FyR1yuFLUWtMvdHsGepdEXNeyhvwXKTYLsY1G",
+	"ExyqbJ+cleARaiaGY3/y2g/IzyRUxWn7jTeDi/eD889nF1fXg/PzhNsawQ/zwo2ZHt34g4LWoaY/9zZL",
+	"CST+atUkdezyfLOrEkOkuqDHU56AOVgmibGk5WXyXI6p2zDJZUjFQ9KRyq7mGHwrOZq762mPGCzxBG/L",
+	"uEEjJI+2kEylmGUlz+fmmMvJrB7fhOKRm6r4cpXbUvC1XqHYQJJjYyHSdm7wBLeiBNs1gsyzCzFTWW3A",
+	"2qYAloiWkE2limAY/daYTOulITlGwwsakqEKjBavh+SeRNnCzhnloBX4ISkwPPF0g8HNwoBqZF9b9w/7",
+	"M3wnZl+DYxmii4bmSoepXe6Wb63AmiZLLnQ7vYPe4e5+76C0DsMTdqiqB/ghwkLvwYz0ZdiyeeuQY2Qk",
+	"L8uEq/RdinEKblG+Ls4ytUsjf/77T9f89tO76PbT+8Xtp1Ny+69Pr8e3nwb49tN5cPvpisGPP/xHY+vG",
+	"xKf45xMpoZr8nWfB3Ci6qlDLyNpKoUdsstk16tjY6/OnQztKB+s+pgtvJMs/uu4c9Ht7/U633d1zfpMR",
+	"Xanqi24cLJJrocutAsRjLS2gTAMAQVlsDNHII1Eit+s4/TBJ0dyuolDGZ7XBZx2HfQb75ER9aPrDE/HK",
+	"5nrSNsJ37y8uzi5+blj8SbcgXIaqvr2SuCIoLi/bRsio16nWhXx2ByaNRn+309k93Ot0D4/2m/D764gQ",
+	"9SymaYdOsyH0/k6j77S7e83GjMxotNKvOXt7XefwaN/RD94z4qmHvU738GD/0IGYW+7PSJxDcLi/2+l0",
+	"VYUouUobVO8dtvcUUsoO2wbaZUyqqgW3vDTBLOWu9flFizCUlOg+q0g8ps9U/ZQYulX/oVQvJJ1gudY8",
+	"3Gl3unu/qeZH/Uay4K5hXNS4l/wDJmz/6c8bseqw4fRAFepO74eM4yAgkcwOb69mgVRi6kRxS4u8O/U5",
+	"cfkigjubeVCsKAevBRoeGY8J1NNJanAlxhapZJw+EHchMDAmqydv31yen0pPrHXBGrqcbrLguMSXIAD7",
+	"2CFHxHFb++O9Uavn9XZbR3j3qNUdO7jndca7o04n9dVFlnjHgggEUkOiPYzsuB1v1z10WrsO2Wv1Rruk",
+	"dTh2SGt3vI/33f3RPj4AhgOZ/IOUO8OnvMhnDnQcqhLuuN7482Ry3/2cLO41jbQW+DlZ4eduYz1LgeMR",
+	"BEYDhHeSplw+e0cp17cY+GPirtwAij6mqVYJibMRNEEWrggJ8+vaN+AM3oJrlzWkk2JSJduBHnV8TKNZ",
+	"o98I/HDx0DDCLX85HZxf//LPpAbhU+WA7no5IKlCty0hoA4DL/YNbScp01DbYi+iJBDfMVnmdAvKmthI",
+	"yh+bsPly3Tq/b6jYgBka/nx6jSwfD49Rz+kl1eG0TTCkHM1xxLMR2IXa+9txiZTxdVVrMGHqXp8+25ZK",
+	"ndxScwP1W9+nZ/KCNRq5yTf+mg4Gz8L5LnKUqZzPOXk+ZyE+cSz5b6Ne57PbOvxHI+NJMN41KOFa8ldK",
+	"s5yuFPFyikt1NSS55CJlxACDYygQo3IHAeIn/r3MKCazOV9BeGN7m/Eoxg3qkJSINFFIloSpyF0Dt8z7",
+	"3i4dlES3mkvulfHuV8Sb8nM3Frn1ICKdQgr1rYxbS3ueVCB06vrkL0+6urKAXgBZyIyF3LdYkoas9mNZ",
+	"FGfpM4J6jlOUyZYc3Lfv+9EHut7NU+SceUxkOZ0PV9WrkuTPbc2pYu4ns6paXhWL96TZoIFHoivVjzrn",
+	"y8mzjcLFdBuVd8zMLddx4BhQ+Jdx4aQqRSZ0wUoACghwVeL7Qs6EJ1De7VPdWue7Td449Rmnsr66VTGQ",
+	"pbBlyD1430MaZ1bQALIuZY0xqOPdRGzhTsUvqmyjeK7qBULOjJHHk6fRGgx+UWt6ZjCQFeo3AgN5KluF",
+	"AjjcKZ7PSSj7gK4Rl2Td9C1Dg2FsLI/YVUbHS79arO6FUBH9MIQc4hVUvdyGpPl2PIYqc0pRiyNK3EUU",
+	"xW2INykjUba9p+o1pVbcc5+TjKl2t078q7HwAuuGGrpAl6dQh9DLnuS2zCFGlHpclVSuWKdi6av0mQYY",
+	"TmvUeqglai7KJE3jMFIOVnEy4DVOTqcPBZqjFcICWaEuS9IoQPVFhmq8nEIxFiRjlWwBSpeLLOxtq1jC",
+	"i4LdOonGQiIu4ba3AWiXEKSmAQkoqR3myiv4JProes3xVebdv7rF5ToO7hzJWtgnVLwk+IHT1L8lUZe1",
+	"jTAqLtTPGl02CfiE0r8pp26S5SaE/dtMt9W093mL9pxO4jV4sj2nLMT0VaZK+9ZsNtny7+vCTXMWm5L6",
+	"mumtfWPa9yhuGhWrjevhqqn/eShBrDogiaMfR3R2PSUDxgg/90eR6nFkmx8b77xSZaIyIN5MvQSNxC5l",
+	"RdtPjZ0lje7YzhQHQWuUffUfEAkjjuMPuIaxTwJPuodg0XI5PUPlVdNKIlm+adiozO2+pnF3s3iLZhlu",
+	"8ffvdBT7NNk7GgR0wZOnKubI6Km/78ASMhcVd/GEtepdV1vrHLvEG4TeICTL1FLHNHLjri7ZdeMRjYyF",
+	"upHPSeRj2RDjk6wbJiNDBhcnp+dJ6RTZIrDxenB2Dj7bmR9eQHect2N5EMRTZUr6e80Gn0aETWngXcaV",
+	"Uxr9rgNSvHl0uZMjDxKhfBy8U/sfYUbepTrQ9zuCtoZuRGQbKBfCdDvtvSa0qj8TTzAjJ2pzcIhqrTF9",
+	"jhcrc2TnEbmSq1TdcKqR6np4pP4csGvywEsx+GfVnbIGUKQkIpX5W8PKk6J436ilR64S4SRiMq5WQNcQ",
+	"fIuQlHI0FhU5vFBlzWmYVFRU5oI2Ghh+OEsV9nwx96Nj5OLQJQHy42og9gqHORb0dXJMM1xWbnWKGSKh",
+	"R7wS9lqkrD6VtW43NPoJ8ufzyZrb9x6mhUi7r7Ca+69pW9xh9cVJ89obwhjQWpmBpNBK9huY+IxLrV6g",
+	"TKrVTnbxugP/kxZ/VH3xxYJ5pfmbjaXM8XoNSSWygIBLzEgEGcXzREVjF2qMC7YK0kDyXUgeeMES9+Ow",
+	"WsqhJposypnnuhH5XYWEOarQWbwGyOt8P5eajj8j3luxAuexuYF8ar/mZ/Bnb6btvEQptjzxTdqVQNvh",
+	"gkyKp7mmUwEdRQxzRzKx+jnW8ehFvlMZj6y4jOwqgkaEhGbaAyIyR1pC9nHKcw9fCjTTBeWVJgg5ysu4",
+	"DLBsP4JvQvlMFSLnlN6hxRxNKGGIhmn+HjM9G1u3pu/BGT2HKpmXwnINSxmn863o2leczvOguJGYVSE9",
+	"J31aL5iss6F/Lb/abbrZABfAu1b1+J8J2yuG4+fPo/EseSLPF1i1uVxUm42UBXR+x4wb3xY/oaFyFrwI",
+	"RDXruvYKoa9qIGEa+l4wpPCboyD5+Nhy1B6+MD2JCFdN0rcrPMT7zpkHgKPLxqSKrAJPlxKEaidGUUhV",
+	"tzLZ9xDqjXu+1wQOn+Pv0FXtZdj7yxpZ5DGpPnAGEwJZCLzU0ERF+g8rSAPV4hn/W8cymnGM6SCKOrGM",
+	"meOulKT+lCDDb9cW07HZYqpLDpAr1cnnStW2zuQHyoU41hE74uE6STQ2WAv+uO5+nk5bB50K1oJOeR0a",
+	"QyAqrkNTsqTqklA6rvD5lekYxQprEqiMuG2EsWU44fqQwv+e4YTpUMI1VM3UQYrs9bpqEAQLybpaExqS",
+	"NrpKVedRNT8xUt6tYjO8gojMpWQbns3ovQygkd6CpKOT0cJEVQQ+RnjEZCBOtMgUeIP0+oLEfyPQuDDz",
+	"X4z4LxjkX51/OU9K8c8VNzhVhaYxY9T1jc5VcUhWhQ2WFDbwfKaHVsf+OqIzpUU++3Zvv1oVTxMDCkhP",
+	"OfN+jgqdT86q7tTOqlYs0UyqfmxumdmuCZZ/Hh5XxN/kDW8xebMCJNXjLXL9KSXdpMM7cyljVeBrl+rN",
+	"F4mStleeUYvVNMtnKtY7TaAUZBXQKBhDiUoFROkTbv35+fZLp7nbfXyGEivl4KGOeesR//rslOkoA2Dw",
+	"tCDG1doyUHm85EBNWQGTxZNAKRKf26obAfJbyp6GsqRRpZKn3b39Sp3OPF/8PVrwtVXKX6Xe3H6kY3oh",
+	"QgORobxxGRF/QpigWHter9Nzunjk9kZdfLA/OjroHHlHnY7TOXD3jrqY7Dvjjts98Ea4Oxp3xl23R0aH",
+	"7uG4Nz7CzqjRTFomeGTUaFYKxM0m6u/gaAb1I6JFyH34PpBvMv9P0ujvdXvdw0PHEsFbvbKleeSFoYfm",
+	"uaHRSgIWDr1tllGOUUSHhkMtjXttYYJaMkw3ulcx2qUh4nbLFnTfGHy8+o4hugyTSXSTgAAz5rvxIr7/",
+	"05//AFul4/hHcQnwpIk8MmqiaD77QbfSp0zl/eObcGgCXFsA5BB9L4sON5EYWBbdBPOEXomkDOrCYUwN",
+	"FanYdKoPBHPIhLT5zc5mcxqlcKo21xjIRb2WsFyBe1xqEK7w7vrozqcVK+48X7Hi1KEWFireZhHiLFqo",
+	"GmhZTAT37FhwLeQLtW1NsLuJ2FoWSVXwrynmGONtXq68IEfj3L8jaHj59uoapRc+bGbdyE6S4qKPa0oD",
+	"jyEcgl1aF+kyO4HkMjK+FuL8Gw1qoMFT4Ft3ayZfEdCtTOqMoxFx6YwkOW1jGoFoZ2MMbfRRWbaH+qdh",
+	"HErp0VA2pAK7nMFkzPQmG/dQ3X/Jk9DgyezgparPr4NkUDONd5oopMtt5skZSY36khImD61zxIRl7bEF",
+	"wKv00DIZWyaxPp/+OBhzEl0J6hS6lfACFiQrM1V8+RpyEr6ZHF556LpIOpR+FH/EbZBWcYKvLZE3ubYd",
+	"xiOCZ4VJ2VckuidRiwl6IL/oo6HvDXW/O6YOHckQ/SYawltDpSJy7AfQOqKJhh7mWP4OryT+bTnuELEp",
+	"XQplso0GN6FLZxDfIEmSbDLd2UNMVjeUvDZU4d0kYAR5lLA2uqZoQlHcFgqjUUTwXRMxogygUMAVdoDZ",
+	"TTg8x4y34H5aZ6+G6PtRRJeMRIKG/SCYtVgkDDWUHSBkBzC09EOmHM2QvzqmQSAXr/rkBzSckAjqzDeN",
+	"Hn43oc9Qr9MFWqqLP2lpXB6LIqI28ngFd1WETBariYISeRbSapK+r2Pk9CWmJ8vQVFysPbEGG+SgXWBf",
+	"gWlSlpVYH/VDDkrltir3Phd6N/PwnzovrbIBFBn3tcQMRcQl/n2mGHCvo85KAk5yWCnAe4FDW8/ZoKEh",
+	"7KmVEIWS3nRNa/2G2ONNwq0IYa8Bs2JIZiZxKyJtYODeicco9p+/Fi9eqfe237dE2ahls/0k1Ln/RaWq",
+	"xdU4u7E5Bd7tGMUPz8L3jMRNr5OIFcNHnH5ghLbnH2r/cN9JKiaqGTqPzUY3P3Fvo4k7hRPv5ibefayT",
+	"7pS6MgsUDlBEl4nwmW30qu9kG6AJ4omKsRmtcnFLBnRKj4sEzinBAZ/+WQaWv8ArG1UtlJ+utt6l+Aqv",
+	"BM8FRRZsyhEV96nYGitqSjwjPPJdVrbZN+qVavRpHmA/rEmY1Azb8tWoPcUNasgDqEozAWOXEZ2JQ1oU",
+	"ngjYyeOAqrI85kv95reTwqy8JdJt9EkX2oI1GyZ+8sAj/AHLUl9/UkHxGu+vT6DCF+zJbGXQbzDCW25A",
+	"XblP8VxeKOghIwyXcFsnHTI5uG80ExIWaAmbMFwxaVCpFAxmwsu247ar1aSOq1seuEdkf//gqHXQ6+61",
+	"eo5HWke93qhFnIOx2xkfOZgcWHpjVb3jzAU/d/AR3AOMmcTzGS6vir60OiFHlpuv5K6ND+ZFPbbfrrMz",
+	"E9+63esxpbs1NxK/+rz3kZrsOUI1K3e9CLOk3SzhUKtTCAnxKEicwmFlngGuzdWI0jvFZ+B9KLOfPLqi",
+	"i0hW0bfEx8jAF0mmWxKuoh39JduJ1/D58+dk7MccWYtl+wsqpOzbmmROHVqRn1Tykvho091AtuYjnadn",
+	"KcSpteKMBs5vqyoLOGisNT23AH6v/YCc6MU1zq8cfuI7E/zz0Z/eL2/2z35+zUYD+r/g1PUnmWqmaYME",
+	"Z8prLOe3SVuni4jOyc5PJAr80Kizv+m6WdnCSxCtXhmLDPmqIrs9o5/JsppMtqskYO1GUxl3YE2n13hi",
+	"T27Rqqgfoj8WlBPWBDV1eDZuvRFzQa+s4iCYrJrTbJxTN6bFOaIwTdrc85TeW2eOx63Vd8WZdayTejWl",
+	"sQYN22J9n0hexnAFja8XSZo+HhXOEQQgaMa2oQKyW64RJGfydbSCdfQrTWGfjZx9RSkgdTpH6dMxZIPu",
+	"ZpJBkRKUR/yvQaYet6yFldKP2q7inDlCltQTpCB3OMMYNIcQ8TIj0YR46I6s0Ggl/tdGA8iqi0+QoWXk",
+	"c07C41gtkXFl4mvsJbUL7giZyxQxS61i2Xdnm/RtW6agMsxWoWkEAQ6X4vUljnzZwHcD6D+Bck4b1wKV",
+	"n3t/YeyQO0AzMhuRSOm9aVw51tlSHGrCrrM4CaYL/8gV1yrku42vyjWPITs+Lh7CdKegaBFuxDGfISUj",
+	"yboRM0mtsFajt7o2Vni/M3bIAd51Wnvu7qjVG+2R1hHeO2h1x53x3mi06zqEaNYZpxCqkkMb22rzZaJA",
+	"ClUMU1VhAfFGVWvvPs1yaDm7I1UetRZBKWWjWzYmVuReSQB9xZu0BNdraKgYX7+2hfBjikMWcqrG1l0O",
+	"MYDKAgT1LveJXOKMo6UfBGhEBFHZBjC8W4Qxnc7Vjs8QZUva0xqjo/WL7VsD7Qv79EWmNSd5WTJzoNPr",
+	"dNdhrqMLG1e/XssiCm1lxruGyWy0Qr631XSCuXWi8jA662nufPErMWFbZtxfUAe2HdsmTRUKzmPL8F/Y",
+	"0+hLQ7HFq8RY844w0DKTOnowhBCAI+6T/BDv4CCTn8QgatjBx6t+/4xe9/sqIzwtOyuCTUe/E5ebIUKC",
+	"7uDl36/eXhSGm1J3MVPBeb4Ma5oveCXp+PU3oSTWhaBCjptQLwtT9bfNTxcWOL5c8O3idYVw6PEFDclz",
+	"qIp/eVzZQGrQmQjfPvIkTbgiMg+wuwExFiwMjBmlkU3vCPb8UFYo+TaDmyDSWIYVy/jm6J5EKCTEYyrm",
+	"OSLHaM/ZjUOQiyJ91B8lp3El39i+uukq12zDbGHdaDaw5wkVUs6D536j35hyPu/v7HS6B22n7bQ7/UPn",
+	"EF5NqgjAO0y8dNRtO+1uu+OItzrirSWzjdHb2983epRbB+j1dhvNxuwPLtZpPjg83BU3bCtYQGczH153",
+	"u94ugSxVMpEYFLftTpVSd9qdOs1l1IUUMEcJC1tTBfVdmKl0hWFjvJLg/1KBBrGp9CvHF6S6KmwYYGAr",
+	"RVypA7gBZ7s1FJZ1Ssr1M7vyZfg6J4wXBscmYU7J4AZgJse8zuf/jO7+9fmJevKyFMU1YX9qhI/Sit/Y",
+	"ojc0dvTh5Bo6BWecwv8KVZTeZeobo+XUD4huPj7FLN2myue6hoOK/E75jGzq5l9YxazsYE0DeREHX6Nc",
+	"VgOvbXaYt2M3tglwGTSuFw5X6DPL6DDP5bV6Mvr3vgb6m7VdL99fF19GUb/A5ZQGBEFbVJ2tC+UryANP",
+	"2i3KjoocBQRDlYmFUUjtFEeBT+IkdCijs2oj3SjFZ3GtdlsCmjTw/vs+YyturC3FdGWkezPms0DW0fQd",
+	"MwdorYz3IaFZm4p62VoHCdFI5QwKwClI+SMPbrBg/j0BsfBDvOWULUQmr3U7vYPe4e5+78DIaOs8a0bb",
+	"ExK2oFJoLPuIP2UciEtnbfVF+1L1D0nUjY7QfwC8tyN8psJH6wWPrhMzNfiAlLmYkch3laCJBiFahHch",
+	"XYYJWE+gYA0OEZnN+QoFPuNblUhjuHsBblWKe+lSJOv4fgLx3wb7pyF5Qb6fIyGDeHKdDk4jNJTyyBB9",
+	"jwNG0VAVMBj+kK4R1rWbWu+NEy6yiJlVJT91Wke3n5zW0e0Xp3n4+C85+b/UpJYqk6pgGFcd5cpzsqQN",
+	"8ZvKx3K9sWkmThtaXRLxs3BMY3VaSsOnMtq4yCYb11x8tBddPDPde3UifA0T7LNE9prHktRuvSSzRr/R",
+	"Ev/9dPrz2QU6OX13ffb67GRwfQq/3oT/93//HygwCdVHfgVKb7x/+e7sw+D6FP16+s/U+5GyUw+ikGXm",
+	"bPQbOAr7eMn6PuX92DrVNy1yffHBTmfkuEfeITkY7+O9Uc/d9Y7GXbeHR86Bt0s6Ha/rHuLOyBn3yL63",
+	"5+4edQ/w4Wjf3fN6ZHfcxWLhNPDd1Tmd+C4O1B1WmF5+Jmt3gu4jTe1VPoVXd2I4qe+uVT0cS920xJPF",
+	"ytS9QKidz6BORIhoGKzQlETZyMZqUdGw/he3s8c7E5QZBG4QF9eZ2hVtUlIj/FHBDABdkqB3gipoLPZu",
+	"gKg0PAIM+ASM2xgxwjk0TBwb1m+lUTBIbY3rbSwYkdoDKzQTKGL5lTR9NXvuEEu0efuCn16QN9wEqZoN",
+	"zGXtH7mQKQ6CRr8xEodkXqPs/Fp1jhzJaaRGk3FjhY8rk1LjmzhwZ3ByffbhFNjfRHdIrXs68KHuMJw5",
+	"oUc1riKA6iVZ8koCeb0Js+RR/v1KucjFlYitEfnHp9tm40NSEtPpdFsdp9U5AB4KH5q8VVYS4naWW1HA",
+	"LyKf1wl525ZbvbguOmsmFESQE3WxVrSrKWom3tzbHN3bSSPAlyeMvSaaDV49MWfbqvBmQZOzC40oVUHB",
+	"WN4TA92uCD9GjDCpi0FI7QyvIJpWllWCvn7Q0w8CObfSpE6ZLVU4KB2rak9m9X2pyxRRdAAPekfWWU7k",
+	"K9s3G6ipa/ucPMymI4ojiCahoAXd+2RJojoBcLCrQmcSLG17mjoMl+1qw8lDyj+EZamXtc4hyB7/pnSp",
+	"9fdSR9mR2fEvoeysXXdTAilY7OCrlhCfq2/njLEF8YwdWViOeHgM/AFKotgE9W060MR0qk+oz9Dg8swG",
+	"gQllqJxIqMHyK0mt8hSXUyqIIAI/niwqp8vN6mptYbowo4l0hTFtBnw8sQ57lbg2cfhLMppSuqZ72Ef9",
+	"0tZJczK9EPxc7t8Tva2KpBpCmXvjI2/X3eu2jhzcafVGB7h1iPdJyxn3xg7eHR2N9iHxQVeghLJvHErK",
+	"gWCYM+kuosAIi4ElxmZll85kBbM6XEAdYREf0Ce8NU6gDzbhBYy4EUnxgfjwi0ujn2J3quro+Qxdvr26",
+	"JtAdGKOTgC48KCnXRMyfhNqfLdVSMVUTLULuByq5CWrvRboeFeo+PCQlarH64gaaAvoMku+OFV4ZRAoq",
+	"Ovm6qJW1LTAAjTrNb4t3aXCTXdlVcjqCE2w05Y+KYKkfbyuDYQ2mp4/mRdjeCyC0AJsM12yFlLdwSz0z",
+	"sd5pbnYLG1KHmrThqTUMXr9AsQJFMl7cMPeLUGtUjUmodcspwuj9u3M7OTM5W8UUjY1pxlcPmVEbTdR/",
+	"j2APBYTzdOG/FLkvMrElx1DfYaa+3aa/LN5durJXjNt2VlbrAtWqde/bMlvDdmBkWwwlTV0r0aSd+25t",
+	"slTHYvHyQGLLrlbAUJJWXUYqdgT6nCvsKe+9lbz3UpXTtx9TkdqtEMLX1MPAnJPZnDOhYjRlWV/dOT6d",
+	"AS2Lixd3lWfansZSTeLheO92/956+HzkYAkhYiCd9GHl2yAzHI06Hhn1vNbu6MBr9UbYax2NPK/VHTne",
+	"wWjXc7NKQOeg2WCqtAgEjuAla7ve2GjG1G2l0iiaDdVyqTgzUlwQhmNuWARf4qE9p14vpvh+inQHVdd5",
+	"tMoXe4eo4Vgsh6LYoKbiYKvBIYoxy9oZCT+ii8AD0yTHd2T7xDqPuZAcs0Hv8wwLsNrEIJRs9c1pFiyH",
+	"w6nKZMbvQLEfm41xRGeDCwCQ1Mvi9ysDN2rUBpNnU6Oaa846tYrzt9mWemdckdCLq5LLtupgmcFZLEE0",
+	"RDRS/RDWCU6ZLKUvjRHBkTjIT7fiTqU/VkJEwpDz6TvgXJKjf7HHfREPYriAoyW7bifGoCRKKB/mAzRS",
+	"la+N67xA+3OJo64y0oUekkKxeGFmDA41s20DpxoKy7VFG86hy+vmZ7lORhkJFcIM39TxS5zKqVMDJt3x",
+	"84OCtz1ahNCaQgYlqO+0tpYP03f9udpcnG0ll5XkposxUgcXxyQWLEGfXUiIh0ZkLK4KSubjSDb6Zf2C",
+	"9PQmUr2JfBqyZq4lXtsMVzR4luV8pwSlUu0F2Pou6UsPjopHKIxEaEIU22gF/8OyqdhoEdyZwCk9P/mp",
+	"L3VdrlQDv2gRCixUR9POFMewbwIOU/dQEeAADTLEVRrfq64Dtq8pZAvSwJMpFsZHMbpbTg5M1XGnpMHl",
+	"mYQOEGDQHVnFPQMHH68QCT2IiTXGVlZg+52oXEafMxKMjY9Uotnj7eP/FwAA//8=",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

@@ -203,12 +203,13 @@ func coreOfAgent(id gateway.Identity) string {
 }
 
 // activationsOfCores is what waits for a device, as the fleet service asks for it:
-// activations and patches. Both services are made after the fleet service.
+// activations, patches and the version of its nucleus. The services are made after
+// the fleet service.
 type activationsOfCores struct{ a *App }
 
 // Forget implements fleet.Activations.
 func (c activationsOfCores) Forget(ctx context.Context, device string) error {
-	return errors.Join(c.a.enrollment.Forget(ctx, device), c.a.patching.Forget(ctx, device))
+	return errors.Join(c.a.enrollment.Forget(ctx, device), c.a.patching.Forget(ctx, device), c.a.dist.Forget(ctx, device))
 }
 
 // coresOfFleet is the fleet service as the enrolment asks it.

@@ -5,7 +5,6 @@ import (
 	"io"
 	"strings"
 
-	"github.com/ggfleet/ggfleet/controlplane/internal/distribution"
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/fleetapi"
 	"github.com/ggfleet/ggfleet/controlplane/internal/enrollment"
 	"github.com/ggfleet/ggfleet/controlplane/internal/fleet"
@@ -112,46 +111,6 @@ func (p provisioningPort) ProvisioningTemplates(ctx context.Context) ([]fleetapi
 		out[i] = fleetapi.ProvisioningTemplateInfo(t)
 	}
 	return out, err
-}
-
-// distributionsPort is the nucleus archives in the words of the fleet API.
-type distributionsPort struct{ s *distribution.Store }
-
-func (p distributionsPort) PutDistribution(ctx context.Context, d fleetapi.Distribution, r io.Reader, _ int64) (fleetapi.Distribution, error) {
-	rec, err := p.s.Put(ctx, distribution.Upload{Name: d.Name, Version: d.Version, Format: d.Format}, r)
-	if err != nil {
-		return fleetapi.Distribution{}, err
-	}
-	return p.one(ctx, rec.Name, rec.Version)
-}
-
-func (p distributionsPort) Distributions(ctx context.Context) ([]fleetapi.Distribution, error) {
-	list, err := p.s.List(ctx)
-	out := make([]fleetapi.Distribution, len(list))
-	for i, r := range list {
-		out[i] = fleetapi.Distribution{Name: r.Name, Version: r.Version, Digest: r.Digest, Size: r.Size, Format: r.Format, Current: r.Current}
-	}
-	return out, err
-}
-
-func (p distributionsPort) ActivateDistribution(ctx context.Context, name, version string) (fleetapi.Distribution, error) {
-	if err := p.s.Activate(ctx, name, version, ""); err != nil {
-		return fleetapi.Distribution{}, err
-	}
-	return p.one(ctx, name, version)
-}
-
-func (p distributionsPort) one(ctx context.Context, name, version string) (fleetapi.Distribution, error) {
-	list, err := p.Distributions(ctx)
-	if err != nil {
-		return fleetapi.Distribution{}, err
-	}
-	for _, d := range list {
-		if d.Name == name && d.Version == version {
-			return d, nil
-		}
-	}
-	return fleetapi.Distribution{}, fault.New(fault.NotFound, "distribution %s %s is not stored", name, version)
 }
 
 // activationsPort is the enrolment in the words of the fleet API.

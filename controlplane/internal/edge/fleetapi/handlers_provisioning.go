@@ -69,34 +69,6 @@ func (s *server) DeleteProvisioningTemplate(ctx context.Context, r gen.DeletePro
 	return gen.DeleteProvisioningTemplate204Response{}, nil
 }
 
-func (s *server) ListDistributions(ctx context.Context, _ gen.ListDistributionsRequestObject) (gen.ListDistributionsResponseObject, error) {
-	ds, err := s.Distributions.Distributions(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("listing distributions: %w", err)
-	}
-	return gen.ListDistributions200ApplicationVndAwsCdfV10PlusJSONResponse{Distributions: each(ds, distribution)}, nil
-}
-
-func (s *server) PutDistribution(ctx context.Context, r gen.PutDistributionRequestObject) (gen.PutDistributionResponseObject, error) {
-	d, err := s.Distributions.PutDistribution(ctx, Distribution{Name: r.Name, Version: r.Version, Format: string(r.Params.Format)}, r.Body, contentLength(ctx))
-	if err != nil {
-		return nil, fmt.Errorf("storing distribution %s version %s: %w", r.Name, r.Version, err)
-	}
-	return gen.PutDistribution201ApplicationVndAwsCdfV10PlusJSONResponse(distribution(d)), nil
-}
-
-func (s *server) ActivateDistribution(ctx context.Context, r gen.ActivateDistributionRequestObject) (gen.ActivateDistributionResponseObject, error) {
-	d, err := s.Distributions.ActivateDistribution(ctx, r.Name, r.Version)
-	if err != nil {
-		return nil, fmt.Errorf("activating distribution %s version %s: %w", r.Name, r.Version, err)
-	}
-	return gen.ActivateDistribution200ApplicationVndAwsCdfV10PlusJSONResponse(distribution(d)), nil
-}
-
-func distribution(d Distribution) api.Distribution {
-	return api.Distribution{Name: d.Name, Version: d.Version, Digest: d.Digest, Size: d.Size, Format: api.DistributionFormat(d.Format), Current: d.Current}
-}
-
 // What an activation may be left to (spec cdf-services §6.2: the defaults of
 // AWS).
 const (

@@ -143,6 +143,8 @@ func populated(t testing.TB, change ...func(*fleetapi.Config)) *harness {
 		{"POST", "/components", "ComponentName: com.example.Press\nComponentVersion: 1.0.0\nURI: greengrass:press.tar.gz\n", "application/yaml"},
 		{"PUT", "/provisioningTemplates/default", `{"Parameters":{},"Resources":{}}`, ""},
 		{"PUT", "/distributions/aws.greengrass.NucleusLite/1.0.0?format=tar.gz", "archive", "application/octet-stream"},
+		{"PUT", "/distributions/aws.greengrass.NucleusLite/2.3.0?format=tar.gz&platform=linux/arm64", "archive", "application/octet-stream"},
+		{"PUT", "/cores/press-07/nucleus", `{"name":"aws.greengrass.NucleusLite","version":"2.3.0"}`, ""},
 		{"POST", "/activations", `{"deviceId":"press-07"}`, ""},
 		{"POST", "/cores/press-07/deviceTasks", `{"type":"Create","devices":[{"name":"gauge-1","provisioningTemplate":"default"}]}`, ""},
 		{"POST", "/things", `{"provisioningTemplateId":"default","parameters":{"ThingName":"gauge-1"}}`, ""},

@@ -131,26 +131,6 @@ type ProvisioningTemplateInfo struct {
 	UpdatedAt time.Time
 }
 
-// Distributions keeps the nucleus archives that agents can be offered.
-type Distributions interface {
-	// PutDistribution stores what r yields. Of d only Name, Version and Format
-	// are read; size is in bytes, -1 when the caller did not say.
-	PutDistribution(ctx context.Context, d Distribution, r io.Reader, size int64) (Distribution, error)
-	Distributions(ctx context.Context) ([]Distribution, error)
-	// ActivateDistribution makes it the one that agents are offered.
-	ActivateDistribution(ctx context.Context, name, version string) (Distribution, error)
-}
-
-// Distribution is a nucleus archive.
-type Distribution struct {
-	Name    string
-	Version string
-	Digest  string // lower-case hex SHA-256
-	Size    int64  // bytes
-	Format  string // tar.gz or zip
-	Current bool
-}
-
 // Activations lets devices enrol (spec cdf-services §6.2).
 type Activations interface {
 	// CreateActivation replaces an activation that the device has.

@@ -49,6 +49,7 @@ type Fake struct {
 	artifacts map[string]string
 	docs      map[string][]byte
 	dists     []fleetapi.Distribution
+	pins      map[string][2]string
 	acts      map[string]fleetapi.Activation
 	tokens    []access.Token
 	keysOf    []access.Key

@@ -215,54 +215,6 @@ func (f *Fake) ProvisioningTemplates(context.Context) ([]fleetapi.ProvisioningTe
 	return out, nil
 }
 
-// PutDistribution stores an archive's description.
-func (f *Fake) PutDistribution(_ context.Context, d fleetapi.Distribution, r io.Reader, _ int64) (fleetapi.Distribution, error) {
-	h := sha256.New()
-	n, err := io.Copy(h, r)
-	if err != nil {
-		return d, fmt.Errorf("reading the archive: %w", err)
-	}
-	done, err := f.lock()
-	defer done()
-	if err != nil {
-		return d, err
-	}
-	d.Digest, d.Size = hex.EncodeToString(h.Sum(nil)), n
-	f.dists = append(f.dists, d)
-	return d, nil
-}
-
-// Distributions lists archives.
-func (f *Fake) Distributions(context.Context) ([]fleetapi.Distribution, error) {
-	done, err := f.lock()
-	defer done()
-	return slices.Clone(f.dists), err
-}
-
-// ActivateDistribution makes one current.
-func (f *Fake) ActivateDistribution(_ context.Context, name, version string) (fleetapi.Distribution, error) {
-	done, err := f.lock()
-	defer done()
-	if err != nil {
-		return fleetapi.Distribution{}, err
-	}
-	var found fleetapi.Distribution
-	for i := range f.dists {
-		d := &f.dists[i]
-		if d.Name == name && d.Version == version {
-			d.Current = true
-			found = *d
-		}
-	}
-	if found.Name == "" {
-		return found, missing("distribution", name)
-	}
-	for i := range f.dists {
-		f.dists[i].Current = f.dists[i] == found
-	}
-	return found, nil
-}
-
 // CreateActivation makes an activation with a fixed code.
 func (f *Fake) CreateActivation(_ context.Context, a fleetapi.NewActivation) (fleetapi.IssuedActivation, error) {
 	done, err := f.lock()

@@ -100,6 +100,15 @@ type ServerInterface interface {
 	// ListCoreHistory List what happened to a core, newest first
 	// (GET /cores/{name}/history)
 	ListCoreHistory(c *gin.Context, name CoreName, params ListCoreHistoryParams)
+	// DeleteNucleusPin Offer this core what is current again
+	// (DELETE /cores/{name}/nucleus)
+	DeleteNucleusPin(c *gin.Context, name CoreName)
+	// GetNucleusPin Get the version of the nucleus that this core is pinned to
+	// (GET /cores/{name}/nucleus)
+	GetNucleusPin(c *gin.Context, name CoreName)
+	// PutNucleusPin Pin this core to a version of the nucleus
+	// (PUT /cores/{name}/nucleus)
+	PutNucleusPin(c *gin.Context, name CoreName)
 	// ListDeploymentTasks List deployment tasks, without their cores
 	// (GET /deploymentTasks)
 	ListDeploymentTasks(c *gin.Context, params ListDeploymentTasksParams)
@@ -148,6 +157,9 @@ type ServerInterface interface {
 	// ListDistributions List the nucleus archives that agents can be offered
 	// (GET /distributions)
 	ListDistributions(c *gin.Context)
+	// ImportDistribution Upload a nucleus archive whose name and version are found in it
+	// (POST /distributions)
+	ImportDistribution(c *gin.Context, params ImportDistributionParams)
 	// PutDistribution Upload a nucleus archive
 	// (PUT /distributions/{name}/{version})
 	PutDistribution(c *gin.Context, name DistributionName, version SemanticVersion, params PutDistributionParams)
@@ -1248,6 +1260,81 @@ func (siw *ServerInterfaceWrapper) ListCoreHistory(c *gin.Context) {
 	siw.Handler.ListCoreHistory(c, name, params)
 }
 
+// DeleteNucleusPin operation middleware
+func (siw *ServerInterfaceWrapper) DeleteNucleusPin(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "name" -------------
+	var name CoreName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", c.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter name: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.DeleteNucleusPin(c, name)
+}
+
+// GetNucleusPin operation middleware
+func (siw *ServerInterfaceWrapper) GetNucleusPin(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "name" -------------
+	var name CoreName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", c.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter name: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetNucleusPin(c, name)
+}
+
+// PutNucleusPin operation middleware
+func (siw *ServerInterfaceWrapper) PutNucleusPin(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "name" -------------
+	var name CoreName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", c.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter name: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.PutNucleusPin(c, name)
+}
+
 // ListDeploymentTasks operation middleware
 func (siw *ServerInterfaceWrapper) ListDeploymentTasks(c *gin.Context) {
 
@@ -1860,6 +1947,62 @@ func (siw *ServerInterfaceWrapper) ListDistributions(c *gin.Context) {
 	siw.Handler.ListDistributions(c)
 }
 
+// ImportDistribution operation middleware
+func (siw *ServerInterfaceWrapper) ImportDistribution(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ImportDistributionParams
+
+	// ------------- Required query parameter "format" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "format", c.Request.URL.Query(), &params.Format, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter format: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "platform" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "platform", c.Request.URL.Query(), &params.Platform, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter platform: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ImportDistribution(c, params)
+}
+
 // PutDistribution operation middleware
 func (siw *ServerInterfaceWrapper) PutDistribution(c *gin.Context) {
 
@@ -1892,6 +2035,14 @@ func (siw *ServerInterfaceWrapper) PutDistribution(c *gin.Context) {
 	err = runtime.BindQueryParameterWithOptions("form", true, true, "format", c.Request.URL.Query(), &params.Format, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
 	if err != nil {
 		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter format: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "platform" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "platform", c.Request.URL.Query(), &params.Platform, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter platform: %w", err), http.StatusBadRequest)
 		return
 	}
 
@@ -1931,6 +2082,14 @@ func (siw *ServerInterfaceWrapper) ActivateDistribution(c *gin.Context) {
 
 	// Parameter object where we will unmarshal all parameters from the context
 	var params ActivateDistributionParams
+
+	// ------------- Optional query parameter "platform" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "platform", c.Request.URL.Query(), &params.Platform, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter platform: %w", err), http.StatusBadRequest)
+		return
+	}
 
 	headers := c.Request.Header
 
@@ -3539,8 +3698,12 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.GET(options.BaseURL+"/provisioningTemplates/:id", wrapper.GetProvisioningTemplate)
 	router.PUT(options.BaseURL+"/provisioningTemplates/:id", wrapper.PutProvisioningTemplate)
 	router.GET(options.BaseURL+"/distributions", wrapper.ListDistributions)
+	router.POST(options.BaseURL+"/distributions", wrapper.ImportDistribution)
 	router.PUT(options.BaseURL+"/distributions/:name/:version", wrapper.PutDistribution)
 	router.POST(options.BaseURL+"/distributions/:name/:version/activate", wrapper.ActivateDistribution)
+	router.DELETE(options.BaseURL+"/cores/:name/nucleus", wrapper.DeleteNucleusPin)
+	router.GET(options.BaseURL+"/cores/:name/nucleus", wrapper.GetNucleusPin)
+	router.PUT(options.BaseURL+"/cores/:name/nucleus", wrapper.PutNucleusPin)
 	router.POST(options.BaseURL+"/activations", wrapper.CreateActivation)
 	router.DELETE(options.BaseURL+"/activations/:activationId", wrapper.DeleteActivation)
 	router.GET(options.BaseURL+"/activations/:activationId", wrapper.GetActivation)
@@ -4718,6 +4881,112 @@ func (response ListCoreHistorydefaultApplicationVndAwsCdfV10PlusJSONResponse) Vi
 	return err
 }
 
+type DeleteNucleusPinRequestObject struct {
+	Name CoreName `json:"name"`
+}
+
+type DeleteNucleusPinResponseObject interface {
+	VisitDeleteNucleusPinResponse(w http.ResponseWriter) error
+}
+
+type DeleteNucleusPin204Response struct {
+}
+
+func (response DeleteNucleusPin204Response) VisitDeleteNucleusPinResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type DeleteNucleusPindefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response DeleteNucleusPindefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitDeleteNucleusPinResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetNucleusPinRequestObject struct {
+	Name CoreName `json:"name"`
+}
+
+type GetNucleusPinResponseObject interface {
+	VisitGetNucleusPinResponse(w http.ResponseWriter) error
+}
+
+type GetNucleusPin200ApplicationVndAwsCdfV10PlusJSONResponse NucleusPin
+
+func (response GetNucleusPin200ApplicationVndAwsCdfV10PlusJSONResponse) VisitGetNucleusPinResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetNucleusPindefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response GetNucleusPindefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitGetNucleusPinResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutNucleusPinRequestObject struct {
+	Name CoreName `json:"name"`
+	Body *PutNucleusPinApplicationVndAwsCdfV10PlusJSONRequestBody
+}
+
+type PutNucleusPinResponseObject interface {
+	VisitPutNucleusPinResponse(w http.ResponseWriter) error
+}
+
+type PutNucleusPin204Response struct {
+}
+
+func (response PutNucleusPin204Response) VisitPutNucleusPinResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type PutNucleusPindefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response PutNucleusPindefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitPutNucleusPinResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListDeploymentTasksRequestObject struct {
 	Params ListDeploymentTasksParams
 }
@@ -5322,6 +5591,46 @@ type ListDistributionsdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
 }
 
 func (response ListDistributionsdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitListDistributionsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ImportDistributionRequestObject struct {
+	Params ImportDistributionParams
+	Body   io.Reader
+}
+
+type ImportDistributionResponseObject interface {
+	VisitImportDistributionResponse(w http.ResponseWriter) error
+}
+
+type ImportDistribution201ApplicationVndAwsCdfV10PlusJSONResponse Distribution
+
+func (response ImportDistribution201ApplicationVndAwsCdfV10PlusJSONResponse) VisitImportDistributionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ImportDistributiondefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response ImportDistributiondefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitImportDistributionResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -7251,6 +7560,15 @@ type StrictServerInterface interface {
 	// ListCoreHistory List what happened to a core, newest first
 	// (GET /cores/{name}/history)
 	ListCoreHistory(ctx context.Context, request ListCoreHistoryRequestObject) (ListCoreHistoryResponseObject, error)
+	// DeleteNucleusPin Offer this core what is current again
+	// (DELETE /cores/{name}/nucleus)
+	DeleteNucleusPin(ctx context.Context, request DeleteNucleusPinRequestObject) (DeleteNucleusPinResponseObject, error)
+	// GetNucleusPin Get the version of the nucleus that this core is pinned to
+	// (GET /cores/{name}/nucleus)
+	GetNucleusPin(ctx context.Context, request GetNucleusPinRequestObject) (GetNucleusPinResponseObject, error)
+	// PutNucleusPin Pin this core to a version of the nucleus
+	// (PUT /cores/{name}/nucleus)
+	PutNucleusPin(ctx context.Context, request PutNucleusPinRequestObject) (PutNucleusPinResponseObject, error)
 	// ListDeploymentTasks List deployment tasks, without their cores
 	// (GET /deploymentTasks)
 	ListDeploymentTasks(ctx context.Context, request ListDeploymentTasksRequestObject) (ListDeploymentTasksResponseObject, error)
@@ -7299,6 +7617,9 @@ type StrictServerInterface interface {
 	// ListDistributions List the nucleus archives that agents can be offered
 	// (GET /distributions)
 	ListDistributions(ctx context.Context, request ListDistributionsRequestObject) (ListDistributionsResponseObject, error)
+	// ImportDistribution Upload a nucleus archive whose name and version are found in it
+	// (POST /distributions)
+	ImportDistribution(ctx context.Context, request ImportDistributionRequestObject) (ImportDistributionResponseObject, error)
 	// PutDistribution Upload a nucleus archive
 	// (PUT /distributions/{name}/{version})
 	PutDistribution(ctx context.Context, request PutDistributionRequestObject) (PutDistributionResponseObject, error)
@@ -8298,6 +8619,102 @@ func (sh *strictHandler) ListCoreHistory(ctx *gin.Context, name CoreName, params
 	}
 }
 
+// DeleteNucleusPin operation middleware
+func (sh *strictHandler) DeleteNucleusPin(ctx *gin.Context, name CoreName) {
+	var request DeleteNucleusPinRequestObject
+
+	request.Name = name
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.DeleteNucleusPin(ctx, request.(DeleteNucleusPinRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeleteNucleusPin")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(DeleteNucleusPinResponseObject); ok {
+		if err := validResponse.VisitDeleteNucleusPinResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetNucleusPin operation middleware
+func (sh *strictHandler) GetNucleusPin(ctx *gin.Context, name CoreName) {
+	var request GetNucleusPinRequestObject
+
+	request.Name = name
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetNucleusPin(ctx, request.(GetNucleusPinRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetNucleusPin")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(GetNucleusPinResponseObject); ok {
+		if err := validResponse.VisitGetNucleusPinResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// PutNucleusPin operation middleware
+func (sh *strictHandler) PutNucleusPin(ctx *gin.Context, name CoreName) {
+	var request PutNucleusPinRequestObject
+
+	request.Name = name
+
+	var body PutNucleusPinApplicationVndAwsCdfV10PlusJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PutNucleusPin(ctx, request.(PutNucleusPinRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PutNucleusPin")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(PutNucleusPinResponseObject); ok {
+		if err := validResponse.VisitPutNucleusPinResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // ListDeploymentTasks operation middleware
 func (sh *strictHandler) ListDeploymentTasks(ctx *gin.Context, params ListDeploymentTasksParams) {
 	var request ListDeploymentTasksRequestObject
@@ -8732,6 +9149,34 @@ func (sh *strictHandler) ListDistributions(ctx *gin.Context) {
 		sh.options.HandlerErrorFunc(ctx, err)
 	} else if validResponse, ok := response.(ListDistributionsResponseObject); ok {
 		if err := validResponse.VisitListDistributionsResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ImportDistribution operation middleware
+func (sh *strictHandler) ImportDistribution(ctx *gin.Context, params ImportDistributionParams) {
+	var request ImportDistributionRequestObject
+
+	request.Params = params
+
+	request.Body = ctx.Request.Body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ImportDistribution(ctx, request.(ImportDistributionRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ImportDistribution")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ImportDistributionResponseObject); ok {
+		if err := validResponse.VisitImportDistributionResponse(ctx.Writer); err != nil {
 			sh.options.ResponseErrorHandlerFunc(ctx, err)
 		}
 	} else if response != nil {
