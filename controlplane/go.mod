@@ -24,6 +24,8 @@ require (
 	golang.org/x/time v0.16.0
 )
 
+require aead.dev/minisign v0.3.0 // indirect
+
 require (
 	github.com/aws/aws-sdk-go-v2/service/greengrassv2 v1.41.0
 	github.com/aws/aws-sdk-go-v2/service/iot v1.75.0

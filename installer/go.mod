@@ -8,4 +8,10 @@ require (
 	go.yaml.in/yaml/v3 v3.0.5
 )
 
+require (
+	aead.dev/minisign v0.3.0 // indirect
+	golang.org/x/crypto v0.13.0 // indirect
+	golang.org/x/sys v0.12.0 // indirect
+)
+
 replace github.com/ggfleet/ggfleet/shared => ../shared

@@ -26,6 +26,7 @@ var domain = []string{
 	"controlplane/internal/object",
 	"controlplane/internal/patching",
 	"controlplane/internal/provisioning",
+	"controlplane/internal/release",
 	"controlplane/internal/rollout",
 	"controlplane/internal/seal",
 	"controlplane/internal/state",
@@ -54,6 +55,7 @@ var adapters = []string{
 
 // sdks are the libraries whose words stay with their owner.
 var sdks = []string{
+	"aead.dev/minisign",
 	"github.com/aws",
 	"github.com/eclipse",
 	"github.com/gin-gonic",
@@ -79,9 +81,9 @@ var rules = []rule{
 		Tests: true,
 	},
 	{
-		Why:  "installer is a library of both sides and lands on the device: shared, the standard library and YAML",
+		Why:  "installer is a library of both sides and lands on the device: shared, the standard library, YAML and minisign",
 		From: []string{"installer"},
-		Only: []string{"installer", "shared", "go.yaml.in/yaml/v3"},
+		Only: []string{"installer", "shared", "go.yaml.in/yaml/v3", "aead.dev/minisign"},
 	},
 	{
 		Why:   "the two sides meet only in shared and installer",
@@ -212,6 +214,13 @@ var rules = []rule{
 		From:   all,
 		Except: []string{"agent/internal/svc"},
 		Deny:   []string{"github.com/kardianos"},
+		Tests:  true,
+	},
+	{
+		Why:    "minisign is owned by installer/signed",
+		From:   all,
+		Except: []string{"installer/signed"},
+		Deny:   []string{"aead.dev/minisign"},
 		Tests:  true,
 	},
 	{
