@@ -21,6 +21,12 @@ const DefaultRoot = localstate.DefaultRoot
 // lastWords is how long a stopping agent tries to send what it still has to say.
 const lastWords = 2 * time.Second
 
+// A loop of which nothing is heard for so long hangs (svc.Watchdog).
+const (
+	passStall   = 15 * time.Minute // more than the longest single step of an installation
+	reportStall = 3 * time.Minute  // more than a slow disk takes for one report
+)
+
 // Config is what the agent needs. Zero times and sizes get the defaults of the
 // parts that they belong to.
 type Config struct {

@@ -33,15 +33,21 @@ type agent struct {
 
 	cloud    *deviceapi.Client
 	reporter *telemetry.Reporter
+	watchdog *svc.Watchdog
 	notices  map[string]func() // topics to listen on, and whom to tell
 	work     []run.Loop        // ends before reporting and the session do
 	closers  []func() error
 }
 
+// ErrHandOver, as the cause of the end of Run's context, makes Run leave the
+// nucleus running for the program that comes next, and return it.
+var ErrHandOver = process.ErrHandOver
+
 // Run is the enrolled agent at work, until ctx is done. It then stops the
 // nucleus.
 func Run(ctx context.Context, cfg Config) (err error) {
 	a := &agent{cfg: cfg.withDefaults(), notices: map[string]func(){}}
+	a.watchdog = svc.NewWatchdog(svc.WatchdogConfig{Log: a.cfg.Log})
 	if a.dir, err = localstate.Open(a.cfg.Root, a.cfg.Around); err != nil {
 		return err
 	}
@@ -80,12 +86,16 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err := svc.Notify("READY=1"); err != nil {
 		a.cfg.Log.WarnContext(ctx, "service manager cannot be told", logx.Err, err)
 	}
-	return run.All(context.WithoutCancel(ctx),
+	err = run.All(context.WithoutCancel(ctx),
 		run.Loop{Name: "work", Run: func(reporting context.Context) error { return a.workUntil(ctx, reporting) }},
-		run.Loop{Name: "telemetry", Run: a.reporter.Run},
+		a.watchdog.Watch(run.Loop{Name: "telemetry", Run: a.reporter.Run}, reportStall),
 		run.Loop{Name: "mqtt", Run: link.Run},
-		run.Loop{Name: "watchdog", Run: svc.Watchdog},
+		run.Loop{Name: "watchdog", Run: a.watchdog.Run},
 	)
+	if errors.Is(context.Cause(ctx), ErrHandOver) {
+		err = errors.Join(err, ErrHandOver)
+	}
+	return err
 }
 
 // workUntil works until ctx is done. What reports outlives what is reported on:
@@ -147,7 +157,7 @@ func (a *agent) openNucleus() error {
 	if err != nil {
 		return err
 	}
-	a.work = append(a.work, run.Loop{Name: "nucleus", Run: supervisor.Run}, run.Loop{Name: "reconcile", Run: loop.Run})
+	a.work = append(a.work, run.Loop{Name: "nucleus", Run: supervisor.Run}, a.watchdog.Watch(run.Loop{Name: "reconcile", Run: loop.Run}, max(passStall, 3*a.cfg.Poll)))
 	return nil
 }
 

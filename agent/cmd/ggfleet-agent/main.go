@@ -4,18 +4,32 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
 
+	"github.com/ggfleet/ggfleet/agent/app"
 	"github.com/ggfleet/ggfleet/agent/internal/command"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, append(handOver, os.Interrupt, syscall.SIGTERM)...)
+	go func() {
+		if s := <-signals; s == os.Interrupt || s == syscall.SIGTERM {
+			cancel(nil)
+		} else {
+			cancel(app.ErrHandOver)
+		}
+		signal.Stop(signals) // a second one ends this process at once
+	}()
 	err := command.New().ExecuteContext(ctx)
-	stop()
+	if errors.Is(err, app.ErrHandOver) {
+		err = errors.Join(err, becomeNext()) // does not return when it works
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "ggfleet-agent:", err)
 	}

@@ -22,6 +22,7 @@ import (
 
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/protocol"
+	"github.com/ggfleet/ggfleet/shared/run"
 )
 
 const (
@@ -192,24 +193,39 @@ func statusError(method, path string, status int, body []byte) error {
 // was fetched before, and syncs it. A server that does not go on where f ends
 // makes it start over. What is in f afterwards must still be verified.
 func (c *Client) Download(ctx context.Context, d protocol.Distribution, f *os.File) error {
-	if d.Size <= 0 || d.Size > maxArchive {
-		return fault.Field("size", "%d is not the size of an archive; want 1 to %d", d.Size, int64(maxArchive))
+	if err := c.fetch(ctx, protocol.PathDistributions+d.Digest, d.Size, maxArchive, f); err != nil {
+		return fmt.Errorf("downloading %s %s: %w", d.Name, d.Version, err)
+	}
+	return nil
+}
+
+// Release is Download for a release of the agent.
+func (c *Client) Release(ctx context.Context, r protocol.AgentRelease, f *os.File) error {
+	if err := c.fetch(ctx, protocol.PathReleases+r.Digest, r.Size, protocol.MaxReleaseFile, f); err != nil {
+		return fmt.Errorf("downloading release %s: %w", r.Version, err)
+	}
+	return nil
+}
+
+func (c *Client) fetch(ctx context.Context, path string, size, limit int64, f *os.File) error {
+	if size <= 0 || size > limit {
+		return fault.Field("size", "%d is not the size of a download; want 1 to %d", size, limit)
 	}
 	at, err := f.Seek(0, io.SeekEnd)
 	if err != nil {
 		return err
 	}
-	if at > d.Size {
+	if at > size {
 		if at, err = 0, restart(f); err != nil {
 			return err
 		}
 	}
-	if at == d.Size {
+	if at == size {
 		return f.Sync()
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	resp, err := c.get(ctx, protocol.PathDistributions+d.Digest, at)
+	resp, err := c.get(ctx, path, at)
 	if err != nil {
 		return err
 	}
@@ -221,12 +237,12 @@ func (c *Client) Download(ctx context.Context, d protocol.Distribution, f *os.Fi
 	}
 	watch := time.AfterFunc(stall, func() { cancel(fmt.Errorf("nothing came for %s", stall)) })
 	defer watch.Stop()
-	n, err := io.Copy(f, io.LimitReader(&progress{resp.Body, watch}, d.Size-at))
-	if err == nil && at+n < d.Size {
+	n, err := io.Copy(f, io.LimitReader(&progress{ctx, resp.Body, watch}, size-at))
+	if err == nil && at+n < size {
 		err = io.ErrUnexpectedEOF
 	}
 	if err != nil {
-		return fmt.Errorf("downloading %s %s: %w", d.Name, d.Version, errors.Join(err, context.Cause(ctx)))
+		return errors.Join(err, context.Cause(ctx))
 	}
 	return f.Sync()
 }
@@ -266,6 +282,7 @@ func restart(f *os.File) error {
 
 // progress keeps the watch of a download from running out.
 type progress struct {
+	ctx   context.Context //nolint:containedctx // whose loop is told
 	r     io.Reader
 	watch *time.Timer
 }
@@ -274,6 +291,7 @@ func (p *progress) Read(b []byte) (int, error) {
 	n, err := p.r.Read(b)
 	if n > 0 {
 		p.watch.Reset(stall)
+		run.Progress(p.ctx)
 	}
 	return n, err
 }

@@ -120,3 +120,7 @@ func Running(agentDir string) (pid int, ok bool) {
 	pid, _, ok = r.alive()
 	return pid, ok
 }
+
+// reap lets go of the process if it is a child that has ended: this process may
+// have started it before it became another agent by exec.
+func reap(pid int) { _, _ = syscall.Wait4(pid, nil, syscall.WNOHANG, nil) }

@@ -64,6 +64,7 @@ func adopt(pid int, began uint64) *process {
 		t := time.NewTicker(pollEvery)
 		defer t.Stop()
 		for range t.C { // ends with the process; Supervisor.stop sees to that
+			reap(pid)
 			if at, ok := startOf(pid); !ok || at != began {
 				return
 			}

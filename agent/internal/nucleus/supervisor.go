@@ -154,7 +154,12 @@ func (s *Supervisor) Installing(ctx context.Context, i Installation) {
 	}
 }
 
-// Run supervises until ctx is done, then stops the nucleus.
+// ErrHandOver, as the cause of the end of Run's context, says that another agent
+// is about to take this one's place.
+var ErrHandOver = errors.New("another agent takes over")
+
+// Run supervises until ctx is done, then stops the nucleus; it leaves it to the
+// next agent when the cause is ErrHandOver.
 func (s *Supervisor) Run(ctx context.Context) error {
 	look := time.NewTimer(s.cfg.Look)
 	defer look.Stop()
@@ -166,7 +171,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return s.shutdown()
+			return s.shutdown(context.Cause(ctx))
 		case req := <-s.ask:
 			if err := s.use(ctx, req); err != nil {
 				req.reply <- err
@@ -366,10 +371,10 @@ func (s *Supervisor) tell(i Installation) {
 	s.cfg.OnStatus(s.status)
 }
 
-// shutdown stops the nucleus because the agent was told to stop.
-func (s *Supervisor) shutdown() error {
+// shutdown stops the nucleus because the agent was told to stop, or leaves it.
+func (s *Supervisor) shutdown(cause error) error {
 	s.answer(context.Canceled)
-	if s.proc == nil {
+	if s.proc == nil || errors.Is(cause, ErrHandOver) {
 		return nil
 	}
 	err := s.proc.stop(s.cfg.Stop)

@@ -67,6 +67,7 @@ func (l *Loop) Run(ctx context.Context) error {
 	}
 	backoff := run.Backoff{Min: l.cfg.MinWait, Max: l.cfg.Every}
 	for ctx.Err() == nil {
+		run.Progress(ctx)
 		wait := l.cfg.Every*9/10 + rand.N(l.cfg.Every/5+1)
 		if err := l.pass(ctx); err != nil {
 			wait = backoff.Next()

@@ -7,7 +7,6 @@
 package svc
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -17,9 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/kardianos/service"
 
@@ -164,26 +161,4 @@ func Notify(state string) error {
 	}
 	_, err = c.Write([]byte(state))
 	return errors.Join(err, c.Close())
-}
-
-// Watchdog tells systemd, three times in each period that it asked for, that
-// this process lives, until ctx is done.
-func Watchdog(ctx context.Context) error {
-	usec, err := strconv.ParseInt(os.Getenv("WATCHDOG_USEC"), 10, 64)
-	if err != nil || usec < 3 {
-		<-ctx.Done()
-		return nil
-	}
-	t := time.NewTicker(time.Duration(usec) * time.Microsecond / 3)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-t.C:
-			if err := Notify("WATCHDOG=1"); err != nil {
-				return fmt.Errorf("watchdog: %w", err)
-			}
-		}
-	}
 }

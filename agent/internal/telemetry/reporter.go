@@ -155,6 +155,7 @@ func (r *Reporter) observe(ctx context.Context) error {
 	look := time.NewTicker(r.cfg.Components)
 	defer look.Stop()
 	for {
+		run.Progress(ctx)
 		select {
 		case <-ctx.Done():
 			return nil
