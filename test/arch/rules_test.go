@@ -224,6 +224,20 @@ var rules = []rule{
 		Tests:  true,
 	},
 	{
+		Why:    "the agent's commands are owned by agent/internal/command: what they call knows no command line",
+		From:   []string{"agent"},
+		Except: []string{"agent/internal/command"},
+		Deny:   []string{"github.com/spf13"},
+		Tests:  true,
+	},
+	{
+		Why:    "keys that do not leave their hardware are owned by agent/internal/keystore: everybody else has a crypto.Signer",
+		From:   all,
+		Except: []string{"agent/internal/keystore"},
+		Deny:   []string{"github.com/google/go-tpm", "github.com/ThalesGroup", "github.com/miekg"},
+		Tests:  true,
+	},
+	{
 		Why:   "one of each: the standard library or the maintained fork does it",
 		From:  all,
 		Deny:  []string{"github.com/pkg/errors", "math/rand$", "io/ioutil", "log$", "gopkg.in/yaml.v2", "gopkg.in/yaml.v3", "golang.org/x/exp"},

@@ -90,11 +90,11 @@ func cases() map[string]broken {
 		"a folder that cannot be written": {"D101", F, "read-only", func(_ *testing.T, h *healthy) {
 			h.host.Probe = func(string) error { return errors.New("read-only file system") }
 		}},
-		"a disk mounted read-only":   {"D102", F, "read-only", volume("/root", func(v *doctor.Volume) { v.ReadOnly = true })},
-		"a disk that is nearly full": {"D103", W, "100 MB of 8192 MB", volume("/root", func(v *doctor.Volume) { v.Free = 100 << 20 })},
-		"a full disk":                {"D103", F, "1 MB", volume("/root", func(v *doctor.Volume) { v.Free = 1 << 20 })},
-		"too many files":             {"D104", F, "0 of", volume("/root", func(v *doctor.Volume) { v.InodesFree = 0 })},
-		"a disk mounted noexec":      {"D105", F, "noexec", volume("/root", func(v *doctor.Volume) { v.NoExecute = true })},
+		"a disk mounted read-only":   {"D102", F, "read-only", volume("/device", func(v *doctor.Volume) { v.ReadOnly = true })},
+		"a disk that is nearly full": {"D103", W, "100 MB of 8192 MB", volume("/device", func(v *doctor.Volume) { v.Free = 100 << 20 })},
+		"a full disk":                {"D103", F, "1 MB", volume("/device", func(v *doctor.Volume) { v.Free = 1 << 20 })},
+		"too many files":             {"D104", F, "0 of", volume("/device", func(v *doctor.Volume) { v.InodesFree = 0 })},
+		"a disk mounted noexec":      {"D105", F, "noexec", volume("/device", func(v *doctor.Volume) { v.NoExecute = true })},
 		"programs that do not start": {"D105", F, "denied", func(_ *testing.T, h *healthy) {
 			h.host.Runs = func(context.Context, string) error { return errors.New("permission denied") }
 		}},
@@ -119,7 +119,7 @@ func cases() map[string]broken {
 		"a system without nucleus":        {"D116", F, "linux/riscv64", func(_ *testing.T, h *healthy) { h.host.Arch = "riscv64" }},
 		"a device that is not enrolled":   {"D201", F, "no identity", device(func(d *doctor.Device) { *d = doctor.Device{Root: d.Root, Core: true, Service: d.Service} })},
 		"a damaged identity":              {"D202", F, "bad key", device(func(d *doctor.Device) { d.Damaged = errors.New("bad key") })},
-		"a key that others can read":      {"D203", F, "key.pem", func(_ *testing.T, h *healthy) { h.modes["/root/agent/key.pem"] = 0o640 }},
+		"a key that others can read":      {"D203", F, "key.pem", func(_ *testing.T, h *healthy) { h.modes["/device/agent/key.pem"] = 0o640 }},
 		"an agent certificate at its end": {"D204", W, "it ends at", device(func(d *doctor.Device) { d.Certificate.NotAfter = d.Certificate.NotBefore.AddDate(0, 1, 2) })},
 		"an expired agent certificate":    {"D204", F, "it ended at", device(func(d *doctor.Device) { d.Certificate.NotAfter = d.Certificate.NotBefore.AddDate(0, 0, 2) })},
 		"no network": {"D301", F, "of 1 interfaces", func(_ *testing.T, h *healthy) {
@@ -169,7 +169,7 @@ func cases() map[string]broken {
 		"no user for components":           {"D406", F, "no user x", nucleus(func(n *doctor.Nucleus) { n.User = "x" })},
 		"no group for components":          {"D406", F, "no group x", nucleus(func(n *doctor.Nucleus) { n.Group = "x" })},
 		"a program that is gone":           {"D407", F, "not exist", nucleus(func(n *doctor.Nucleus) { n.Program = "/gone" })},
-		"a program without its bit":        {"D407", F, "not executable", func(_ *testing.T, h *healthy) { h.modes["/root/program"] = 0o644 }},
+		"a program without its bit":        {"D407", F, "not executable", func(_ *testing.T, h *healthy) { h.modes["/device/program"] = 0o644 }},
 		"a nucleus that does not run":      {"D408", F, "exit status 3", nucleus(func(n *doctor.Nucleus) { n.Running, n.LastError = false, "exit status 3" })},
 		"a unit that failed":               {"D409", F, "greengrass.service is failed", func(_ *testing.T, h *healthy) { h.outputs["systemctl greengrass.service"] = "failed\n" }},
 		"a unit that is gone":              {"D409", F, "exit status 1", func(_ *testing.T, h *healthy) { delete(h.outputs, "systemctl greengrass.service") }},

@@ -64,7 +64,7 @@ func newHealthy(t *testing.T) *healthy {
 	require.NoError(t, err)
 	h := &healthy{
 		root: root, key: key, serverLife: 365 * 24 * time.Hour, volume: map[string]doctor.Volume{"": {Bytes: 8 << 30, Free: 4 << 30, Inodes: 1e6, InodesFree: 9e5}},
-		modes:   map[string]fs.FileMode{"/root/agent/key.pem": 0o600, "/root/program": 0o755},
+		modes:   map[string]fs.FileMode{"/device/agent/key.pem": 0o600, "/device/program": 0o755},
 		files:   map[string]string{"/sys/fs/cgroup/cgroup.controllers": "cpuset cpu io memory pids\n"},
 		outputs: map[string]string{"/usr/bin/java -version": "openjdk version \"17.0.15\" 2025-04-15\n", "systemctl greengrass.service": "active\n"},
 		closed:  map[string]bool{},
@@ -126,11 +126,11 @@ func newHealthy(t *testing.T) *healthy {
 	}
 	life := doctor.Certificate{NotBefore: at(t, now).AddDate(0, -1, 0), NotAfter: at(t, now).AddDate(1, 0, 0)}
 	h.device = doctor.Device{
-		Root: "/root", Enrolled: true, Thing: "gw-1:agent", Name: "gw-1", Core: true, URL: "https://fleet.example:8443", AssignmentPath: "/agent/v1/core",
+		Root: "/device", Enrolled: true, Thing: "gw-1:agent", Name: "gw-1", Core: true, URL: "https://fleet.example:8443", AssignmentPath: "/agent/v1/core",
 		MQTTAddress: "fleet.example:8883", TLS: h.client(t, h.root), Certificate: life, Service: doctor.ServiceState{Manager: "systemd", Installed: true, Enabled: true, Running: true},
-		Secrets: []string{"/root/agent/key.pem"}, Update: doctor.Update{Keys: 1}, Allowed: []string{"patches"},
+		Secrets: []string{"/device/agent/key.pem"}, Update: doctor.Update{Keys: 1}, Allowed: []string{"patches"},
 		Nucleus: doctor.Nucleus{
-			Runtime: "classic", Version: "2.18.0", Root: "/greengrass/v2", Program: "/root/program", Running: true, Config: []byte(configDocument), Certificate: life, Trusts: true,
+			Runtime: "classic", Version: "2.18.0", Root: "/greengrass/v2", Program: "/device/program", Running: true, Config: []byte(configDocument), Certificate: life, Trusts: true,
 			User: "ggc_user", Group: "ggc_group", Units: []string{"greengrass.service"},
 		},
 	}
