@@ -23,6 +23,7 @@ var domain = []string{
 	"controlplane/internal/event",
 	"controlplane/internal/faultpoint",
 	"controlplane/internal/fleet",
+	"controlplane/internal/help",
 	"controlplane/internal/object",
 	"controlplane/internal/patching",
 	"controlplane/internal/provisioning",

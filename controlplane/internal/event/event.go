@@ -29,6 +29,12 @@ const (
 	DeploymentTaskDeleted Type = "DeploymentTask Deleted Event"
 )
 
+// Types of our own that are published too.
+const (
+	HelpRequested Type = "Help Requested Event" // somebody asked something of one device
+	HelpEnded     Type = "Help Ended Event"     // how it ended
+)
+
 // The types that are part of a core's history only.
 const (
 	StatusChanged       Type = "Core Status Changed"
@@ -46,6 +52,7 @@ func (t Type) Published() bool {
 func Types() []Type {
 	return []Type{
 		CoreCreated, CoreDeleted, CoreTemplateUpdated, DeviceCreated, DeviceDeleted, DeploymentTaskCreated, DeploymentTaskDeleted,
+		HelpRequested, HelpEnded,
 	}
 }
 

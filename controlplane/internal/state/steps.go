@@ -46,6 +46,7 @@ const (
 	StepHistory  Step = "history"      // what happened to a core
 	StepOnce     Step = "once"         // the answer that an Idempotency-Key repeats
 	StepPatch    Step = "patch"        // patch templates, patch tasks, patches
+	StepHelp     Step = "help"         // a request for remote help made, taken, ended, removed
 
 	StepComponent  Step = "component"  // a component version
 	StepActivation Step = "activation" // an activation made, used or removed
@@ -62,6 +63,7 @@ const (
 	PutArtifact     Step = "put.artifact"     // a component artifact
 	PutDistribution Step = "put.distribution" // a nucleus archive
 	PutPlaybook     Step = "put.playbook"     // the playbook of a patch template
+	PutHelp         Step = "put.help"         // a part of what a device sent when it was asked for help
 )
 
 // Steps returns every step of the table, commits first.
@@ -71,8 +73,8 @@ func Steps() []Step {
 		StepTaskFinish, StepTaskSweep, StepCoreRegister, StepCoreComplete, StepCoreReport, StepCoreDelete, StepDevice,
 		StepRollout, StepTemplate, StepTemplateDeploy, StepGroup, StepMove, StepDeployment, StepRolling, StepExecutions, StepJobUpdate, StepJobTimeout,
 		StepFleetStatus, StepAccount, StepDeprovision, StepAssociate,
-		StepEvent, StepDelivery, StepWebhook, StepHistory, StepOnce, StepPatch, StepComponent, StepActivation, StepEnroll, StepAccess, StepRegistry,
-		PutCerts, PutConfig, PutTemplate, PutArtifact, PutDistribution, PutPlaybook,
+		StepEvent, StepDelivery, StepWebhook, StepHistory, StepOnce, StepPatch, StepHelp, StepComponent, StepActivation, StepEnroll, StepAccess, StepRegistry,
+		PutCerts, PutConfig, PutTemplate, PutArtifact, PutDistribution, PutPlaybook, PutHelp,
 	}
 }
 
