@@ -298,7 +298,7 @@ func TestKilledAtAnyStepTheDeviceEndsTheSame(t *testing.T) {
 		seen[p] = true
 		assert.Contains(t, localstate.Points(), p, "a step that is not in the table")
 	}
-	for _, p := range localstate.Points() {
+	for _, p := range localstate.LifePoints() {
 		require.True(t, seen[p], "the scenario never comes to %s", p)
 		for _, when := range []string{"before", "after"} {
 			t.Run(string(p)+" "+when, func(t *testing.T) {

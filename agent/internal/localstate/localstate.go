@@ -112,6 +112,9 @@ func (d *Dir) Read(name string) ([]byte, error) {
 	return b, err
 }
 
+// Remove removes name; fs.ErrNotExist when it is not there.
+func (d *Dir) Remove(name string) error { return d.root.Remove(name) }
+
 // WriteJSON stores v at name like Write.
 func (d *Dir) WriteJSON(name string, v any) error {
 	b, err := json.MarshalIndent(v, "", "  ")

@@ -1,5 +1,7 @@
 package localstate
 
+import "slices"
+
 // Point names one step of the agent's work after which the device or the
 // control plane is different. The kill test ends a real agent before and after
 // each of them.
@@ -8,9 +10,11 @@ type Point string
 // The table of durable steps, in the order of a first installation and an
 // update. A step that is carried out and not listed fails a test.
 const (
+	EnrollIntent   Point = "enroll-intent"   // how to enrol is stored
 	EnrollKey      Point = "enroll-key"      // the agent's key is stored
 	EnrollCall     Point = "enroll-call"     // the control plane knows the agent
 	EnrollIdentity Point = "enroll-identity" // the agent knows who it is
+	EnrollForget   Point = "enroll-forget"   // the secret of the enrolment is gone
 
 	CoreKey         Point = "core-key"              // the core's key is stored
 	CoreCertCall    Point = "core-certificate-call" // the control plane has signed it
@@ -41,12 +45,42 @@ const (
 	PatchForget Point = "patch-forget" // nothing of it is left here
 )
 
+// The steps of a renewal of the agent's own certificate, and of the core's.
+const (
+	RenewIntent  Point = "renew-intent"  // the new key has a name
+	RenewKey     Point = "renew-key"     // it is there
+	RenewCall    Point = "renew-call"    // the control plane has signed it
+	RenewStore   Point = "renew-store"   // the certificate is stored beside the old one
+	RenewSwitch  Point = "renew-switch"  // it has proved itself and is the agent's; the old one is kept
+	RenewConfirm Point = "renew-confirm" // the control plane has ended the old one
+	RenewDrop    Point = "renew-drop"    // the old key is gone
+	RenewForget  Point = "renew-forget"  // nothing of the renewal is left
+
+	CoreRenewIntent  Point = "core-renew-intent"  // the core's new key is stored
+	CoreRenewCall    Point = "core-renew-call"    // the control plane has signed it
+	CoreRenewStore   Point = "core-renew-store"   // the certificate is stored beside the old one
+	CoreRenewInstall Point = "core-renew-install" // the nucleus works with it
+	CoreRenewConfirm Point = "core-renew-confirm" // the control plane has ended the old one
+	CoreRenewForget  Point = "core-renew-forget"  // nothing of the renewal is left
+)
+
 // Points returns the whole table.
-func Points() []Point {
+func Points() []Point { return slices.Concat(LifePoints(), RenewPoints()) }
+
+// LifePoints are those of a device's life: enrolled, installed, patched, updated.
+func LifePoints() []Point {
 	return []Point{
-		EnrollKey, EnrollCall, EnrollIdentity, CoreKey, CoreCertCall, CoreCertificate, CoreCA, CoreConfig,
+		EnrollIntent, EnrollKey, EnrollCall, EnrollIdentity, EnrollForget, CoreKey, CoreCertCall, CoreCertificate, CoreCA, CoreConfig,
 		Download, Unpack, Trial, Switch, NucleusIntent, NucleusStart, NucleusRecord, Commit, Revert, Reject, Prune,
 		PatchIntent, PatchCall, PatchStart, PatchRun, PatchEnd, PatchReport, PatchForget,
+	}
+}
+
+// RenewPoints are those of a renewal of certificates.
+func RenewPoints() []Point {
+	return []Point{
+		RenewIntent, RenewKey, RenewCall, RenewStore, RenewSwitch, RenewConfirm, RenewDrop, RenewForget,
+		CoreRenewIntent, CoreRenewCall, CoreRenewStore, CoreRenewInstall, CoreRenewConfirm, CoreRenewForget,
 	}
 }
 
