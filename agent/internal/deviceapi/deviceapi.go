@@ -36,6 +36,9 @@ const (
 type Config struct {
 	URL string      // https://host:port
 	TLS *tls.Config // how to trust the server, and the agent's certificate unless enrolling
+
+	// OnDate is told the server's time with each answer; nil: nobody is.
+	OnDate func(time.Time)
 }
 
 // Client calls one control plane. It may be used concurrently.
@@ -50,14 +53,15 @@ func New(cfg Config) (*Client, error) {
 		return nil, fault.Field("url", "%q is not an https address", cfg.URL)
 	}
 	dialer := &net.Dialer{Timeout: 10 * time.Second}
+	transport := &http.Transport{
+		Proxy: http.ProxyFromEnvironment, DialContext: dialer.DialContext, TLSClientConfig: cfg.TLS,
+		TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: callTimeout,
+		IdleConnTimeout: 10 * time.Second, MaxIdleConns: 2, DisableCompression: true,
+	}
 	return &Client{
 		url: strings.TrimSuffix(cfg.URL, "/"),
 		http: &http.Client{
-			Transport: &http.Transport{
-				Proxy: http.ProxyFromEnvironment, DialContext: dialer.DialContext, TLSClientConfig: cfg.TLS,
-				TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: callTimeout,
-				IdleConnTimeout: 10 * time.Second, MaxIdleConns: 2, DisableCompression: true,
-			},
+			Transport: &dated{Transport: transport, onDate: cfg.OnDate},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}, nil
@@ -65,12 +69,6 @@ func New(cfg Config) (*Client, error) {
 
 // Close drops idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
-
-// Enroll trades an activation for an identity.
-func (c *Client) Enroll(ctx context.Context, r protocol.EnrollRequest) (protocol.EnrollResponse, error) {
-	var out protocol.EnrollResponse
-	return out, c.callJSON(ctx, http.MethodPost, protocol.PathEnroll, r, &out)
-}
 
 // Core returns what is to be made true on the core device that q tells of.
 func (c *Client) Core(ctx context.Context, q protocol.AssignmentQuery) (protocol.CoreAssignment, error) {
@@ -157,7 +155,7 @@ func (c *Client) call(ctx context.Context, method, path string, body []byte) ([]
 		return nil, fmt.Errorf("%s %s: %w", method, path, err)
 	case len(b) > maxAnswer:
 		return nil, fmt.Errorf("%s %s: the answer has more than %d bytes", method, path, maxAnswer)
-	case resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusCreated:
+	case resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusCreated && resp.StatusCode != http.StatusAccepted:
 		return nil, statusError(method, path, resp.StatusCode, b)
 	}
 	return b, nil

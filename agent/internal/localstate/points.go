@@ -43,6 +43,16 @@ const (
 	PatchEnd    Point = "patch-end"    // its result is stored
 	PatchReport Point = "patch-report" // the control plane has the result
 	PatchForget Point = "patch-forget" // nothing of it is left here
+
+	UpdateDownload Point = "update-download" // the release is here, not to be executed
+	UpdateStage    Point = "update-stage"    // it is verified and in its slot
+	UpdateTrial    Point = "update-trial"    // the intent to try it is stored
+	UpdateStart    Point = "update-start"    // a start of a release is counted
+	UpdateCommit   Point = "update-commit"   // it is the agent
+	UpdateReturn   Point = "update-return"   // its trial is over, or put aside
+	UpdateJudge    Point = "update-judge"    // whether it is to blame for that is stored
+	UpdateSettle   Point = "update-settle"   // its starts are forgotten
+	UpdatePrune    Point = "update-prune"    // other releases are gone
 )
 
 // The steps of a renewal of the agent's own certificate, and of the core's.
@@ -65,7 +75,7 @@ const (
 )
 
 // Points returns the whole table.
-func Points() []Point { return slices.Concat(LifePoints(), RenewPoints()) }
+func Points() []Point { return slices.Concat(LifePoints(), RenewPoints(), UpdatePoints()) }
 
 // LifePoints are those of a device's life: enrolled, installed, patched, updated.
 func LifePoints() []Point {
@@ -82,6 +92,11 @@ func RenewPoints() []Point {
 		RenewIntent, RenewKey, RenewCall, RenewStore, RenewSwitch, RenewConfirm, RenewDrop, RenewForget,
 		CoreRenewIntent, CoreRenewCall, CoreRenewStore, CoreRenewInstall, CoreRenewConfirm, CoreRenewForget,
 	}
+}
+
+// UpdatePoints are those of the agent's own updates.
+func UpdatePoints() []Point {
+	return []Point{UpdateDownload, UpdateStage, UpdateTrial, UpdateStart, UpdateCommit, UpdateReturn, UpdateJudge, UpdateSettle, UpdatePrune}
 }
 
 // Around is called for each step with what carries it out, and must call do

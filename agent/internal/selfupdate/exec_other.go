@@ -1,0 +1,16 @@
+//go:build !unix
+
+package selfupdate
+
+import (
+	"runtime"
+
+	"github.com/ggfleet/ggfleet/shared/fault"
+)
+
+// Supported returns why this agent cannot update itself.
+func Supported() error {
+	return fault.New(fault.Unsupported, "the agent does not update itself on %s; install the new package", runtime.GOOS)
+}
+
+func execute(string, []string) error { return Supported() }

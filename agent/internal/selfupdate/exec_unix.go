@@ -1,0 +1,21 @@
+//go:build unix
+
+package selfupdate
+
+import (
+	"fmt"
+	"os"
+	"syscall"
+)
+
+// Supported returns why this agent cannot update itself, nil if it can.
+func Supported() error { return nil }
+
+// execute turns this process into the program at path, with the arguments of
+// this one. It returns only an error.
+func execute(path string, env []string) error {
+	if err := syscall.Exec(path, os.Args, env); err != nil {
+		return fmt.Errorf("executing %s: %w", path, err)
+	}
+	return nil
+}
