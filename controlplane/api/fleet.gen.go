@@ -236,6 +236,8 @@ const (
 	EventDeploymentTaskDeleted EventType = "DeploymentTask Deleted Event"
 	EventDeviceCreated         EventType = "Device Created Event"
 	EventDeviceDeleted         EventType = "Device Deleted Event"
+	EventHelpEnded             EventType = "Help Ended Event"
+	EventHelpRequested         EventType = "Help Requested Event"
 )
 
 // Valid indicates whether the value is a known member of the EventType enum.
@@ -255,6 +257,10 @@ func (e EventType) Valid() bool {
 		return true
 	case EventDeviceDeleted:
 		return true
+	case EventHelpEnded:
+		return true
+	case EventHelpRequested:
+		return true
 	default:
 		return false
 	}
@@ -269,6 +275,33 @@ const (
 func (e HealthStatus) Valid() bool {
 	switch e {
 	case Ok:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for HelpKind.
+const (
+	HelpBundle    HelpKind = "bundle"
+	HelpDiagnose  HelpKind = "diagnose"
+	HelpLogsRange HelpKind = "logs.range"
+	HelpLogsTail  HelpKind = "logs.tail"
+	HelpRestart   HelpKind = "restart"
+)
+
+// Valid indicates whether the value is a known member of the HelpKind enum.
+func (e HelpKind) Valid() bool {
+	switch e {
+	case HelpBundle:
+		return true
+	case HelpDiagnose:
+		return true
+	case HelpLogsRange:
+		return true
+	case HelpLogsTail:
+		return true
+	case HelpRestart:
 		return true
 	default:
 		return false
@@ -953,6 +986,58 @@ type Health struct {
 // HealthStatus defines model for Health.Status.
 type HealthStatus string
 
+// HelpKind defines model for HelpKind.
+type HelpKind string
+
+// HelpRequest defines model for HelpRequest.
+type HelpRequest struct {
+	// By Who asked.
+	By         string    `json:"by"`
+	Component  string    `json:"component,omitempty,omitzero"`
+	CreatedAt  Timestamp `json:"createdAt"`
+	DeviceName string    `json:"deviceName"`
+	Diagnostic string    `json:"diagnostic,omitempty,omitzero"`
+
+	// Digest Of the content, hex SHA-256.
+	Digest string `json:"digest,omitempty,omitzero"`
+
+	// ExpiresAt When an open one expires, or an ended one is removed.
+	ExpiresAt Timestamp `json:"expiresAt"`
+	Follows   string    `json:"follows,omitempty,omitzero"`
+	From      string    `json:"from,omitempty,omitzero"`
+	Kind      HelpKind  `json:"kind"`
+	Length    int       `json:"length,omitempty,omitzero"`
+	Lines     int       `json:"lines,omitempty,omitzero"`
+
+	// Lost Logs: between `from` and the content something is gone.
+	Lost    bool   `json:"lost,omitempty,omitzero"`
+	Message string `json:"message,omitempty,omitzero"`
+
+	// More Logs: there was more than was sent.
+	More bool `json:"more,omitempty,omitzero"`
+
+	// Next Logs: where a logs.range goes on.
+	Next      string    `json:"next,omitempty,omitzero"`
+	Of        string    `json:"of,omitempty,omitzero"`
+	RequestID string    `json:"requestId"`
+	Role      string    `json:"role"`
+	Since     Timestamp `json:"since,omitempty,omitzero"`
+
+	// Size Bytes of the content.
+	Size int64 `json:"size,omitempty,omitzero"`
+
+	// Status refused: by the device's owner, and message says how it can be allowed.
+	Status      string    `json:"status"`
+	UpdatedAt   Timestamp `json:"updatedAt"`
+	WaitSeconds int       `json:"waitSeconds,omitempty,omitzero"`
+}
+
+// HelpRequestList defines model for HelpRequestList.
+type HelpRequestList struct {
+	Pagination Pagination    `json:"pagination,omitempty,omitzero"`
+	Requests   []HelpRequest `json:"requests"`
+}
+
 // InstalledComponent defines model for InstalledComponent.
 type InstalledComponent struct {
 	IsRoot               bool   `json:"isRoot,omitempty,omitzero"`
@@ -1111,6 +1196,39 @@ type NewDeviceTask struct {
 	Options RawJSON      `json:"options,omitempty,omitzero"`
 	Type    CoreTaskType `json:"type,omitempty,omitzero"`
 	Types   CoreTaskType `json:"types,omitempty,omitzero"`
+}
+
+// NewHelpRequest defines model for NewHelpRequest.
+type NewHelpRequest struct {
+	Component string `json:"component,omitempty,omitzero"`
+
+	// Diagnostic diagnose: doctor, network, disk, processes, clock or nucleus.
+	Diagnostic string `json:"diagnostic,omitempty,omitzero"`
+
+	// ExpiresSeconds How long it waits for the device; at least 10.
+	ExpiresSeconds int `json:"expiresSeconds,omitempty,omitzero"`
+
+	// Follows logs.range without `from`: go on where this ended request of yours for the same log ended, and take its place. It makes no events of its own.
+	Follows string `json:"follows,omitempty,omitzero"`
+
+	// From logs.range: `next` of a request before; without it, the oldest byte that is there.
+	From string   `json:"from,omitempty,omitzero"`
+	Kind HelpKind `json:"kind"`
+
+	// Length logs.range: so many bytes of the log.
+	Length int `json:"length,omitempty,omitzero"`
+
+	// Lines logs.tail: at most so many lines, the last ones.
+	Lines int `json:"lines,omitempty,omitzero"`
+
+	// Of Whose log, or what is restarted; nucleus unless said, component when one is named.
+	Of string `json:"of,omitempty,omitzero"`
+
+	// Since logs.tail: no line from before.
+	Since Timestamp `json:"since,omitempty,omitzero"`
+
+	// WaitSeconds logs.range: how long the device waits for something new.
+	WaitSeconds int `json:"waitSeconds,omitempty,omitzero"`
 }
 
 // NewPatch defines model for NewPatch.
@@ -1650,6 +1768,9 @@ type EventCore = string
 // EventTypes defines model for EventTypes.
 type EventTypes = EventType
 
+// HelpRequestID defines model for HelpRequestId.
+type HelpRequestID = string
+
 // IdempotencyKey defines model for IdempotencyKey.
 type IdempotencyKey = string
 
@@ -1722,6 +1843,12 @@ type EventsFound = EventList
 // Healthy defines model for Healthy.
 type Healthy = Health
 
+// HelpFound defines model for HelpFound.
+type HelpFound = HelpRequestList
+
+// HelpMade defines model for HelpMade.
+type HelpMade = HelpRequest
+
 // PatchesFound defines model for PatchesFound.
 type PatchesFound = PatchList
 
@@ -1733,6 +1860,9 @@ type TemplateFound = Template
 
 // WebhookFound defines model for WebhookFound.
 type WebhookFound = Webhook
+
+// HelpAsked defines model for HelpAsked.
+type HelpAsked = NewHelpRequest
 
 // TemplateBody defines model for TemplateBody.
 type TemplateBody = NewTemplate
@@ -1854,6 +1984,21 @@ type ListCoreDevicesParams struct {
 	ExclusiveStartThingName *StartThing `form:"exclusiveStartThingName,omitempty" json:"exclusiveStartThingName,omitempty"`
 }
 
+// ListCoreHelpRequestsParams defines parameters for ListCoreHelpRequests.
+type ListCoreHelpRequestsParams struct {
+	// Count Size of the page, 1 to 1,000; a larger number is taken as 1,000.
+	Count *Count `form:"count,omitempty" json:"count,omitempty"`
+
+	// ExclusiveStartToken Where the page begins, from `lastEvaluated.nextToken` of the page before.
+	ExclusiveStartToken *StartToken `form:"exclusiveStartToken,omitempty" json:"exclusiveStartToken,omitempty"`
+}
+
+// CreateCoreHelpRequestParams defines parameters for CreateCoreHelpRequest.
+type CreateCoreHelpRequestParams struct {
+	// IdempotencyKey A second request with the same key gets the answer of the first one and does nothing.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
 // ListCoreHistoryParams defines parameters for ListCoreHistory.
 type ListCoreHistoryParams struct {
 	// Count Size of the page, 1 to 1,000; a larger number is taken as 1,000.
@@ -1951,6 +2096,21 @@ type DeleteDeviceParams struct {
 
 	// DisassociateDeviceFromCore End the association with the core as well; absent: true.
 	DisassociateDeviceFromCore *string `form:"disassociateDeviceFromCore,omitempty" json:"disassociateDeviceFromCore,omitempty"`
+}
+
+// ListDeviceHelpRequestsParams defines parameters for ListDeviceHelpRequests.
+type ListDeviceHelpRequestsParams struct {
+	// Count Size of the page, 1 to 1,000; a larger number is taken as 1,000.
+	Count *Count `form:"count,omitempty" json:"count,omitempty"`
+
+	// ExclusiveStartToken Where the page begins, from `lastEvaluated.nextToken` of the page before.
+	ExclusiveStartToken *StartToken `form:"exclusiveStartToken,omitempty" json:"exclusiveStartToken,omitempty"`
+}
+
+// CreateDeviceHelpRequestParams defines parameters for CreateDeviceHelpRequest.
+type CreateDeviceHelpRequestParams struct {
+	// IdempotencyKey A second request with the same key gets the answer of the first one and does nothing.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
 // ListDevicePatchesParams defines parameters for ListDevicePatches.
@@ -2193,11 +2353,17 @@ type CreateCoreTaskApplicationVndAwsCdfV10PlusJSONRequestBody = NewCoreTask
 // CreateDeviceTaskApplicationVndAwsCdfV10PlusJSONRequestBody defines body for CreateDeviceTask for application/vnd.aws-cdf-v1.0+json ContentType.
 type CreateDeviceTaskApplicationVndAwsCdfV10PlusJSONRequestBody = NewDeviceTask
 
+// CreateCoreHelpRequestApplicationVndAwsCdfV10PlusJSONRequestBody defines body for CreateCoreHelpRequest for application/vnd.aws-cdf-v1.0+json ContentType.
+type CreateCoreHelpRequestApplicationVndAwsCdfV10PlusJSONRequestBody = NewHelpRequest
+
 // PutNucleusPinApplicationVndAwsCdfV10PlusJSONRequestBody defines body for PutNucleusPin for application/vnd.aws-cdf-v1.0+json ContentType.
 type PutNucleusPinApplicationVndAwsCdfV10PlusJSONRequestBody = NucleusPin
 
 // CreateDeploymentTaskApplicationVndAwsCdfV10PlusJSONRequestBody defines body for CreateDeploymentTask for application/vnd.aws-cdf-v1.0+json ContentType.
 type CreateDeploymentTaskApplicationVndAwsCdfV10PlusJSONRequestBody = NewDeploymentTask
+
+// CreateDeviceHelpRequestApplicationVndAwsCdfV10PlusJSONRequestBody defines body for CreateDeviceHelpRequest for application/vnd.aws-cdf-v1.0+json ContentType.
+type CreateDeviceHelpRequestApplicationVndAwsCdfV10PlusJSONRequestBody = NewHelpRequest
 
 // CreatePatchTaskApplicationVndAwsCdfV10PlusJSONRequestBody defines body for CreatePatchTask for application/vnd.aws-cdf-v1.0+json ContentType.
 type CreatePatchTaskApplicationVndAwsCdfV10PlusJSONRequestBody = NewPatchTask
@@ -2525,6 +2691,31 @@ type ClientInterface interface {
 	// Corresponds with GET /cores/{name}/devices (the `ListCoreDevices` operationId).
 	ListCoreDevices(ctx context.Context, name CoreName, params *ListCoreDevicesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListCoreHelpRequests List what was asked of a core device, newest first
+	//
+	// Corresponds with GET /cores/{name}/helpRequests (the `ListCoreHelpRequests` operationId).
+	ListCoreHelpRequests(ctx context.Context, name CoreName, params *ListCoreHelpRequestsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateCoreHelpRequestWithBody Ask something of a core device
+	//
+	// The device does it if its owner has allowed it there (`ggfleet-agent allow`), and ends the request as refused
+	// otherwise. A bundle and a restart need the role admin. A device has at most four open requests.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /cores/{name}/helpRequests (the `CreateCoreHelpRequest` operationId).
+	CreateCoreHelpRequestWithBody(ctx context.Context, name CoreName, params *CreateCoreHelpRequestParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateCoreHelpRequestWithApplicationVndAwsCdfV10PlusJSONBody Ask something of a core device
+	//
+	// The device does it if its owner has allowed it there (`ggfleet-agent allow`), and ends the request as refused
+	// otherwise. A bundle and a restart need the role admin. A device has at most four open requests.
+	//
+	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
+	//
+	// Corresponds with POST /cores/{name}/helpRequests (the `CreateCoreHelpRequest` operationId).
+	CreateCoreHelpRequestWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, name CoreName, params *CreateCoreHelpRequestParams, body CreateCoreHelpRequestApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListCoreHistory List what happened to a core, newest first
 	//
 	// Events, and what nobody is told of as an event, such as changes of status and certificates.
@@ -2648,6 +2839,31 @@ type ClientInterface interface {
 	// Corresponds with GET /devices/{name} (the `GetDevice` operationId).
 	GetDevice(ctx context.Context, name DeviceName, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListDeviceHelpRequests List what was asked of a client device, newest first
+	//
+	// Corresponds with GET /devices/{name}/helpRequests (the `ListDeviceHelpRequests` operationId).
+	ListDeviceHelpRequests(ctx context.Context, name DeviceName, params *ListDeviceHelpRequestsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateDeviceHelpRequestWithBody Ask something of a client device
+	//
+	// The device does it if its owner has allowed it there (`ggfleet-agent allow`), and ends the request as refused
+	// otherwise. A bundle and a restart need the role admin. A device has at most four open requests.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /devices/{name}/helpRequests (the `CreateDeviceHelpRequest` operationId).
+	CreateDeviceHelpRequestWithBody(ctx context.Context, name DeviceName, params *CreateDeviceHelpRequestParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateDeviceHelpRequestWithApplicationVndAwsCdfV10PlusJSONBody Ask something of a client device
+	//
+	// The device does it if its owner has allowed it there (`ggfleet-agent allow`), and ends the request as refused
+	// otherwise. A bundle and a restart need the role admin. A device has at most four open requests.
+	//
+	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
+	//
+	// Corresponds with POST /devices/{name}/helpRequests (the `CreateDeviceHelpRequest` operationId).
+	CreateDeviceHelpRequestWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, name DeviceName, params *CreateDeviceHelpRequestParams, body CreateDeviceHelpRequestApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListDevicePatches List the patches of a device
 	//
 	// Corresponds with GET /devices/{name}/patches (the `ListDevicePatches` operationId).
@@ -2708,6 +2924,24 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /healthz (the `GetHealth` operationId).
 	GetHealth(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteHelpRequest Delete a request with its content; one that is open is withdrawn
+	//
+	// Corresponds with DELETE /helpRequests/{requestId} (the `DeleteHelpRequest` operationId).
+	DeleteHelpRequest(ctx context.Context, requestID HelpRequestID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetHelpRequest Get what was asked of a device, and how far it is
+	//
+	// Corresponds with GET /helpRequests/{requestId} (the `GetHelpRequest` operationId).
+	GetHelpRequest(ctx context.Context, requestID HelpRequestID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetHelpContent Get what the device sent
+	//
+	// Text, or a zip for a bundle (role admin), once the request is done. Ranges are served. Secrets were taken out on the
+	// device. `digest` of the request is the SHA-256 of the whole.
+	//
+	// Corresponds with GET /helpRequests/{requestId}/content (the `GetHelpContent` operationId).
+	GetHelpContent(ctx context.Context, requestID HelpRequestID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetMetrics Get metrics in the text form of Prometheus
 	//
@@ -3574,6 +3808,61 @@ func (c *Client) ListCoreDevices(ctx context.Context, name CoreName, params *Lis
 	return c.Client.Do(req)
 }
 
+// ListCoreHelpRequests List what was asked of a core device, newest first
+//
+// Corresponds with GET /cores/{name}/helpRequests (the `ListCoreHelpRequests` operationId).
+func (c *Client) ListCoreHelpRequests(ctx context.Context, name CoreName, params *ListCoreHelpRequestsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListCoreHelpRequestsRequest(c.Server, name, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateCoreHelpRequestWithBody Ask something of a core device
+//
+// The device does it if its owner has allowed it there (`ggfleet-agent allow`), and ends the request as refused
+// otherwise. A bundle and a restart need the role admin. A device has at most four open requests.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /cores/{name}/helpRequests (the `CreateCoreHelpRequest` operationId).
+func (c *Client) CreateCoreHelpRequestWithBody(ctx context.Context, name CoreName, params *CreateCoreHelpRequestParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateCoreHelpRequestRequestWithBody(c.Server, name, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateCoreHelpRequestWithApplicationVndAwsCdfV10PlusJSONBody Ask something of a core device
+//
+// The device does it if its owner has allowed it there (`ggfleet-agent allow`), and ends the request as refused
+// otherwise. A bundle and a restart need the role admin. A device has at most four open requests.
+//
+// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
+//
+// Corresponds with POST /cores/{name}/helpRequests (the `CreateCoreHelpRequest` operationId).
+func (c *Client) CreateCoreHelpRequestWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, name CoreName, params *CreateCoreHelpRequestParams, body CreateCoreHelpRequestApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateCoreHelpRequestRequestWithApplicationVndAwsCdfV10PlusJSONBody(c.Server, name, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListCoreHistory List what happened to a core, newest first
 //
 // Events, and what nobody is told of as an event, such as changes of status and certificates.
@@ -3897,6 +4186,61 @@ func (c *Client) GetDevice(ctx context.Context, name DeviceName, reqEditors ...R
 	return c.Client.Do(req)
 }
 
+// ListDeviceHelpRequests List what was asked of a client device, newest first
+//
+// Corresponds with GET /devices/{name}/helpRequests (the `ListDeviceHelpRequests` operationId).
+func (c *Client) ListDeviceHelpRequests(ctx context.Context, name DeviceName, params *ListDeviceHelpRequestsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListDeviceHelpRequestsRequest(c.Server, name, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateDeviceHelpRequestWithBody Ask something of a client device
+//
+// The device does it if its owner has allowed it there (`ggfleet-agent allow`), and ends the request as refused
+// otherwise. A bundle and a restart need the role admin. A device has at most four open requests.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /devices/{name}/helpRequests (the `CreateDeviceHelpRequest` operationId).
+func (c *Client) CreateDeviceHelpRequestWithBody(ctx context.Context, name DeviceName, params *CreateDeviceHelpRequestParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateDeviceHelpRequestRequestWithBody(c.Server, name, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateDeviceHelpRequestWithApplicationVndAwsCdfV10PlusJSONBody Ask something of a client device
+//
+// The device does it if its owner has allowed it there (`ggfleet-agent allow`), and ends the request as refused
+// otherwise. A bundle and a restart need the role admin. A device has at most four open requests.
+//
+// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
+//
+// Corresponds with POST /devices/{name}/helpRequests (the `CreateDeviceHelpRequest` operationId).
+func (c *Client) CreateDeviceHelpRequestWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, name DeviceName, params *CreateDeviceHelpRequestParams, body CreateDeviceHelpRequestApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateDeviceHelpRequestRequestWithApplicationVndAwsCdfV10PlusJSONBody(c.Server, name, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListDevicePatches List the patches of a device
 //
 // Corresponds with GET /devices/{name}/patches (the `ListDevicePatches` operationId).
@@ -4038,6 +4382,54 @@ func (c *Client) GetFleetSummary(ctx context.Context, reqEditors ...RequestEdito
 // Corresponds with GET /healthz (the `GetHealth` operationId).
 func (c *Client) GetHealth(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetHealthRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteHelpRequest Delete a request with its content; one that is open is withdrawn
+//
+// Corresponds with DELETE /helpRequests/{requestId} (the `DeleteHelpRequest` operationId).
+func (c *Client) DeleteHelpRequest(ctx context.Context, requestID HelpRequestID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteHelpRequestRequest(c.Server, requestID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetHelpRequest Get what was asked of a device, and how far it is
+//
+// Corresponds with GET /helpRequests/{requestId} (the `GetHelpRequest` operationId).
+func (c *Client) GetHelpRequest(ctx context.Context, requestID HelpRequestID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetHelpRequestRequest(c.Server, requestID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetHelpContent Get what the device sent
+//
+// Text, or a zip for a bundle (role admin), once the request is done. Ranges are served. Secrets were taken out on the
+// device. `digest` of the request is the SHA-256 of the whole.
+//
+// Corresponds with GET /helpRequests/{requestId}/content (the `GetHelpContent` operationId).
+func (c *Client) GetHelpContent(ctx context.Context, requestID HelpRequestID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetHelpContentRequest(c.Server, requestID)
 	if err != nil {
 		return nil, err
 	}
@@ -6281,6 +6673,141 @@ func NewListCoreDevicesRequest(server string, name CoreName, params *ListCoreDev
 	return req, nil
 }
 
+// NewListCoreHelpRequestsRequest constructs an http.Request for the ListCoreHelpRequests method
+func NewListCoreHelpRequestsRequest(server string, name CoreName, params *ListCoreHelpRequestsParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/cores/%s/helpRequests", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Count != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "count", *params.Count, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ExclusiveStartToken != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "exclusiveStartToken", *params.ExclusiveStartToken, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCreateCoreHelpRequestRequestWithApplicationVndAwsCdfV10PlusJSONBody calls the generic CreateCoreHelpRequest builder with application/vnd.aws-cdf-v1.0+json body
+func NewCreateCoreHelpRequestRequestWithApplicationVndAwsCdfV10PlusJSONBody(server string, name CoreName, params *CreateCoreHelpRequestParams, body CreateCoreHelpRequestApplicationVndAwsCdfV10PlusJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateCoreHelpRequestRequestWithBody(server, name, params, "application/vnd.aws-cdf-v1.0+json", bodyReader)
+}
+
+// NewCreateCoreHelpRequestRequestWithBody constructs an http.Request for the CreateCoreHelpRequest method, with any body, and a specified content type
+func NewCreateCoreHelpRequestRequestWithBody(server string, name CoreName, params *CreateCoreHelpRequestParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/cores/%s/helpRequests", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewListCoreHistoryRequest constructs an http.Request for the ListCoreHistory method
 func NewListCoreHistoryRequest(server string, name CoreName, params *ListCoreHistoryParams) (*http.Request, error) {
 	var err error
@@ -7294,6 +7821,141 @@ func NewGetDeviceRequest(server string, name DeviceName) (*http.Request, error) 
 	return req, nil
 }
 
+// NewListDeviceHelpRequestsRequest constructs an http.Request for the ListDeviceHelpRequests method
+func NewListDeviceHelpRequestsRequest(server string, name DeviceName, params *ListDeviceHelpRequestsParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/devices/%s/helpRequests", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Count != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "count", *params.Count, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ExclusiveStartToken != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "exclusiveStartToken", *params.ExclusiveStartToken, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCreateDeviceHelpRequestRequestWithApplicationVndAwsCdfV10PlusJSONBody calls the generic CreateDeviceHelpRequest builder with application/vnd.aws-cdf-v1.0+json body
+func NewCreateDeviceHelpRequestRequestWithApplicationVndAwsCdfV10PlusJSONBody(server string, name DeviceName, params *CreateDeviceHelpRequestParams, body CreateDeviceHelpRequestApplicationVndAwsCdfV10PlusJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateDeviceHelpRequestRequestWithBody(server, name, params, "application/vnd.aws-cdf-v1.0+json", bodyReader)
+}
+
+// NewCreateDeviceHelpRequestRequestWithBody constructs an http.Request for the CreateDeviceHelpRequest method, with any body, and a specified content type
+func NewCreateDeviceHelpRequestRequestWithBody(server string, name DeviceName, params *CreateDeviceHelpRequestParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/devices/%s/helpRequests", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewListDevicePatchesRequest constructs an http.Request for the ListDevicePatches method
 func NewListDevicePatchesRequest(server string, name string, params *ListDevicePatchesParams) (*http.Request, error) {
 	var err error
@@ -7846,6 +8508,108 @@ func NewGetHealthRequest(server string) (*http.Request, error) {
 	}
 
 	operationPath := fmt.Sprintf("/healthz")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewDeleteHelpRequestRequest constructs an http.Request for the DeleteHelpRequest method
+func NewDeleteHelpRequestRequest(server string, requestID HelpRequestID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "requestId", requestID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/helpRequests/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetHelpRequestRequest constructs an http.Request for the GetHelpRequest method
+func NewGetHelpRequestRequest(server string, requestID HelpRequestID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "requestId", requestID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/helpRequests/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetHelpContentRequest constructs an http.Request for the GetHelpContent method
+func NewGetHelpContentRequest(server string, requestID HelpRequestID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "requestId", requestID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/helpRequests/%s/content", pathParam0)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -10052,6 +10816,33 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /cores/{name}/devices (the `ListCoreDevices` operationId).
 	ListCoreDevicesWithResponse(ctx context.Context, name CoreName, params *ListCoreDevicesParams, reqEditors ...RequestEditorFn) (*ListCoreDevicesResponse, error)
 
+	// ListCoreHelpRequestsWithResponse List what was asked of a core device, newest first
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /cores/{name}/helpRequests (the `ListCoreHelpRequests` operationId).
+	ListCoreHelpRequestsWithResponse(ctx context.Context, name CoreName, params *ListCoreHelpRequestsParams, reqEditors ...RequestEditorFn) (*ListCoreHelpRequestsResponse, error)
+
+	// CreateCoreHelpRequestWithBodyWithResponse Ask something of a core device
+	//
+	// The device does it if its owner has allowed it there (`ggfleet-agent allow`), and ends the request as refused
+	// otherwise. A bundle and a restart need the role admin. A device has at most four open requests.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /cores/{name}/helpRequests (the `CreateCoreHelpRequest` operationId).
+	CreateCoreHelpRequestWithBodyWithResponse(ctx context.Context, name CoreName, params *CreateCoreHelpRequestParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateCoreHelpRequestResponse, error)
+
+	// CreateCoreHelpRequestWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Ask something of a core device
+	//
+	// The device does it if its owner has allowed it there (`ggfleet-agent allow`), and ends the request as refused
+	// otherwise. A bundle and a restart need the role admin. A device has at most four open requests.
+	//
+	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /cores/{name}/helpRequests (the `CreateCoreHelpRequest` operationId).
+	CreateCoreHelpRequestWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, name CoreName, params *CreateCoreHelpRequestParams, body CreateCoreHelpRequestApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateCoreHelpRequestResponse, error)
+
 	// ListCoreHistoryWithResponse List what happened to a core, newest first
 	//
 	// Events, and what nobody is told of as an event, such as changes of status and certificates.
@@ -10207,6 +10998,33 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /devices/{name} (the `GetDevice` operationId).
 	GetDeviceWithResponse(ctx context.Context, name DeviceName, reqEditors ...RequestEditorFn) (*GetDeviceResponse, error)
 
+	// ListDeviceHelpRequestsWithResponse List what was asked of a client device, newest first
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /devices/{name}/helpRequests (the `ListDeviceHelpRequests` operationId).
+	ListDeviceHelpRequestsWithResponse(ctx context.Context, name DeviceName, params *ListDeviceHelpRequestsParams, reqEditors ...RequestEditorFn) (*ListDeviceHelpRequestsResponse, error)
+
+	// CreateDeviceHelpRequestWithBodyWithResponse Ask something of a client device
+	//
+	// The device does it if its owner has allowed it there (`ggfleet-agent allow`), and ends the request as refused
+	// otherwise. A bundle and a restart need the role admin. A device has at most four open requests.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /devices/{name}/helpRequests (the `CreateDeviceHelpRequest` operationId).
+	CreateDeviceHelpRequestWithBodyWithResponse(ctx context.Context, name DeviceName, params *CreateDeviceHelpRequestParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateDeviceHelpRequestResponse, error)
+
+	// CreateDeviceHelpRequestWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Ask something of a client device
+	//
+	// The device does it if its owner has allowed it there (`ggfleet-agent allow`), and ends the request as refused
+	// otherwise. A bundle and a restart need the role admin. A device has at most four open requests.
+	//
+	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /devices/{name}/helpRequests (the `CreateDeviceHelpRequest` operationId).
+	CreateDeviceHelpRequestWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, name DeviceName, params *CreateDeviceHelpRequestParams, body CreateDeviceHelpRequestApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateDeviceHelpRequestResponse, error)
+
 	// ListDevicePatchesWithResponse List the patches of a device
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -10281,6 +11099,30 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /healthz (the `GetHealth` operationId).
 	GetHealthWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetHealthResponse, error)
+
+	// DeleteHelpRequestWithResponse Delete a request with its content; one that is open is withdrawn
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /helpRequests/{requestId} (the `DeleteHelpRequest` operationId).
+	DeleteHelpRequestWithResponse(ctx context.Context, requestID HelpRequestID, reqEditors ...RequestEditorFn) (*DeleteHelpRequestResponse, error)
+
+	// GetHelpRequestWithResponse Get what was asked of a device, and how far it is
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /helpRequests/{requestId} (the `GetHelpRequest` operationId).
+	GetHelpRequestWithResponse(ctx context.Context, requestID HelpRequestID, reqEditors ...RequestEditorFn) (*GetHelpRequestResponse, error)
+
+	// GetHelpContentWithResponse Get what the device sent
+	//
+	// Text, or a zip for a bundle (role admin), once the request is done. Ranges are served. Secrets were taken out on the
+	// device. `digest` of the request is the SHA-256 of the whole.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /helpRequests/{requestId}/content (the `GetHelpContent` operationId).
+	GetHelpContentWithResponse(ctx context.Context, requestID HelpRequestID, reqEditors ...RequestEditorFn) (*GetHelpContentResponse, error)
 
 	// GetMetricsWithResponse Get metrics in the text form of Prometheus
 	//
@@ -11916,6 +12758,109 @@ func (r ListCoreDevicesResponse) ContentType() string {
 	return ""
 }
 
+type ListCoreHelpRequestsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSON200 the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSON200 *HelpFound
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSON200 returns the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+func (r ListCoreHelpRequestsResponse) GetApplicationVndAwsCdfV10JSON200() *HelpFound {
+	return r.ApplicationVndAwsCdfV10JSON200
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r ListCoreHelpRequestsResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListCoreHelpRequestsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListCoreHelpRequestsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListCoreHelpRequestsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListCoreHelpRequestsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CreateCoreHelpRequestResponse201Headers the declared response headers of an HTTP 201 response for CreateCoreHelpRequest
+type CreateCoreHelpRequestResponse201Headers struct {
+	Location string
+}
+
+type CreateCoreHelpRequestResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSON201 the response for an HTTP 201 `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSON201 *HelpMade
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *CreateCoreHelpRequestResponse201Headers
+}
+
+// GetApplicationVndAwsCdfV10JSON201 returns the response for an HTTP 201 `application/vnd.aws-cdf-v1.0+json` response
+func (r CreateCoreHelpRequestResponse) GetApplicationVndAwsCdfV10JSON201() *HelpMade {
+	return r.ApplicationVndAwsCdfV10JSON201
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r CreateCoreHelpRequestResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateCoreHelpRequestResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateCoreHelpRequestResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateCoreHelpRequestResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateCoreHelpRequestResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ListCoreHistoryResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -12747,6 +13692,109 @@ func (r GetDeviceResponse) ContentType() string {
 	return ""
 }
 
+type ListDeviceHelpRequestsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSON200 the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSON200 *HelpFound
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSON200 returns the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+func (r ListDeviceHelpRequestsResponse) GetApplicationVndAwsCdfV10JSON200() *HelpFound {
+	return r.ApplicationVndAwsCdfV10JSON200
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r ListDeviceHelpRequestsResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListDeviceHelpRequestsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListDeviceHelpRequestsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListDeviceHelpRequestsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListDeviceHelpRequestsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CreateDeviceHelpRequestResponse201Headers the declared response headers of an HTTP 201 response for CreateDeviceHelpRequest
+type CreateDeviceHelpRequestResponse201Headers struct {
+	Location string
+}
+
+type CreateDeviceHelpRequestResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSON201 the response for an HTTP 201 `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSON201 *HelpMade
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *CreateDeviceHelpRequestResponse201Headers
+}
+
+// GetApplicationVndAwsCdfV10JSON201 returns the response for an HTTP 201 `application/vnd.aws-cdf-v1.0+json` response
+func (r CreateDeviceHelpRequestResponse) GetApplicationVndAwsCdfV10JSON201() *HelpMade {
+	return r.ApplicationVndAwsCdfV10JSON201
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r CreateDeviceHelpRequestResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateDeviceHelpRequestResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateDeviceHelpRequestResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateDeviceHelpRequestResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateDeviceHelpRequestResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ListDevicePatchesResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -13166,6 +14214,136 @@ func (r GetHealthResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetHealthResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeleteHelpRequestResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r DeleteHelpRequestResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteHelpRequestResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteHelpRequestResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteHelpRequestResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteHelpRequestResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetHelpRequestResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSON200 the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSON200 *HelpRequest
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSON200 returns the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+func (r GetHelpRequestResponse) GetApplicationVndAwsCdfV10JSON200() *HelpRequest {
+	return r.ApplicationVndAwsCdfV10JSON200
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r GetHelpRequestResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetHelpRequestResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetHelpRequestResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetHelpRequestResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetHelpRequestResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetHelpContentResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r GetHelpContentResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetHelpContentResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetHelpContentResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetHelpContentResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetHelpContentResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -15524,6 +16702,51 @@ func (c *ClientWithResponses) ListCoreDevicesWithResponse(ctx context.Context, n
 	return ParseListCoreDevicesResponse(rsp)
 }
 
+// ListCoreHelpRequestsWithResponse List what was asked of a core device, newest first
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /cores/{name}/helpRequests (the `ListCoreHelpRequests` operationId).
+func (c *ClientWithResponses) ListCoreHelpRequestsWithResponse(ctx context.Context, name CoreName, params *ListCoreHelpRequestsParams, reqEditors ...RequestEditorFn) (*ListCoreHelpRequestsResponse, error) {
+	rsp, err := c.ListCoreHelpRequests(ctx, name, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListCoreHelpRequestsResponse(rsp)
+}
+
+// CreateCoreHelpRequestWithBodyWithResponse Ask something of a core device
+//
+// The device does it if its owner has allowed it there (`ggfleet-agent allow`), and ends the request as refused
+// otherwise. A bundle and a restart need the role admin. A device has at most four open requests.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /cores/{name}/helpRequests (the `CreateCoreHelpRequest` operationId).
+func (c *ClientWithResponses) CreateCoreHelpRequestWithBodyWithResponse(ctx context.Context, name CoreName, params *CreateCoreHelpRequestParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateCoreHelpRequestResponse, error) {
+	rsp, err := c.CreateCoreHelpRequestWithBody(ctx, name, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateCoreHelpRequestResponse(rsp)
+}
+
+// CreateCoreHelpRequestWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Ask something of a core device
+//
+// The device does it if its owner has allowed it there (`ggfleet-agent allow`), and ends the request as refused
+// otherwise. A bundle and a restart need the role admin. A device has at most four open requests.
+//
+// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /cores/{name}/helpRequests (the `CreateCoreHelpRequest` operationId).
+func (c *ClientWithResponses) CreateCoreHelpRequestWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, name CoreName, params *CreateCoreHelpRequestParams, body CreateCoreHelpRequestApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateCoreHelpRequestResponse, error) {
+	rsp, err := c.CreateCoreHelpRequestWithApplicationVndAwsCdfV10PlusJSONBody(ctx, name, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateCoreHelpRequestResponse(rsp)
+}
+
 // ListCoreHistoryWithResponse List what happened to a core, newest first
 //
 // Events, and what nobody is told of as an event, such as changes of status and certificates.
@@ -15799,6 +17022,51 @@ func (c *ClientWithResponses) GetDeviceWithResponse(ctx context.Context, name De
 	return ParseGetDeviceResponse(rsp)
 }
 
+// ListDeviceHelpRequestsWithResponse List what was asked of a client device, newest first
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /devices/{name}/helpRequests (the `ListDeviceHelpRequests` operationId).
+func (c *ClientWithResponses) ListDeviceHelpRequestsWithResponse(ctx context.Context, name DeviceName, params *ListDeviceHelpRequestsParams, reqEditors ...RequestEditorFn) (*ListDeviceHelpRequestsResponse, error) {
+	rsp, err := c.ListDeviceHelpRequests(ctx, name, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListDeviceHelpRequestsResponse(rsp)
+}
+
+// CreateDeviceHelpRequestWithBodyWithResponse Ask something of a client device
+//
+// The device does it if its owner has allowed it there (`ggfleet-agent allow`), and ends the request as refused
+// otherwise. A bundle and a restart need the role admin. A device has at most four open requests.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /devices/{name}/helpRequests (the `CreateDeviceHelpRequest` operationId).
+func (c *ClientWithResponses) CreateDeviceHelpRequestWithBodyWithResponse(ctx context.Context, name DeviceName, params *CreateDeviceHelpRequestParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateDeviceHelpRequestResponse, error) {
+	rsp, err := c.CreateDeviceHelpRequestWithBody(ctx, name, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateDeviceHelpRequestResponse(rsp)
+}
+
+// CreateDeviceHelpRequestWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Ask something of a client device
+//
+// The device does it if its owner has allowed it there (`ggfleet-agent allow`), and ends the request as refused
+// otherwise. A bundle and a restart need the role admin. A device has at most four open requests.
+//
+// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /devices/{name}/helpRequests (the `CreateDeviceHelpRequest` operationId).
+func (c *ClientWithResponses) CreateDeviceHelpRequestWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, name DeviceName, params *CreateDeviceHelpRequestParams, body CreateDeviceHelpRequestApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateDeviceHelpRequestResponse, error) {
+	rsp, err := c.CreateDeviceHelpRequestWithApplicationVndAwsCdfV10PlusJSONBody(ctx, name, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateDeviceHelpRequestResponse(rsp)
+}
+
 // ListDevicePatchesWithResponse List the patches of a device
 //
 // Returns a wrapper object for the known response body format(s).
@@ -15926,6 +17194,48 @@ func (c *ClientWithResponses) GetHealthWithResponse(ctx context.Context, reqEdit
 		return nil, err
 	}
 	return ParseGetHealthResponse(rsp)
+}
+
+// DeleteHelpRequestWithResponse Delete a request with its content; one that is open is withdrawn
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /helpRequests/{requestId} (the `DeleteHelpRequest` operationId).
+func (c *ClientWithResponses) DeleteHelpRequestWithResponse(ctx context.Context, requestID HelpRequestID, reqEditors ...RequestEditorFn) (*DeleteHelpRequestResponse, error) {
+	rsp, err := c.DeleteHelpRequest(ctx, requestID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteHelpRequestResponse(rsp)
+}
+
+// GetHelpRequestWithResponse Get what was asked of a device, and how far it is
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /helpRequests/{requestId} (the `GetHelpRequest` operationId).
+func (c *ClientWithResponses) GetHelpRequestWithResponse(ctx context.Context, requestID HelpRequestID, reqEditors ...RequestEditorFn) (*GetHelpRequestResponse, error) {
+	rsp, err := c.GetHelpRequest(ctx, requestID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetHelpRequestResponse(rsp)
+}
+
+// GetHelpContentWithResponse Get what the device sent
+//
+// Text, or a zip for a bundle (role admin), once the request is done. Ranges are served. Secrets were taken out on the
+// device. `digest` of the request is the SHA-256 of the whole.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /helpRequests/{requestId}/content (the `GetHelpContent` operationId).
+func (c *ClientWithResponses) GetHelpContentWithResponse(ctx context.Context, requestID HelpRequestID, reqEditors ...RequestEditorFn) (*GetHelpContentResponse, error) {
+	rsp, err := c.GetHelpContent(ctx, requestID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetHelpContentResponse(rsp)
 }
 
 // GetMetricsWithResponse Get metrics in the text form of Prometheus
@@ -17552,6 +18862,85 @@ func ParseListCoreDevicesResponse(rsp *http.Response) (*ListCoreDevicesResponse,
 	return response, nil
 }
 
+// ParseListCoreHelpRequestsResponse parses an HTTP response from a ListCoreHelpRequestsWithResponse call
+func ParseListCoreHelpRequestsResponse(rsp *http.Response) (*ListCoreHelpRequestsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListCoreHelpRequestsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest HelpFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCreateCoreHelpRequestResponse parses an HTTP response from a CreateCoreHelpRequestWithResponse call
+func ParseCreateCoreHelpRequestResponse(rsp *http.Response) (*CreateCoreHelpRequestResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateCoreHelpRequestResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest HelpMade
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers CreateCoreHelpRequestResponse201Headers
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseListCoreHistoryResponse parses an HTTP response from a ListCoreHistoryWithResponse call
 func ParseListCoreHistoryResponse(rsp *http.Response) (*ListCoreHistoryResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -18158,6 +19547,85 @@ func ParseGetDeviceResponse(rsp *http.Response) (*GetDeviceResponse, error) {
 	return response, nil
 }
 
+// ParseListDeviceHelpRequestsResponse parses an HTTP response from a ListDeviceHelpRequestsWithResponse call
+func ParseListDeviceHelpRequestsResponse(rsp *http.Response) (*ListDeviceHelpRequestsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListDeviceHelpRequestsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest HelpFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCreateDeviceHelpRequestResponse parses an HTTP response from a CreateDeviceHelpRequestWithResponse call
+func ParseCreateDeviceHelpRequestResponse(rsp *http.Response) (*CreateDeviceHelpRequestResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateDeviceHelpRequestResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest HelpMade
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers CreateDeviceHelpRequestResponse201Headers
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseListDevicePatchesResponse parses an HTTP response from a ListDevicePatchesWithResponse call
 func ParseListDevicePatchesResponse(rsp *http.Response) (*ListDevicePatchesResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -18436,6 +19904,94 @@ func ParseGetHealthResponse(rsp *http.Response) (*GetHealthResponse, error) {
 		}
 		response.ApplicationVndAwsCdfV10JSON200 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDeleteHelpRequestResponse parses an HTTP response from a DeleteHelpRequestWithResponse call
+func ParseDeleteHelpRequestResponse(rsp *http.Response) (*DeleteHelpRequestResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteHelpRequestResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetHelpRequestResponse parses an HTTP response from a GetHelpRequestWithResponse call
+func ParseGetHelpRequestResponse(rsp *http.Response) (*GetHelpRequestResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetHelpRequestResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest HelpRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetHelpContentResponse parses an HTTP response from a GetHelpContentWithResponse call
+func ParseGetHelpContentResponse(rsp *http.Response) (*GetHelpContentResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetHelpContentResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Refused
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -19981,360 +21537,390 @@ func ParseReplayWebhookResponse(rsp *http.Response) (*ReplayWebhookResponse, err
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7P37dtu2vigKvwq29hqjlynJlCzf5LHH96mO03rWcTxjJzmzsVcEkZDEmiJUArKsZvqM/TT7wfaTnIEf",
-	"ABIkQYqUZSdda/afxiKJ6+9+/dJw6WxOQxJy1uh/acxxhGeEkwj+Gow5ia7IHwsSukT84BHmRv6c+zRs",
-	"9Btvw2CFyL34FmHxKuJTnyGmPkDhYjYi0TFyEA49hEeMhLyPxhGdIT4laOxHjCM+xRz5DN2ROW83mg1f",
-	"jPzHgkSrRrMR4hlp9BsweKPZYO6UzLBYyJhGM8wb/YYf8v1eo9mY+aE/W8wafafZ4Ks5kY/IBL57aE1o",
-	"S/zaYnf+vEVhAzhozal4J2r0xzhg5PGx2RhE7tS/J6/V8Nkd/0KXsHQsXxPrnmP3jnhi5eQBz+aBmJnj",
-	"qD35s2AzaunNRkT+WPgR8Rp9Hi2IuTsSip18Ssb50583mg2PjMRn81njNt4k45EfThpi7Sf6Ji9goi/G",
-	"glw6a6u/2pcRYUyvbY75NFka/K9sYTP8cE7CCZ82+p3uIZx6/Ld9SRHRq0mf5PWUCGgJJ0hMiugYztWl",
-	"EUkf5VystuUcvNiCF6Hl3q/8P+M1zvGENFEHcYo6TcdxjhFGAY4mJFIAL6CC4zsSIszkK6ktdffscOHC",
-	"1JnFS5judnoHvcPd/d6BAeidJwH6K3Lvu/XuJvBJyJEHH6YvaYIXE9LqvNAdvfLFH6OFWG0e1PGStScR",
-	"IeEkwoy1LxZuQBbs3Odkw+XNMeckEh/+5yfc+nPQ+s1pHX1ut26/dJqd7uHjfzRsizwVZFGAfznZhLP1",
-	"GQA+olH+kO2QEpHGpidYB0hgE9erOWHVdiEGLVo0rMJc9H9EZNzoN/7nTsKBduRTthNPDGd55pHZnHIS",
-	"uqtfySq/lAFixKWhh8QlEsbR0udTgFkm4PeOrNCEcCYpd8iWJNIwLVkQDQlwKI8ShkIKoJ8GcH82pxFv",
-	"dZ3ufsvZbTldvckpwR5gntqlsdSWWGsRIP2P1v9bDD91ruhs/AZzd2pH4uHpNZ4MJYtdYoYigr1j1Ot0",
-	"0XJKQuQD4w0pCmg4Ae5NkLuIIgGBNCRtNPxxiGZieMIQDlfpM7lpdG8ahecwbsl1FRzA9zc3P/7rpvHp",
-	"f/zP5CBuGj889SwuaEgKzmP447CPqABaNyKYk/Q5kAefcdYu2Y4YunxPNzc/PnH9nMyKGNCULhHmaEYZ",
-	"R4yiGQ5XGog5ZnffMeRzMmMmY2pKsQsN53jih1iMNGyjjz6f0gUXm8ZBgHBEEJvSZdhEizl86jjfKMu6",
-	"FId/TWbzAHOSJ/yM8JYbUPfu6Wyo6/Qq8KHLAHMhzFlo45xEmAsGylaMk5m8CCEzcuLyRUQkSmYkydHC",
-	"Dzga06iNzsmYI7rgTXFN0SJkiIZ5DAz8cPGwg6MZSMC2C5rrJZYwNKd1BBi4/7iT/tPO2K7IDIfcdz+Q",
-	"iMFuzTvotJ22Yz//e/V+xSvY762/gCuOIy6QpgBfxPkCVpjaCQ1JE/khPKSRl/ACxTyK+Bd5cIMF8+8J",
-	"zHoteMSFBKnn58MwpV1WO/cZBzEtu8lq+3jZLaQw+EX3sh6ja2/mGrO7gj0sBXa7NLMRQacrQhdmd2fe",
-	"y90LQHPBXoSwudl9fAUcuaZ3JMxv5OOUAM2VyhsakYkfsqa0RAwDzPjpPQ4WmBOvHZIHOcrQ1PfQiIyV",
-	"alph37CIgj33nKP9ZooED1q/SbL7uXX7t6cJEApuUiT5t1Gv89ltHf7DTpa5BrXt6WfFLFoq84EfkhdS",
-	"FRMQTK3jZfXVj2Q0pTR3Mb3xkbfr7nVbRw7utHqjA9w6xPuk5Yx7Ywfvjo5G+559hf427+tRDkUY/4l6",
-	"vtT0flpxwn6iHuhaLg05kTIpns8D3wVJcoe6nPAW4xHBwH8ttrmRH2JAk4I5k+UbULNm2vvQa+Mla7ne",
-	"uHXfaTt/+51lhJC0SfMTjDT2J4sIBng/9xTvmZFoIlb15UYsjN4RdkmiN3644ORG4OkjHDIjvNH/1Njh",
-	"EXZJ4/ax2bgTKqjVohYtQiFdg4xFmf/wngnsbEwm7ucFI1Ff/GMS0cW88diM5SEtND3eNhsemQd0NSMh",
-	"v6SB76rbGGM/WETkFxx6gR9O4JFYwru35+c/DU5+FaNpeS9BsMequvYFWcYs2XY18Aub05DJ5cRmRvaa",
-	"LkJvu3eFgSjiKOzjJesndpz+grUIZrzVgQfJV/2Mveck8PvqaFm/294DcVRqfN5AAGWiw187h33H6TtO",
-	"23Gc38CGzJgfTgYR98fYhRXdJjbo3DyCxHMApsar08vzt/8c/HR+Cj8uRhork1uWa3m8rXwv8TkLNixv",
-	"Js3V4heQ3nC7oWyughFs43ZGUvkXMwVE7LTT1L9dU44D+EFICB+MfXa68tCF4CARsNrxp2AYLL6COV1x",
-	"zBdMiPQL15V4tgAcLhqv094T4wl8qjix7zX6jbvdv7cePh85WPwglIbX2A8EEjjqb5ifeOKnjvopOYOC",
-	"lSrCdwLrqLzy6hAib9oGHNfKMAAg8SqmK+L1E3kxT0Tb+HJjE795c9aTP7ruHPR7e8bJJwTPdng1bj8e",
-	"upvcfmL2aPS/PFY+1fxhFSOgEI0NK4zQK6XJXCiW6ujvfRduaSvkUsxS+9wBwDpO6tzFqhSBA/D/47r7",
-	"eTptHXQqgL9TDv4fsc+l5FoC/uEiCGoQw+QYiy5DvgHXwIyT38qpJ8clOFTMHb48Np92DYriJeJo7oAy",
-	"UKwsbuLIU2oLgEYi68YjPj7WPOFCUDf9EswC52Cx38phS59CDOPpg/UIx36gKVD+4JkGQpYiI2dpCv+o",
-	"B2ppCKURQRJMPQRb0WzhaNTxyKjntXZHB16rN8Je62jkea3uyPEORrueK6V0FjvJOwfNBqOLyNV+VyE4",
-	"uN7YEB66rXlE733BMBWe+LCPQhZVA1Fg8UW3KC8J7usXggM+faqkHR83vavOtuTUtvWdcfDBwAIvpZix",
-	"DYiqjEKx8t/oN958/Ofyt2tv+ubPAWhxc7keSQMYo64PIwrIEqhaWdiQKAQAacAtjA4/dsYOOcC7TmvP",
-	"3R21eqM90jrCewet7rgz3huNdl2HEP1BTHLV3Pr3tAaesozL5xLq8YSEfIQZfBijyYF7RPb3D45aB73u",
-	"XqvneKR11OuNWsQ5GLud8ZGDycGTaDncbBGIqmsHEHhHxgtGnkxPoogKNewsvMeBHzsJG83G2CeBp/yp",
-	"7NPubVup/jPCGJ6Q7JM+uomv7KaBfIZwEBHsrYAWemi0ksayT85tdWQ4hdVZDuIjOO0E0V1GNJz00RA2",
-	"MoR50dh/IB5iUxpxxMkDb6KhWvUQMbxi4NsLkaRyTTSErQ6VcVWIKzMyGynSLbjqwHXJXGGBXZAU8zJO",
-	"I+KBN2PpBwEaEeTiKPKJh+gCLOfScQbS5Tl1Y5zL3fHUFJvapeaMvEHloSW+8i2LPfM2H9c0XT2DZlts",
-	"NrBZAjZRmZRdLYOYxvidylCZNghYAEI9z1z56TWe2CFIrUHA5B8LyglrojGN0FD7iYeb39XHyOfcZvW9",
-	"Amj9WktsVkUA4yjrIUFodQhdGCE7m499n3j3MsPLECc1gT6zOMJgKS+j/m0qI+k2EA+73L8neto6NoCK",
-	"JtlE2Ospg6rSpHKot4iCRr8x5XzO+js7YoMsRn+XznbGASG8OrNQh1SElUv5uBLEv34S9sUrlmGiIGqr",
-	"0Jx5ROck4sp2ifUjaf3OjJS6HcNwLE6xBUJxiTdEbNqfEcbxbN7InodlqohK8Cg74Hgn78TLaWPop9Rm",
-	"1HjmDpKgTDr6nbhwr/GAIO8UHw/8BUp15SWK4dV8OIrwqni5rHxp72hAbD4zFaFwR1aIzknI+mh475Ml",
-	"iYbSeS6DHGgYm0AGH6/Q4PKMSXLgTnE4ITqeqomG2Jv54RB9L171yBgvAv4DxKDIz2WUhHg4Wrh3hIuf",
-	"Y2UbAh9UVKxcRKPZgAEtsbBib9y/j4lv9sz1s5eASS3sW+YhD3M/Imwb80Rk4jMur+Pcn/ncmFCH2mRe",
-	"Y/boZjrmMiJKUHMhfbcbTctIBqUrWLsggHgUxHS44l5yMGxclnGe5i2ZqzFP1XYs2TOwIsYEQjcV5uUB",
-	"SPPd3IUqb0AuPBEC32WoGQSaLEJxRnG4IeIkCNoNCxgbXDjPpM1jUoqLfr9wV79Qxu3Sj0tDzxd/a2Se",
-	"YXfqh6SNgBC4OBQrHRGIIRQvRBCzJIP6xeLTZ+T57A68iE8I1m/0Gwv9RUUfeBMmfh0REk+eiczScZ8B",
-	"0bFZar+gDH/H0JgGYNNqvuiyA4q9ThqX6GIEDMYyq4wzrzP+jMxotPoqNyKnfs+I91WmX8wFsl1BgHDt",
-	"ybN4lh6sEM1U0Lkd00L5EM0jKhgwwiyBP8QIEbp7HqHAViUtGRbKU0iSIkFXI85sKQ2hS8yZxXuS3Jcd",
-	"iEHlND+WNABCFRjHQSDpO4wn/xktQmXoHEungnhK53PiWZl3ZaonV2Js0nohSoTI03EpZjy3CHAnxeLy",
-	"nailyLfXyZQ/LYI7CGxh+T3Blz4NX6k7etraVeRBHJNcDhgCRN9Qzx/7xCudf0PRoNmYk8glIccTchnR",
-	"CZhPzJjjjuNUAV6JmBp6z8J4LJlCFRBpSX2tYfUEhy4JUv8W67y1LVyM2rrHERjaxPDislJTiB/MacTf",
-	"8VTw0JjO+BumFDuQjo2Kd8LjiLByAIzDwNQBNdOQZLnczEoywGK9q3JgNk2QaaCuuQnbNCcDC67gswJ7",
-	"p++hReiRCC2nviszSU4GQtyRwiOJUmJxQjZ8xhYkeu2HExLNI98ayP/LoNXd24+TqsRyxr6LuYoJZ/4k",
-	"ZNbBI0p5naHF+6nx/RAFdEmilosZQVPy0LYGeJsnCkeUn9q2U+upJ7OfgDYI+pcnBU0cXBrXAew6y/SM",
-	"1V/FiJtJ6zi7+Dw4uT77cCot40LdJBFic4ky4jCGZxfqDVOLlD81mg39FP75Of73u9MPb389fVURzY2d",
-	"DqT5KbX7sxBbf7W9+47c0zvBGnOXkTsN65mnwobyQJ9K961kcYhH1EE+OcND1ktd7v2J38xtMFlb6c6M",
-	"1IOMah+FX9vKlI8hy6mD+lGSBBIR158THfqurCDgbEEBdu9kXpK+qtyU2bsoFAbni1HgsymJ6mivwyS2",
-	"bYiokBnJPYlWsWkGsl2FOmglWjIWLkdjowVRyVhYBhLITCVtTmZc/C0GPUYy9U4dEw70WcmAbLSiCySD",
-	"iJTUrFYwojQgOKwlTgroaWZV6WYsZcJWLBe8Tlw7sYef1iCDKlI1n/b496u3F0jOBGoEeeB21iHDWLMD",
-	"wOdKYaoFY4/Wbcpc1wxGTpQJZV0cG+hNYhwzvqbgkNYYSLXAb1ulQUMvSehZ0x6uwT4J0URTzNCKcMQp",
-	"YiT0kM9ZiqUaOUN5wHMD7M+qDg8vw/hx+qllRACl135AfiYhiTAvUAdTEZnPTQ/NaLkigUpIjyh5VTqU",
-	"gfxJ13mcA20FX3laVaBIBjGVE0Ej9MZMRcqDvPFwbRSmepe9pG1UUSpsUCJ1UsbiiwyltwUoPNAIW+AN",
-	"EJf0HVM2g4gI2kw8uN9jZQyUhs6Qqnc830MstjUwEt0L8UwZG9BZXPtDiKfSVAR5qzchDrVlAq+YZDqy",
-	"KAGeYD+MM3ddGobE5ayN3kBIA4OUVrmUJkruC5HZnK+aaBFyPxBrWcGLnAZe+ybM2VvSclLBYWhTDpWG",
-	"XYXVsF5Z1kQmb6ZIaynpSlueLbxd7bYoUEMemCArGDHCBJgfp1YqHtEQHMSC1tBlaKc0XgT2mXdwwZYj",
-	"UA/QxL8nIVrMM0cwphFa4hB8OBGls62YUx+bjamyX689RDB0K5uEXKs1KyyEUwDqJGEZ4Sjy74nXRKOV",
-	"AbDfMQQBVKl9bEQvw8Q0uHYT2oxYR4hJACS1+aYJ0LnrLSIGr2LCa0EAgbchXcYOA2Xl07Ur0FCaEkAt",
-	"y5zyMRrG6xyC7AdZeFeEhBC+hKZ0icYRYVNdHihvEDXTqQuYoIEqNl5aziPJeExAO0viwaurTKf5j23Y",
-	"rAymxDupr5Wd5b61zaCP9emMHkaCG5UybPLwyUPPjUT6vOwqvWWFKkvamvfL6eD8+pd/NpqN9xfmv3+9",
-	"ePvxwmpt5nhSKmoWicIaUzL4Z7vSAmAyjW0xrBahYpE2r1I5KirychxImX8+JV4sqWwbOmPfYrnejkxa",
-	"KPv9VUS6jaU3nZOecXRks7i+bKVcWjYVbFujrtVeagE9qCUFAL9FmPPtMR6pVBqrM5oy0pTxNCFRYiMJ",
-	"PeIJhf61NKkLMXYRgpzt35Glz8h6L102Z6f23CrhKplbxy/4EYJ7B1kSXq+4mhhM8lEnUM5GluqIc6mm",
-	"mB0jR8nroBjjCMo4CbEdJI/180ogM+m4wpf0Tb7Dy79fvb3YnAZqUv5GR47biI+RI7UeZNWbMdBWywSU",
-	"JbNejl5BJrqq7CXRMrXP4igdAyBysJrGmjJSZ2eKm16hyq2rwUxl8uWaMDw5bNk2rtUNayEmzpd7RYBe",
-	"28SWNIvKnYFHmJy/Wpz3OzKWdkKpz6/77J16zwgTT+9ZT28MaTuAVwR754RzaZHOWg6xb4k/lgaDCRWa",
-	"BqdoJFTOwL8nkJcgPrHrs7hY/4NIN63HPl3Bw1xwbynIlxS+EhrGfQXbqExGg+PFzBaQrSKaQLtSc6/3",
-	"6xGV4hYvNh4fjqr8ruxY58XPq+OQcf/PJY6ay7JvK1bQrNL1RZEs+Sw21Gr84VX2fcsYBifKQv1KWWpi",
-	"a6yMysmYcMCCw6CUohfhlJ0oq4Ct43oF8a8bM8SKUnyGuD0bT2w2ljLj+bU0x9tsJYLKCBlmTCOoPrak",
-	"kceOk5rINDILT64z8SiwrMRry4G+CJfrmzzKLR1bwmVTeTaGLN/jVc5KcEEhUyoVl5MUGFBSt5XtposD",
-	"/PVVrecgYtuCmTGNbMbHVwm/D8kSfGdQhwHUlyn2ZGVLSMy0ywJFqhrlf6cj6a2toTD8W8P7qhrepsL+",
-	"PCJX3MogTxJoCsk9iVBsnAMaDrS6KNYgIjxavR2XZNEuxZVojqsBV1bVkwkBWSE2lcAU0IVMiQsCMcun",
-	"NWK6+uDxNgO96vcahKIKo4e7q4E5/1X4v1UnTix4+mCaGf71AnpyQSmbJ5qRX4DTa1tCZR5fbA1IByhs",
-	"sku7lr91mUYur86eDTyoEU2kreO1ygSmPJBp0oYFTQt0tw9Ex6gjlIcZFWyNRkkddhWhlEi9Um/lBDRX",
-	"SQZndCY1UxoSReHi8O4j/V+zXLFOVzjutI5uP0FRY6dpLdafIY76VONgR5uJ3n4x2lmadVQ+a0BTYYcN",
-	"M+0M4pZoRECl88CqZI9gfgkvTOUInK8YSFNHl4rrJlloj6obVZnm6PClZ6I1cjnF2/gv4z96GbPNJrdb",
-	"5o/6txPp306k/6ZOJNOoJf1JGr1eSFJO4eZXMwWX5pY/D2i8MJfdhvUyVQvyK/n/DIa5uQfQbGVlATrZ",
-	"i8dGd8dgAOMqyJbpeE5dWgCHHtJRVQUBnv6EsPVJZHF7kgq5Y4nnbKMOdmUS4+adVpqCDRmNUhLtQ7VT",
-	"KQs4y1ryfXcaR9L6OixRb9UNMGO+22g2AtlsjPmzRYB5QZYz8/+0zAEp8tZo2Txf2rQ6RHz5ahFNoyWh",
-	"2nszhr11UFsg+Bpv1EApExvWIVV6CtsybUGYVsIuUfn0gbgwWkJEN6D0G/uQEkNAgbsseaGQEa1LTpMm",
-	"7kFU9rRg9sT9XGD5Kxr1pdhL6vzMRTVL7rgO24mrL6QBiOifM/W1MgUawWws0/rEzHbyKetRllWLk2Ub",
-	"46apUBqyidjCnQo6N0zVqxxaJ5kVO4aNMYGOQg8liiYU0bBCTAEcRDKB9QzvC5GwqCyNpS9inFwxxfM5",
-	"CYERFiQO6WrBFQX3VFVg6wHpKe353wVpGWD+mtIluBPiCks+S2JX7N71ws67Z5wJ/u4S3ckqoJM4/8YP",
-	"EUZTn3EarcoTL6xhKbp4sQ3TFV98ioxrE/7VlOnzV9PFt1gIT3YWpMtIV43Yv39Oe7ZaTOEWchFgtnrU",
-	"8KMMCcv8qK1oSIbmJ09VUfTsSOrn7Fhpk7flq9Tj9NfV0uTjrqgnccHi+Cc1nvmT3pfaln4kl58ZQv6Y",
-	"GSTjAMl+YT7UX94+NhuvA0L41WI2w5GlpiE3w+42MejqbekZ1iYVJDPaIEjV086tM58dQe/snaOzRXUK",
-	"SgtYUk5yk/rsHaXcnnIT+GPirtwAyhfYKUz6lXfFQkehrrDNmmlnjC2I94TyliT0wDz5PgrsnGHw8Qrp",
-	"l5J6AHdkJbjDmEYF6dyTLRa5FHzGjQhPbXNNpnyqEGb287g0plpn+hjKzrlK0cYT6tkvfm1dx+SFd8UH",
-	"SMKIBsHMqnafJjmoSf9OyLgMCfGYkJXg82PIvhSHsl5qyhQ4zOzTsujUEosPM+6EV7F2YRXA0fDC7V32",
-	"rqaQDRgGK1RQD8KOgQpa5Ki2HZ1n6/QXdfcLhaBttPiLRSIV2ghBsuJ5uzjftyzzpPD0jMYBX8rluAp6",
-	"fVnIpNnPrgLpM+vY5Y71gixTOF/Dh5xRNM1Gm3v7zW3V3rWv2CQStZaclGLNtLmU4cFNxMgcQ1EFWYTF",
-	"8ye+NK3hcIXkF/DgM2qjPtpB/wv9DbXQ/x88CJkTWONMV0VKz0KjLqEqidvoH+73HKdpcXAEQjHzoRgn",
-	"GpG4OmvSc3nvqOukaqDtWx0a1mqx8fSdZllZ2KK5O+mJO2tLKcb3cWu/6HSVuzpFo7zxpeFhvsQRnhEd",
-	"lp7hwPiOhHCl/iTUxeLT5gjQAIpHeBvKZHeCoU6YH076SFAqwmKFXwtv3zGUjJQqCbBp6imc95kcpWPR",
-	"XCx+dgn/mQ7Qg9ZvTuuo/blV3JI+e3sFY6cOq+BidaGY57nSoYvPdE65SyJ+Fo4ptHLF+VprRkGKGb4j",
-	"plFmnaGgoLbLUIDMsG/G0cPISWEX8S8SjJPyFWIgFQMo2MuxZKCqKhSNvLgelM4shoDEpKIQeDJn2CNt",
-	"dAFSCEaWMjG16smk9xQ/0jaogoUYZqg3g4v3g/PPZxdX14Pz82Ficw9pCGWDYb1pslklBknO9/aeRAFe",
-	"5Vf6hkQT4iE/5LT0xGAfquAM+t6jLtuZ6E2y9sz74VgJdOuOch2U2Ds0QCwowEJo9GrQ1W+suNkvxc00",
-	"qqexozJtSa/xQ0UalkPwouCeTBcJ8MtC7Dbo5LVhoWpQlqI3Oq6lDs1JZyFnu2BIJ5AuWKbPqQDiJDyV",
-	"bHhtt/u6Wc+azq7jEUZsQ4aSeSS+SoiIVjTV/BlssqrN3rCJBO1DNELyOJPcFvGnJE7yBGT82bEkytIm",
-	"IysAiQmYUCKaCKo4Ln1GTM5cNa64dqxD1txiJrQWQFU+EaQGbJVnNmTTs6xpDvdkfZ5DJqEhI7nckyjy",
-	"PdUOykDw3/U3Te1tGK10uyj0TlwW+FhHNOLIjXxOIh+jOQazvO5yj36ifBoX4YwbRNDIn/ghDr5jakAZ",
-	"hyP2UON+i0P3zwk3T6kwfD99wE1AW4Khd9QY+2LJhpuYmXKCzxAjtuD/GvFpRqR8VpGlM4kgUNCQ06Sm",
-	"FexHnFVIOQp8JrYDai/EMZE5b0rMUcWxxA1ZUWjmhyZ0dnJVdRgj/NwfRThavVISOrNBquwDqRt/iK+Q",
-	"+iwl2tbUi7LkyVzOzxFdzC8xn1rWA8/syzlW4WaeHxGXa7grXKTTO0zx4J1GzWX+Y0Gila1YIyM4cqfF",
-	"a4yba2qBT6OI+mIi96h9X2M/9OwsGGQLOJELaXc3eMZG0kV2u8kEOsI+Iq60zUgPbobSBF6mIm9mhanL",
-	"2N4Kn2X3j9XZUMU0FUtAf5H938gmKWRLOgj9L61e1RGcVb2xf4vO2xed00HhNYVne1ZCzuQiad8c86nR",
-	"nVIrQzlbTN2Y6wQltiMJ/5cReeO+dU+Qk8vyCS7IElq5PsFKW9umyiP8AT8Jd6+g8DSVQjhl1kaKebzN",
-	"t9y1yBRrVm/05bUn8vQlUbUsqI4eWWSEte2i7Fo3oAlxA+XqqCshqBxzs4ZJNUvp4jdLnEsF/21iSC7x",
-	"mgCIWJyR4nsvZZ5PxchtoH1sA00+4MgXK4tl03mAVyPVejJ37GERSpj8+j9vbh4cp3Vz89AZ3/7NyqkL",
-	"KfSvKUpqSpNZ8a0kY6MQ/YZJm2xl2ZU+33S5lGgRstxR1LPw6C9f+wE5SdqfZoiBpcGF5UOWFQt2jw47",
-	"Tq/arAWNq/SbyA+ROI79XhN10Bv/J4Q5mlHGNceDCieqyjAQqyVNbAG1F1aW3SjvQwBY1gm3CYDpGa/i",
-	"CLhNsDwV8LrJAMqoeEE3G8DuZE8AvIAybkoU61eu1TOlCtfO8IOm8NqTWCyrbYESmxHhTxvhkga+a/OL",
-	"g+M0Vurn82CFfH6M5pgxKHkf0cVkWkPIS3GD+iv+vdgWKBaatolJOyC0PKJBIPu7P2HpBa2qM6rMsaCp",
-	"OEQSg5DP0WzBOCJ/LHCQaAk0QiOCAjLmuum8Ve+Tat/hvl3r2xaSVvi8iRhV9rtYbEsaZkM7TeVUh1CV",
-	"EZZlxsuxek2rHIHPU9Xc4nkMAXEN/OHJq9dDxIhrNg+N94nZXTaObX3y5LemhD+z07zoAnU80Qa1HWx2",
-	"ZRkljtgUB4FyNYcUosUXjKCVtGrXdMhWjxorCf0q2L9udl7vBHTz95zEnBHq4ONhX1ddk4b9kOtz2Fy+",
-	"loF/NiF1pbGD+ZMQ80VEEi9DsV88p/ruF9goWVHGmgw+j2PhBGmCXhh9hGXf4eoB8tp2kHDrgzx3Xshg",
-	"1zJpDDri///6Ozuf/nMH3a5FnEVB3Khyw176m+KJnXO0yy2GBul/gupdIfz4MpV6kJW7FmFBK2cIgGT+",
-	"nwaXWTDiZfuzhLIaCGZ3xMuQ6ExTz1TsZRmMpAM1rSF8sVEo53eirm9E72bQVXDDoUrjjxvDcFBGeLtm",
-	"DtmPX6PV+9OV7oGuUiuZmi9YGXenxSapgrXAs8J2iupEhk00nMsGWeKfqtXnUAhfQ1m8zJ5dZrWFlRu7",
-	"tltU9KXSDfUJN5PWqaXGNHPT6TtoZoC/Tk4iYNNGrTXXIFw1IXgLelhRUG6177eBV+8ZBI8zosMA1mHU",
-	"ZjGkKaTTCTlQL7Bi7hTc9Tv5QRGmZZo0LUIVk6HFcWOHdQ3UrLyscLVj4EU94l7CsmLD4JJGqnDe260w",
-	"UdcEHtu/NzZ5p4z1z9Zw5RugxzEVrkk8TbPXs53Purx8w7KTD+PajMYVWuHLzOpPM5uvteBWMLiWYkP6",
-	"7ect6Z0ywtZIa9DmVnPruY2mhYFkquLqRhpC1sLxZn22X9azVcdbVYgZ23Z5lUNKTmpQseZ3ZIVGK/G/",
-	"Y6SUlIjM6D1hCItfSx1im0RGmI7f3DVsDZX/7QHb0AO2qXPr364rJaGVU7ctF/wyE/mrC2RJmN66ul+l",
-	"afuXuSvLVN1cuHeEW/nmXZUkbfW9fNu6AG2OJl7sLMjwBbNb9qy8xGzK7C8zDEnEwM5ktxRE/j3mROWe",
-	"ZrPqglUyahxD6BFwoMlA55AuIQCaBIwUNT2Hkx1E4VPUw59WaAgm4mFThjyqAwELCQ18d3VOJ76LA4HK",
-	"Q+hdjMaLCEiUXgJT3WT9SFFyP1wXVpS5zNRmSi/T9C2EY2qp0GAX1J9ej+xF60WqymVrJHzLoRSQEMub",
-	"NchC0eGvVd2s09q28o7MVc5bqVyXvj0VgzGO6OxK5aDLzGajKRIwrExOwLosgUyvp7IcSOyhQL4JqQrS",
-	"A1Hcp8tcamkBBvGiyppUdcfD2IcTj1+r8tGj/dTTjc5Kyss/S++mjeqelJWzXVsaMLs+KzAqt582Y937",
-	"ZAk1mulcZZE2G9ib+aG18uG7pI9FPgxhjCOEVasMn0+RSi2iUTbjyE88WmMayehZS5vocVw2ubzIb0ge",
-	"uE3uuZB5V7JYlzgaGbAwImMVovzEeq9U8BNbUIfRhmQp+Jwx+/qSxRFw7OiNHy54eYsTnB4azQWnhc8E",
-	"hz1GTh+FFAX+TPpZkt3SxQjKdlgWIjFS8uDf4xbc5StmHDqS2/uVhTRmqZbLMBxbfgBhIxNKmL1mXTzR",
-	"Nsw6zKyMXb49LqTf9/PqJbRHZIIr1KYWS/beSmSqgfZp+DDAMFmpub2mRiPjRo25rSRiEX70ed3w7zll",
-	"/sN7Rixp6MMFI5F0QIl/9SEdamgvMpNbzRUUh7XWb9J+1Hy5IM+LCGPkKcKjLE0DxSEgaS+UKYSR+IXY",
-	"HQ0lYr9LZ6pYR5E0fYJVGU6L7irfQCeDJDsnF7uDkSmRJPK8i0MVMoLTIr9ExnVC/gk+K6iM6HsyKAJz",
-	"sTA8o1BbKVEgoC0hYU2g8UO8ZD7lsMlh3cpYleuCJbwwrl+lwaSZKFUJdNigv6SQ+L9rhdfog75ZgfDr",
-	"1O60kPJRNmncrO9fiZtgSwGwz9ibPB3tWmVl6RZP9ljXiuF8v2/QU68Qsp/f4L+ZuT+hGTWgNAcFdSOv",
-	"jQoTskLm+myu/CeJOSkrI6rP4/D6jYKlokQOKA0SVK9tLbzqDgoRlkVXWWC9qq3k98Iy2enM5vXMRjaL",
-	"S3+kxy9b9Nc2hG7JBmq26Kteq3Arqm7ZcgpLv8puZR+qzR/PtXGhWDVR5Tqx6eUZ81s3a7f54oI67pjL",
-	"cvvkiX5ow4RaA9zEWk+SL20Mc2IUJEjVqpCFH4QYWTnY9TrGSGtJ6MKMj7djhIPATIVnTSn+01DmqFef",
-	"HnjtqrS6QTEJKvDJZ5EzHqgJ95665cxVGduOz7oQrMyrqgxhxnQF1DXvjyh7pTDG8exicHJ99uF0iBjH",
-	"oSfTBMg9iVZQnR+Kqi8hdFoVPAwp12VkzI4fchQhUKoBK0ZyGacDNVMHMma9mXtwFqpw9ttc/kfqrPTt",
-	"5TefO7PCK5PQ/uLkYFKdV04MDpmD1sJ9KTSqvDHp03lF3YUWCarmrcCH1bZivKv3kpnXuh97Td+XUCm3",
-	"kuhhSseF+7NLNlAcuAa/gJNaK5vIQW1LyXBei9mfiVHOwveMrJcDAsyMavOvK5qk018ZSmvNL7WGu/az",
-	"SHk7Ku0qV0nAOJDsUEUrKjiZkq3b7spIFCrOBUp3z4hdRTI3pqA65vbwqkCPCCizlxkPuTIDQ5qjTt2S",
-	"Tgfx5wq5dBF4aETSLUSKHV4FF67r6+dt7rJBieB88hibOYf8HC8Y8dK90M2i13XyoFhSOzyeZinv1cyL",
-	"qtEixfAVLuYIKoImzkLVBlceXBP+hJ3qXBhoXOwzhE0P5gYHHOdl1U+xymVVPZ/pQyVsVdBUxZt6V02N",
-	"X8Yt1LF/KLStGLC4tnBdAa5LbzTCAaPiYqH351KCt7h1CcPbyvirlbZXp2KgPb3v9Nmy+Gqs7enZfpUn",
-	"eyyGIrvUoChIdQzUrGSd5BAPfGtTyRlxF5HPV1diVBXMRXBk82oNEAghcUliSVrFdcKSACLlp/FE4jQb",
-	"j2IeX8X3ZNqFaQ8OQz9HhISTCDOGPnSl61TVI2gqB2pcwpZ4sbcHqrokhyNpJ5k14xIrAoMwlwGfEITV",
-	"vglvwh9/PKGzOeb+yA98vmr/+GPclwgaAEeyJa/6t/if2dMrXhGUPIUX40KI44AQjpiUxdAdIXPx8004",
-	"x3zKdJVS1kRTgj2iivdLH0hSoeYkrgKqmh+9jvCMLGl09132nFIuMHEhvkuOZeE5dhOKwUeL4E79kNSJ",
-	"8jlDl9ZPkx4erCmT9pKzjn+Id6zSOVID34Rq1fJh1EYGeyMBAy/cZAIH9R1DdBmqK3lDPB8jATniPn6i",
-	"nk9kII7QWtroioQeGuL5PBAKok/DnfvQa+Mla7neuHXfaTt/+53RULpdzdfg12PBMKXy7PMpicBLdxMO",
-	"f9z5cQgcVDxSCdZtdD0lCIdsSaLvGKxIrFlczT0JPRrJnxZhQBhDK7pA2HXJnFumBTFB7e/jlKIZBmCT",
-	"exks+JRG/p/wfh/9BMiDbhaOs+sCqsE/ybCNBmgo41aGUISBCfhGQx3BoliGC9xJPYOQFvngJpzhEE/E",
-	"NYESIWviglSL7siKye2O/YhxheE+RP0NX52924Fx2vDzMJaFAPG/Y8jDHKtipTTS2xTkjYlNDsEROYzr",
-	"KkB8zATApCMQtdN0HAd9P1NRElwG3TL5+w9t9DHltxWvycADfTE34TAxIrdTyb9DNKWBp64MBwsSV1cY",
-	"kgc3WDD/nlxxHPH/+7//zzAps6A3CL1ZBA0ljKtdvQ+hA7dG4B9/lC5o9RIaUW+l6gOPQdKEgCCJ2Kjn",
-	"OJlCqVDbgU+baERcwdWlnAzV8SnjN6FsYQHIAFgTRTQ6Rgu1hj8WJFoZxSHgQ05pG6lSEnG0TLoICvp+",
-	"qEpyDptoGDu7hs2bcJj3m4l3zLLMEFNaVHRj+APMRx7IbM4V9aVyQ2ZVYElGYcE3ajOcCu1Gtw7AHM2I",
-	"tGIBvRC331fkRYymygnjGFyMGG15UVf+nwTAbyAvZYqZjnhHnX30xv+pKeu2BBRD5/eI+2PscgjbUh2E",
-	"u+hn/yc13jsyJ7JrL0aXb6+uxdBA0OAvWAYDjDvzyGxOOQndVetXshq20WsaoW4PTekiUoWZ8YzEIAMQ",
-	"Ev96R1ZI3MxNmIC4BkeJmjQUeo34KDWVDLYkXh8KPKqgXqNShEdDgvjSd0kb6XSEzBIwvwlVG68U+PYc",
-	"pwnVHuTd0RlhKm4pWZWQA7gfBEiwJ4iA0N8eycqrkAXaGow5iYCQ6bnltLKsjJwTalMKpVorcxGRwEO8",
-	"NvqVrIA/ej70kw65JmZQXlzvl1PkUbkAackW21UXeeqBT13cHxSEUYVsiOdDgWosb/H0Gk+Gitn4ssIN",
-	"tIk4G7feCH6mDhgKfwK9zZ9ap4v88U3I6IwABALPExsdY8ZJdAyv0YXUlaUckHR8glIHfsjaNyF0Z3ZJ",
-	"KO0b0tzVGMyxOyWtbttRKo4Uslh/Z2e5XLYxPG7TaLKjvmU752cnpxdXp/ANhGFxoXc1FAtWEsvg8sxw",
-	"OPUbHfkynZMQz/1Gv7Hbdtq70rMqq1rvxJ3V4M+JVCskT1KZ2g3BCwbJaxDoPqehClTqOo5yDuvsmbXc",
-	"HYIkHvBsLk185hI+ZVrcNQa/ng3+sfdx9/TgXef66J/O++5ZL6X19Rtdp7vfcnZbTvfaOew7Tt9x2o7j",
-	"/NbIBkeNFn7gKcanTYR9HUv6ePuoZGBcuXEUKAEgGWeEbIMvy3gGVRnGPm58njvvJAxKoV6bAuECTF7f",
-	"jIFPaoIMIlcmLOmUJxO2lbEnfZuyGKzZPM+sf/TJvsLklR2DbInPH2+lokIY/4l6qyeCQp37qnpbqa5j",
-	"j2nFSmURZQC6sy2ALoPgVKdGQP/+zk6ne9B22k670+/t7e8nEWH9xoK1CGa81ckdhKWdol5MSwiurZDy",
-	"Fm7Jl1pOp7vb29s/ODzCI9erforZzpQWqL+WjSSPQTGR0wFnyXbpezpCqILGODSwIhYOzQ6XNsR4bJpU",
-	"b+eLcVuPEgYDIr2IacSR/VpTXSfTYNOzNtggnHjb2LMcKr3nArxP43MMmEWQ6IuVCo7Q0P6YTL/NNL6Y",
-	"EFOvDvitPPpYN1UBuBabLchDsjWBocwmcaQqA1R1IxF8X+o/LvWICXMq/YRxKgM7g5WQA7D4YNq+CYdJ",
-	"Z8shWF+DQM4xVHy1JfNO5WtD2aQpLjYq9yV5vJ3Gxp0DvzEiq2ugNOYRYazlHDRsHQJ39x2nHpWN91uJ",
-	"zD5dbki3aG38+sfBx7D728PeO374z9Hum/H+L+kWp7Dn3VG31+k4nRbpjkatXndvr3Xo4nGr19ndd/f2",
-	"9/HRftfWBzVNg822rUIK67TJ6u+ds9+pj39557i/vNk/Xx0F5OfX3P35ITgLnfqkNn2aeVprIAbIrILs",
-	"CgTYishBOPgiAM1grwatMe1VMUGNsVpQ1OTAMyTVGpANRTdHBGEU0CWJWi5mBL1/f/ZKKDuxwqwq1oVU",
-	"atJCDTG788sLIWCIW7H4z3YOOTUdN5BzPSH/6POpF+FluI3D1YOlqVvxATftcvnPgucX72J76FUHbSoL",
-	"5iU0KPfxUfpjSzvRTvpXBu4xw4MVLoKghnxfHfW2AQ8/C2QzQSER8DVOlwFHIb+veGVW/p9qEr1VAWC0",
-	"CO543GfVzv+vzdzuGV5pA0E6gSQpdCtjqRIToEx6TreIAdOwoiGQZdQu4NtGI9hvim9nlnKdBOU1Jngx",
-	"Ia1O47Fp+70LCykqNBtDbx1eb5zRi6hUuuBT4/+567U6y89HrPpyk7UOwMIP+GdFa8gCBWMYyItCdFz6",
-	"QSB4k4ujyJdlqQXcKM+PmPqcunEEdMYxBtWjVYFizKA+STEq5b3hDy3xlW/JZDrzNh/38ekEKzYfoxkO",
-	"V9oxpWoMjLB7N4noIvQMoqUQXgoLCQXY+SIv9rHQ+PQz4Sl83DKTA3bl0/AVBI6WcayxTNY5kel7jgwZ",
-	"ekM9SGMs/LyjP5+TyCUhxxOSRFXtOTp1SlypmSOkyl+qyTrNLcF/Gdxvi5FN45xq6bSUKGUDhbrE9Vqe",
-	"geQiLi4DmZPBM4AK5BQ2jsZdt4dHzoG3Szodr+se4s7IGffIvrfn7h51D/DhaN/d83pkd9wVj9wj75Ac",
-	"jPfx3qjn7gqk8IWAH732wwmJ5pEPKsS6z9ZNC2YhytOD1h8mvYzqMHYyKIKtk8ETIEvFNTT6n26zcMal",
-	"7gDVT5JNJ+73gQFyTGbjSurj4vZcxnIXQ89Pi9ALSD0YemjNyaw19iW0JMcWh06N/FAsPy8W5c7NCMtm",
-	"CDN0efqmicT1Sn/N8x3oyQCNYOtSrDIbRGqvH48WjBeebSo3sdCbcJK8VpcISJIo5Jw1L4JnGMQgKYXl",
-	"77H82JI1vgZetiUzvvQRccJ43MuZjqWfKx7KOF2z7YJh0s+jGTipVHxDRFx/TlTj9zYaKOcoS+xn6g0l",
-	"JitXGEg9KMDuHTPdtIqtS2/m8U0ona4QoQM+dukPhPFkfIDel2wcKsRwxhcj5WSVEy1G3zEEJr5i89mJ",
-	"cRwvJIWv8Cx4MvJex+fbhqAXcQT/HLw5R5xS0FhGlE/RLI6TAZIFL0IEAHjEZaddhpYkCFKO+CEnDxzW",
-	"CQ5/+OuhBX9LT22aIsEDecTP7vSA0DschX28ZP1JHODUj61mfcf4r59cnfhnW43UvhQSUF/nkfU7bQec",
-	"pBXNCjOfMT+cxBAv9WXCWJvjqD35s3Ebq7i5SQWYLUaBz6YkavQbp/IZ+kijOxDJuJTxzi7Ors8G16ev",
-	"4LfFKA4YTbld2zXsfTGg6zw6G0eQ+99I9Yin1Jj54vqC9tfklyLLKmGFMEWEL81adr6IK3zcMZMd17Oa",
-	"D/rtzTlOHs/1LvCYk0ilcHHdEWFEJn7ImnKLw0xok+5jJ1/UtX0S240GfDDOQKxQYp1JRz8l2ZdWs8y6",
-	"PObqwbDfGhvV96+6AVfgnjXvXf2qhIhyINz5ov5VwYeYQ/iv5Eq0oGPsSMAxCS08zkLxee32nOfnNeKB",
-	"wWLwkrWT99ongZ/wmG5774k8JuEq+XkM1vHq9PL87T8HP52fxrxDEt+Edci1bJV1XNtZwJbM1vmhnwn/",
-	"Kkj8ZIZD7rvxWVRG2Z0Y2ne+6H8+Wkyuz75iK5OJgxsxywvvUJ80wGxKGBjKIcFYvQnBqGm2khKG7KZ/",
-	"NVtVs/9ep7vW7C8kqyK9ZcVVgLg2usZLj/x7CHdcIUUqkiBuISTnzfeXCz5Ir94Q+e0Qrl/xCduB0qPw",
-	"+pZ81dvD4Sue1OfOE23M4uS55TYQ+73U8HCIDGAoEcxkx+51cph+63k1fmg9USSqPNEBIZcr9vvBINgd",
-	"GcYJOSaSF1RkJL44m7vdv7cePh85WCdU6WRdR/19ldT80z9dU46D2Cysqw4Y9aYUAkqxu5F3hN7WYDDy",
-	"2ooiHU/iLJutBTqaiTtGkK0vSzGm5RHxd7FdZAAmC7CgMSrxhOe8PDJwKCJsEXDDFCPzFXTZZMzu2rKN",
-	"vowhl2sEz+ODzzhDPrsJGR6TvsxU8hlSYoJOJm3GD+JkiDsy520EwphuCIjHBHGKIghXV2PhEBEcBT6J",
-	"5MoDMuY34YhM/dCTccszeg+R84WGFHmH344306giIP4FyR1yuFLUWtMvdHsGepdEXNeyhvwXKTYLsY1G",
-	"ExyqbJ+cleARaiaGY3/y2g/IzyRUxWn7jTeDi/eD889nF1fXg/PzhNsawQ/zwo2ZHt34g4LWoaY/9zZL",
-	"CST+atUkdezyfLOrEkOkuqDHU56AOVgmibGk5WXyXI6p2zDJZUjFQ9KRyq7mGHwrOZq762mPGCzxBG/L",
-	"uEEjJI+2kEylmGUlz+fmmMvJrB7fhOKRm6r4cpXbUvC1XqHYQJJjYyHSdm7wBLeiBNs1gsyzCzFTWW3A",
-	"2qYAloiWkE2limAY/daYTOulITlGwwsakqEKjBavh+SeRNnCzhnloBX4ISkwPPF0g8HNwoBqZF9b9w/7",
-	"M3wnZl+DYxmii4bmSoepXe6Wb63AmiZLLnQ7vYPe4e5+76C0DsMTdqiqB/ghwkLvwYz0ZdiyeeuQY2Qk",
-	"L8uEq/RdinEKblG+Ls4ytUsjf/77T9f89tO76PbT+8Xtp1Ny+69Pr8e3nwb49tN5cPvpisGPP/xHY+vG",
-	"xKf45xMpoZr8nWfB3Ci6qlDLyNpKoUdsstk16tjY6/OnQztKB+s+pgtvJMs/uu4c9Ht7/U633d1zfpMR",
-	"Xanqi24cLJJrocutAsRjLS2gTAMAQVlsDNHII1Eit+s4/TBJ0dyuolDGZ7XBZx2HfQb75ER9aPrDE/HK",
-	"5nrSNsJ37y8uzi5+blj8SbcgXIaqvr2SuCIoLi/bRsio16nWhXx2ByaNRn+309k93Ot0D4/2m/D764gQ",
-	"9SymaYdOsyH0/k6j77S7e83GjMxotNKvOXt7XefwaN/RD94z4qmHvU738GD/0IGYW+7PSJxDcLi/2+l0",
-	"VYUouUobVO8dtvcUUsoO2wbaZUyqqgW3vDTBLOWu9flFizCUlOg+q0g8ps9U/ZQYulX/oVQvJJ1gudY8",
-	"3Gl3unu/qeZH/Uay4K5hXNS4l/wDJmz/6c8bseqw4fRAFepO74eM4yAgkcwOb69mgVRi6kRxS4u8O/U5",
-	"cfkigjubeVCsKAevBRoeGY8J1NNJanAlxhapZJw+EHchMDAmqydv31yen0pPrHXBGrqcbrLguMSXIAD7",
-	"2CFHxHFb++O9Uavn9XZbR3j3qNUdO7jndca7o04n9dVFlnjHgggEUkOiPYzsuB1v1z10WrsO2Wv1Rruk",
-	"dTh2SGt3vI/33f3RPj4AhgOZ/IOUO8OnvMhnDnQcqhLuuN7482Ry3/2cLO41jbQW+DlZ4eduYz1LgeMR",
-	"BEYDhHeSplw+e0cp17cY+GPirtwAij6mqVYJibMRNEEWrggJ8+vaN+AM3oJrlzWkk2JSJduBHnV8TKNZ",
-	"o98I/HDx0DDCLX85HZxf//LPpAbhU+WA7no5IKlCty0hoA4DL/YNbScp01DbYi+iJBDfMVnmdAvKmthI",
-	"yh+bsPly3Tq/b6jYgBka/nx6jSwfD49Rz+kl1eG0TTCkHM1xxLMR2IXa+9txiZTxdVVrMGHqXp8+25ZK",
-	"ndxScwP1W9+nZ/KCNRq5yTf+mg4Gz8L5LnKUqZzPOXk+ZyE+cSz5b6Ne57PbOvxHI+NJMN41KOFa8ldK",
-	"s5yuFPFyikt1NSS55CJlxACDYygQo3IHAeIn/r3MKCazOV9BeGN7m/Eoxg3qkJSINFFIloSpyF0Dt8z7",
-	"3i4dlES3mkvulfHuV8Sb8nM3Frn1ICKdQgr1rYxbS3ueVCB06vrkL0+6urKAXgBZyIyF3LdYkoas9mNZ",
-	"FGfpM4J6jlOUyZYc3Lfv+9EHut7NU+SceUxkOZ0PV9WrkuTPbc2pYu4ns6paXhWL96TZoIFHoivVjzrn",
-	"y8mzjcLFdBuVd8zMLddx4BhQ+Jdx4aQqRSZ0wUoACghwVeL7Qs6EJ1De7VPdWue7Td449Rmnsr66VTGQ",
-	"pbBlyD1430MaZ1bQALIuZY0xqOPdRGzhTsUvqmyjeK7qBULOjJHHk6fRGgx+UWt6ZjCQFeo3AgN5KluF",
-	"AjjcKZ7PSSj7gK4Rl2Td9C1Dg2FsLI/YVUbHS79arO6FUBH9MIQc4hVUvdyGpPl2PIYqc0pRiyNK3EUU",
-	"xW2INykjUba9p+o1pVbcc5+TjKl2t078q7HwAuuGGrpAl6dQh9DLnuS2zCFGlHpclVSuWKdi6av0mQYY",
-	"TmvUeqglai7KJE3jMFIOVnEy4DVOTqcPBZqjFcICWaEuS9IoQPVFhmq8nEIxFiRjlWwBSpeLLOxtq1jC",
-	"i4LdOonGQiIu4ba3AWiXEKSmAQkoqR3myiv4JProes3xVebdv7rF5ToO7hzJWtgnVLwk+IHT1L8lUZe1",
-	"jTAqLtTPGl02CfiE0r8pp26S5SaE/dtMt9W093mL9pxO4jV4sj2nLMT0VaZK+9ZsNtny7+vCTXMWm5L6",
-	"mumtfWPa9yhuGhWrjevhqqn/eShBrDogiaMfR3R2PSUDxgg/90eR6nFkmx8b77xSZaIyIN5MvQSNxC5l",
-	"RdtPjZ0lje7YzhQHQWuUffUfEAkjjuMPuIaxTwJPuodg0XI5PUPlVdNKIlm+adiozO2+pnF3s3iLZhlu",
-	"8ffvdBT7NNk7GgR0wZOnKubI6Km/78ASMhcVd/GEtepdV1vrHLvEG4TeICTL1FLHNHLjri7ZdeMRjYyF",
-	"upHPSeRj2RDjk6wbJiNDBhcnp+dJ6RTZIrDxenB2Dj7bmR9eQHect2N5EMRTZUr6e80Gn0aETWngXcaV",
-	"Uxr9rgNSvHl0uZMjDxKhfBy8U/sfYUbepTrQ9zuCtoZuRGQbKBfCdDvtvSa0qj8TTzAjJ2pzcIhqrTF9",
-	"jhcrc2TnEbmSq1TdcKqR6np4pP4csGvywEsx+GfVnbIGUKQkIpX5W8PKk6J436ilR64S4SRiMq5WQNcQ",
-	"fIuQlHI0FhU5vFBlzWmYVFRU5oI2Ghh+OEsV9nwx96Nj5OLQJQHy42og9gqHORb0dXJMM1xWbnWKGSKh",
-	"R7wS9lqkrD6VtW43NPoJ8ufzyZrb9x6mhUi7r7Ca+69pW9xh9cVJ89obwhjQWpmBpNBK9huY+IxLrV6g",
-	"TKrVTnbxugP/kxZ/VH3xxYJ5pfmbjaXM8XoNSSWygIBLzEgEGcXzREVjF2qMC7YK0kDyXUgeeMES9+Ow",
-	"WsqhJposypnnuhH5XYWEOarQWbwGyOt8P5eajj8j3luxAuexuYF8ar/mZ/Bnb6btvEQptjzxTdqVQNvh",
-	"gkyKp7mmUwEdRQxzRzKx+jnW8ehFvlMZj6y4jOwqgkaEhGbaAyIyR1pC9nHKcw9fCjTTBeWVJgg5ysu4",
-	"DLBsP4JvQvlMFSLnlN6hxRxNKGGIhmn+HjM9G1u3pu/BGT2HKpmXwnINSxmn863o2leczvOguJGYVSE9",
-	"J31aL5iss6F/Lb/abbrZABfAu1b1+J8J2yuG4+fPo/EseSLPF1i1uVxUm42UBXR+x4wb3xY/oaFyFrwI",
-	"RDXruvYKoa9qIGEa+l4wpPCboyD5+Nhy1B6+MD2JCFdN0rcrPMT7zpkHgKPLxqSKrAJPlxKEaidGUUhV",
-	"tzLZ9xDqjXu+1wQOn+Pv0FXtZdj7yxpZ5DGpPnAGEwJZCLzU0ERF+g8rSAPV4hn/W8cymnGM6SCKOrGM",
-	"meOulKT+lCDDb9cW07HZYqpLDpAr1cnnStW2zuQHyoU41hE74uE6STQ2WAv+uO5+nk5bB50K1oJOeR0a",
-	"QyAqrkNTsqTqklA6rvD5lekYxQprEqiMuG2EsWU44fqQwv+e4YTpUMI1VM3UQYrs9bpqEAQLybpaExqS",
-	"NrpKVedRNT8xUt6tYjO8gojMpWQbns3ovQygkd6CpKOT0cJEVQQ+RnjEZCBOtMgUeIP0+oLEfyPQuDDz",
-	"X4z4LxjkX51/OU9K8c8VNzhVhaYxY9T1jc5VcUhWhQ2WFDbwfKaHVsf+OqIzpUU++3Zvv1oVTxMDCkhP",
-	"OfN+jgqdT86q7tTOqlYs0UyqfmxumdmuCZZ/Hh5XxN/kDW8xebMCJNXjLXL9KSXdpMM7cyljVeBrl+rN",
-	"F4mStleeUYvVNMtnKtY7TaAUZBXQKBhDiUoFROkTbv35+fZLp7nbfXyGEivl4KGOeesR//rslOkoA2Dw",
-	"tCDG1doyUHm85EBNWQGTxZNAKRKf26obAfJbyp6GsqRRpZKn3b39Sp3OPF/8PVrwtVXKX6Xe3H6kY3oh",
-	"QgORobxxGRF/QpigWHter9Nzunjk9kZdfLA/OjroHHlHnY7TOXD3jrqY7Dvjjts98Ea4Oxp3xl23R0aH",
-	"7uG4Nz7CzqjRTFomeGTUaFYKxM0m6u/gaAb1I6JFyH34PpBvMv9P0ujvdXvdw0PHEsFbvbKleeSFoYfm",
-	"uaHRSgIWDr1tllGOUUSHhkMtjXttYYJaMkw3ulcx2qUh4nbLFnTfGHy8+o4hugyTSXSTgAAz5rvxIr7/",
-	"05//AFul4/hHcQnwpIk8MmqiaD77QbfSp0zl/eObcGgCXFsA5BB9L4sON5EYWBbdBPOEXomkDOrCYUwN",
-	"FanYdKoPBHPIhLT5zc5mcxqlcKo21xjIRb2WsFyBe1xqEK7w7vrozqcVK+48X7Hi1KEWFireZhHiLFqo",
-	"GmhZTAT37FhwLeQLtW1NsLuJ2FoWSVXwrynmGONtXq68IEfj3L8jaHj59uoapRc+bGbdyE6S4qKPa0oD",
-	"jyEcgl1aF+kyO4HkMjK+FuL8Gw1qoMFT4Ft3ayZfEdCtTOqMoxFx6YwkOW1jGoFoZ2MMbfRRWbaH+qdh",
-	"HErp0VA2pAK7nMFkzPQmG/dQ3X/Jk9DgyezgparPr4NkUDONd5oopMtt5skZSY36khImD61zxIRl7bEF",
-	"wKv00DIZWyaxPp/+OBhzEl0J6hS6lfACFiQrM1V8+RpyEr6ZHF556LpIOpR+FH/EbZBWcYKvLZE3ubYd",
-	"xiOCZ4VJ2VckuidRiwl6IL/oo6HvDXW/O6YOHckQ/SYawltDpSJy7AfQOqKJhh7mWP4OryT+bTnuELEp",
-	"XQplso0GN6FLZxDfIEmSbDLd2UNMVjeUvDZU4d0kYAR5lLA2uqZoQlHcFgqjUUTwXRMxogygUMAVdoDZ",
-	"TTg8x4y34H5aZ6+G6PtRRJeMRIKG/SCYtVgkDDWUHSBkBzC09EOmHM2QvzqmQSAXr/rkBzSckAjqzDeN",
-	"Hn43oc9Qr9MFWqqLP2lpXB6LIqI28ngFd1WETBariYISeRbSapK+r2Pk9CWmJ8vQVFysPbEGG+SgXWBf",
-	"gWlSlpVYH/VDDkrltir3Phd6N/PwnzovrbIBFBn3tcQMRcQl/n2mGHCvo85KAk5yWCnAe4FDW8/ZoKEh",
-	"7KmVEIWS3nRNa/2G2ONNwq0IYa8Bs2JIZiZxKyJtYODeicco9p+/Fi9eqfe237dE2ahls/0k1Ln/RaWq",
-	"xdU4u7E5Bd7tGMUPz8L3jMRNr5OIFcNHnH5ghLbnH2r/cN9JKiaqGTqPzUY3P3Fvo4k7hRPv5ibefayT",
-	"7pS6MgsUDlBEl4nwmW30qu9kG6AJ4omKsRmtcnFLBnRKj4sEzinBAZ/+WQaWv8ArG1UtlJ+utt6l+Aqv",
-	"BM8FRRZsyhEV96nYGitqSjwjPPJdVrbZN+qVavRpHmA/rEmY1Azb8tWoPcUNasgDqEozAWOXEZ2JQ1oU",
-	"ngjYyeOAqrI85kv95reTwqy8JdJt9EkX2oI1GyZ+8sAj/AHLUl9/UkHxGu+vT6DCF+zJbGXQbzDCW25A",
-	"XblP8VxeKOghIwyXcFsnHTI5uG80ExIWaAmbMFwxaVCpFAxmwsu247ar1aSOq1seuEdkf//gqHXQ6+61",
-	"eo5HWke93qhFnIOx2xkfOZgcWHpjVb3jzAU/d/AR3AOMmcTzGS6vir60OiFHlpuv5K6ND+ZFPbbfrrMz",
-	"E9+63esxpbs1NxK/+rz3kZrsOUI1K3e9CLOk3SzhUKtTCAnxKEicwmFlngGuzdWI0jvFZ+B9KLOfPLqi",
-	"i0hW0bfEx8jAF0mmWxKuoh39JduJ1/D58+dk7MccWYtl+wsqpOzbmmROHVqRn1Tykvho091AtuYjnadn",
-	"KcSpteKMBs5vqyoLOGisNT23AH6v/YCc6MU1zq8cfuI7E/zz0Z/eL2/2z35+zUYD+r/g1PUnmWqmaYME",
-	"Z8prLOe3SVuni4jOyc5PJAr80Kizv+m6WdnCSxCtXhmLDPmqIrs9o5/JsppMtqskYO1GUxl3YE2n13hi",
-	"T27Rqqgfoj8WlBPWBDV1eDZuvRFzQa+s4iCYrJrTbJxTN6bFOaIwTdrc85TeW2eOx63Vd8WZdayTejWl",
-	"sQYN22J9n0hexnAFja8XSZo+HhXOEQQgaMa2oQKyW64RJGfydbSCdfQrTWGfjZx9RSkgdTpH6dMxZIPu",
-	"ZpJBkRKUR/yvQaYet6yFldKP2q7inDlCltQTpCB3OMMYNIcQ8TIj0YR46I6s0Ggl/tdGA8iqi0+QoWXk",
-	"c07C41gtkXFl4mvsJbUL7giZyxQxS61i2Xdnm/RtW6agMsxWoWkEAQ6X4vUljnzZwHcD6D+Bck4b1wKV",
-	"n3t/YeyQO0AzMhuRSOm9aVw51tlSHGrCrrM4CaYL/8gV1yrku42vyjWPITs+Lh7CdKegaBFuxDGfISUj",
-	"yboRM0mtsFajt7o2Vni/M3bIAd51Wnvu7qjVG+2R1hHeO2h1x53x3mi06zqEaNYZpxCqkkMb22rzZaJA",
-	"ClUMU1VhAfFGVWvvPs1yaDm7I1UetRZBKWWjWzYmVuReSQB9xZu0BNdraKgYX7+2hfBjikMWcqrG1l0O",
-	"MYDKAgT1LveJXOKMo6UfBGhEBFHZBjC8W4Qxnc7Vjs8QZUva0xqjo/WL7VsD7Qv79EWmNSd5WTJzoNPr",
-	"dNdhrqMLG1e/XssiCm1lxruGyWy0Qr631XSCuXWi8jA662nufPErMWFbZtxfUAe2HdsmTRUKzmPL8F/Y",
-	"0+hLQ7HFq8RY844w0DKTOnowhBCAI+6T/BDv4CCTn8QgatjBx6t+/4xe9/sqIzwtOyuCTUe/E5ebIUKC",
-	"7uDl36/eXhSGm1J3MVPBeb4Ma5oveCXp+PU3oSTWhaBCjptQLwtT9bfNTxcWOL5c8O3idYVw6PEFDclz",
-	"qIp/eVzZQGrQmQjfPvIkTbgiMg+wuwExFiwMjBmlkU3vCPb8UFYo+TaDmyDSWIYVy/jm6J5EKCTEYyrm",
-	"OSLHaM/ZjUOQiyJ91B8lp3El39i+uukq12zDbGHdaDaw5wkVUs6D536j35hyPu/v7HS6B22n7bQ7/UPn",
-	"EF5NqgjAO0y8dNRtO+1uu+OItzrirSWzjdHb2983epRbB+j1dhvNxuwPLtZpPjg83BU3bCtYQGczH153",
-	"u94ugSxVMpEYFLftTpVSd9qdOs1l1IUUMEcJC1tTBfVdmKl0hWFjvJLg/1KBBrGp9CvHF6S6KmwYYGAr",
-	"RVypA7gBZ7s1FJZ1Ssr1M7vyZfg6J4wXBscmYU7J4AZgJse8zuf/jO7+9fmJevKyFMU1YX9qhI/Sit/Y",
-	"ojc0dvTh5Bo6BWecwv8KVZTeZeobo+XUD4huPj7FLN2myue6hoOK/E75jGzq5l9YxazsYE0DeREHX6Nc",
-	"VgOvbXaYt2M3tglwGTSuFw5X6DPL6DDP5bV6Mvr3vgb6m7VdL99fF19GUb/A5ZQGBEFbVJ2tC+UryANP",
-	"2i3KjoocBQRDlYmFUUjtFEeBT+IkdCijs2oj3SjFZ3GtdlsCmjTw/vs+YyturC3FdGWkezPms0DW0fQd",
-	"MwdorYz3IaFZm4p62VoHCdFI5QwKwClI+SMPbrBg/j0BsfBDvOWULUQmr3U7vYPe4e5+78DIaOs8a0bb",
-	"ExK2oFJoLPuIP2UciEtnbfVF+1L1D0nUjY7QfwC8tyN8psJH6wWPrhMzNfiAlLmYkch3laCJBiFahHch",
-	"XYYJWE+gYA0OEZnN+QoFPuNblUhjuHsBblWKe+lSJOv4fgLx3wb7pyF5Qb6fIyGDeHKdDk4jNJTyyBB9",
-	"jwNG0VAVMBj+kK4R1rWbWu+NEy6yiJlVJT91Wke3n5zW0e0Xp3n4+C85+b/UpJYqk6pgGFcd5cpzsqQN",
-	"8ZvKx3K9sWkmThtaXRLxs3BMY3VaSsOnMtq4yCYb11x8tBddPDPde3UifA0T7LNE9prHktRuvSSzRr/R",
-	"Ev/9dPrz2QU6OX13ffb67GRwfQq/3oT/93//HygwCdVHfgVKb7x/+e7sw+D6FP16+s/U+5GyUw+ikGXm",
-	"bPQbOAr7eMn6PuX92DrVNy1yffHBTmfkuEfeITkY7+O9Uc/d9Y7GXbeHR86Bt0s6Ha/rHuLOyBn3yL63",
-	"5+4edQ/w4Wjf3fN6ZHfcxWLhNPDd1Tmd+C4O1B1WmF5+Jmt3gu4jTe1VPoVXd2I4qe+uVT0cS920xJPF",
-	"ytS9QKidz6BORIhoGKzQlETZyMZqUdGw/he3s8c7E5QZBG4QF9eZ2hVtUlIj/FHBDABdkqB3gipoLPZu",
-	"gKg0PAIM+ASM2xgxwjk0TBwb1m+lUTBIbY3rbSwYkdoDKzQTKGL5lTR9NXvuEEu0efuCn16QN9wEqZoN",
-	"zGXtH7mQKQ6CRr8xEodkXqPs/Fp1jhzJaaRGk3FjhY8rk1LjmzhwZ3ByffbhFNjfRHdIrXs68KHuMJw5",
-	"oUc1riKA6iVZ8koCeb0Js+RR/v1KucjFlYitEfnHp9tm40NSEtPpdFsdp9U5AB4KH5q8VVYS4naWW1HA",
-	"LyKf1wl525ZbvbguOmsmFESQE3WxVrSrKWom3tzbHN3bSSPAlyeMvSaaDV49MWfbqvBmQZOzC40oVUHB",
-	"WN4TA92uCD9GjDCpi0FI7QyvIJpWllWCvn7Q0w8CObfSpE6ZLVU4KB2rak9m9X2pyxRRdAAPekfWWU7k",
-	"K9s3G6ipa/ucPMymI4ojiCahoAXd+2RJojoBcLCrQmcSLG17mjoMl+1qw8lDyj+EZamXtc4hyB7/pnSp",
-	"9fdSR9mR2fEvoeysXXdTAilY7OCrlhCfq2/njLEF8YwdWViOeHgM/AFKotgE9W060MR0qk+oz9Dg8swG",
-	"gQllqJxIqMHyK0mt8hSXUyqIIAI/niwqp8vN6mptYbowo4l0hTFtBnw8sQ57lbg2cfhLMppSuqZ72Ef9",
-	"0tZJczK9EPxc7t8Tva2KpBpCmXvjI2/X3eu2jhzcafVGB7h1iPdJyxn3xg7eHR2N9iHxQVeghLJvHErK",
-	"gWCYM+kuosAIi4ElxmZll85kBbM6XEAdYREf0Ce8NU6gDzbhBYy4EUnxgfjwi0ujn2J3quro+Qxdvr26",
-	"JtAdGKOTgC48KCnXRMyfhNqfLdVSMVUTLULuByq5CWrvRboeFeo+PCQlarH64gaaAvoMku+OFV4ZRAoq",
-	"Ovm6qJW1LTAAjTrNb4t3aXCTXdlVcjqCE2w05Y+KYKkfbyuDYQ2mp4/mRdjeCyC0AJsM12yFlLdwSz0z",
-	"sd5pbnYLG1KHmrThqTUMXr9AsQJFMl7cMPeLUGtUjUmodcspwuj9u3M7OTM5W8UUjY1pxlcPmVEbTdR/",
-	"j2APBYTzdOG/FLkvMrElx1DfYaa+3aa/LN5durJXjNt2VlbrAtWqde/bMlvDdmBkWwwlTV0r0aSd+25t",
-	"slTHYvHyQGLLrlbAUJJWXUYqdgT6nCvsKe+9lbz3UpXTtx9TkdqtEMLX1MPAnJPZnDOhYjRlWV/dOT6d",
-	"AS2Lixd3lWfansZSTeLheO92/956+HzkYAkhYiCd9GHl2yAzHI06Hhn1vNbu6MBr9UbYax2NPK/VHTne",
-	"wWjXc7NKQOeg2WCqtAgEjuAla7ve2GjG1G2l0iiaDdVyqTgzUlwQhmNuWARf4qE9p14vpvh+inQHVdd5",
-	"tMoXe4eo4Vgsh6LYoKbiYKvBIYoxy9oZCT+ii8AD0yTHd2T7xDqPuZAcs0Hv8wwLsNrEIJRs9c1pFiyH",
-	"w6nKZMbvQLEfm41xRGeDCwCQ1Mvi9ysDN2rUBpNnU6Oaa846tYrzt9mWemdckdCLq5LLtupgmcFZLEE0",
-	"RDRS/RDWCU6ZLKUvjRHBkTjIT7fiTqU/VkJEwpDz6TvgXJKjf7HHfREPYriAoyW7bifGoCRKKB/mAzRS",
-	"la+N67xA+3OJo64y0oUekkKxeGFmDA41s20DpxoKy7VFG86hy+vmZ7lORhkJFcIM39TxS5zKqVMDJt3x",
-	"84OCtz1ahNCaQgYlqO+0tpYP03f9udpcnG0ll5XkposxUgcXxyQWLEGfXUiIh0ZkLK4KSubjSDb6Zf2C",
-	"9PQmUr2JfBqyZq4lXtsMVzR4luV8pwSlUu0F2Pou6UsPjopHKIxEaEIU22gF/8OyqdhoEdyZwCk9P/mp",
-	"L3VdrlQDv2gRCixUR9POFMewbwIOU/dQEeAADTLEVRrfq64Dtq8pZAvSwJMpFsZHMbpbTg5M1XGnpMHl",
-	"mYQOEGDQHVnFPQMHH68QCT2IiTXGVlZg+52oXEafMxKMjY9Uotnj7eP/FwAA//8=",
+	"7P37dts2ty8M3wo29xqjh0XJlCyflLHH96mO0/qp43jZTvM+jb0iiIQk1hShEpBlJY/fsa9mX9i+kndg",
+	"AiRBEqRIWXbStdp/GoskjhNzTszDb36xXDqb05CEnFn9L9YcR3hGOIngr8GYk+iK/LkgoUvEDx5hbuTP",
+	"uU9Dq2+9C4MVIvfiW4TFq4hPfYaY+gCFi9mIRK+Qg3DoITxiJOR9NI7oDPEpQWM/YhzxKebIZ+iOzHnb",
+	"si1ftPzngkQry7ZCPCNW34LGLdti7pTMsBjImEYzzK2+5Yd8v2fZ1swP/dliZvUd2+KrOZGPyAS+e2hN",
+	"aEv82mJ3/rxFYQI4aM2peCey+mMcMPL4aFuDyJ369+SNaj4/41/oEoaO5Wti3HPs3hFPjJw84Nk8ED1z",
+	"HLUnn0smo4ZuWxH5c+FHxLP6PFoQfXYkFDP5mLbz2Z9btuWRkfhsPrNuk0kyHvnhxBJjP4538hw6+qIN",
+	"yKWztvqrfRERxuKxzTGfpkOD/1UNbIYfzkg44VOr3+kewqonf5uHFJF4NNmVvJ4SQS3hBIlOER3Duro0",
+	"ItmlnIvRtpyDFxvwIjTs+5X/ORnjHE+IjTqIU9SxHcd5hTAKcDQhkSJ4QRUc35EQYSZfyUypu2emCxe6",
+	"zg1e0nS30zvoHe7u9w40Qu88idBfk3vfbbY3gU9Cjjz4MLtJE7yYkFbnhfbotS/+GC3EaIukjpesPYkI",
+	"CScRZqx9vnADsmBnPicbDm+OOSeR+PA/P+LW50Hrd6d19Knduv3SsTvdw8d/s0yDPBFsUZB/NduEtfUZ",
+	"ED6iUXGRzZQSEWvTFWxCJDCJ69WcsHqzEI2WDRpGoQ/63yIytvrW/9xJJdCOfMp2ko5hLX8hwfxSCBXG",
+	"T73sbu+PO+4R3uu2HO+AtHpuZ9Q6xLvj1t6o6x2RA7eHO45536OkwZq0ud9bT5qnHpnNKSehu/qVrIqL",
+	"NkCMuDT0kOodLX0+hdPFxEm7Iys0IZxJGROyJYni0yeFJQ0JyFKPEoZCCoc0exT92ZxGvNV1uvstZ7fl",
+	"dOPZTwn2gEeo+WtDbYmxlpH8/2j9v+WU3oSYTsdvMXenZnYzPLnGk6FUBpaYoYhg7xXqdbpoOSUh8kFF",
+	"CCkKaDgBPYMgdxFF4qzQkLTR8MchmonmCUM4XGXX5Mbq3lil6zBuyXGVLMD3Nzc//uvG+vg//me6EDfW",
+	"D09di3MakpL1GP447CMqjpcbEcxJdh3Ig884a1dMRzRdPaebmx+fOH5OZmWickqXCHM0o4wjRtEMh6uY",
+	"iDlmd98x5HMyY7oItaWCiIZzPPFDLFoattEHn0/pgotJ4yBAOCKITekytNFiDp86zjcqXC/E4l+T2TzA",
+	"nBRFFCO85QbUvXu6wOw6vRoS8yLAXKidBi4+JxHmQtSzFeNkJjdCaLecuHwREXkkczrvaOEHHI1p1EZn",
+	"ZMwRXXBbbFO0CBmiYfEEBn64eNjB0Qx0ddMGzeMhVohep3UEJ3D/cSf7p1kEX5EZDrnv/kYiBrPV96DT",
+	"dtolkuFevb9FuXDFccTFoSk5L2J94VTo9ygaEhv5ITykkZfKAiU8yiQteXCDBfPvCfR6LWTEuSSp59cY",
+	"oEuzVnnmMw4KZX6S9ebxslPInOAXncv6E914MteY3ZXMYSlOt0tzExF8uiZ1YXYHKtQL7QtQc8lchFq8",
+	"2X58hTNyTe9IWJzIhykBniuvmWhEJn7IbGkzGQaY8ZN7HCwwJ147JA+ylaF+M0UjMlaX6BrzhkGUzLnn",
+	"HO3bGRY8aP0u2e6n1u2/P02BUHSTYcm/j3qdT27r8D/MbJnHpLa9m2S5iJZmh8APyQtdalMSzIzjZW/W",
+	"H8hoSmlhY3rjI2/X3eu2jhzcafVGB7h1iPdJyxn3xg7eHR2N9j3zCP1t7tejHV/afqKeL++kP604YT9R",
+	"D+5aLg05kTopns8D3wVNcoe6nPAW4xHBIH8NVsSRH2I4JiV9psNX19EBuyNeRZ/3odfGS9ZyvXHrvtN2",
+	"/v0PltFAYPCjRegFsOHiUKudn/sRYVdwS2RW/3C/5zi2deeHnhim/ECMyvPxJKQs+7X6kfuuoA7ClzQS",
+	"Oqb6OvkEZoXDSfZjwWPEFVX9d00n6acBnbC2/MS2gljx2dvb3bctKm7xoTSzWLa1xD5Pht915AoywW0y",
+	"vamG40fiNY79IPNOYhgosWDqg4OPbaFoEujXUQNL24DNrGd+OCdLzeZQQgYx81hDfesoITNRZvU/Qktj",
+	"f7KIoIH3c0+pIDMSiS2zvtwI+qR3hF2Q6K0fLji5Eez6Ec4aI9zqf7R2eIRdYt0+2tYdWZUsYLQIxSUL",
+	"VG3K/If3TDBpazJxPy0YifriH5OILubWo52oxbHu/HhrWx6ZB3Q1IyG/oIHvqkM5xn6wiMgvOPQCP5zA",
+	"IzGEy3dnZz8Njn8VrcVqf8pnm+xOopmZtkZS3JyGTA4nsYuzN3QRetvdKwyyEUdhHy9ZPzU89hesRTDj",
+	"rQ48SL/q5wyUx4HfV0vL+t32HtxK5MXfGwjKT005185h33H6jtN2HOd3cHow5oeTQcT9MXZhRLep06TQ",
+	"j5D0HIjJen1ycfbun4Ofzk7gx8UoZs7pLsuxPN7W3pdknYU2Jncmq9wkL6B4wm1LOQmEPrCN3RlJG5Do",
+	"KSBiph07/u2achzAD0JR/E2bZ6crF13oj/IA1lv+DA2Di0LoKFcc8wUTN7uF68pztoAzXNZep70n2hPn",
+	"qWbHvmB7d7v/aD18OnKw+EHcHd9gPxCHwFF/Q//EEz911E/pGpSMVMm/YxhH7ZHXpxC50ybiuFb2ISCJ",
+	"1wlfEa8fy4154rFNNjfxSek7Z1z5o+vOQb+3p618yvBMi9dg95Omu+nup9Yvq/+lvrQqLlb5ARQ3JM0Y",
+	"h/xQ+Xgij0Rq6e99F3ZpK+xS9NJ43YHAOk5m3cWoFIMD8v/zuvtpOm0ddGqQv1NN/h+wz+UFpoL8w0UQ",
+	"NGCG6TKWbYZ8A7aBaSu/lVVPl0tIqEQ6fHm0n7YNiuOlt5LCAuWoWBlexZJnbq9AGumVJ2nx8bHhCpeS",
+	"uu5IYwY6BxfTVhZbOsESGs8urEditda88CwmQpZhI6dZDv8YN9SKKZRGBEky9RBMJRYLR6OOR0Y9r7U7",
+	"OvBavRH2Wkcjz2t1R453MNr1XHlZY0lUR+fAthhdRG4cKCAUB9cba8pDtzWP6L0vBKY6Jz7Mo1RENTgo",
+	"MPiyXZSbBPv1C8EBnz5V006Wm97VF1uya9P4Tjm44tQAg/k2yEndcSVBjYTejL2ZH9bXCj3Nta+Tmrpb",
+	"rjvjdW5V6XUvdaPWdsZGNNC92PGOLBMuXK10NCcx7S5XRmjqMbPBI0sX4PLwI6T2Md3ht9gjT9VR/97T",
+	"sj3dYEfLdEm5YhCLQwOIz5KuUlAkz6ibSKjspxeYTw1+lnRYBQtR7O/bjuSuLT0T86/Vt95++Ofy92tv",
+	"+vbzACwpczkeKf4Zo64PLYoNFVK6IdUBHWg0B63Dj52xQw7wrtPac3dHrd5oj7SO8N5BqzvujPdGo13X",
+	"IST+ING2VN/x71kbbMY3Kp/L9cYTEvIRZvBhIiEP3COyv39w1DrodfdaPccjraNeb9QizsHY7YyPHEwO",
+	"nqTGwc6WMQ217cAbLsl4wciTVYkoopGQK+E9DvwkTMSyrbFPAk+dMPZx97atjL8zwhiekPyTPrpJtuzG",
+	"EqcABxHB3grUIA+NVtJd8tG5rX/qTmB0hoX4AGEbQt9aRjSc9NEQJjKEftHYfyAeYlMaccTJA7fRUI16",
+	"iBheMYjuCJFUcGw0hKkOlXtNnMMZmY2U1iYU6oHrkrk6BeY7pOiXcRoRD/zZSz8I0IggF0eRTzxEF3wj",
+	"fhC7xcoN2kWT+kNLfOUbBnvqbd6u7rx4BqNWucXQZATcxFqiPCu5g6m136lNlVlboIEg1PPclp9c44mZ",
+	"gtQYBE3+uaCcMBuNaYSGcaTQcPO9+hD5nJv8fldArV9riHbdA6AtZbNDEBpDAs618NLN275P4ztyzctw",
+	"XNVBvGZJjNlSbkbz3VRusm0cPOxy/57E3TYx/9V0yqX3vJ5yqSkjSuHoLaLA6ltTzuesv7MjJsiS4+/S",
+	"2c44IITXFxZqkcpO5VI+rkXxb550+pIRy5QGuGWr4Mx5ROck4sptgeNH0v+ZaymzO5rrUKxiC+7DFf5w",
+	"MWl/RhjHs7mVXw9DV1Kdrl7gZCaXVPkE01X5mJmMak+fQZpAQEd/EBf2NWkQ9J3y5YG/wJ5We4iiedUf",
+	"jiK8Kh8uqx7aJQ2IKWpCxajdkRWicxKyPhre+2RJoqEMn5JhbjRMrJ+DD1docHHKJDtwpzickDii1kZD",
+	"uJ4N0fccbhJjvAj4DxCFKD+XcXLi4Wjh3hEufk7sbBD6pjI45CAsW933inkbYm7cv0+Yb37N42cvQZOx",
+	"sm/oR7tnPrWfiEx8xuV2nPkzn2sdxsGWudeYOROHjrmMiRXcXGjfbcs2tKRxupKxCwaIR0HCh2vOpUDD",
+	"2mZp66nvkj4afVVNy5JfA+PBmECaQeInzxNQLHcLG6ocgYUAdUjSksHGcAVehGKNkoBzxEkQtC0DGWtS",
+	"uCik9WVSF5f4/dJZ/UIZN2s/Lg09X/wdH+YZdqd+SNoIGIGLQzHSEYEocvFCBHYAmYAmBp9dI89ndxBH",
+	"8oTEMqtvLeIvakZB2dDxm4iQpPNcbG4c+R+QODpXzRcuw98xNKYBmLPtFx12QLHXyZ4luhiBgDH0KnOi",
+	"mrQ/IzMarb7Kjsiu3zPifZXuF3Nx2JLomWad589ZtrHSY6YSpMwnTdkE0TyiQgAjzFL6Q4wQcXcvHiiw",
+	"VUlLhoHzlLIkFQvETOl3oUv0nsV7kt1XLYjG5WJ5LHkABKsxjoNA8ndoT/4zWoTKxzGW/kTxlM7nxDMK",
+	"79pcT45Em6RxQ5QKUeTjUs14bhXgTqrF1TNRQ5Fvr9Mpf1oEdxDayIpzgi99Gr5We/S0saugoyQrpZow",
+	"BIm+pZ4/9olX2f+GqoFtzUnkkpDjCbmI6ATMJ3rWScdx6hCvPJgx9Z6GSVsy3Tcg0pL6JqbVYxy6JMj8",
+	"W4zz1jRw0WrrHkdgaBPNi83KdCF+0LsRfyddwUOtO+1v6FLMQPo0a+4JT2KCqwkwCQRWC2RnKcmwubmR",
+	"5IjFuFfVxKybILNE3XASpm6OB4azgk9L7J2+hxahRyK0nPquzCU8Hgh1RyqPJMqoxSnb8BlbkOiNH05I",
+	"NI98YyrXL4NWd28/SQAWwxn7LuYqK4j5k5AZG48o5U2aFu9n2vdDFNAliVouZgRNyUPbmOKjrygsUbFr",
+	"00yNq572fjyNg2OxJxVNHFxo2wHiOi/0tNFfJQc3l9h3ev5pcHx9+tuJtIyL6yaJEJvLIyMWY3h6rt7Q",
+	"b5HyJ8u24qfwz0/Jvy9Pfnv368nrmsdcm+lAmp8ysz8NsfFX07uX5J7eCdFY2IzCahjXPBMxWCT6DDRF",
+	"LYtD0mIc31cwPOQDVKq9P8mbhQmmY6ucmZZ8lrvaR+HXtjIVw0cL18H4UZoGGBHXn5M4+UlZQcDZggLs",
+	"3snM1HirCl3m96JUGZwvRoHPpiRqcnsdpmGtQ0SFzkjuSbRKTDPgDRbXQSPTkmGwBR4bLYhKx8Uyhkjm",
+	"qsbmZMbF36LRV0gmX6tlwkG8VjIlB63oAsn4QaU1qxGMKA0IDhupk4J67PxV2k60TJiKYYPXqWvH5sjz",
+	"BmxQBakXE9//cfXuHMme4BpBHrhZdMgI9nwD8Lm6MDWisUfjNCUuQ+5ETpQJZV0IK9ybRDt6aF3JIq0x",
+	"kMYKv2mUGg+9IKFnTHzTIh2mmKEV4YhTxEjoIZ+zjEjVohmKhOcG2J/VbR5ehvYTAAJDi0BKb/yA/ExC",
+	"EmFech3MBGM/Nz/UA2XLFCqhPaL0VelQBvYnXecJXoeRfOVq1aEiGb9YzQS1qDs9GbVI8trDtQHY6l32",
+	"krZRxamwxonUSmmDLzOU3pYc4UF8YEu8AWKTvmPKZhARwZuJB/v7ShkDpaEzpOodz/cQS2wNjET3Qj1T",
+	"xgZ0muBUCfVUmooAueAmxGFsmcArJoWOBNDBE+yHCXaDS8OQuJy10VsIaWAAaiCHYqN0vxCZzfnKRouQ",
+	"+4EYywpehECmm7Bgb8nqSSWLEZtyqDTsqlMN45UQXDJ9P8NaK1lX1vJskO1qtmWBGnLBBFvBiBEmyPxV",
+	"ZqTiEQ3BQSx4DV2GZk7jRWCfuYQNNiyBeoAm/j0J0WKeW4IxjdASh+DDiSidbcWc+mhbU2W/XruIYOhW",
+	"Ngk5VmNecAirANxJ0jLCUeTfE89Go5VGsN8xBAFUmXlsxC/D1DS4dhKxGbGJEpMSSGbytk7Qhe0tYwav",
+	"E8ZrOADi3IZ0mTgMlJUvxllCQ2lKgGtZbpVfoWEyziHofpCHfUVICOFLaEqXaBwRNo2h7IoGUR1Qo0QI",
+	"akfFJEurZSQZjwncztJUkPpXppPix6bTrAymxDtufis7LXxr6iFe1qcLemgJdlTqsOnDJzc916BUirqr",
+	"9JaVXlmy1rxfTgZn17/807Kt9+f6v389f/fh3Ght5nhSqWqWqcLxScmdP9OWlhCTbmxLaLXsKJbd5lUW",
+	"V82LvGwHQFOe7xIvhlQ1jRizxWC53o5OWqr7/VVUuo21txiVJOfoyCdwftkKtGc+C3Rbra69vTQieriW",
+	"lBD8FmnON8d4ZLLojM5oyogt42lCotRGEnrEExf6N9KkLtTYRQh6tn9Hlj4j6710+XS9xn2rXMu07zh+",
+	"wY8Q7DvokvB6zdEkZFKMOgFAMwnWlKRRTjF7hRylr8PFGEcA5CfUdtA81vcriUzn4+q8ZHfyEi//cfXu",
+	"fHMeGLPyt3HkuIn5aOmR60lWvZkQbb0kYAnv+HL8CrBIFAqlPJaZeZZH6WgEUaDV7KmpYnVmobjpFqq0",
+	"2gbCVOZdrwnDk81WTeNa7XCsxCSpsq8J8GuT2pIVUYU18AiT/deL874kY2knlPf5dZ9dqve0MPHsnOPu",
+	"tSZNC/CaYO+McC4t0nnLIfYN8cfSYDCh4qbBKRqJK2fg3xPISxCfmO+zuPz+B5Fu8T326Rc8zIX0lop8",
+	"BfShuGHc17CNyjxUWF7MTAHZKqIJbleq7/V+PaKyW5PBJu3DUlXvlfnUecnz+mdI2//nUkf1YZmnlVzQ",
+	"jNr1eZku+Sw21Hry4XX+fUMbmiTKU/1KWWoSa6yMysmZcMCCwyB104twxk6Uv4Ctk3ol8a8bC8SaWnyO",
+	"uT2bTLTjlMw30hxvspUILiN0mDGNAH9ySSOPvUrx+2mkQw+vM/Eosqwla6uJvuwsNzd5VFs6tnSW9cuz",
+	"1mT1HK8KVoJzCplSmbicFFtEad1GsZvFBfnrX7Weg4lti2bGNDIZH1+n8j4kS/CdAQQLXF+m2JPYxpCY",
+	"adYFyq5qlP+DjqS3tsGF4e8b3le94W2q7M8jcsWNAvI4paaQ3JMIJcY54OHAq8tiDSLCo9W7cUUW7VJs",
+	"SSxxY8KVuKoyISCvxGYSmAK6kClxQSB6+bhGTVcfPN7mqFf93oBR1BH0sHcNTs5/FflvvBOnFrx4Yeyc",
+	"/HqBe3IJitUTzcgvIOljW0JtGV9uDcgGKGwyS/Mtf+s6jRxekzlr56BBNFFsHW8EFJvxQGZZGxY8LYgr",
+	"UyE6Rh1xeZhRIdZolFbiUBFKqdYr762cwM1VssEZncmbKQ2J4nBJePdR/J9dfbHOYtx3Wke3HwHW3rGN",
+	"hWVyzDFe1STY0WSiN29M7CzNOyqfNaCptBqUnnYGcUs0InCl88CqZI5gfgkvTO0InK8YSNPkLpVAphl4",
+	"j4KMq81z4vClZ+I1cjjl0/gv4z96GbPNJrtb5Y/624n0txPpv6kTSTdqSX9SfLxeSFPOnM2vZgquzC1/",
+	"HtJ4YSm7DetlBgb2K/n/NIG5uQdQL7toIDpZjc3Ed8dgAOMqyJbF8ZwxtAAOPRRHVZUEePoTwtYnkSUF",
+	"qmrkjqWes42qrVZpjJvX2rKFGNJKZaW3D1VQqyrgLG/J991pEknrx2GJ8VTdADPmuwADKRNG/NkiwLwk",
+	"y5n5nw19QIq8MVq2KJc2RYdINl8NwtbK56q52wntraPaEsVXe6PBkdJPw7pDle3CNExTEKaRscujfPJA",
+	"XGgtZaIbcPqNfUipIaDEXZa+UCqI1iWnSRP3IKp6WtJ76n4usfyVtfpS4iWzfvqg7Io9biJ2EvSFLAGR",
+	"+OccvlYOoBHMxjKtT/RsZp8Sj7IKLU7CNiYFvgEa0kZs4U4Fnxtm8CqHxk5m5Y5hrU3go1BFj6IJRTSs",
+	"EVMAC5F2YFzD+9JDWAZLY6jhmyRXTPF8TkIQhCWJQzFQeE3FPQMIblyguEtz/ndJWgaYv6Z0Ce6EBGHJ",
+	"Z2nsitm7Xlol/pQzId9dEtcyDOgkyb/xQ4TR1GecRqvqxAtjWEqMW2466UouPkXHNSn/qsvs+qvukl0s",
+	"pSezCIoR5OtG7N8/pz1bDaZ0CoUIMBMUPfwoQ8JyP8ZWNCRD89Onqh5CviX1c76trMnb8FXmcf7rX0gw",
+	"RwpAOv/zCRgE5E/1EuqTWt/HCbRx8pPqWf8pXgG1APEjOdFcE/LHXCM5V0n+C/1h7ksNNzv7I0waMDve",
+	"BITwq8VshiMDRiLXw/g2MRDHk497WJukkPZookgFzV8YZzHbgt4ZVFsDSM+irKNg/qsv8T7jJjNw6nqF",
+	"NFWnLa18ptVrq0dSorszOmHXsvX4z0vVgfj7p7gTualxR+Kv10ln2erpBnPpyiQ7KMLsrszqroPNPb/J",
+	"slx/1GrdGR+b74wqBFFBttrieojUPdI43QzwoSEmE4cAOAk+cfUueJJwqCyL4gGgsczovVzSJ+Ic0SCg",
+	"S7PKL0v4GR7cKcpdh6kPFP6YlvgzATOqwgHGR0bIPkG4fTQifElIiIZikMMEOUJtBGJ0RmTKLITMhsRs",
+	"CphVGJVmRs1M9i5BAJeYga9PKGUh/BUjAhZ7CslD6VyW0BpG6aFHE0qYWfWU5RWM15SkzEIFBGxyZZel",
+	"FaRyaeYiKcXoV3ellD2N6iosAAk8kNzJmgYBVoKRE0kc/X6c0yq5wHeQ/ksiWSheEYFMXhaKvw+gj2hE",
+	"EBaHQx6zeOHSGhQcy3K3ngypU13pUG/yBHv1l3f9jbFRYKYG/bcG3S8lngynTKB+4cTbgr/ncbIqcUjL",
+	"RJ9ePmVrRsy00k1NxTdT9mONzSVp3DQlQ0JqYVY+u6SUmxNyA39M3JUbALiRmRtlX7ksN0mUWhK3iah6",
+	"ytiCeE8AvyahB87L91FgvjcOPlyh+KUULeiOrARDH9OoBOxlskUIbHELdSPCM9Ncg6OTgcnOf56cJjXO",
+	"7DJUrXMdSOdj6pk3fi3qc/rCZfkCkjCiQTAzGuVPUoSKZKskHkNIiMcQpwg+fwXYDGJR1ttUcvDHuXka",
+	"Bp0ZYvliJpXSayIb1yGcmF64uQr71RSwAsJghUrQoswnUFGLbNU0o7N8FZ+y6u9C+9BLwCcGE5X4ACk0",
+	"4nm7HA2kKi+1dPW0skJfqq08NYR8VUKFXu+8BuvT5WBhWc/JMnPmG0SY5czQWqBZd2/f3hYyv3nEOpNo",
+	"NOQUqD2nncrkIRsxMscAuSQh2jx/4kvHGw5XSH4BDz6hNuqjHfS/0L+jFvr/Q3xBbgXWhNop1eE01FQX",
+	"BZifVC8vhj8EVCj6idYWY7cn4XPdvaOuk0FI3TeGOxix5JPuO3YVaHxZ351sx521QMvJftyaNzqLgdsE",
+	"UtIbX2jxZxc4wjMSJ63lJLBQbWFL/UkYl5LJOivAPljewrtQQuEQDCiifjjpI6jEzhJ3QGyK+Y6htKUM",
+	"YNCmwBSw3qeylY7BrmmIwpP0r0dP4tbnQet3p3XU/tS6/dKxO11jDGVu90razixWycbGMHLPs6VDF5/G",
+	"iDMuifhpOKZDOMNFJFYNrmqG74juslnnRihBfhsKkhn29Sw7aDmFfRP/IsE4BbcSDakMASFeXkkBqjAj",
+	"aeQld/4YdwTSFVK8QYhzmmGPtNE5aCEYGUDkGqHNZeeUPIqvrCUD0ZxUbwfn7wdnn07Pr64HZ2fD1CMf",
+	"KrsOjDfLNutEKMv+3t2TKMAGE9xbEk2Ih/yQ08oVg3koODr0vUddtjOJJ8naM++HV0qhW7eU66jEXL8J",
+	"MkWAFkKtklOMjWc8m/3Ks5k96tnTUZu3ZMf4W00eVjjgZaG/uRpTELUFmV1wuW5MC3VDthW/iaNem/Cc",
+	"LEZJvkaWDBGJ4UzjdSqhOElPFRPe79Wg/SYZHDGfXScjtMjHHCfzSLKVkC+leKr+MxjVVP3toY0E70M0",
+	"QnI508xX8adkTnIFZHT6K8mUpR9G4gOKDpi4RNgIMJ6XPiO6ZK6bddQ4EjLvPNHhLkqoqpgm2oC2qvMe",
+	"88nbxiTIe7I+CzKX7pjTXO5JFPmeKhapHfA/4m/sOBZhtIqLSaJLsVkQgTWiEUdu5HMS+RjNMTjtfSbL",
+	"MqKfKJ8mEN2JsZNG/sQPcfAdUw3KKF0xhwb7W57Yd0a4vkqlyX3ZBbbh2BIMlSXH2BdD1oLImK4n+Awx",
+	"YrJ9N4he1/LoCi6kmTwgAHfMaYp4CfMRaxVSjgIf/K/SnB7Jw2PLk6OgM8UOGY/QzA916uwUMPcYI/zM",
+	"H0U4Wr1WGjozUaosEB+XBRNfIfVZRrVteC/Ksyd9OD9HdDG/wHxqGA88Mw/nlQpG9/yIuDymu9JBOr3D",
+	"jAzesRoO8z8WJFqZoJwZwZE7LR9jUnU/VvjiI6K+mMg5xpExYz/0zCIYdAtYkXPpGNVkxkbaRX66aQdx",
+	"/l1EXGmbkfFdOU4TeDm8/twIM5uxvRE+y+wf64uhmkmshnS/Mm++lmtaKpbiFLW/9PWqieKs0Ej/Vp23",
+	"rzpnU8YaKs/mnMWCyUXyvjnmU612dXwZKthimmZkpUdiO5rwfxmVN6lq+wQ9uSrb8JwscyE0jchH8y/m",
+	"iXtNTEt28+IAoj7yqMtpZKOQ8CWN7mzk+ezOjmu0EWZL/GexmyoBwHBHKzPkmsy4+9VG3AQtSGNirxDm",
+	"KCCYcdRxMubVfad3uL72lRblku1YC7lY+nxKF1xFlPRl7K+KzQAFXgbgKEewoNgVXUTpSCHSNaAT+Z4M",
+	"LeD4joCJCyJWAfNdmr1CimRgZA6OfN2yxiE5ZbPoo2FIHriSPPFYZcWQV8kUfa7SFgMPHq9iyaQXNFnr",
+	"u9g8Cig1qTu9w72DfbtiPozK7MaRHhwS0EmGCnqdo96u01tHBkmsUTKAbpEWkzC8viC6GWU8GQN8b6ce",
+	"MxoSVjD2ryVGOjbecBhMC6K9lmovVLyfkAVx7s0iDAhjiGHf0yD+pdVU2RChroQesmLZqhhJisGuB941",
+	"D/4pXbCQwhohQaaK6p4eopaLZCknlWnMRTQrc8pN0pCwkCxz7qFGlTCB7ktY+wXm7vQJDrjG7jIe4d/w",
+	"k9SyK6g4RKV9RVChoYJ+USUT84x1sfMirIa8Lq4ZvWzEmHAwSHAyMDcNqImJsMy/ZppF1bZuoO7NZZZ/",
+	"E61MUlC1Upb3OaleKge/GWJKJgB3Ex9hhUMcSMQQZyK+9zJcOpMctYFhaRvH5Dcc+WJkiQyaB3g1ovTO",
+	"eD7CsiOhX8X+8+bmwXFaNzcPnfHtvxsvYaXK968ZJVk3FORv5hWp+qXHbwjyYoQZ8ZTTTobzZHEyo0XI",
+	"CkvRzHgff/nGD8ixjPg0MANDZUPDh3m9tLN7dNhxevV6LalYHL+J/BCJ5djv2aiD3vo/xbpBfJkBaEtV",
+	"XgaY1ZKmZt7GA6uCtZH7IQgsr6VtQmBxj1dJ6tMmpzwTt7pJA8pfdE43a8AcP5USeAln3JQpNi9ZEveU",
+	"qVgyww8xh4/VxvJr+BY4sZ4K/LQWLmjgu6aQJ7jJJfba+TxYIZ+/QnPMGNQ6i+hiMm1wf89Ig+Yj/qPc",
+	"zSMGmnV3SBcP6N00AFTgxVOGbjbV5a1UrwRPxSGSJ0jcf2cLxhH5c4GD1ABEIzQiKCBjLgZVatKTFr3D",
+	"fbNBb1uHtMbntrgySddMorbJv5eYgVsrjpeCKMQRlvWlqk/1mhqp4jxPVVXD57HxJsXPhsev3wwRI24a",
+	"NZGqpwizu3yI8nrUnG/NvvrM8VBlGxiHim4A6mdyGUpTAWJTHAQqiiikkCa8YAStpMOyYaxN/YDgiqje",
+	"kvl/IKMppU1vGarAclFjzil18PGwH8NtS59tyON12Fy/ljHdJiV1FZ8O5k9CzBcRSR3I5SFPhavvfon7",
+	"iZVBlUjjWhLmLFgTFEHsIxwEtYsSpgnKGWl9UJTOC5nHUKWNTTmfs/9ff2fn43/uoNu1B2dRkhKgImwu",
+	"/E3PiVlytKudQRrrf8LVu0ZmyUUm+Sevdy2MygtIyYmgsc+alFkw4uULc4YyaQ/SUXMsWjcT5sPqq2gk",
+	"G4NvjM5OjEKFkALq+lpiRu64Cmk4VPhtSUVQDpcR3m4IHvLjM+bUlqX4bOHSPYjLk0ih5gtRxt1puUmq",
+	"ZCzwrLSOvlqRoY2Gc1kZWfyTSQC/oVC+hjKlzwwrYrSFVRu7tltN4qVwZuIVTgZjVxvT9Eln98DOEX8T",
+	"MBo4TcdTSF1vKCerD1w9JXgL97CyfIt632/jXL1nkBfESBzhte5EbZYekDl0sTcCgOJr4hbAXl/KD8pO",
+	"Wq467yJU4XaxOq7NsKmBmlXXk6m3DLysOPhLWFZMJ/iqHJYC1nu7WblNTeCJ/Xtjk3fGWP9slTa/AX6c",
+	"cOGGzFM3ez3b+qwDZNMsO8UI3c14XKkVvsqs/jSz+VoLbg2Da+VpyL79vLWcMkbYBhlrsblVn3pholll",
+	"IO2qAkZAUchaOt5IGXhhz1YTb1Xpydi2y6uaUgpag0ojuiMrNFqJ/71C6pIi4WgYwuLXSofYJkFvuuO3",
+	"sA1bO8p/e8A29IBt6tz623WlNLRq7rZlpGcdca2+QpZGYK8DfK7EV7sobFkOP2zh3hEzFNhdHfwN9b18",
+	"2ziA2BxNvMRZkJMLabT2BZlV1xbJmP1l8jiJGNiZzJaCyL/HnChYgXzCdLBKW03Cwz0CDjSZwxJSGY5I",
+	"AkZKAFAknuQgCp9yPfxphYZgIh7aMppdLQhYSGjgu6szOvFdHIijPJShjuNFBCwqHgJTkEt+pDi5H64L",
+	"KypA7miTqdxM3bcQjqkBfMesqD8diPpFCwUoyOo1Gr5hUUpYiOHNBmyhbPHXXt2M3ZqmcknmKp25Uq/L",
+	"7p6KwRhHdHal4EUkaIVWDRcEVi7da10CWK7Ib1V6O/ZQIN+ELDTpgSgv0KwPtRJbB6IqZUK8KjgVJj6c",
+	"pP1GkLeP5lXPVriuqCv2LEV7N4K0ahC/WcSEz4/PSIw5AL17nyyhOA+dK4AA28LezA+NkPeXaQHDYhjC",
+	"GEcIqxqJPp8ilTVKo3wyqZ96tMY0kokRrAjZM07q5VQHIofkgZv0nnOZUitRmsXSyICFbcXzhlTIE1NQ",
+	"h1Z/cinknNb7+lo1EUjs6K0fLnh1bUucbRrNhaSFz4SEfYUcFcg887Pwgx5djACRyTAQeSKlDP4DsmrX",
+	"rz/jdD43AzetxAhikWrYDM2x5QcQNlKFGKk62oZZh+klkaqnB/iI7+f1ayeNyATXKEokhuy9k4epwbHP",
+	"0odGhulI9elpMI7Jjmp9G1nEIvzg86bh33PK/If3jBgQRoYLRiLpgBL/6kOm69CMH1YYzRVUBTFC88V+",
+	"1CISnOdFkPTzBOVRoo4B7g/kY4cyOzwSvxCzo6FC7XfpTOEwlWnTx1jVXzDcXeUb6HiQJl4WYncw0jWS",
+	"VJ93cahCRnBW5ZeHcZ2Sf4xPSyDxfU8GRWAuBoZnccZCfIGQKL/MBh4/xEvmUw6THDYFPawN+ZjKwgSa",
+	"MCYTO71UpdRhov6KClJ/F4mqXyRqw8pQ15nZxUrKhwSsdoOC7xVugi0FwFbGuG6rJnvdkWVr+5pjXWuG",
+	"8/2xQTH1Usp+foP/Zub+lGc0oNICFTSNvNbAg2TBg/WJusVPUnNSXkeM8+ni8PqNgqWiVA+oDBJUr20t",
+	"vOoOMGaroqsMtF7XVvJHaX2kLGjFemEjq4RnP4rbrxr01zaEbskGqtdmrw9Du5WrbtVwSmt0yDLVv9Xr",
+	"P+lr44oeqqPaBT2yw9P6N07WbPPFJQW8MJd11sgT/dCaCbUBuYmxHqdfmgTmRMOaycAQSUyfOD+5fn9w",
+	"Io21gEozPt6NEQ4CHeWE2VL9p6GEH6nfPcjaVSVwTTkLKvHJ5w9n0pAN+57Z5dxWadNO1rqUrPStqk1h",
+	"Wncl3LXoj6h6pTTG8fR8cHx9+tvJEDGOQ0+mCZB7Eq2gLBtU01pC6LTCsg0pjxHC9Fxy2YpQKFWDNSO5",
+	"tNUBOOyBjFm3Cw9OQxXOflvI/8isVbx7xckX1qx0yyS1vzg7mNSXlRNNQhaotXRe6hjVnpj06bym7mKW",
+	"rcSzNm8FPqw3Fe3deC65fo3zMcO1v8SVciuJHrp2XDo/s2YDuO8N5AWs1FrdRDZqGkpO8hrM/ky0chq+",
+	"Z2S9HhBgphUPe1PTJJ39Sru0NvwyvuGu/SxS3o5asyogCWgLkm+qbEQlK1MxddNeaYlC5blA2bKJiatI",
+	"5saUAB9v71yV3CPMRZ1OJBgOGMUgzTFO3ZJOB/HnCrl0EXhoRLK1I8sdXiUbHpdOKdrcZWVKIfnkMtoF",
+	"h/wcLxjxVAKGoZ5BkzwolpaFSLpZyn3V86Ia1MbUfIWLOQKw59RZuMRa0U0b/oSZxrkwgDzjM4R1D+YG",
+	"C5zkZTVPsSpkVT2f6UMlbNW4qYo341nZ8fnSdqGJ/UMd25oBi2sxSUvOuvRGIxwwKjZ2QjhDS0neYtcl",
+	"DW8r469R2l4TMFhzet/Js2XxNRjb07P9anf2WE5FZq1BcZD6JzAWJes0h6ThW9OVnBF3Efl8dSVaVcFc",
+	"BEcmr9YAgRKSoM1L1iq2E4YEFCk/TToSq2k9in58Fd+TqxMde3AY+jkiJJxEmDH0W1e6ThUega0cqAk6",
+	"OfESbw+guqSLI3knmdkJxAqToFwQ8AlBWO2b8Cb88cdjOptj7o/8wOer9o8/JgVpmS0755jdqX8DlJ5W",
+	"zDkZEaBZw4sJxu04IIQjJnUxdEfIXPx8E84xn7IYgJrZaEqwR1RdFukDSRFqjhOAZ1X19k2EZ2RJo7vv",
+	"8uuUcYGJDQHQPRAl7CYUjY8WwZ36IcWJ8jlDF8ZP0/JMzJZJe+laJz8kM1bpHJmGb0I1avkwaiNNvJGA",
+	"gRduMoGFkgX91Ja8JZ6PkaAcsR8/Uc8nMhBH3Fra6IqEHhri+TwQF0Sfhjv3odfGS9ZyvXHrvtN2/v0P",
+	"RkPpdtVfg19fCYEpL88+n5IIvHQ34fDHnR+HIEHFI5Vg3UbXU4JwyJYk+o7BiBTCHronoUcj+ZOCdFvR",
+	"BcKuS+bc0C2oCWp+H6YUzTAQm5zLYMGnNPI/w/t99BMcHnSzcJxdF44a/JMM22iAhjJuZQggDEzQNxrG",
+	"ESxKZLggndQzCGmRD27CGQ7xRGwTXCIk3DloteiOrJic7tiPGFcn3Ieov+Hr08sdaKcNPw8TXQgO/ncM",
+	"eZhjhUNNo3iagr0xMckhOCKHCa4CxMdMgEw64qB2bMdx0PczFSXBZdAtk7//0EYfMn5b8ZoMPIg35iYc",
+	"pkbkdib5d4imNPDUluFgQRJ0hSF5cIMF8+/JFccR/7//+/8MU5iFeIJQdkuBMKpZvQ/vQqH2qQP84485",
+	"pEbqrRT0O1STlAFB8mCjnuPkMLAB24FPbTQirpDqUk+GwieU8ZtQVieCwwCnJopo9Aot1Bj+XJBopYFD",
+	"wIec0jZSUBJJtEwWBAV9P1Roy0MbDRNn19C+CYdFv5l4R0fch5jSMtCN4Q/QH3kgszlX3JfKCemA75KN",
+	"woBv1GQ4FbebuCoM5mhGpBUL+IXY/b5iL6I1hRSPE3LRYrTlRl35nwmQ30BuyhSzBA+ys4/e+j/ZErcl",
+	"oNgTTUXcH2OXQ9hW5E79e4K66Gf/J9XeJZkTzMVYMLp4d3UtmgaGBn/BMBicuFOPzOaUk9BdtX4lq2Eb",
+	"vaER6vbQFOBGE6jRmGSAQpJf78gKiZ25CVMSj8lRHk0ainuN+CjTlQy2JF4fsHtVUK+GFOHRkCC+9F3S",
+	"RnE6Qm4ImN+EqkJjhnx7jmMD2oPcOzojTMUtpaMSegD3gwAJ8QQREPG3RxJUG7JAW4MxJxEwsrhv2a2E",
+	"lZF9AuywuFTHl7mISOIhXhv9SlYgHz1/PCaRzKgHZgaVI+L5coo8KgcgLdliumojTzzwqYv9A0AYBWRD",
+	"PB9qD2C5iyfXeDJUwsaXCDdQAeh03Hor5JlaYMB0Bn5bXLVOF/njm5DRGQEKBJknJjrGjJMohXMVjUg9",
+	"IANNipZ+yNo3Qq8PfJeE0r4hzV3WYI7dKWl124664kgli/V3dpbLZRvD4zaNJjvqW7Zzdnp8cn51At9A",
+	"GBYX9y5LiWClsQwuTjWHU9/qyJfpnIR47lt9a7fttHelZ1UWLNhJimbCnxN5rZAySWVqW0IWDNLXINB9",
+	"TkMVqNR1HOUcjrNn1kp3CJJ4wLO5NPHpQ/iYq15qDX49HfzH3ofdk4PLzvXRP5333dNe5tbXt7pOd7/l",
+	"7Lac7rVz2HecvuO0Hcf53coHR40WfuApwRebCPtxLOnj7aPSgXHtmoBwCQDNOKdka3JZxjMoZBhzu8l6",
+	"7lyqMsag1MemQNgAXdbbCfHJmyCDyJUJS4ugyoRtZezJ7qbE+dbrour4Rx/NI0xf2dHYlvj88Tap/fsT",
+	"9VZPJIUm+1V3tzIFJR+zFyuVRZQj6M62CLqKgjNFeOH493d2Ot2DttN22p1+b29/P40I61sL1iKY8Van",
+	"sBCGSrnxYFpCcW2FlLdwS77Ucjrd3d7e/sHhER65Xv1VzBcdNlD9tawR/AouJrI7kCz5AqxPPxAKqx6H",
+	"2qlIlEO9eLHpYDzaOtfb+aLt1qOkwYBIL2L24LyG3zMFhbNk0zPWTiKceNuYs2wqO+eSc589zwlhllGi",
+	"L0YqJIIV+2NypZSz50WnmGYlHm7l0id3UxWAa7DZgj4kq85ol9k0jlRlgKpCU0Luy/uPSz2i05xKP2Gc",
+	"ysDOYCX0ACw+mLZvwmFatHgI1tcgkH0MlVxtybxT+dpQ1t9LwEblvKSMN/PYpCjsN8ZkYwwUax4RxlrO",
+	"gWUq/rq77zjNuGwy31ps9ul6Q7b6tvXrnwcfwu7vD3uX/PCfo9234/1fstWrYc67o26v03E6LdIdjVq9",
+	"7t5e69DF41avs7vv7u3v46P9rqnEdZYH6xW5hRbWaZPVPzqnf1Af/3LpuL+83T9bHQXk5zfc/fkhOA2d",
+	"5qw2u5pFXqsdDNBZBdsVB2ArKgfh4IuAYwZz1XiNbq9KGGpyqgVHTRc8x1KNAdkAujkiCKOALknUcjEj",
+	"6P3709fispNcmGOAfSpv0uIaosYHR1ZuCAFD3Iolf7YLhzPm49rhXM/IP/h86kV4GW5jcePGstytfIFt",
+	"s17+s5D55bPY3vFqcmxqK+YVPKjw8VH2Y0Ol6E72VwbuMc2DFS6CoIF+X//obYMefhaHTScFWysWIs90",
+	"FXGUyvuaW2aU/5n6/1tVAEaL4I4nJbTN8v9az+2e4VVsIMgmkKRAtzKWKjUByqTnbPUvMA0rHgJZRu0S",
+	"ua3V+P6m5HZuKNdpUJ41wYsJaXWsR9v0excGUgY0m1BvE1mvrdGLXKliwCfr/7nrtTrLT0es/nDTsQ7A",
+	"wg/nz3isIQsUjGGgLwrVcekHgZBNLo4iX8JSC7pRnh/R9Rl1kwjonGMM0KMVQDFmgE9SfpSK3vCHlvjK",
+	"N2QynXqbt/v4dIaVmI9lZR7lmFIYAyPs3k0iugg9jWmpAy+VhZQD7HyRG/tYanz6mfDMedyykANx5dPw",
+	"NQSOVkmssUzWOZbpe44MGXpLPUhjLP28E38+J5FLQo4nJI2q2nPi1CmxpXqOkIK/VJ117C3RfxXdb0uQ",
+	"TZOcaum0lEfKRApNmeu1XAMpRVxcRTLHg2cgFcgptI7GXbeHR86Bt0s6Ha/rHuLOyBn3yL635+4edQ/w",
+	"4Wjf3fN6ZHfcFY/cI++QHIz38d6o5+6KQ+ELBT9644cTEs0jH64Q6z5b1y2YhSjPNtq8meww6tPY8aCM",
+	"to4HT6AsFddg9T/e5umMy7sDoJ+kk07d7wON5JjMxpXcx8XtuYzlLqeenxahF5BmNPTQmpNZa+xLakmX",
+	"LQmdGvmhGH5RLSqsmxaWzRBm6OLkrY3E9kp/zfMt6PEAjWDqUq3Sa//GXj8eLRgvXdtMbmKpN+E4fa0p",
+	"E5AsUeg5a14EzzCoQVILK+5j9bKlY3wDsmxLZnzpI+KE8aRMPx1LP1daFC5dXb3sgmbSLx4zcFKp+IaI",
+	"uP4cSh+SYNxGA+UcZan9TL2h1GTlCgOtBwXYvWO6m1aJdenNfHUTSqcrROiAj136A6E9GR8QzysuaogR",
+	"44uRcrLKjhaj7+KyjKXms2NtOV5IC1/hWfDkw3udrG8bgl7EEvxz8PYMcUrhxjKifIpmSZwMsCx4ESIA",
+	"wCMui6gztCRBkHHEDzl54DBOcPjDXw8t+Ft6arMcCR7IJX52pweE3uEo7OMl60+SAKd+YjXrO9p//XTr",
+	"xD/bqqX2hdCA+nEeWb/TdsBJWtOsMPMZ88NJQvHyvkwYa3MctSefrdvkilvoVJDZYhT4bEoiq2+dyGfo",
+	"A43uQCXjUsc7PT+9Ph1cn7yG3xajJGA043ZtN7D3JYQe59GZJIKc/0ZXj7RQpRrii98XYn9NcSgSVgmr",
+	"A1PG+LKiZeeL2MLHHT3Zcb2o+S1+e3OJUzzn8SzwmJNIpXDxuCLCiEz8kNlyisNcaFNcx06+GGP7pLab",
+	"mPDBOAOxQql1Jhv9lGZfGs0y6/KY6wfDfmtiNN5/Vei9hvRsuO/qV6VEVBPhzhf1rxo+xMKB/0quRMNx",
+	"TBwJOGGhpctZqj6vnZ7z/LJGPNBEDF6ydvpe+zjwUxnTbe89UcakUqXYjyY6Xp9cnL375+Cns5NEdkjm",
+	"m4oOOZatio5rswjYktm62PQznb8aGj+Z4ZD7brIWtY/sTkLtO1/ifz4aTK7PPmKjkEmCGzErKu+ATxpg",
+	"NiUMDOWQYKzehGDUrFjJKENm07/qra7Zf6/TXWv2F5pV2b0FKosDUqMyuiZDj/x7CHdcIcUq0iBuoSQX",
+	"zfcXCz7Ijl5T+c0UHr/iE7YD0KPw+pZ81ds7w1c8xecuMm3MkuS55TYO9nt5w8Mh0oihQjGLyDVmd+v0",
+	"sPit573xQ+mJMlXliQ4IOVwx3980ht2RYZyQYyJlQU1B4ou1udv9R+vh05GD44SqOFnXUX9fpZh/8U/X",
+	"lOMgMQvHqAMa3pQ6gFLttoqO0NsGAkZuW1mk43GSZbO1QEc9cUcLsvUlFGNWHxF/l9tFBmCyAAsao/Kc",
+	"8IKXRwYORYQtAq6ZYmS+QgybjNldG8FyyhhyOUbwPD74jDPks5uQ4THpy0wlnyGlJsTJpHbyIEmGuCNz",
+	"3kagjMUFAfGYIE5RBOHqqi0cIoKjwCeRHHlAxvwmHJGpH3oybnlG7yFyvtSQIvfw2/FmaigC4l+Q3CGb",
+	"qzxaa+qFbs9A75KIx1jWkP8i1WahttFogkOV7VOwEjwCZmI49idv/ID8TEIFTtu33g7O3w/OPp2eX10P",
+	"zs5SaasFP8xLJ6Z7dJMPSkqH6v7c2zwnkOc3vppkll2ub35UoolMFfSky2MwB8skMZaWvEyfyzbjMkxy",
+	"GPLiIflIbVdzQr61HM3d9bxHNJZ6grdl3KARkktbyqYywrKW53Pzk8vJrJncBPDITa/4cpTbuuDH9wol",
+	"BtIcGwOTNkuDJ7gVJdmuUWSeXYmZSrQBY5kCGCJaQjaVAsHQ6q0xmdZLQ/IKDc9pSIYqMFq8HpJ7EuWB",
+	"nXOXg1bgh6TE8MSzBQY3CwNqkH1tnD/MT/Od6HUNXskQXTTURzrMzHK3emol1jQJudDt9A56h7v7vYNK",
+	"HIYnzFChB/ghwuLegxnpy7Blfdchx0hLXpYJV9m9FO2U7KJ8XaxlZpZa/vz3H6/57cfL6Pbj+8XtxxNy",
+	"+6+Pb8a3Hwf49uNZcPvxisGPP/ybtXVj4lP886mWUE//LopgroGuqqOlZW1ljkdistnVcGzM+PzZ0I7K",
+	"xrqPWeCNdPhH152Dfm+v3+m2u3vO7zKiK4O+6CbBIoUSutyoQDw2ugVU3QBAURYTQzTySJTq7XGcfpim",
+	"aG73olAlZ2ODzzoJ+wz2yYn6UPeHp+qVyfUU2wgv35+fn57/bBn8SbegXIYK315pXBGAy8uyETLqdRrf",
+	"hXx2ByYNq7/b6ewe7nW6h0f7Nvz+JiJEPUt42qFjW+Le37H6Tru7Z1szMqPRKn7N2dvrOodH+0784D0j",
+	"nnrY63QPD/YPHYi55f6MJDkEh/u7nU5XIUTJUZqoeu+wvacOpaywrR27nElVleCWmyaEpZx1vH7RIgwl",
+	"J7rPXyQes2uqfkoN3ar+UKYWUpxgudY83Gl3unu/q+JHfSsdcFczLsZnL/0HdNj+7M+t5OqwYffAFZp2",
+	"74eM4yAgkcwOb69mgbzENInilhZ5d+pz4vJFBHs28wCsqECvJTc8Mh4TwNNJMbhSY4u8ZJw8EHchTmDC",
+	"Vo/fvb04O5GeWOOAY+pyuumAE4gvwQD2sUOOiOO29sd7o1bP6+22jvDuUas7dnDP64x3R51O5qvzPPNO",
+	"FBEIpIZEe2jZcTvernvotHYdstfqjXZJ63DskNbueB/vu/ujfXwAAgcy+QcZd4ZPeZnPHPg4oBLuuN74",
+	"02Ry3/2UDu4NjeJb4Kd0hJ+61nqRAssjGExMEN5xlnP57JJSHu9i4I+Ju3IDAH3Mcq0KFmdiaIItXBES",
+	"Fse1r9EZvAXbLjGkUzCpiulAjTo+ptHM6luBHy4eLC3c8peTwdn1L/9MMQifqgd01+sBKQrdtpSAJgK8",
+	"3De0naRM7dqWeBElg/iOSZjTLVzWxEQy/thUzFffrYvzBsQGzNDw55NrZPh4+Ar1nF6KDhfbBEPK0RxH",
+	"PB+BXXp7fzeu0DK+7tUaTJhxrU+fbetKne6SvcH1O95PT5cFa27kutz4azoYPIPkOy9wpmo55xTlnIH5",
+	"JLHkv496nU9u6/A/rJwnQXtX44Rr2V8lz3K6UsUrXFzqX0PSTS67jGhk8AoAYlTuIFD8xL+XGcVkNucr",
+	"CG9sbzMeRdvBOCQlIjYKyZIwFbmrnS19v7fLByXTreeSe629+xXPTfW6a4PcehBRnEIK+FbarmU9TyoQ",
+	"OrN98pcnbV1VQC+QLGTGQu5boklDVvsrCYqz9BlBPccpy2RLF+7b9/3EC7rezVPmnHlMdbk4H66uVyXN",
+	"n9uaU0WfT25UjbwqBu+JbdHAI9GVqkdd8OUUxUbpYLpW7RkzfcpNHDgaFf5lXDgZpMiULxgZQAkDrst8",
+	"X8iZ8ATOu32u22h9tykbpySYX0o+tn5/ftFffuZNkvjxG22SGOZWdwjCDpaYKXjqZHfUfpWqNGJxn08g",
+	"KkntUSLDnSQAKl2GJJLAb0FAlwAPrkIsvs+huMALwx9kPgUJvTiaTkLZpRh2N2EiXNsoSYgCGzZSNkdw",
+	"M8nPqXgG+JopIIUOVzimiwjROQnjnlh1pIZGdM8gtNdHwYn+B2LfrZIckfXE+BZ7ZAu0OGB3iNEZkaiA",
+	"eSos0l3xsPuMU1lMwWgFkLj3kh6A5kOapFHRQBK+vDCIF23EFu5U/KIwWsVzBQ4KCXJa0l5RIUt4ihrT",
+	"t8tO5Kpsn6FM8XxOQln0d83dSBZJ2DLr1zwL1eH5ysNw4dcLzD+nHM39MATAgBVA3G7jWvluPAZISWWV",
+	"ScLH3EUUJTXHN8GMqZreU40YlS6bM5+TnF9mt0mwuzbwElOmarrEcEcBdNTLr+S2bJ9aSkoCQSxHHOdd",
+	"xlvps5hgOG0A7NJIjC6qrpXaYmSiKcTKQIhIujp9QGOPVgiLwwogTGlVEFUEHaC3OQXkJSQDE00y7mKR",
+	"p71tIaO8KNmtu74YWMQF7PY2CO0CIlJjQgJOaqa5ariu1Pi03kz0OvfuX928ep1Eco8k8P0xFS8JeeDY",
+	"8W9piHVji6sKAvfzFtZNorsB5zsTwZGmtIqb/W2utHI21GSLxttO6iJ8svG2Kp78da4kw9YMtPlaD+ti",
+	"ywvm2Qow3ezUvjFT2yipEJfYiNbTlR3/81CSWH1CEks/jujsekoGjBF+5o8iVdDM1D/W3nmtMOFyJG5n",
+	"XoKqgRcSvvqjtbOk0R3bmeIgaI3yr/4HhL2J5fgTtmHsk8CTvmAYtBxOT7NvqW4lk6yeNExUAjlc06SU",
+	"YTJFHXNf/P0HHSUBDOySBgFd8PSpCjC8INFbP1yILvcdGEJuo5KSvfLao2Zdb6xz7BJvEHqDkCwzQx3T",
+	"yE1KOOXHjUc00gbqRj4nkY9l9ZuPEiRQhoENzo9PzlKcJFkP1HozOD2DAI2ZH55DKax3Y7kQxFOYRP09",
+	"2+LTiLApDbyLBCbJ6ncd0OL1pSusHHmQB8rHwaWa/wgzcgnFJ5PV7AjeGroRkTXfXIjJ77T3bCvCnJyK",
+	"J5iRYzU5WEQ11oQ/J4OVCfHziFzJUarSV/VYdbNzpP4csGvywCtP8M+qFG0DoshoRCrNv4FJN8PxvlGz",
+	"rhwlwml4dAJNQtcwfIOSlIkqKEM0PVc1DGiYwqcqc0EbDTSnu6HkQrFyw9Er5OLQJQHyE+gfM5xpQQR9",
+	"nYTynJSVU51ihkjoEa9CvJZdVp8qWrebB/EE/fP5dM3thwpklUhzYEA9X79tGtxh/cFJ89pbwhjwWplu",
+	"qI6VLC4y8RmXt3pxZDJ1tfKDfyMl09MGf1R/8OWKea3+bWspEzrfQAaZRAtxiR52JEP2nnjR2IWCAkKs",
+	"gjaQfheSB14yxP0khp5yAECUCLxFqRuRP1T8p6NQDZMxQBL3+7m86fgz4r0TI3Ae7Q30U/M2P0Pwyma3",
+	"nZfAXSwy37Q2EdQYL0mbelocSiZ6q0xg7kgh1hxQIWm9zC8kkw+UlJElhNCIkFDPcUJEAiJIyn6VCdPh",
+	"0tMlpKusHqFuggBIsEwwv2WtIXwTymeq6gCn9A4t5mhCCUM0zMr3ROiZxLrRAwRr9BxXyaIWVqhOzDid",
+	"b+WufcXpvEiKG6lZNXLxsqv1gpl5GzrTi6Pdpk8dzgK4yeou/zOd9pq5N8X1sJ4lKez5oig314sai5Gq",
+	"6O3vmLbj25InNFTOghehKLupa6+U+upGDWep7wXjh785DlIMhq8+2sMX5icR4dKOt2XlIZl3wTwAEl1W",
+	"IVZsFWS61CBU7UCKQqpKE8oip1BcwPM9GyR8Qb5DCcWXEe8va2SRy6SKPmpCCHQh8FJDxSTpP6yhDdQL",
+	"Xv5vHbisBy1ngyiaBC7nlrsWIsVTIoq/XVtMx2SLqa85QGJkp5gY2dg6U2yoEM/cRO1ImuukqRdgLfjz",
+	"uvtpOm0ddGpYCzrVoFOaQlQOOlUxpPqaUDaI+Pkv08kRKwUgKQSibR6zmpOE6+OH/3vGDmfjhtdwNf0O",
+	"UmavjyHCIFhIguhNaEja6CoDxaUAfjFS3q1yM7yiiNym5Ksbzui9DKCR3oK0fJtWr0jBf79CeMRkIE60",
+	"yKE5ApZGCcqHllVQCvMhWvwXNPKvzr+cJ+F5FJBMThSqPGaMur5Wpi4JyaoxwQoUE89ncdNq2d9EdKZu",
+	"kc8+3duvBtmrn4AS1lMtvJ8DjvfJEAqdxhAKSiTqCAqP9paF7ZrMmOeRcWXyTe7wFjO1a1BSM9kix5+5",
+	"pOt8uH7yhWzo7/QLLf1C36xtJ2Bk9u2/eQpGgfT+TsIoJGGUMA4tDSN38OfyclXjzF+oN1/kuJvx5dRg",
+	"Y2XFZyrJI6uZKJFSopxAG+qOVKKNfMStz59uv3Ts3e7jMwCpVe+1Wuat5/XFa6dsxjkCgaclwe3GwsDK",
+	"1R1zPcC5ZkknADjmcxOGIUh9A7h5KIELawGbd/f2a9Uz9Xzx92jB19YieZ15c/shztmBfPxiqRj+BCzM",
+	"nwiG1rf2vF6n53TxyO2Nuvhgf3R00Dnyjjodp3Pg7h11Mdl3xh23e+CNcHc07oy7bo+MDt3DcW98hJ2R",
+	"ZaeFkTwysuxaEfh5OJ4dHM0AJSpahNyH7wP5JvM/E6u/1+11Dw8dQ+h+ffxqfclLY471dUOjlSQsIWy2",
+	"WCwhOSJxTgggZt3HpmUQjwy5OEQjEidnVOaGmIU01NgafLj6DsRy2klcCijAjPluMojvP/vzH2CqdJz8",
+	"KDYBntjIIyMbRfOZktgSRRQYI74JhzrBtQVBDtH3srSAjUTDEloblJR4JJIzqA2HNmOqyCSl0HhBMAe8",
+	"A5O8Pp3NaZQ5U42lxkAO6o2k5RrS4yIm4RrvbkMPqCpJ0Hm+kgSZRS0tR7DNUgP5Y6GQTvMnEeIyxkJq",
+	"IT9EPl+T5aIf7FgXydTpaagna+1tXpSkJDnrzL8jaHjx7uoaZQc+tPPxI06a2xYv15QGHkNYqs0xFKde",
+	"76uQivW1Ds7fx6DBMXgKfe+oIu7kKxK6UUidcjQiLp2RNJl1TCNQ7UyCoY0+KJfWMP5pmMRQezSUZSfB",
+	"IK8JGT2v0SQ9VI1/8qRj8GRx8FI1ZtZRMlzutXdsFNLlNhNktWzmeJNSIQ8F8kSHNKwmeJUXXqVjy+z1",
+	"57s/DsacRFeCO4VurXMBA5L4izVfvoZkpG8meV8uelwKBQCexR9JscNVktlvyuBPt22H8YjgWSkawxWJ",
+	"7knUYoIfyC/6aOh7w7iqLVOLjmRujo2G8NZQXRE59gMoEGWjoYc5lr/DK2lgi2x3iNiULsVlso0GN6FL",
+	"ZxDYJFkSuSfRCnX2EJMYxlLWhiqvgwRM2r/a6JqiCUVJ8UeMRhHBdzZiRHk+AKYdZoDZTTg8w4y3YH9a",
+	"p6+H6PtRRJeMRIKH/SCEtRgkNDWUdZ5knU+09EOmIkzAMDimQSAHL8EoUUDDCYmgmoytVeq9CX2Gep0u",
+	"8NIY4jHWxuWyKCZqYo9XsFdlh8lgNVFUItdCWk2y+/UKOX150tNhxFxcjD11A2nsoF1iX4FuMpaV5D7q",
+	"hxwuldvC53+u420X6T+zXvGVDahI268lWEld4t/nIP97HbVWknDSxcoQ3gss2nrJBmWLYU6tlClUVKC1",
+	"jcAtSagLCbeihL2Bk5VQMtOZWxlrA+P2TtJGeeDMG/HilXpv+9XJlHMKmtNyHPpfVI5qgrndTcwp8G5H",
+	"gzg+Dd8zmZgkaC4NVdOCQ7IPtJyW4sM4MKTvpLjIqofOo211ix33Nuq4U9rxbqHj3ccmeY6ZLTNQ4QBF",
+	"dJkqn/ly7vGebIM0QT1RwXWjVSFgUaNO6WqVxDklOODTz1Vk+Qu8Ym3m9xKfrjafHXEXkc9XEi5BSyHA",
+	"KyFz4SILNuWIiv1UYk0P+mArxsksmWzqLdz5ou6PhWxNU9BG1tnzddz6sQssjQSRzOAVxGHHchJ8WD5L",
+	"M1NMvr/yra6Y5pND6sRswAdnNaweYACrjM3UR+PDfc857Bwe9twDb3/vCHfHBGPH3dvDntPZw7ujcW/c",
+	"GXVHzuiw23W9zp6373b2Rs7YcTDkGZKHuR8Rts7zf+eHgAxAJ6wtFEnLBpQAqHuhMuHEgVf/XdOJUJjE",
+	"bodaNQpFcVbf2h933CO812053gFp9dzOqHWId8etvVHXOyIHbg93HAvS7iRWfpQavbtOp7Or4dSLC25l",
+	"oIG2pLU5m04KJbdBNZ1thRuYfNqJWyf00FRwUhxJrfbpHm1tgklUXRmD2NHI3gwWTx44QBxh9NmfA8PH",
+	"sUv6+9T5/IMNpuqMR1tZKNroUiLGQZ1bcc/x2uiKuBERWgwBNPY7EiKhzFC4Z92EKtwDDeVxSCrGa02L",
+	"P69+GbS6e/vx0+WUBkZruWIAx2qujRjAZ3+eVdASvXHkh1KfyatsttTx5gH2w6bfluS5wNCAHrvO/jc+",
+	"2rg+gK8p7ZLyxzTa6pnSMKxZtvj9Fo/OjPDId1mVIvFWvVJP9zes9Np1VT1sa/XUnJISr+QBzJAzsW0X",
+	"EUQ8ZGG0MtoG+KCTLIUqcKCL+M1vBxdIRSLIkIyPMVQ1jFkTw+SBR/g3LMGyPwsx1LfeXx8DRjbMSS8G",
+	"2LcY4S03oK6cp3guNxRsfCMMm3DbBGMkXbhvFF4EBmiIRdbCHLKkUivDQqeXbSdD1tPLkvoQB+4R2d8/",
+	"OGod9Lp7rZ7jkdZRrzdqEedg7HbGRw4mB4bq0nX3OLfBzx3RD/sAbaZJMlo4Sc04lSZx/IadrxUKlSzM",
+	"i0ZDfbuBRLmkse1uj245WbMjyavPux+Zzp4j/6l23cgwz9p1XLRGtTZJiEdBGnAV1pYZEDa0GlF6p+QM",
+	"vA+F6tJHV3QRyTp0hqBzGU0u2XRL0lW0E3/JdpIxfPr0KW37scDWErvZObX6nQaiLLOdZTFIUpYkS5ut",
+	"p7m1+KN5tpfSM7VWnYmJ89uCOoTgB2NVjC2Q3xs/IPHtqW+dXTn82Hcm+Oejz94vb/dPf37DRgP6v2DV",
+	"409y9UCyxn7OVESW7N+kbZ0sIjonOz+RKPBDrVLdpuNmVQOvOGjNsOFy7KuO7vaMMRyG0eQgZCQDa1u2",
+	"cpzAmE6u8cQcAx+bef0Q/bmgnDAbLALD03HrregLqk2XB5gWr55n1E14cYEpTOOLffboNuvjcWsVUnBu",
+	"HOu03pjTGDPxTLbYJ7KXMWyB9fXSs7LLo0IlgwAUzcTvUsJ2q28E6Zp8nVvBOv6V5bDPxs6+ohaQWZ2j",
+	"7OpoukF3M82g3JSUP/hfg009bvkWVsk/GodhFcwREqdasILC4gwT0hyCOXZGognx0B1ZodFK/K+NBgBV",
+	"kawgQ8vI55yEr5JriYzZFl9jLwUEuyNkLnEXDAVAZOXabfK3bZmCqk62Cvsm6LP0Q1Sc6wsc+cx63Iz6",
+	"jwEjdWOAffm59xc+HXIGaEZmIxKpe2/2rLyKIQg4FFpYZ3ESQhf+UcsHCpthfVWpqbk6l1jIS1VrN1qE",
+	"G0nMZ8hzTlPZRU/yVtjI2dnUxgrvd8YOOcC7TmvP3R21eqM90jrCewet7rgz3huNdl2HkFh0JrgcCsdz",
+	"Y1ttEXsVtFAlMBW0Iag3qgRS92mWQ8PaHTX0aspdrxKjWzYm1pReaXJazZ00JK7F1FAzd63TPVybu6ZJ",
+	"yFJJZW3d5ZAQqET1ara5T5QSpxwt/SBAIyKYyjaI4XIRJny6UJApx5QNWAJrjI7GL7ZvDTQP7OMXiRWU",
+	"gh3IAIVOr9OtG4/QwEhmGESprUx7VzOZjVbI97aaqjc3dlQdom5czZ0vfi0hbIKb+AvegU3LtkmlspL1",
+	"2DL9l1YF/mIpsXiVGmsuCYNbZgpODU0IBTjiPik2cQkLmf4kGlHNDj5c9fun9LrfVzBLWd1ZMWw6+oO4",
+	"XA+/FXwHL/9x9e68NJWDuouZCnz3ZfTBfMFracdvvolLYlMKKpW4KfcyCFV/2/J0YaDjiwXf7rmukWo0",
+	"PqcheY6r4l/+rGygNcRZft/+4UnLWEdkHmB3A2YsRBgYMyqjhi8J9vxQwv59m4HDkMUjU3Zk7lB0TyKA",
+	"jGEqci4ir9Ces5uk95RF+qg/KlbjSr6x/eumq1yzlqP9Z9kW9jxxhZT94Llv9a0p5/P+zk6ne9B22k67",
+	"0z90DuHVFJoL3mHipaNu22l32x1HvNURby2ZqY3e3v5+cnUtaaDX27Vsa/YnF+PUHxwe7oodNqGA0dnM",
+	"h9fdrrdLAAGCTOQJWrAWwYwD+lYK++C0O00qNqoNKRGOkha2dhWM90JPUy8NG+O1FP+XCjRITKVfOb4g",
+	"U6pswwADU32PSiz2Trfd3dNt91Z/t8GFZd0l5fqZXfkyNYwTxksTT9Iwp7RxjTDTZV7n839Gd//63P+4",
+	"86r0/zVhf6qFD9KKb23RG5o4+nC6DZ2SNc6c/xrQpJe5oiFoOfUDEhdBB3wzfet9HuMjqayqjM/IdN38",
+	"C18xaztYs0ReJsHXXC7rkde2YuDiWtLF041NClzuGDcLhyv1meXuMM/ltXry8e99jeOvF0y4eH9dvhll",
+	"RbghSwONqLdKkDAAGoo88LSGuSxTzlFAMCA4LTR04hMcBT5JAF4Aom7VRnH1QZ8lBZBMuSDSwPv3fiZW",
+	"3OS2lPCVUVzwvJhhuY6n7+j5tWt1vN9SnrWpqpfHEUqZRiYfXxBOSTo9eXCDBfPvCaiFvyVTzthCZGJ4",
+	"t9M76B3u7vcOtGzxzrNmiz8hGRrg9xPdR/wp40BcOmurL9oXqihfet3oiPsPkPd2lM9M+Giz4NF1amZM",
+	"PqBlLmYk8l2laKJBiBbhXUiXYUrWEwCDwyEiszlfocDfToZfopEmdPcC0qry7GVhvtbJ/ZTivw3xT0Py",
+	"gnK/wEIGSecx1AqN0FDqI0P0PQ4YRUMFDjT8IYu/2TWbWu+1FS6ziOlQ7R87raPbj07r6PaLYx8+/kt2",
+	"/i/VqQG6XYFxclWmuTonS9oQv6l8LNcb62birKHVJRE/Dcc0uU5LbfhERhuX2WQTIPNHM5L5qe7eaxLh",
+	"q5lgnyWyV1+WtCDCBZlZfasl/vvp5OfTc3R8cnl9+ub0eHB9Ar/ehP/3f/8fQG0HZK9fgdNr719cnv42",
+	"uD5Bv578M/N+pOzUgyhkuT6tvoWjsI+XrO9T3k+sU33dItcXH+x0Ro575B2Sg/E+3hv13F3vaNx1e3jk",
+	"HHi7pNPxuu4h7oyccY/se3vu7lH3AB+O9t09r0d2x10sBk4D312d0Ynv4kDtYY3u5WcSEB/uPtLUXudT",
+	"eHUnoZPm7lpVGL3STUs8CQSq9gVC7XwGGEwhomGwQlMS5SMb60VFw/hf3M6ezExwZlC4QV1cZ2pXvElp",
+	"jfBHDTMAlB6FgmQKG0LMXSNRaXgEGvAJGLcxYoRzBdedWr/VjSIF8wYsqwUj8vbASs0Eill+pZu+6r2w",
+	"iBW3efOAn17lItzkUNkW5hJXTw5kioPA6lsjsUj6NoIEqt1HgeVYmdZk3Fjp49qsVPsmCdwZHF+f/nYC",
+	"4m8S0cW84chhdeDDHbEUrVF+hR5Vu4oBqpcknKQk8mYd5tmj/Pu1cpGLLRFTI/KPj7e29VsKN+10uq2O",
+	"0+ocgAyFD3XZKlH6uFnk1lTwpxUwAoq9bcutXl5siNkpBxHsRG2s8dg1VDVTb+5tge/tZA/Alye0vSaa",
+	"DV491nvbqvJmOCan5/FBqUsK2vCeGOh2RfgrxAiTdzEIqZ3hFUTTSshCKJYNhbIhkHMrlZ+V2VKFg9Kx",
+	"QlLUS1rJu0wZRwfyoHdkneVEvrJ9s4HqurHPycNsOqI48lJIn3ufLEnUJAAOZlXqTIKhbe+mDs3lS0Vy",
+	"8pDxD2EJo7bWOQTZ49/UXWr9vjS57Mjs+Je47Kwdty2JFCx28FVLqM/1p3PK2IJ42owMIkc8fAXyASBR",
+	"TIr6Nh1oojtVfN9naHBxaqLAlDPUTiSMyfIraa1yFZdTKpggAj+eBGyNodxjJNQwC3qsH7rSmDaNPp5Y",
+	"46ROXJtY/CUZTSldU5L3Q/zS1llz2r1Q/Fzu35N4WjVZNYQy98ZH3q67120dObjT6o0OcOsQ75OWM+6N",
+	"Hbw7OhrtQ+JDjO4MkKoc4FpBMSyYdBdRoIXFwBATs7JLZxIdtIkUUEtYJgfiFd6aJIgXNpUFTKKSaSSZ",
+	"LH552ZET7E4VRq3P0MW7q2viIXBQHwd04QFcq42YPwljf7a8loqubLQIuR+o5CbAtY1irEfUfXhI4d+x",
+	"+uIGKm37DJLvXqlzpTEpQHTyY8DI8lJfajW/LdkVk5t1TCOCVHI6ghW0bPmjYljqx9vaZNhA6MVL8yJi",
+	"7wUOtCCbnNRshZS3cEs900+9Y2+2Cxtyh4a84akYBm9eAKxAsYwXN8z9Iq41Cr8ZcOQ5RRi9vzwzszNd",
+	"stVM0diYZ3z1kBk10fT67xHsoYBwngXVzbD7MhNbugzNHWbq2236y5LZZZG9krNtFmWNNlCNGsCj1tga",
+	"tkMj2xIoWe5aiyft3Hcbs6UmFouXJxJTdrUihoq06ipWsSOOz5k6PdV1LdP3XqoqyfZjKjKzFUr4GjwM",
+	"zDmZzTkTVwxbQubLEUR5sGco3BE/K4JBJ0DITMG6a1nGd7v/aD18OnKwpBDRUJz0YZTboDMcjToeGfW8",
+	"1u7owGv1RthrHY08r9UdOd7BaNdz85eAzoFtMQUtAoEjeMnarjfWCh12W5k0CttS5QyrkJojgmGZLYPi",
+	"Szy05zSrc5jsT9ndQdVMGK2KhVQgajhRy6HgBFxTcbDV4BAlmCV2RiqP6CLwwDTJ8R3ZPrMunlxIjlk1",
+	"NzfnRIDRJgahZKtv7mbBCmc4g0ym/Q4c+9G2xhGdDc6BQDIvi9+vtLPRABtMrk0DNNeCdWqV5G+zLdWl",
+	"uiKhl1T8mGA/tKVlBudPCaIhopGCW16nOOWylL5YI4IjsZAfb8WeSn+spIhUIBfTd8C5JFv/Yo77Ih7E",
+	"cIFES2fdTo1BaZRQMcwHeKSCr01wXgRzVWfUVUa60ENSKRYvzLTGoR6FqWG9QLQaW7RhHzG8brGX67SV",
+	"kbhC6OGbcfwSp7LrTINxoRBTo+BtjxYhlH2SQQnqu/i2VgzTd/25mlySbSWHleamizYyC5fEJJYMIV47",
+	"KHI+ImOxVVCOBkdETqlfkp5uI1X3z6chswvlZtt6uKImswzrOyUok2ovyNZ3SV96cFQ8Qmkkgg1RbKMV",
+	"/A/Lgp2jRXCnE6f0/BS7vohxuTLFcaNFKE6hWpp2DhzDPIkPqnJGUnaA+eEkSMjeRv5YuT+gir0qYY98",
+	"3kcBnYjFRGwxn9OIK8R/O61AL/7p+XgSUubrwwHg9ZKhxKXSBGVCHSxBVdq3qriQ6WsKiYs08GS2h/ZR",
+	"wnkMmwhW86Qg4uDiVBIq6FLojqyS0sCDD1eIhB6E52ptK4O0mTxUWqXPGQnG2kcq5+3x9vH/CwAA//8=",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

@@ -19,6 +19,7 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/etcdstore"
 	"github.com/ggfleet/ggfleet/controlplane/internal/event"
 	"github.com/ggfleet/ggfleet/controlplane/internal/fleet"
+	"github.com/ggfleet/ggfleet/controlplane/internal/help"
 	"github.com/ggfleet/ggfleet/controlplane/internal/object"
 	"github.com/ggfleet/ggfleet/controlplane/internal/once"
 	"github.com/ggfleet/ggfleet/controlplane/internal/provisioning"
@@ -77,6 +78,7 @@ type App struct {
 	servers    []server
 	started    time.Time
 	patchParts
+	help *help.Service
 	claimParts
 }
 
@@ -92,7 +94,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 		}
 	}()
 	for _, step := range []func(context.Context) error{
-		a.openDataDir, a.listen, a.openState, a.openSecrets, a.openObjects, a.openSessions, a.openCloud, a.openEvents, a.openFleet, a.openPatching, a.firstStart, a.openEdges, a.openPprof,
+		a.openDataDir, a.listen, a.openState, a.openSecrets, a.openObjects, a.openSessions, a.openCloud, a.openEvents, a.openFleet, a.openPatching, a.openHelp, a.firstStart, a.openEdges, a.openPprof,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -183,6 +185,7 @@ func (a *App) Run(ctx context.Context) error {
 		{Name: "agents", Run: a.agents.Run},
 		{Name: "events", Run: a.runEvents},
 		{Name: "patches", Run: a.patching.Run},
+		{Name: "help", Run: a.help.Run},
 		{Name: "repeated requests", Run: a.once.Run},
 		{Name: "job timeouts", Run: a.expireJobs},
 		{Name: "roll-outs", Run: a.greengrass.RunRollouts},

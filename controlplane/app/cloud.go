@@ -12,6 +12,7 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/distribution"
 	"github.com/ggfleet/ggfleet/controlplane/internal/enrollment"
 	"github.com/ggfleet/ggfleet/controlplane/internal/fleet"
+	"github.com/ggfleet/ggfleet/controlplane/internal/help"
 	"github.com/ggfleet/ggfleet/controlplane/internal/patching"
 	"github.com/ggfleet/ggfleet/controlplane/internal/provisioning"
 	"github.com/ggfleet/ggfleet/controlplane/internal/seal"
@@ -60,7 +61,7 @@ func (a *App) openCloud(ctx context.Context) error {
 	}
 	a.components, err = component.New(component.Config{
 		Store: a.hub, Objects: a.objects, Realm: a.cfg.realm(), Prefix: componentPrefix, TempDir: tmp, Log: a.log,
-		Private: []string{a.cfg.ArtifactPrefix, componentPrefix, distributionPrefix, "templates/", patching.DefaultPrefix},
+		Private: []string{a.cfg.ArtifactPrefix, componentPrefix, distributionPrefix, "templates/", patching.DefaultPrefix, help.DefaultPrefix},
 		InUse:   a.componentUser,
 	})
 	if err != nil {
@@ -209,7 +210,7 @@ type activationsOfCores struct{ a *App }
 
 // Forget implements fleet.Activations.
 func (c activationsOfCores) Forget(ctx context.Context, device string) error {
-	return errors.Join(c.a.enrollment.Forget(ctx, device), c.a.patching.Forget(ctx, device), c.a.dist.Forget(ctx, device))
+	return errors.Join(c.a.enrollment.Forget(ctx, device), c.a.patching.Forget(ctx, device), c.a.dist.Forget(ctx, device), c.a.help.Forget(ctx, device))
 }
 
 // coresOfFleet is the fleet service as the enrolment asks it.

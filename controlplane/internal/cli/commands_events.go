@@ -19,7 +19,7 @@ import (
 func eventTypes() []api.EventType {
 	return []api.EventType{
 		api.EventCoreCreated, api.EventCoreDeleted, api.EventCoreTemplateUpdated, api.EventDeviceCreated, api.EventDeviceDeleted,
-		api.EventDeploymentTaskCreated, api.EventDeploymentTaskDeleted,
+		api.EventDeploymentTaskCreated, api.EventDeploymentTaskDeleted, api.EventHelpRequested, api.EventHelpEnded,
 	}
 }
 

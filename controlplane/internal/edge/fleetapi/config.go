@@ -23,6 +23,7 @@ type Config struct {
 	ProvisioningTemplates ProvisioningTemplates
 	Things                Things
 	Patches               Patches
+	Help                  Help
 	Events                Events
 	Webhooks              Webhooks
 	Once                  Once
@@ -79,6 +80,7 @@ func (c *Config) complete() error {
 		{"ProvisioningTemplates", c.ProvisioningTemplates},
 		{"Things", c.Things},
 		{"Patches", c.Patches},
+		{"Help", c.Help},
 		{"Events", c.Events},
 		{"Webhooks", c.Webhooks},
 		{"Once", c.Once},

@@ -107,6 +107,8 @@ func exampleURL(t *testing.T, path string, item *openapi3.PathItem, op *openapi3
 			value = "core-0001"
 		case p.Name == "patchId":
 			value = "1f0e7a30-5c3b-4b5e-9a57-000000000001"
+		case p.Name == "requestId":
+			value = fleetapitest.HelpID
 		case p.Name == "id" && slices.Contains(op.Tags, "webhooks"):
 			value = "hook-1"
 		case p.Name == "activationId":
@@ -155,7 +157,7 @@ func TestEachOperationNeedsItsRole(t *testing.T) {
 					want["nobody"] = true
 				case slices.Contains(op.Tags, "access"):
 					want["viewer"], want["operator"] = false, false
-				case slices.Contains(op.Tags, "webhooks"):
+				case slices.Contains(op.Tags, "webhooks"), slices.Contains(op.Tags, "help"):
 					want["viewer"] = false
 				case method != http.MethodGet:
 					want["viewer"] = false

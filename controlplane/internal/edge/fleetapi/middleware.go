@@ -22,6 +22,7 @@ import (
 const (
 	keyRequestID = "ggfleet.request"
 	keyActor     = "ggfleet.actor"
+	keyRole      = "ggfleet.role"
 )
 
 const headerRequestID = "x-request-id"
@@ -125,6 +126,7 @@ func (s *server) authenticate(c *gin.Context) {
 		return
 	}
 	c.Set(keyActor, who.Name)
+	c.Set(keyRole, who.Role)
 	if need := needs(op.id); !who.Role.Includes(need) {
 		s.fail(c, fault.New(fault.Denied, "%s needs the role %s; %q is %s", op.id, need, who.Name, who.Role))
 		return

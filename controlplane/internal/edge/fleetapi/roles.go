@@ -27,6 +27,8 @@ func needs(operationID string) access.Role {
 		"CancelDeploymentTask", "RetryDeploymentTask", "DeleteDeploymentTask",
 		"CreateThing", "DeleteThing", "UpdateThingCertificates", "CreateBulkThings",
 		"CreatePatchTemplate", "UpdatePatchTemplate", "DeletePatchTemplate", "CreatePatchTask", "UpdatePatch", "DeletePatch",
+		// Logs tell much of a device. Bundles and restarts need more: see mayHelp.
+		"CreateCoreHelpRequest", "CreateDeviceHelpRequest", "ListCoreHelpRequests", "ListDeviceHelpRequests", "GetHelpRequest", "DeleteHelpRequest", "GetHelpContent",
 		// The URL of a webhook may hold a secret.
 		"CreateWebhook", "ListWebhooks", "GetWebhook", "UpdateWebhook", "DeleteWebhook", "ListDeadLetters", "ReplayWebhook":
 		return access.Operator

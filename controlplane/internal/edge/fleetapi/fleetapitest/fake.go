@@ -20,6 +20,7 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/fleetapi"
 	"github.com/ggfleet/ggfleet/controlplane/internal/event"
 	"github.com/ggfleet/ggfleet/controlplane/internal/fleet"
+	"github.com/ggfleet/ggfleet/controlplane/internal/help"
 	"github.com/ggfleet/ggfleet/controlplane/internal/patching"
 	"github.com/ggfleet/ggfleet/controlplane/internal/provisioning"
 	"github.com/ggfleet/ggfleet/shared/fault"
@@ -61,6 +62,7 @@ type Fake struct {
 	patchTemplates map[string]patching.Template
 	patchTasks     map[string]patching.Task
 	patches        map[string]patching.Patch
+	help           *help.Request
 
 	log   []event.Event
 	first int64         // sequence of the first event that is kept
@@ -78,6 +80,7 @@ type Fake struct {
 	LastDelete      fleet.DeleteDevice
 	LastThing       provisioning.NewThing
 	LastRetry       patching.Retry
+	LastHelp        help.New
 	LastReplay      event.ReplayRequest
 }
 
@@ -112,7 +115,7 @@ func (f *Fake) Config() fleetapi.Config {
 	return fleetapi.Config{
 		Templates: f, Cores: f, Deployments: f, Components: f, ProvisioningTemplates: f, Distributions: f, Activations: f,
 		Tokens: Tokens{f}, AccessKeys: Keys{f}, System: f, Auth: f,
-		Devices: f, Things: f, Patches: Patches{f}, Events: f, Webhooks: f, Once: answers(),
+		Devices: f, Things: f, Patches: Patches{f}, Help: Help{f}, Events: f, Webhooks: f, Once: answers(),
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "text/plain; version=0.0.4")
 			_, _ = io.WriteString(w, "up 1\n")

@@ -15,6 +15,7 @@ import (
 	"github.com/gin-gonic/gin"
 	"github.com/gin-gonic/gin/binding"
 	"github.com/oapi-codegen/runtime"
+	openapi_types "github.com/oapi-codegen/runtime/types"
 )
 
 // ServerInterface represents all server handlers.
@@ -97,6 +98,12 @@ type ServerInterface interface {
 	// ListCoreDevices List the client devices of a core
 	// (GET /cores/{name}/devices)
 	ListCoreDevices(c *gin.Context, name CoreName, params ListCoreDevicesParams)
+	// ListCoreHelpRequests List what was asked of a core device, newest first
+	// (GET /cores/{name}/helpRequests)
+	ListCoreHelpRequests(c *gin.Context, name CoreName, params ListCoreHelpRequestsParams)
+	// CreateCoreHelpRequest Ask something of a core device
+	// (POST /cores/{name}/helpRequests)
+	CreateCoreHelpRequest(c *gin.Context, name CoreName, params CreateCoreHelpRequestParams)
 	// ListCoreHistory List what happened to a core, newest first
 	// (GET /cores/{name}/history)
 	ListCoreHistory(c *gin.Context, name CoreName, params ListCoreHistoryParams)
@@ -151,6 +158,12 @@ type ServerInterface interface {
 	// GetDevice Get a client device
 	// (GET /devices/{name})
 	GetDevice(c *gin.Context, name DeviceName)
+	// ListDeviceHelpRequests List what was asked of a client device, newest first
+	// (GET /devices/{name}/helpRequests)
+	ListDeviceHelpRequests(c *gin.Context, name DeviceName, params ListDeviceHelpRequestsParams)
+	// CreateDeviceHelpRequest Ask something of a client device
+	// (POST /devices/{name}/helpRequests)
+	CreateDeviceHelpRequest(c *gin.Context, name DeviceName, params CreateDeviceHelpRequestParams)
 	// ListDevicePatches List the patches of a device
 	// (GET /devices/{name}/patches)
 	ListDevicePatches(c *gin.Context, name string, params ListDevicePatchesParams)
@@ -178,6 +191,15 @@ type ServerInterface interface {
 	// GetHealth Say whether the process answers
 	// (GET /healthz)
 	GetHealth(c *gin.Context)
+	// DeleteHelpRequest Delete a request with its content; one that is open is withdrawn
+	// (DELETE /helpRequests/{requestId})
+	DeleteHelpRequest(c *gin.Context, requestID HelpRequestID)
+	// GetHelpRequest Get what was asked of a device, and how far it is
+	// (GET /helpRequests/{requestId})
+	GetHelpRequest(c *gin.Context, requestID HelpRequestID)
+	// GetHelpContent Get what the device sent
+	// (GET /helpRequests/{requestId}/content)
+	GetHelpContent(c *gin.Context, requestID HelpRequestID)
 	// GetMetrics Get metrics in the text form of Prometheus
 	// (GET /metrics)
 	GetMetrics(c *gin.Context)
@@ -1216,6 +1238,99 @@ func (siw *ServerInterfaceWrapper) ListCoreDevices(c *gin.Context) {
 	siw.Handler.ListCoreDevices(c, name, params)
 }
 
+// ListCoreHelpRequests operation middleware
+func (siw *ServerInterfaceWrapper) ListCoreHelpRequests(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "name" -------------
+	var name CoreName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", c.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter name: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListCoreHelpRequestsParams
+
+	// ------------- Optional query parameter "count" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "count", c.Request.URL.Query(), &params.Count, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter count: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "exclusiveStartToken" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "exclusiveStartToken", c.Request.URL.Query(), &params.ExclusiveStartToken, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter exclusiveStartToken: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListCoreHelpRequests(c, name, params)
+}
+
+// CreateCoreHelpRequest operation middleware
+func (siw *ServerInterfaceWrapper) CreateCoreHelpRequest(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "name" -------------
+	var name CoreName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", c.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter name: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CreateCoreHelpRequestParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.CreateCoreHelpRequest(c, name, params)
+}
+
 // ListCoreHistory operation middleware
 func (siw *ServerInterfaceWrapper) ListCoreHistory(c *gin.Context) {
 
@@ -1882,6 +1997,99 @@ func (siw *ServerInterfaceWrapper) GetDevice(c *gin.Context) {
 	siw.Handler.GetDevice(c, name)
 }
 
+// ListDeviceHelpRequests operation middleware
+func (siw *ServerInterfaceWrapper) ListDeviceHelpRequests(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "name" -------------
+	var name DeviceName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", c.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter name: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListDeviceHelpRequestsParams
+
+	// ------------- Optional query parameter "count" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "count", c.Request.URL.Query(), &params.Count, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter count: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "exclusiveStartToken" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "exclusiveStartToken", c.Request.URL.Query(), &params.ExclusiveStartToken, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter exclusiveStartToken: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListDeviceHelpRequests(c, name, params)
+}
+
+// CreateDeviceHelpRequest operation middleware
+func (siw *ServerInterfaceWrapper) CreateDeviceHelpRequest(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "name" -------------
+	var name DeviceName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", c.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter name: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CreateDeviceHelpRequestParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.CreateDeviceHelpRequest(c, name, params)
+}
+
 // ListDevicePatches operation middleware
 func (siw *ServerInterfaceWrapper) ListDevicePatches(c *gin.Context) {
 
@@ -2261,6 +2469,81 @@ func (siw *ServerInterfaceWrapper) GetHealth(c *gin.Context) {
 	}
 
 	siw.Handler.GetHealth(c)
+}
+
+// DeleteHelpRequest operation middleware
+func (siw *ServerInterfaceWrapper) DeleteHelpRequest(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "requestId" -------------
+	var requestID HelpRequestID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "requestId", c.Param("requestId"), &requestID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter requestId: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.DeleteHelpRequest(c, requestID)
+}
+
+// GetHelpRequest operation middleware
+func (siw *ServerInterfaceWrapper) GetHelpRequest(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "requestId" -------------
+	var requestID HelpRequestID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "requestId", c.Param("requestId"), &requestID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter requestId: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetHelpRequest(c, requestID)
+}
+
+// GetHelpContent operation middleware
+func (siw *ServerInterfaceWrapper) GetHelpContent(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "requestId" -------------
+	var requestID HelpRequestID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "requestId", c.Param("requestId"), &requestID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter requestId: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetHelpContent(c, requestID)
 }
 
 // GetMetrics operation middleware
@@ -3721,6 +4004,13 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.POST(options.BaseURL+"/patchTasks", wrapper.CreatePatchTask)
 	router.GET(options.BaseURL+"/patchTasks/:taskId", wrapper.GetPatchTask)
 	router.GET(options.BaseURL+"/patchTasks/:taskId/patches", wrapper.ListPatchTaskPatches)
+	router.GET(options.BaseURL+"/cores/:name/helpRequests", wrapper.ListCoreHelpRequests)
+	router.POST(options.BaseURL+"/cores/:name/helpRequests", wrapper.CreateCoreHelpRequest)
+	router.GET(options.BaseURL+"/devices/:name/helpRequests", wrapper.ListDeviceHelpRequests)
+	router.POST(options.BaseURL+"/devices/:name/helpRequests", wrapper.CreateDeviceHelpRequest)
+	router.DELETE(options.BaseURL+"/helpRequests/:requestId", wrapper.DeleteHelpRequest)
+	router.GET(options.BaseURL+"/helpRequests/:requestId", wrapper.GetHelpRequest)
+	router.GET(options.BaseURL+"/helpRequests/:requestId/content", wrapper.GetHelpContent)
 	router.DELETE(options.BaseURL+"/patches/:patchId", wrapper.DeletePatch)
 	router.GET(options.BaseURL+"/patches/:patchId", wrapper.GetPatch)
 	router.PATCH(options.BaseURL+"/patches/:patchId", wrapper.UpdatePatch)
@@ -3761,6 +4051,17 @@ type DevicesFoundApplicationVndAwsCdfV10PlusJSONResponse DeviceList
 type EventsFoundApplicationVndAwsCdfV10PlusJSONResponse EventList
 
 type HealthyApplicationVndAwsCdfV10PlusJSONResponse Health
+
+type HelpFoundApplicationVndAwsCdfV10PlusJSONResponse HelpRequestList
+
+type HelpMadeResponseHeaders struct {
+	Location string
+}
+type HelpMadeApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body HelpRequest
+
+	Headers HelpMadeResponseHeaders
+}
 
 type PatchesFoundApplicationVndAwsCdfV10PlusJSONResponse PatchList
 
@@ -4839,6 +5140,92 @@ func (response ListCoreDevicesdefaultApplicationVndAwsCdfV10PlusJSONResponse) Vi
 	return err
 }
 
+type ListCoreHelpRequestsRequestObject struct {
+	Name   CoreName `json:"name"`
+	Params ListCoreHelpRequestsParams
+}
+
+type ListCoreHelpRequestsResponseObject interface {
+	VisitListCoreHelpRequestsResponse(w http.ResponseWriter) error
+}
+
+type ListCoreHelpRequests200ApplicationVndAwsCdfV10PlusJSONResponse struct {
+	HelpFoundApplicationVndAwsCdfV10PlusJSONResponse
+}
+
+func (response ListCoreHelpRequests200ApplicationVndAwsCdfV10PlusJSONResponse) VisitListCoreHelpRequestsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListCoreHelpRequestsdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response ListCoreHelpRequestsdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitListCoreHelpRequestsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateCoreHelpRequestRequestObject struct {
+	Name   CoreName `json:"name"`
+	Params CreateCoreHelpRequestParams
+	Body   *CreateCoreHelpRequestApplicationVndAwsCdfV10PlusJSONRequestBody
+}
+
+type CreateCoreHelpRequestResponseObject interface {
+	VisitCreateCoreHelpRequestResponse(w http.ResponseWriter) error
+}
+
+type CreateCoreHelpRequest201ApplicationVndAwsCdfV10PlusJSONResponse struct {
+	HelpMadeApplicationVndAwsCdfV10PlusJSONResponse
+}
+
+func (response CreateCoreHelpRequest201ApplicationVndAwsCdfV10PlusJSONResponse) VisitCreateCoreHelpRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateCoreHelpRequestdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response CreateCoreHelpRequestdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitCreateCoreHelpRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListCoreHistoryRequestObject struct {
 	Name   CoreName `json:"name"`
 	Params ListCoreHistoryParams
@@ -5522,6 +5909,92 @@ func (response GetDevicedefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitGet
 	return err
 }
 
+type ListDeviceHelpRequestsRequestObject struct {
+	Name   DeviceName `json:"name"`
+	Params ListDeviceHelpRequestsParams
+}
+
+type ListDeviceHelpRequestsResponseObject interface {
+	VisitListDeviceHelpRequestsResponse(w http.ResponseWriter) error
+}
+
+type ListDeviceHelpRequests200ApplicationVndAwsCdfV10PlusJSONResponse struct {
+	HelpFoundApplicationVndAwsCdfV10PlusJSONResponse
+}
+
+func (response ListDeviceHelpRequests200ApplicationVndAwsCdfV10PlusJSONResponse) VisitListDeviceHelpRequestsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListDeviceHelpRequestsdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response ListDeviceHelpRequestsdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitListDeviceHelpRequestsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateDeviceHelpRequestRequestObject struct {
+	Name   DeviceName `json:"name"`
+	Params CreateDeviceHelpRequestParams
+	Body   *CreateDeviceHelpRequestApplicationVndAwsCdfV10PlusJSONRequestBody
+}
+
+type CreateDeviceHelpRequestResponseObject interface {
+	VisitCreateDeviceHelpRequestResponse(w http.ResponseWriter) error
+}
+
+type CreateDeviceHelpRequest201ApplicationVndAwsCdfV10PlusJSONResponse struct {
+	HelpMadeApplicationVndAwsCdfV10PlusJSONResponse
+}
+
+func (response CreateDeviceHelpRequest201ApplicationVndAwsCdfV10PlusJSONResponse) VisitCreateDeviceHelpRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateDeviceHelpRequestdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response CreateDeviceHelpRequestdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitCreateDeviceHelpRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListDevicePatchesRequestObject struct {
 	Name   string `json:"name"`
 	Params ListDevicePatchesParams
@@ -5901,6 +6374,165 @@ type GetHealthdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
 }
 
 func (response GetHealthdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitGetHealthResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteHelpRequestRequestObject struct {
+	RequestID HelpRequestID `json:"requestId"`
+}
+
+type DeleteHelpRequestResponseObject interface {
+	VisitDeleteHelpRequestResponse(w http.ResponseWriter) error
+}
+
+type DeleteHelpRequest204Response struct {
+}
+
+func (response DeleteHelpRequest204Response) VisitDeleteHelpRequestResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type DeleteHelpRequestdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response DeleteHelpRequestdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitDeleteHelpRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetHelpRequestRequestObject struct {
+	RequestID HelpRequestID `json:"requestId"`
+}
+
+type GetHelpRequestResponseObject interface {
+	VisitGetHelpRequestResponse(w http.ResponseWriter) error
+}
+
+type GetHelpRequest200ApplicationVndAwsCdfV10PlusJSONResponse HelpRequest
+
+func (response GetHelpRequest200ApplicationVndAwsCdfV10PlusJSONResponse) VisitGetHelpRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetHelpRequestdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response GetHelpRequestdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitGetHelpRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetHelpContentRequestObject struct {
+	RequestID HelpRequestID `json:"requestId"`
+}
+
+type GetHelpContentResponseObject interface {
+	VisitGetHelpContentResponse(w http.ResponseWriter) error
+}
+
+type GetHelpContent200ApplicationZipResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response GetHelpContent200ApplicationZipResponse) VisitGetHelpContentResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/zip")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type GetHelpContent200TextResponse openapi_types.File
+
+func (response GetHelpContent200TextResponse) VisitGetHelpContentResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/plain")
+	w.WriteHeader(200)
+
+	_, err := w.Write([]byte(fmt.Sprint(response)))
+	return err
+}
+
+type GetHelpContent206ApplicationZipResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response GetHelpContent206ApplicationZipResponse) VisitGetHelpContentResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/zip")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(206)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type GetHelpContent206TextResponse openapi_types.File
+
+func (response GetHelpContent206TextResponse) VisitGetHelpContentResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/plain")
+	w.WriteHeader(206)
+
+	_, err := w.Write([]byte(fmt.Sprint(response)))
+	return err
+}
+
+type GetHelpContentdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response GetHelpContentdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitGetHelpContentResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -7557,6 +8189,12 @@ type StrictServerInterface interface {
 	// ListCoreDevices List the client devices of a core
 	// (GET /cores/{name}/devices)
 	ListCoreDevices(ctx context.Context, request ListCoreDevicesRequestObject) (ListCoreDevicesResponseObject, error)
+	// ListCoreHelpRequests List what was asked of a core device, newest first
+	// (GET /cores/{name}/helpRequests)
+	ListCoreHelpRequests(ctx context.Context, request ListCoreHelpRequestsRequestObject) (ListCoreHelpRequestsResponseObject, error)
+	// CreateCoreHelpRequest Ask something of a core device
+	// (POST /cores/{name}/helpRequests)
+	CreateCoreHelpRequest(ctx context.Context, request CreateCoreHelpRequestRequestObject) (CreateCoreHelpRequestResponseObject, error)
 	// ListCoreHistory List what happened to a core, newest first
 	// (GET /cores/{name}/history)
 	ListCoreHistory(ctx context.Context, request ListCoreHistoryRequestObject) (ListCoreHistoryResponseObject, error)
@@ -7611,6 +8249,12 @@ type StrictServerInterface interface {
 	// GetDevice Get a client device
 	// (GET /devices/{name})
 	GetDevice(ctx context.Context, request GetDeviceRequestObject) (GetDeviceResponseObject, error)
+	// ListDeviceHelpRequests List what was asked of a client device, newest first
+	// (GET /devices/{name}/helpRequests)
+	ListDeviceHelpRequests(ctx context.Context, request ListDeviceHelpRequestsRequestObject) (ListDeviceHelpRequestsResponseObject, error)
+	// CreateDeviceHelpRequest Ask something of a client device
+	// (POST /devices/{name}/helpRequests)
+	CreateDeviceHelpRequest(ctx context.Context, request CreateDeviceHelpRequestRequestObject) (CreateDeviceHelpRequestResponseObject, error)
 	// ListDevicePatches List the patches of a device
 	// (GET /devices/{name}/patches)
 	ListDevicePatches(ctx context.Context, request ListDevicePatchesRequestObject) (ListDevicePatchesResponseObject, error)
@@ -7638,6 +8282,15 @@ type StrictServerInterface interface {
 	// GetHealth Say whether the process answers
 	// (GET /healthz)
 	GetHealth(ctx context.Context, request GetHealthRequestObject) (GetHealthResponseObject, error)
+	// DeleteHelpRequest Delete a request with its content; one that is open is withdrawn
+	// (DELETE /helpRequests/{requestId})
+	DeleteHelpRequest(ctx context.Context, request DeleteHelpRequestRequestObject) (DeleteHelpRequestResponseObject, error)
+	// GetHelpRequest Get what was asked of a device, and how far it is
+	// (GET /helpRequests/{requestId})
+	GetHelpRequest(ctx context.Context, request GetHelpRequestRequestObject) (GetHelpRequestResponseObject, error)
+	// GetHelpContent Get what the device sent
+	// (GET /helpRequests/{requestId}/content)
+	GetHelpContent(ctx context.Context, request GetHelpContentRequestObject) (GetHelpContentResponseObject, error)
 	// GetMetrics Get metrics in the text form of Prometheus
 	// (GET /metrics)
 	GetMetrics(ctx context.Context, request GetMetricsRequestObject) (GetMetricsResponseObject, error)
@@ -8592,6 +9245,78 @@ func (sh *strictHandler) ListCoreDevices(ctx *gin.Context, name CoreName, params
 	}
 }
 
+// ListCoreHelpRequests operation middleware
+func (sh *strictHandler) ListCoreHelpRequests(ctx *gin.Context, name CoreName, params ListCoreHelpRequestsParams) {
+	var request ListCoreHelpRequestsRequestObject
+
+	request.Name = name
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListCoreHelpRequests(ctx, request.(ListCoreHelpRequestsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListCoreHelpRequests")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ListCoreHelpRequestsResponseObject); ok {
+		if err := validResponse.VisitListCoreHelpRequestsResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CreateCoreHelpRequest operation middleware
+func (sh *strictHandler) CreateCoreHelpRequest(ctx *gin.Context, name CoreName, params CreateCoreHelpRequestParams) {
+	var request CreateCoreHelpRequestRequestObject
+
+	request.Name = name
+	request.Params = params
+
+	var body CreateCoreHelpRequestApplicationVndAwsCdfV10PlusJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateCoreHelpRequest(ctx, request.(CreateCoreHelpRequestRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateCoreHelpRequest")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(CreateCoreHelpRequestResponseObject); ok {
+		if err := validResponse.VisitCreateCoreHelpRequestResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // ListCoreHistory operation middleware
 func (sh *strictHandler) ListCoreHistory(ctx *gin.Context, name CoreName, params ListCoreHistoryParams) {
 	var request ListCoreHistoryRequestObject
@@ -9105,6 +9830,78 @@ func (sh *strictHandler) GetDevice(ctx *gin.Context, name DeviceName) {
 	}
 }
 
+// ListDeviceHelpRequests operation middleware
+func (sh *strictHandler) ListDeviceHelpRequests(ctx *gin.Context, name DeviceName, params ListDeviceHelpRequestsParams) {
+	var request ListDeviceHelpRequestsRequestObject
+
+	request.Name = name
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListDeviceHelpRequests(ctx, request.(ListDeviceHelpRequestsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListDeviceHelpRequests")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ListDeviceHelpRequestsResponseObject); ok {
+		if err := validResponse.VisitListDeviceHelpRequestsResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CreateDeviceHelpRequest operation middleware
+func (sh *strictHandler) CreateDeviceHelpRequest(ctx *gin.Context, name DeviceName, params CreateDeviceHelpRequestParams) {
+	var request CreateDeviceHelpRequestRequestObject
+
+	request.Name = name
+	request.Params = params
+
+	var body CreateDeviceHelpRequestApplicationVndAwsCdfV10PlusJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateDeviceHelpRequest(ctx, request.(CreateDeviceHelpRequestRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateDeviceHelpRequest")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(CreateDeviceHelpRequestResponseObject); ok {
+		if err := validResponse.VisitCreateDeviceHelpRequestResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // ListDevicePatches operation middleware
 func (sh *strictHandler) ListDevicePatches(ctx *gin.Context, name string, params ListDevicePatchesParams) {
 	var request ListDevicePatchesRequestObject
@@ -9335,6 +10132,84 @@ func (sh *strictHandler) GetHealth(ctx *gin.Context) {
 		sh.options.HandlerErrorFunc(ctx, err)
 	} else if validResponse, ok := response.(GetHealthResponseObject); ok {
 		if err := validResponse.VisitGetHealthResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeleteHelpRequest operation middleware
+func (sh *strictHandler) DeleteHelpRequest(ctx *gin.Context, requestID HelpRequestID) {
+	var request DeleteHelpRequestRequestObject
+
+	request.RequestID = requestID
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.DeleteHelpRequest(ctx, request.(DeleteHelpRequestRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeleteHelpRequest")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(DeleteHelpRequestResponseObject); ok {
+		if err := validResponse.VisitDeleteHelpRequestResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetHelpRequest operation middleware
+func (sh *strictHandler) GetHelpRequest(ctx *gin.Context, requestID HelpRequestID) {
+	var request GetHelpRequestRequestObject
+
+	request.RequestID = requestID
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetHelpRequest(ctx, request.(GetHelpRequestRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetHelpRequest")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(GetHelpRequestResponseObject); ok {
+		if err := validResponse.VisitGetHelpRequestResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetHelpContent operation middleware
+func (sh *strictHandler) GetHelpContent(ctx *gin.Context, requestID HelpRequestID) {
+	var request GetHelpContentRequestObject
+
+	request.RequestID = requestID
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetHelpContent(ctx, request.(GetHelpContentRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetHelpContent")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(GetHelpContentResponseObject); ok {
+		if err := validResponse.VisitGetHelpContentResponse(ctx.Writer); err != nil {
 			sh.options.ResponseErrorHandlerFunc(ctx, err)
 		}
 	} else if response != nil {
