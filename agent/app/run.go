@@ -132,7 +132,7 @@ func (a *agent) openReports(publish telemetry.Publish) error {
 	}
 	a.closers = append(a.closers, spool.Close)
 	a.reporter, err = telemetry.New(telemetry.Config{
-		Core: a.id.Core, AgentVersion: buildinfo.Version, Spool: spool, DiskPath: a.dir.Site(), Publish: publish,
+		Subject: protocol.Subject{Role: protocol.RoleCore, Name: a.id.Core}, AgentVersion: buildinfo.Version, Spool: spool, DiskPath: a.dir.Site(), Publish: publish,
 		Health: a.cfg.Health, Components: a.cfg.Components, Log: a.cfg.Log,
 	})
 	return err

@@ -1,26 +1,43 @@
 package telemetry
 
-import "bytes"
+import (
+	"bytes"
+
+	"github.com/ggfleet/ggfleet/shared/protocol"
+)
 
 // SegmentIsSound parses b as a segment and reports whether what it found can be
-// relied on: good bytes that encode again to themselves, with rising sequences.
+// relied on: records that encode again to themselves, with rising sequences,
+// one behind the other.
 func SegmentIsSound(b []byte) bool {
-	p, err := parseSegment(b)
-	if err != nil {
-		return true // nothing is used
-	}
-	again := p.header.append(nil)
-	last := p.header.base - 1
+	p := parseSegment(b)
+	last, at := uint64(0), 0
 	for i := range p.seqs {
-		r, _, ok := parseRecord(b[len(again):])
-		if !ok || r.Sequence != p.seqs[i] || r.Sequence <= last {
+		r, n, ok := parseRecord(b[p.starts[i]:])
+		if !ok || r.Sequence != p.seqs[i] || r.Sequence <= last || p.starts[i] < at || p.starts[i]+n != p.ends[i] {
 			return false
 		}
-		last = r.Sequence
-		again = r.append(again)
-		if len(again) != p.ends[i] {
+		if !bytes.Equal(r.append(nil), b[p.starts[i]:p.ends[i]]) {
 			return false
 		}
+		last, at = r.Sequence, p.ends[i]
 	}
-	return len(again) == p.good && p.last == last && bytes.Equal(again, b[:p.good])
+	return p.good <= len(b) && at <= p.good && p.last() >= last && (!p.sound || p.good == len(b))
 }
+
+// FailWrites makes every write of the spool end with what fail returns, if that
+// is not nil.
+func (s *Spool) FailWrites(fail func() error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fail = fail
+}
+
+// Notable and Fitting are the rules of what is told.
+func Notable(said, now protocol.HealthReport) bool { return notable(said, now) }
+
+// Fitting is the part of a list that is told.
+func Fitting(list []protocol.LocalComponent) []protocol.LocalComponent { return fitting(list) }
+
+// MemoryBytes bounds what is held for a disk that takes nothing.
+const MemoryBytes = memoryBytes

@@ -4,15 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"log/slog"
-	"math/rand/v2"
-	"os"
-	"slices"
 	"time"
 
 	"github.com/ggfleet/ggfleet/agent/internal/inventory"
-	"github.com/ggfleet/ggfleet/installer/nucleus"
+	"github.com/ggfleet/ggfleet/agent/internal/nucleusfacts"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/logx"
 	"github.com/ggfleet/ggfleet/shared/protocol"
@@ -27,13 +23,10 @@ type Nucleus struct {
 	PID       int
 	Restarts  int
 	LastError string
-	StateFile string // absolute; empty when the runtime does not tell what it runs
-}
-
-func (n Nucleus) report(h protocol.ReportHeader) any {
-	return protocol.NucleusReport{
-		ReportHeader: h, State: n.State, Name: n.Name, Version: n.Version, PID: n.PID, Restarts: n.Restarts, LastError: n.LastError,
-	}
+	StateFile string // absolute; empty when the runtime does not tell what it runs in one
+	Runtime   string // simulated, classic or lite; empty: not known
+	Root      string // absolute
+	Adopted   bool   // it was there before the agent
 }
 
 // Publish sends one report and returns once it is acknowledged. An error of
@@ -42,16 +35,30 @@ type Publish func(ctx context.Context, topic string, payload []byte) error
 
 // Config is what a Reporter needs.
 type Config struct {
-	Core         string  // required
-	AgentVersion string  // required
-	Spool        *Spool  // required
-	Publish      Publish // required
-	DiskPath     string  // whose file system is reported; required
+	Subject      protocol.Subject // required
+	AgentVersion string           // required
+	Spool        *Spool           // required
+	Publish      Publish          // required
+	DiskPath     string           // whose file system is reported; required
 
-	Health     time.Duration // between health reports, spread by a tenth; default 60 s
-	Components time.Duration // between looks at the state file; default 5 s
+	Host  *inventory.Reader    // nil: this machine
+	Facts *nucleusfacts.Reader // nil: of this machine
+
+	// ClockOffset tells how far the device's clock is ahead of the control plane's;
+	// false when that is not known. Nil: it never is.
+	ClockOffset func() (time.Duration, bool)
+	// Certificates tells when the agent's certificate and that of its device's
+	// thing end; zero: not known. Nil: they never are.
+	Certificates func() (agent, device time.Time)
+
+	Health     time.Duration // between health reports when nothing changes, spread by a tenth; default 5 min
+	Components time.Duration // between looks at what the nucleus knows; default 5 s
 	Log        *slog.Logger
 }
+
+// looks is how often the host is looked at between two heartbeats, not more
+// often than every 30 s: a device that idles should sleep.
+const looks = 10
 
 // Reporter writes reports to the spool and sends them from there.
 type Reporter struct {
@@ -64,11 +71,17 @@ type Reporter struct {
 
 // New returns a reporter. It does nothing before Run.
 func New(cfg Config) (*Reporter, error) {
-	if cfg.Core == "" || cfg.AgentVersion == "" || cfg.Spool == nil || cfg.Publish == nil || cfg.DiskPath == "" {
-		return nil, fault.New(fault.Invalid, "a reporter needs a core, an agent version, a spool, a publisher and a disk")
+	if cfg.Subject.Name == "" || cfg.AgentVersion == "" || cfg.Spool == nil || cfg.Publish == nil || cfg.DiskPath == "" {
+		return nil, fault.New(fault.Invalid, "a reporter needs a subject, an agent version, a spool, a publisher and a disk")
+	}
+	if cfg.Host == nil {
+		cfg.Host = inventory.New("/")
+	}
+	if cfg.Facts == nil {
+		cfg.Facts = nucleusfacts.New(nucleusfacts.Config{Log: cfg.Log})
 	}
 	if cfg.Health <= 0 {
-		cfg.Health = time.Minute
+		cfg.Health = 5 * time.Minute
 	}
 	if cfg.Components <= 0 {
 		cfg.Components = 5 * time.Second
@@ -109,13 +122,13 @@ func (r *Reporter) Nucleus(n Nucleus) {
 // Its sequence is 0: it is not one of the spool's, and its time is when the
 // session began.
 func (r *Reporter) Will() (topic string, payload []byte) {
-	h := r.header(0)
+	h := r.cfg.Subject.Header(0, time.Now())
 	b, _ := json.Marshal(protocol.ConnectionReport{ReportHeader: h, AgentVersion: r.cfg.AgentVersion}) //nolint:errchkjson // texts and a time always encode
-	return protocol.AgentTopic(r.cfg.Core, protocol.ReportConnection), b
+	return r.cfg.Subject.ReportTopic(protocol.ReportConnection), b
 }
 
 // Run reports until ctx is done. A disk that cannot be written is logged and
-// the report lost; the device's work goes on.
+// told; the device's work goes on.
 func (r *Reporter) Run(ctx context.Context) error {
 	return run.All(ctx, run.Loop{Name: "observe", Run: r.observe}, run.Loop{Name: "send", Run: r.send})
 }
@@ -135,119 +148,22 @@ func (r *Reporter) Flush(ctx context.Context) {
 	}
 }
 
-// observe owns what was last reported.
-func (r *Reporter) observe(ctx context.Context) error {
-	var (
-		last       Nucleus
-		components []protocol.LocalComponent
-		known      bool // components were reported for this nucleus
-
-		saidNucleus, saidComponents, saidHealth uint64 // sequences; 0: never
-	)
-	sayNucleus := func() { saidNucleus = r.store(ctx, protocol.ReportNucleus, last.report) }
-	sayComponents := func() {
-		saidComponents = r.store(ctx, protocol.ReportComponents, func(h protocol.ReportHeader) any {
-			return protocol.ComponentsReport{ReportHeader: h, Components: components}
-		})
-	}
-	health := time.NewTimer(0)
-	defer health.Stop()
-	look := time.NewTicker(r.cfg.Components)
-	defer look.Stop()
-	for {
-		run.Progress(ctx)
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-r.up:
-			r.store(ctx, protocol.ReportConnection, func(h protocol.ReportHeader) any {
-				return protocol.ConnectionReport{ReportHeader: h, Connected: true, AgentVersion: r.cfg.AgentVersion}
-			})
-			// Whoever listens may have forgotten all it was told. What still waits in
-			// the spool is said anyhow: a line that comes and goes does not fill it.
-			if saidNucleus > 0 && !r.cfg.Spool.Waiting(saidNucleus) {
-				sayNucleus()
-			}
-			if known && !r.cfg.Spool.Waiting(saidComponents) {
-				sayComponents()
-			}
-			if saidHealth > 0 && !r.cfg.Spool.Waiting(saidHealth) {
-				health.Reset(0)
-			}
-		case n := <-r.nucleus:
-			if n == last {
-				continue
-			}
-			known = known && n.StateFile == last.StateFile
-			last = n
-			sayNucleus()
-		case <-health.C:
-			saidHealth = r.store(ctx, protocol.ReportHealth, r.health)
-			tenth := r.cfg.Health / 10
-			health.Reset(r.cfg.Health - tenth/2 + rand.N(tenth+1))
-		case <-look.C:
-			now, ok := r.readComponents(ctx, last.StateFile)
-			if !ok || known && slices.Equal(now, components) {
-				continue
-			}
-			components, known = now, true
-			sayComponents()
-		}
-	}
-}
-
-func (r *Reporter) header(sequence uint64) protocol.ReportHeader {
-	return protocol.ReportHeader{V: protocol.AgentVersion, Core: r.cfg.Core, Sequence: sequence, Time: time.Now().UTC()}
-}
-
-func (r *Reporter) health(h protocol.ReportHeader) any {
-	host := inventory.Read(r.cfg.DiskPath)
-	return protocol.HealthReport{
-		ReportHeader: h, AgentVersion: r.cfg.AgentVersion, UptimeSeconds: host.UptimeSeconds, Load1: host.Load1,
-		MemoryUsedBytes: host.MemoryUsedBytes, MemoryBytes: host.MemoryBytes, DiskFreeBytes: host.DiskFreeBytes, DiskBytes: host.DiskBytes,
-		DroppedReports: r.dropped(),
-	}
-}
-
-// dropped is asked for while the spool is locked by Append, which builds the
-// report; hence not Spool.Dropped.
-func (r *Reporter) dropped() uint64 { return r.cfg.Spool.dropped }
-
-// readComponents returns what the nucleus says it runs. ok is false when it does
-// not say, or nothing that can be read.
-func (r *Reporter) readComponents(ctx context.Context, file string) (list []protocol.LocalComponent, ok bool) {
-	if file == "" {
-		return nil, false
-	}
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, false // not written yet
-	}
-	defer f.Close() //nolint:errcheck // read only
-	b, err := io.ReadAll(io.LimitReader(f, nucleus.MaxState+1))
-	if err != nil {
-		return nil, false
-	}
-	s, err := nucleus.ParseState(b)
-	if err != nil {
-		r.log.DebugContext(ctx, "nucleus state cannot be read", logx.Err, err)
-		return nil, false
-	}
-	if s.Components == nil {
-		s.Components = []protocol.LocalComponent{}
-	}
-	return s.Components, true
-}
-
 // store appends a report to the spool and returns its sequence.
-func (r *Reporter) store(ctx context.Context, kind string, report func(protocol.ReportHeader) any) (sequence uint64) {
-	err := r.cfg.Spool.Append(kind, func(q uint64) ([]byte, error) {
+func (r *Reporter) store(ctx context.Context, kind string, report func(protocol.ReportHeader, Condition) any) (sequence uint64) {
+	before := r.cfg.Spool.Condition().Trouble
+	err := r.cfg.Spool.Append(kind, func(q uint64, c Condition) ([]byte, error) {
 		sequence = q
-		return json.Marshal(report(r.header(q)))
+		return json.Marshal(report(r.cfg.Subject.Header(q, time.Now()), c))
 	})
 	if err != nil {
 		r.log.ErrorContext(ctx, "report is lost", "kind", kind, logx.Err, err)
 		return sequence
+	}
+	switch now := r.cfg.Spool.Condition().Trouble; {
+	case now != nil && before == nil:
+		r.log.ErrorContext(ctx, "reports are kept in memory, the disk takes none", logx.Err, now)
+	case now == nil && before != nil:
+		r.log.InfoContext(ctx, "reports are kept on disk again")
 	}
 	select {
 	case r.stored <- struct{}{}:
@@ -256,11 +172,16 @@ func (r *Reporter) store(ctx context.Context, kind string, report func(protocol.
 	return sequence
 }
 
+// unreadable is how often a report that the disk does not give is asked for
+// before it is given up.
+const unreadable = 5
+
 // send takes reports from the spool, oldest first, one at a time: the next one
-// goes out when the broker has the one before.
+// goes out when the broker has the one before. Several at once would be faster
+// after weeks without a line, and would come out of order after each loss of it.
 func (r *Reporter) send(ctx context.Context) error {
 	backoff := run.Backoff{Min: time.Second, Max: time.Minute}
-	for {
+	for failures := 0; ; {
 		rec, ok, err := r.cfg.Spool.Next()
 		if err == nil && !ok {
 			select {
@@ -270,16 +191,22 @@ func (r *Reporter) send(ctx context.Context) error {
 			}
 			continue
 		}
-		if err == nil {
-			err = r.cfg.Publish(ctx, protocol.AgentTopic(r.cfg.Core, rec.Kind), rec.Payload)
+		if err != nil {
+			if failures++; failures >= unreadable {
+				err = fault.New(fault.Invalid, "%v", err)
+			}
+		} else {
+			failures = 0
+			err = r.cfg.Publish(ctx, r.cfg.Subject.ReportTopic(rec.Kind), rec.Payload)
 		}
 		switch {
 		case err == nil:
 			backoff.Reset()
-			err = r.cfg.Spool.Ack(rec.Sequence)
+			r.cfg.Spool.Ack(rec.Sequence)
 		case errors.Is(err, fault.Invalid):
 			r.log.ErrorContext(ctx, "report is given up", "sequence", rec.Sequence, logx.Err, err)
-			err = r.cfg.Spool.Skip(rec.Sequence)
+			r.cfg.Spool.Skip(rec.Sequence)
+			err, failures = nil, 0
 		}
 		if ctx.Err() != nil {
 			return nil

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ggfleet/ggfleet/agent/internal/inventory"
 	"github.com/ggfleet/ggfleet/agent/internal/telemetry"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/protocol"
@@ -55,7 +56,7 @@ func TestEverythingIsSaidAgainToWhoeverForgot(t *testing.T) {
 		state := filepath.Join(dir, "state.json")
 		require.NoError(t, os.WriteFile(state, []byte(`{"components":[{"name":"com.example.Press","version":"1.0.0","state":"RUNNING"}]}`), 0o600))
 		r, err := telemetry.New(telemetry.Config{
-			Core: "gw-0001", AgentVersion: "1.0.0", Spool: openSpool(t, dir, 0), Publish: l.publish, DiskPath: dir,
+			Subject: protocol.Subject{Role: protocol.RoleCore, Name: "gw-0001"}, Host: inventory.New(dir), AgentVersion: "1.0.0", Spool: openSpool(t, dir, 0), Publish: l.publish, DiskPath: dir,
 			Health: 24 * time.Hour, Components: time.Second,
 		})
 		require.NoError(t, err)
@@ -68,7 +69,7 @@ func TestEverythingIsSaidAgainToWhoeverForgot(t *testing.T) {
 
 		r.ConnectionUp()
 		settle()
-		assert.ElementsMatch(t, []string{"connection", "health"}, l.forget(false), "there is no nucleus to tell of")
+		assert.ElementsMatch(t, []string{"connection", "health", "host"}, l.forget(false), "there is no nucleus to tell of")
 
 		r.Nucleus(telemetry.Nucleus{State: protocol.NucleusRunning, Name: "n", Version: "2.0.0", StateFile: state})
 		settle()
@@ -80,7 +81,7 @@ func TestEverythingIsSaidAgainToWhoeverForgot(t *testing.T) {
 		settle()
 		assert.Contains(t, string(l.last["nucleus"]), `"state":"running"`)
 		assert.Contains(t, string(l.last["components"]), "com.example.Press")
-		assert.ElementsMatch(t, []string{"connection", "nucleus", "components", "health"}, l.forget(true))
+		assert.ElementsMatch(t, []string{"connection", "nucleus", "components", "health", "host"}, l.forget(true))
 
 		for range 50 { // connected, but nothing gets through
 			r.ConnectionUp()
@@ -92,6 +93,6 @@ func TestEverythingIsSaidAgainToWhoeverForgot(t *testing.T) {
 		for _, k := range l.forget(false) {
 			times[k]++
 		}
-		assert.Equal(t, map[string]int{"connection": 50, "nucleus": 1, "components": 1, "health": 1}, times, "what waits is not said twice")
+		assert.Equal(t, map[string]int{"connection": 50, "nucleus": 1, "components": 1, "health": 1, "host": 1}, times, "what waits is not said twice")
 	})
 }

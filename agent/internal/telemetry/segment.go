@@ -3,8 +3,8 @@ package telemetry
 import (
 	"encoding/binary"
 	"hash/crc32"
+	"slices"
 
-	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/protocol"
 )
 
@@ -88,33 +88,71 @@ func parseRecord(b []byte) (r Record, size int, ok bool) {
 	return r, recordHead + int(n), true
 }
 
-// parsed is what a segment file holds: whole records with rising sequences, and
-// how many bytes of it are good.
+// parsed is what a segment file holds: whole records with rising sequences.
 type parsed struct {
-	header header
-	last   uint64 // sequence of the last good record, header.base-1 when there is none
-	ends   []int  // where each good record ends
-	seqs   []uint64
-	good   int
+	header  header // zero when it cannot be trusted
+	starts  []int  // where each good record starts, and
+	ends    []int  // where it ends
+	seqs    []uint64
+	good    int  // bytes up to the end of the last good record
+	damaged int  // runs of bytes before good that are no record, and a bad header
+	sound   bool // nothing is damaged, and nothing follows what is good
 }
 
-// parseSegment reads a whole segment and stops at the first record that is cut,
-// damaged or out of order. The error, of kind fault.Invalid, says that there is
-// no header to trust.
-func parseSegment(b []byte) (parsed, error) {
-	h, ok := parseHeader(b)
-	if !ok || h.base == 0 || h.base > maxSequence {
-		return parsed{}, fault.New(fault.Invalid, "no segment header")
+// parseSegment reads a whole segment. It passes over what is damaged and goes on
+// with the next record that is whole: a flipped bit costs one record, not all
+// that follow. A tail that a power cut has torn is no damage.
+func parseSegment(b []byte) parsed {
+	p := parsed{good: min(headerSize, len(b))}
+	at, last, bad := 0, uint64(0), false
+	if h, ok := parseHeader(b); ok && h.base > 0 && h.base <= maxSequence {
+		p.header, last, at = h, h.base-1, headerSize
+	} else {
+		p.damaged = 1
+		bad = true
 	}
-	p := parsed{header: h, last: h.base - 1, good: headerSize}
-	for {
-		r, n, ok := parseRecord(b[p.good:])
-		if !ok || r.Sequence <= p.last || r.Sequence > maxSequence {
-			return p, nil
+	for at < len(b) {
+		r, n, ok := parseRecord(b[at:])
+		if !ok || r.Sequence <= last || r.Sequence > maxSequence {
+			at, bad = at+1, true
+			continue
 		}
-		p.good += n
-		p.last = r.Sequence
-		p.ends = append(p.ends, p.good)
-		p.seqs = append(p.seqs, r.Sequence)
+		if bad && p.good > 0 && (p.header.base > 0 || len(p.seqs) > 0) {
+			p.damaged++
+		}
+		bad = false
+		p.starts, p.ends, p.seqs = append(p.starts, at), append(p.ends, at+n), append(p.seqs, r.Sequence)
+		at += n
+		p.good, last = at, r.Sequence
 	}
+	p.sound = p.damaged == 0 && p.good == len(b)
+	return p
+}
+
+// first and last are the sequences that the segment uses up; 0 for one that
+// holds nothing at all.
+func (p *parsed) first() uint64 {
+	if p.header.base > 0 || len(p.seqs) == 0 {
+		return p.header.base
+	}
+	return p.seqs[0]
+}
+
+func (p *parsed) last() uint64 {
+	if n := len(p.seqs); n > 0 {
+		return p.seqs[n-1]
+	}
+	return max(p.header.base, 1) - 1
+}
+
+// above forgets the records whose sequences are not above after.
+func (p *parsed) above(after uint64) {
+	i, _ := slices.BinarySearch(p.seqs, after+1)
+	p.starts, p.ends, p.seqs = p.starts[i:], p.ends[i:], p.seqs[i:]
+}
+
+// add notes a record of n bytes that was appended.
+func (p *parsed) add(sequence uint64, n int) {
+	p.starts, p.ends, p.seqs = append(p.starts, p.good), append(p.ends, p.good+n), append(p.seqs, sequence)
+	p.good += n
 }

@@ -28,7 +28,7 @@ func openSpool(t testing.TB, dir string, maxBytes int64) *telemetry.Spool {
 
 func add(t testing.TB, s *telemetry.Spool, body string) (sequence uint64) {
 	t.Helper()
-	require.NoError(t, s.Append("health", func(q uint64) ([]byte, error) {
+	require.NoError(t, s.Append("health", func(q uint64, _ telemetry.Condition) ([]byte, error) {
 		sequence = q
 		return []byte(body), nil
 	}))
@@ -45,7 +45,7 @@ func drain(t testing.TB, s *telemetry.Spool) (out []uint64) {
 			return out
 		}
 		out = append(out, r.Sequence)
-		require.NoError(t, s.Ack(r.Sequence))
+		s.Ack(r.Sequence)
 	}
 }
 
@@ -59,7 +59,7 @@ func TestReportsComeBackInOrderAfterAKill(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, ok)
 	assert.Equal(t, telemetry.Record{Sequence: 1, Kind: "health", Payload: []byte("r0")}, r)
-	require.NoError(t, s.Ack(2))
+	s.Ack(2)
 
 	again := openSpool(t, dir, 0) // the first was never closed: that is a kill
 	assert.Equal(t, []uint64{3, 4, 5}, drain(t, again))
@@ -73,21 +73,22 @@ func TestLosingTheAcknowledgementsSendsTwiceAndLosesNothing(t *testing.T) {
 	s := openSpool(t, dir, 0)
 	add(t, s, "a")
 	add(t, s, "b")
-	require.NoError(t, s.Ack(1))
+	s.Ack(1)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "spool/acked"), []byte("torn"), 0o600))
 	assert.Equal(t, []uint64{1, 2}, drain(t, openSpool(t, dir, 0)))
 }
 
-func TestATornTailIsCutAtEveryByte(t *testing.T) {
+func TestATornTailCostsTheTornReportAlone(t *testing.T) {
 	dir := t.TempDir()
 	s := openSpool(t, dir, 0)
 	add(t, s, "first")
 	add(t, s, "second")
 	name, whole := onlySegment(t, dir)
 	first := len(whole) - (len(whole)-28)/2 - 1 // 28 bytes of header, then two records, the second one byte longer
-	for cut := 28; cut < len(whole); cut++ {
+	for cut := range len(whole) {
+		require.NoError(t, os.RemoveAll(filepath.Join(dir, "spool")))
+		require.NoError(t, os.Mkdir(filepath.Join(dir, "spool"), 0o700))
 		require.NoError(t, os.WriteFile(name, whole[:cut], 0o600))
-		require.NoError(t, os.RemoveAll(filepath.Join(dir, "spool/acked")))
 		s := openSpool(t, dir, 0)
 		var want []uint64
 		if cut >= first {
@@ -95,6 +96,7 @@ func TestATornTailIsCutAtEveryByte(t *testing.T) {
 		}
 		next := add(t, s, "again")
 		assert.Equal(t, append(want, next), drain(t, s), "cut at %d of %d", cut, len(whole))
+		assert.Equal(t, cut < 28, s.Condition().Damaged > 0, "a torn tail is no damage; cut at %d", cut)
 	}
 }
 
@@ -126,21 +128,21 @@ func TestAFullSpoolDropsTheOldestAndCounts(t *testing.T) {
 		return err
 	}))
 	assert.LessOrEqual(t, size, int64(bound))
-	dropped := s.Dropped()
+	dropped := s.Condition().Dropped
 	seen := drain(t, s)
 	require.NotEmpty(t, seen)
 	assert.Equal(t, uint64(200), seen[len(seen)-1], "the newest stays")
 	assert.Equal(t, seen[0], dropped+1, "the gap is what was dropped")
 	again := openSpool(t, dir, bound)
-	assert.NotZero(t, again.Dropped(), "the count outlives the process")
+	assert.NotZero(t, again.Condition().Dropped, "the count outlives the process")
 }
 
 func TestAReportThatCannotBeStoredLeavesAGap(t *testing.T) {
 	s := openSpool(t, t.TempDir(), 0)
-	err := s.Append("health", func(uint64) ([]byte, error) { return make([]byte, protocol.MaxAgentMessage+1), nil })
+	err := s.Append("health", func(uint64, telemetry.Condition) ([]byte, error) { return make([]byte, protocol.MaxAgentMessage+1), nil })
 	require.ErrorIs(t, err, fault.TooLarge)
 	assert.Equal(t, uint64(2), add(t, s, "next"))
-	assert.Equal(t, uint64(1), s.Dropped())
+	assert.Equal(t, uint64(1), s.Condition().Dropped)
 	assert.Equal(t, []uint64{2}, drain(t, s))
 }
 
