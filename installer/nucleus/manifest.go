@@ -35,6 +35,14 @@ type Manifest struct {
 	Args       []string `json:"args"`                // with PlaceRoot and PlaceDist
 	StateFile  string   `json:"stateFile,omitempty"` // relative to the root: State as JSON, rewritten on change
 	ReadyFile  string   `json:"readyFile,omitempty"` // relative to the root: made by the nucleus once it works
+
+	Layout Layout `json:"-"` // found, never said by the manifest
+
+	// Of LayoutLitePackage only.
+	Package        string `json:"-"` // the package file, relative to the archive's top
+	PackageVersion string `json:"-"` // as the package manager calls it: [epoch:]version[-revision]
+	Architecture   string `json:"-"` // as the package manager calls it
+	Depends        string `json:"-"` // of a deb: its Depends field
 }
 
 var versionPattern = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z.+-]{0,63}$`)
@@ -49,6 +57,7 @@ func ParseManifest(b []byte) (Manifest, error) {
 	if err := json.Unmarshal(b, &m); err != nil {
 		return Manifest{}, fault.New(fault.Invalid, "%s is not what a manifest looks like: %v", ManifestName, err)
 	}
+	m.Layout = LayoutProgram
 	return m, m.check()
 }
 

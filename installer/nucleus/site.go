@@ -145,7 +145,11 @@ func (s *Site) unpack(ctx context.Context, v Version, archive, format string) er
 	if err := s.root.Mkdir(tmp, 0o755); err != nil {
 		return err
 	}
-	err = Unpack(ctx, f, format, v.Digest, s.root, tmp, s.lim)
+	if format == FormatDeb || format == FormatRPM {
+		err = s.store(ctx, f, v.Digest, path.Join(tmp, "package."+format))
+	} else {
+		err = Unpack(ctx, f, format, v.Digest, s.root, tmp, s.lim)
+	}
 	if err == nil {
 		err = s.checkUnpacked(v, tmp)
 	}
@@ -168,11 +172,55 @@ func (s *Site) checkUnpacked(v Version, dir string) error {
 	if m.Name != v.Name || m.Version != v.Version {
 		return fault.New(fault.Invalid, "the archive holds %s %s, but %s %s was offered", m.Name, m.Version, v.Name, v.Version)
 	}
+	if m.Layout == LayoutLitePackage {
+		return nil
+	}
+	if m.Layout != LayoutProgram { // a zip may have been made where modes are unknown
+		if err := s.executable(path.Join(dir, path.Dir(m.Entrypoint))); err != nil {
+			return err
+		}
+	}
 	info, err := s.root.Stat(path.Join(dir, m.Entrypoint))
 	if err != nil || !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
 		return fault.Field("entrypoint", "%q is not a program in the archive", m.Entrypoint)
 	}
 	return nil
+}
+
+// executable makes the files of a folder of programs so.
+func (s *Site) executable(dir string) error {
+	entries, err := fs.ReadDir(s.root.FS(), dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.Type().IsRegular() {
+			if err := s.root.Chmod(path.Join(dir, e.Name()), 0o755); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// store copies a package, which only the package manager can unpack, once its
+// digest is verified.
+func (s *Site) store(ctx context.Context, f *os.File, digest, name string) error {
+	if _, err := verify(ctx, f, digest); err != nil {
+		return err
+	}
+	to, err := s.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(to, reader{ctx, f})
+	if err == nil {
+		err = to.Sync()
+	}
+	if err := errors.Join(err, to.Close()); err != nil {
+		return fmt.Errorf("storing the package: %w", err)
+	}
+	return durable.SyncDir(s.root, path.Dir(name))
 }
 
 // SwitchStep returns the step that makes v the current version. Undo goes back
@@ -206,8 +254,8 @@ func (s *Site) current() (string, error) {
 	return to, err
 }
 
-// Manifest reads the manifest of an unpacked version. The error is
-// fs.ErrNotExist when v is not there.
+// Manifest says what an unpacked version is: what its manifest says, or what its
+// layout shows. The error is fs.ErrNotExist when v is not there.
 func (s *Site) Manifest(v Version) (Manifest, error) {
 	if err := v.Check(); err != nil {
 		return Manifest{}, err
@@ -216,16 +264,14 @@ func (s *Site) Manifest(v Version) (Manifest, error) {
 }
 
 func (s *Site) manifest(dir string) (Manifest, error) {
-	f, err := s.root.Open(path.Join(dir, ManifestName))
-	if err != nil {
-		return Manifest{}, fmt.Errorf("the archive's manifest: %w", err)
+	if _, err := s.root.Stat(dir); err != nil {
+		return Manifest{}, fmt.Errorf("the unpacked archive: %w", err)
 	}
-	defer f.Close() //nolint:errcheck // read only
-	b, err := io.ReadAll(io.LimitReader(f, maxManifest+1))
-	if err != nil {
+	c := contents{names: map[string]bool{}, left: s.lim.withDefaults().Entries}
+	if err := c.readDir(s.root.FS(), dir); err != nil {
 		return Manifest{}, err
 	}
-	return ParseManifest(b)
+	return c.manifest()
 }
 
 // Command returns the program and arguments that start v here.
@@ -234,7 +280,8 @@ func (s *Site) Command(v Version, m Manifest) (string, []string) {
 }
 
 // Prune removes every unpacked version except those in keep and the current
-// one, and what interrupted work left.
+// one, and what interrupted work left. It settles what was done: from then on no
+// step can be undone.
 func (s *Site) Prune(keep ...Version) error {
 	entries, err := fs.ReadDir(s.root.FS(), versionsDir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -244,6 +291,9 @@ func (s *Site) Prune(keep ...Version) error {
 		return err
 	}
 	for _, e := range entries {
+		if e.Name() == path.Base(keepDir) || e.Name() == path.Base(initConfig) {
+			continue
+		}
 		if slices.ContainsFunc(keep, func(v Version) bool { return path.Base(v.Dir()) == e.Name() }) {
 			continue
 		}
@@ -258,7 +308,7 @@ func (s *Site) Prune(keep ...Version) error {
 // that a version that is there is there whole.
 func (s *Site) remove(name string) error {
 	dir := path.Join(versionsDir, name)
-	if to, err := s.current(); err != nil || to == dir {
+	if to, err := s.current(); err != nil || to == dir || s.used()[name] {
 		return err
 	}
 	gone := dir
