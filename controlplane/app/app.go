@@ -182,6 +182,7 @@ func (a *App) Run(ctx context.Context) error {
 		{Name: "tasks", Run: a.tasks.Run},
 		{Name: "announcer", Run: a.devices.Run},
 		{Name: "claims", Run: a.claims.Run},
+		{Name: "enrolments", Run: a.enrollment.Run},
 		{Name: "agents", Run: a.agents.Run},
 		{Name: "events", Run: a.runEvents},
 		{Name: "patches", Run: a.patching.Run},

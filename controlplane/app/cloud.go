@@ -170,7 +170,8 @@ func (a *App) openFleet(context.Context) error {
 	a.things.Use(a.tasks)
 	a.dist = distribution.New(a.hub, a.objects, distributionPrefix, nil)
 	a.enrollment, err = enrollment.New(enrollment.Config{
-		Store: a.hub, Objects: a.objects, Things: cloud, Cores: coresOfFleet{a.fleet}, Distributions: a.dist,
+		Store: a.hub, Objects: a.objects, Things: cloud, Cores: coresOfFleet{a.fleet}, Devices: devicesOfFleet{a.fleet},
+		Creator: creatorOfFleet{a}, Distributions: a.dist,
 		CAPEM: string(a.registry.CA().Bundle()), MQTTAddress: a.hostPort(a.listeners.mqtt), Log: a.log,
 	})
 	return err
@@ -180,27 +181,18 @@ func (a *App) openFleet(context.Context) error {
 // them.
 func (a *App) events() gateway.Events {
 	e := a.devices.Events(func(s gateway.Session, topic string, payload []byte) {
-		if core := coreOfAgent(s.Identity); core != "" {
-			a.agents.Observe(core, topic, payload)
+		if of, is := protocol.AgentSubject(s.Identity.Thing, s.Identity.Attributes); is {
+			a.agents.Observe(of.Name, topic, payload)
 		}
 	})
 	gone := e.Disconnected
 	e.Disconnected = func(s gateway.Session, reason string, at time.Time) {
 		gone(s, reason, at)
-		if core := coreOfAgent(s.Identity); core != "" {
-			a.agents.Disconnected(core)
+		if of, is := protocol.AgentSubject(s.Identity.Thing, s.Identity.Attributes); is {
+			a.agents.Disconnected(of.Name)
 		}
 	}
 	return e
-}
-
-// coreOfAgent returns the core whose agent id is, "" for everybody else.
-func coreOfAgent(id gateway.Identity) string {
-	core := id.Attributes[enrollment.AttributeCore]
-	if core == "" || id.Thing != protocol.AgentThing(core) {
-		return ""
-	}
-	return core
 }
 
 // activationsOfCores is what waits for a device, as the fleet service asks for it:
@@ -211,15 +203,6 @@ type activationsOfCores struct{ a *App }
 // Forget implements fleet.Activations.
 func (c activationsOfCores) Forget(ctx context.Context, device string) error {
 	return errors.Join(c.a.enrollment.Forget(ctx, device), c.a.patching.Forget(ctx, device), c.a.dist.Forget(ctx, device), c.a.help.Forget(ctx, device))
-}
-
-// coresOfFleet is the fleet service as the enrolment asks it.
-type coresOfFleet struct{ *fleet.Service }
-
-// EnrollCore implements enrollment.Cores.
-func (c coresOfFleet) EnrollCore(ctx context.Context, name string) (enrollment.Core, error) {
-	pending, certs, conf, err := c.Service.EnrollCore(ctx, name)
-	return enrollment.Core{Name: name, CertificatePending: pending, CertsKey: certs, ConfigKey: conf}, err
 }
 
 // ensureSecret returns 32 random bytes that all replicas share, sealed in the

@@ -11,7 +11,6 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/access"
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/deviceapi"
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/fleetapi"
-	"github.com/ggfleet/ggfleet/controlplane/internal/enrollment"
 	"github.com/ggfleet/ggfleet/controlplane/internal/once"
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted"
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/gateway"
@@ -24,9 +23,10 @@ func (a *App) openEdges(context.Context) error {
 		return err
 	}
 	ids := selfhosted.Identities{Registry: a.registry}
+	claims := selfhosted.Clients{Identities: ids, Claims: a.claims} // enrol, and nothing else
 	devices, err := deviceapi.New(deviceapi.Config{
-		Identities: ids, Components: a.components, Cores: a.greengrass, RoleAliases: a.registry, Sessions: a.sessions, URLs: a.signer, Agents: a.enrollment,
-		Realm: a.cfg.realm(), AgentAttribute: enrollment.AttributeCore, Patches: a.patching, Downloads: a.patchDownloads, Log: a.log,
+		Identities: ids, Claims: claims, Components: a.components, Cores: a.greengrass, RoleAliases: a.registry, Sessions: a.sessions, URLs: a.signer, Agents: a.enrollment,
+		Realm: a.cfg.realm(), Patches: a.patching, Downloads: a.patchDownloads, Log: a.log,
 	})
 	if err != nil {
 		return err
@@ -36,7 +36,7 @@ func (a *App) openEdges(context.Context) error {
 		return err
 	}
 	cert := a.serverCertificate()
-	deviceTLS := gateway.HTTPConfig(ids, cert.get)
+	deviceTLS := gateway.HTTPConfig(claims, cert.get)
 	newCalm(a.notifying).before(deviceTLS)
 	a.servers = []server{
 		{"fleet API", a.httpServer(api), a.peopleTLS(a.cfg.HTTPAddr, a.listeners.api, cert)},

@@ -9,6 +9,7 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/iot"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/names"
+	"github.com/ggfleet/ggfleet/shared/protocol"
 )
 
 // DefaultRoleAlias is the token exchange role alias of the first start.
@@ -56,7 +57,8 @@ func (a *App) firstStart(ctx context.Context) error {
 // and an agent need, and no more.
 func policies(r names.Realm, roleAlias string) map[string]string {
 	const thing = "${iot:Connection.Thing.ThingName}"
-	const core = "${iot:Connection.Thing.Attributes[" + enrollment.AttributeCore + "]}"
+	const core = "${iot:Connection.Thing.Attributes[" + protocol.AttributeCore + "]}"
+	const device = "${iot:Connection.Thing.Attributes[" + protocol.AttributeDevice + "]}"
 	return map[string]string{
 		corePolicy: document(
 			allow(`"iot:Connect"`, r.Client(thing), r.Client(thing+"#*")),
@@ -71,9 +73,10 @@ func policies(r names.Realm, roleAlias string) map[string]string {
 		tokenExchangePolicy: document(allow(`"iot:AssumeRoleWithCertificate"`, r.RoleAlias(roleAlias))),
 		enrollment.AgentPolicy: document(
 			allow(`"iot:Connect"`, r.Client(thing)),
-			allow(`"iot:Publish","iot:RetainPublish"`, r.Topic("ggfleet/v1/cores/"+core+"/agent/*")),
-			allow(`"iot:Receive"`, r.Topic("ggfleet/v1/cores/"+core+"/patches")),
-			allow(`"iot:Subscribe"`, r.TopicFilter("ggfleet/v1/cores/"+core+"/patches")),
+			// An agent has one of the two attributes; what names the other matches nothing.
+			allow(`"iot:Publish","iot:RetainPublish"`, r.Topic("ggfleet/v1/cores/"+core+"/agent/*"), r.Topic("ggfleet/v1/devices/"+device+"/agent/*")),
+			allow(`"iot:Receive"`, r.Topic("ggfleet/v1/cores/"+core+"/*"), r.Topic("ggfleet/v1/devices/"+device+"/*")),
+			allow(`"iot:Subscribe"`, r.TopicFilter("ggfleet/v1/cores/"+core+"/*"), r.TopicFilter("ggfleet/v1/devices/"+device+"/*")),
 		),
 	}
 }

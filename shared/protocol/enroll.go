@@ -73,6 +73,24 @@ func (s Subject) Topic(rest string) string {
 	return "ggfleet/v1/cores/" + s.Name + "/" + rest
 }
 
+// Attributes of an agent's thing; one of them names its device, and its policy
+// refers to it.
+const (
+	AttributeCore   = "core"
+	AttributeDevice = "device"
+)
+
+// AgentSubject returns the device whose agent the thing is, and false for a thing
+// that is no agent.
+func AgentSubject(thing string, attributes map[string]string) (Subject, bool) {
+	for _, s := range []Subject{{RoleCore, attributes[AttributeCore]}, {RoleClient, attributes[AttributeDevice]}} {
+		if s.Name != "" && thing == AgentThing(s.Name) {
+			return s, true
+		}
+	}
+	return Subject{}, false
+}
+
 // EnrollRequest asks for an agent's own certificate. Who asks is known by one
 // of: an activation; the client certificate of the call, that of a thing (the
 // agent becomes the one of that thing) or a claim; or nothing, and then somebody

@@ -170,6 +170,9 @@ type Registration struct {
 	// ClientOf is the core device that the thing becomes a client device of, in
 	// the same change; empty: none. A core that is no thing is fault.NotFound.
 	ClientOf string
+	// Supersede makes every other certificate of the thing REVOKED in the same
+	// change; of those, the newest few stay attached and the rest goes.
+	Supersede bool
 }
 
 // Policy names a policy; with a document it is created if it does not exist.

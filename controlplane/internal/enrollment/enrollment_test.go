@@ -30,18 +30,21 @@ type kit struct {
 	objects *objects.Store
 	cloud   *selfhostedtest.World
 	cores   map[string]enrollment.Core
+	devices map[string]enrollment.Device
+	tasks   map[string]*created // by key
+	mu      sync.Mutex          // guards cores, devices and tasks
 	offer   *protocol.Distribution
 	now     atomic.Int64 // seconds added to the clock
 }
 
 func newKit(t *testing.T) *kit {
 	t.Helper()
-	k := &kit{t: t, store: memory.New(), objects: objects.New("bucket"), cores: map[string]enrollment.Core{"gw": {Name: "gw"}}}
+	k := &kit{t: t, store: memory.New(), objects: objects.New("bucket"), cores: map[string]enrollment.Core{"gw": {Name: "gw"}}, devices: map[string]enrollment.Device{}, tasks: map[string]*created{}}
 	k.cloud = selfhostedtest.New(t, k.store)
 	require.NoError(t, k.cloud.Registry.EnsurePolicy(t.Context(), enrollment.AgentPolicy, `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:Connect","Resource":"*"}]}`))
 	var err error
 	k.Service, err = enrollment.New(enrollment.Config{
-		Store: k.store, Objects: k.objects, Things: k.cloud, Cores: k, Distributions: k, CAPEM: "the CA", MQTTAddress: "localhost:8883",
+		Store: k.store, Objects: k.objects, Things: k.cloud, Cores: k, Devices: k, Creator: k, Distributions: k, CAPEM: "the CA", MQTTAddress: "localhost:8883",
 		Now: func() time.Time { return time.Now().Add(time.Duration(k.now.Load()) * time.Second) },
 	})
 	require.NoError(t, err)
@@ -49,6 +52,8 @@ func newKit(t *testing.T) *kit {
 }
 
 func (k *kit) EnrollCore(_ context.Context, name string) (enrollment.Core, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	c, ok := k.cores[name]
 	if !ok {
 		return c, fault.New(fault.NotFound, "core %s does not exist", name)
@@ -85,7 +90,8 @@ func csr(t *testing.T) string {
 }
 
 func (k *kit) enroll(a enrollment.Activation, code, csr string) (protocol.EnrollResponse, error) {
-	return k.Enroll(k.t.Context(), protocol.EnrollRequest{ActivationID: a.ID, Code: code, CSR: csr})
+	out, err := k.Enroll(k.t.Context(), enrollment.Caller{}, protocol.EnrollRequest{ActivationID: a.ID, Code: code, CSR: csr})
+	return out.EnrollResponse, err
 }
 
 func TestAnAgentGetsAnIdentityOfItsOwn(t *testing.T) {
@@ -107,7 +113,7 @@ func TestAnAgentGetsAnIdentityOfItsOwn(t *testing.T) {
 	id, err := k.cloud.Registry.Identify(t.Context(), list[0])
 	require.NoError(t, err)
 	assert.Equal(t, out.AgentThing, id.Thing, "a thing beside the core's")
-	assert.Equal(t, map[string]string{enrollment.AttributeCore: "gw"}, id.Attributes)
+	assert.Equal(t, map[string]string{protocol.AttributeCore: "gw"}, id.Attributes)
 	assert.Len(t, id.Policies, 1)
 
 	again, err := k.enroll(a, code, request)

@@ -24,6 +24,32 @@ type Cores interface {
 	CompleteCore(ctx context.Context, name, csrPEM string) (certificatePEM string, err error)
 }
 
+// Device is what an agent has to know of its client device.
+type Device struct {
+	Name               string
+	Core               string // that it is a client of; empty: none now
+	CertificatePending bool   // the device waits for the CSR of its key
+	CertsKey           string // object key of certs.zip; empty: the key was made on the device
+}
+
+// Devices looks up client devices and completes them.
+type Devices interface {
+	// EnrollDevice returns fault.NotFound if the client device does not exist.
+	EnrollDevice(ctx context.Context, name string) (Device, error)
+	// CompleteDevice is CompleteCore for a client device.
+	CompleteDevice(ctx context.Context, name, csrPEM string) (certificatePEM string, err error)
+}
+
+// Creator makes cores and client devices that were let in before they existed.
+type Creator interface {
+	// CreateSubject starts what creates the subject and returns the id of its task.
+	// The same key again returns the same task.
+	CreateSubject(ctx context.Context, s protocol.Subject, c Creation, key string) (task string, err error)
+	// SubjectCreated reports whether the task has ended for the subject, and if it
+	// failed, why.
+	SubjectCreated(ctx context.Context, s protocol.Subject, task string) (ended bool, failure string, err error)
+}
+
 // Distributions offers nucleus archives.
 type Distributions interface {
 	// Offer returns the archive that the agent of core is to install, or nil.

@@ -35,6 +35,14 @@ const (
 	HelpEnded     Type = "Help Ended Event"     // how it ended
 )
 
+// Devices that want in, and agents that got in.
+const (
+	EnrollmentRequested Type = "Enrollment Requested Event"
+	EnrollmentApproved  Type = "Enrollment Approved Event"
+	EnrollmentDenied    Type = "Enrollment Denied Event"
+	AgentEnrolled       Type = "Agent Enrolled Event"
+)
+
 // The types that are part of a core's history only.
 const (
 	StatusChanged       Type = "Core Status Changed"

@@ -26,16 +26,33 @@ func (s *Service) CompleteCore(ctx context.Context, name, csrPEM string) (string
 	if err != nil {
 		return "", fault.Field("csr", "%s", fault.Message(err))
 	}
+	return whileBusy(func() (string, error) { return s.complete(ctx, name, csrPEM, pki.ID(csr.RawSubjectPublicKeyInfo)) })
+}
+
+// CompleteDevice is CompleteCore for a client device.
+func (s *Service) CompleteDevice(ctx context.Context, name, csrPEM string) (string, error) {
+	csr, err := pki.ParseCSR([]byte(csrPEM))
+	if err != nil {
+		return "", fault.Field("csr", "%s", fault.Message(err))
+	}
+	return whileBusy(func() (string, error) {
+		return s.completeDevice(ctx, name, csrPEM, pki.ID(csr.RawSubjectPublicKeyInfo))
+	})
+}
+
+// whileBusy calls step again while another writer is faster. A refused key is no
+// such thing.
+func whileBusy(step func() (string, error)) (string, error) {
 	for range 8 {
-		pem, err := s.complete(ctx, name, csrPEM, pki.ID(csr.RawSubjectPublicKeyInfo))
+		pem, err := step()
 		if !errors.Is(err, fault.Conflict) || fault.Message(err) == refusedKey {
 			return pem, err
 		}
 	}
-	return "", fmt.Errorf("complete core %s: %w", name, fault.Conflict)
+	return "", fmt.Errorf("complete a certificate: %w", fault.Conflict)
 }
 
-const refusedKey = "the core has a certificate for another key already; delete the core and create it anew, or use the key it was completed with"
+const refusedKey = "the device has a certificate for another key already; delete it and create it anew, or use the key it was completed with"
 
 func (s *Service) complete(ctx context.Context, name, csrPEM, key string) (string, error) {
 	rec, err := s.record(ctx, name)
@@ -73,7 +90,42 @@ func (s *Service) complete(ctx context.Context, name, csrPEM, key string) (strin
 	return reg.Certificate.PEM, nil
 }
 
-// CompletedCertificate is the certificate that a core got for its own key.
+func (s *Service) completeDevice(ctx context.Context, name, csrPEM, key string) (string, error) {
+	rec, err := s.deviceRecord(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	d := rec.Value
+	switch done := d.Completed; {
+	case rec.Rev == 0:
+		return "", noDevice(name)
+	case d.CertificatePending && d.Pending != nil:
+	case done != nil && done.Key == key:
+		return done.PEM, nil
+	default:
+		return "", fault.New(fault.Conflict, refusedKey)
+	}
+	reg, err := s.cfg.Provisioner.Complete(ctx, name, *d.Pending, csrPEM)
+	if err != nil {
+		return "", err
+	}
+	d.CertificatePending, d.Pending = false, nil
+	d.Completed = &CompletedCertificate{Key: key, PEM: reg.Certificate.PEM}
+	d.UpdatedAt = s.stamp()
+	err = s.cfg.Cloud.Register(ctx, reg, func(b *state.Batch) error {
+		b.Step = state.StepDevice
+		addIssued(b, name, reg, s.now())
+		b.If(deviceKey(name), rec.Rev).Put(deviceKey(name), d)
+		_, err := s.cfg.Store.Commit(ctx, b)
+		return err
+	})
+	if err != nil {
+		return "", fmt.Errorf("register certificate of client device %s: %w", name, err)
+	}
+	return reg.Certificate.PEM, nil
+}
+
+// CompletedCertificate is the certificate that a core or client device got for its own key.
 type CompletedCertificate struct {
 	Key string `json:"key"` // hex SHA-256 of the public key
 	PEM string `json:"pem"`

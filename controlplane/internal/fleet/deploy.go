@@ -295,3 +295,9 @@ func (s *Service) EnrollCore(ctx context.Context, name string) (certificatePendi
 	c, err := s.record(ctx, name)
 	return c.Value.CertificatePending, c.Value.Artifacts[ArtifactCerts].Key, c.Value.Artifacts[ArtifactConfig].Key, err
 }
+
+// EnrollDevice is EnrollCore for a client device.
+func (s *Service) EnrollDevice(ctx context.Context, name string) (core string, certificatePending bool, certsKey string, err error) {
+	d, err := s.Device(ctx, name)
+	return d.Core, d.CertificatePending, d.Artifacts[ArtifactCerts].Key, err
+}

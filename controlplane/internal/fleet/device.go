@@ -23,6 +23,11 @@ type Device struct {
 
 	ProvisioningTemplate string `json:"provisioningTemplate,omitempty"`
 
+	// CertificatePending: the device waits for the CSR of its key, as Pending says.
+	CertificatePending bool                  `json:"certificatePending,omitempty"`
+	Pending            *PendingCertificate   `json:"pending,omitempty"`
+	Completed          *CompletedCertificate `json:"completed,omitempty"` // for its own key
+
 	CreatedAt time.Time `json:"createdAt"`
 	UpdatedAt time.Time `json:"updatedAt"` // zero until the first update
 }

@@ -41,6 +41,7 @@ func (s *Service) makeDevice(ctx context.Context, w *task.Work, core string) err
 		return failed(err, "Failed provisioning")
 	}
 	a.device.ProvisioningTemplate, a.device.Artifacts = n.ProvisioningTemplate, nil
+	a.device.CertificatePending, a.device.Pending, a.device.Completed = p.Deferred != nil, p.Deferred, nil
 	if p.Certificate != "" {
 		certs, err := s.putCerts(ctx, n.Name, p)
 		if err != nil {
@@ -82,8 +83,6 @@ func (s *Service) prepareDevice(ctx context.Context, n NewDevice) (provisioning.
 		return p, err
 	case p.ThingName != n.Name:
 		return p, fault.New(fault.Invalid, "the provisioning template %s names the thing %q, but the client device is %q; set provisioningParameters.ThingName to the device's name", n.ProvisioningTemplate, p.ThingName, n.Name)
-	case p.Deferred != nil:
-		return p, fault.New(fault.Invalid, "the provisioning template %s leaves the certificate to an enrolment, and client devices do not enrol; use CDF.createDeviceCertificate or a CSR", n.ProvisioningTemplate)
 	}
 	return p, nil
 }

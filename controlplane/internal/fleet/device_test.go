@@ -118,7 +118,6 @@ func TestADeviceThatCannotBeLeavesNothing(t *testing.T) {
 			{"an unknown provisioning template", func(d *fleet.NewDevice) { d.ProvisioningTemplate = "nope" }, "Failed provisioning: INVALID_PROVISIONING_TEMPLATE: nope"},
 			{"another thing name", func(d *fleet.NewDevice) { d.ProvisioningParameters = map[string]string{"ThingName": "x"} }, "provisioningParameters.ThingName"},
 			{"a policy that is not there", func(d *fleet.NewDevice) { d.ProvisioningTemplate = "nopolicy" }, "NoSuchPolicy"},
-			{"a certificate that waits for an enrolment", func(d *fleet.NewDevice) { d.ProvisioningTemplate = "device-key" }, "client devices do not enrol"},
 			{"a core of the fleet", func(d *fleet.NewDevice) { *d = newDevice("other") }, "other is a core of this fleet"},
 		} {
 			in(t, c.name, func(t *testing.T) {

@@ -48,11 +48,13 @@ const (
 	StepPatch    Step = "patch"        // patch templates, patch tasks, patches
 	StepHelp     Step = "help"         // a request for remote help made, taken, ended, removed
 
-	StepComponent  Step = "component"  // a component version
-	StepActivation Step = "activation" // an activation made, used or removed
-	StepEnroll     Step = "enroll"     // the agent's certificate and thing
-	StepAccess     Step = "access"     // access keys and tokens
-	StepRegistry   Step = "registry"   // things, certificates, policies one by one
+	StepComponent     Step = "component"      // a component version
+	StepActivation    Step = "activation"     // an activation made, used or removed
+	StepEnroll        Step = "enroll"         // the agent's certificate and thing
+	StepEnrollRequest Step = "enroll.request" // a device that asks to be let in: asked, approved, denied, forgotten
+	StepEnrollRule    Step = "enroll.rule"    // who may be let in: rules and lists of serials
+	StepAccess        Step = "access"         // access keys and tokens
+	StepRegistry      Step = "registry"       // things, certificates, policies one by one
 )
 
 // The steps that put objects.
@@ -73,7 +75,7 @@ func Steps() []Step {
 		StepTaskFinish, StepTaskSweep, StepCoreRegister, StepCoreComplete, StepCoreReport, StepCoreDelete, StepDevice,
 		StepRollout, StepTemplate, StepTemplateDeploy, StepGroup, StepMove, StepDeployment, StepRolling, StepExecutions, StepJobUpdate, StepJobTimeout,
 		StepFleetStatus, StepAccount, StepDeprovision, StepAssociate,
-		StepEvent, StepDelivery, StepWebhook, StepHistory, StepOnce, StepPatch, StepHelp, StepComponent, StepActivation, StepEnroll, StepAccess, StepRegistry,
+		StepEvent, StepDelivery, StepWebhook, StepHistory, StepOnce, StepPatch, StepHelp, StepComponent, StepActivation, StepEnroll, StepEnrollRequest, StepEnrollRule, StepAccess, StepRegistry,
 		PutCerts, PutConfig, PutTemplate, PutArtifact, PutDistribution, PutPlaybook, PutHelp,
 	}
 }

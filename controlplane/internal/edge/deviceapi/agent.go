@@ -4,27 +4,8 @@ import (
 	"net/http"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/object"
-	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/protocol"
 )
-
-func (a *API) enroll(w http.ResponseWriter, r *http.Request) error {
-	select {
-	case a.enrolling <- struct{}{}:
-		defer func() { <-a.enrolling }()
-	default:
-		return fault.New(fault.Exhausted, "too many enrolments at once; try again")
-	}
-	var in protocol.EnrollRequest
-	if err := decode(r, &in); err != nil {
-		return err
-	}
-	out, err := a.cfg.Agents.Enroll(r.Context(), in)
-	if err != nil {
-		return err
-	}
-	return answer(w, out)
-}
 
 func (a *API) assignment(w http.ResponseWriter, r *http.Request, core string) error {
 	out, err := a.cfg.Agents.Assignment(r.Context(), core, protocol.ParseAssignmentQuery(r.URL.Query()))

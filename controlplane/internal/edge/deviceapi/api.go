@@ -13,6 +13,7 @@ import (
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/access"
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/problem"
+	"github.com/ggfleet/ggfleet/controlplane/internal/enrollment"
 	"github.com/ggfleet/ggfleet/controlplane/internal/object"
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/component"
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/gateway"
@@ -57,7 +58,7 @@ type URLs interface {
 
 // Agents serves ggfleet's own agent.
 type Agents interface {
-	Enroll(ctx context.Context, r protocol.EnrollRequest) (protocol.EnrollResponse, error)
+	Enroll(ctx context.Context, c enrollment.Caller, r protocol.EnrollRequest) (enrollment.Answer, error)
 	Assignment(ctx context.Context, core string, q protocol.AssignmentQuery) (protocol.CoreAssignment, error)
 	Certificate(ctx context.Context, core, csr string) (protocol.CSRResponse, error)
 	Certs(ctx context.Context, core string) (object.Reader, object.Info, error)
@@ -65,9 +66,12 @@ type Agents interface {
 	Distribution(ctx context.Context, digest string) (object.Reader, object.Info, error)
 }
 
-// Config is what New needs. All up to AgentAttribute are required.
+// Config is what New needs. All up to Realm are required.
 type Config struct {
-	Identities  gateway.Identities
+	Identities gateway.Identities
+	// Claims also knows the certificates that can only be traded for one of the
+	// device's own. They enrol, and nothing else.
+	Claims      gateway.Identities
 	Components  Components
 	Cores       Cores
 	RoleAliases RoleAliases
@@ -75,8 +79,6 @@ type Config struct {
 	URLs        URLs
 	Agents      Agents
 	Realm       names.Realm
-	// AgentAttribute is the attribute of an agent's thing that names its core.
-	AgentAttribute string
 
 	Patches Patches // nil: there are none
 	// Downloads serves links that carry their own permission, below /a/ and
@@ -92,8 +94,10 @@ type API struct {
 	cfg Config
 	log *slog.Logger
 	now func() time.Time
-	// enrolling bounds the enrolments under way: they come without a certificate.
+	// enrolling bounds the enrolments under way, pace those of one address: they may
+	// come without a certificate.
 	enrolling chan struct{}
+	pace      *pace
 }
 
 // maxBody bounds the body of a request; the largest is a CSR in JSON.
@@ -104,10 +108,10 @@ const maxEnrolling = 64
 
 // New checks cfg and returns the handler of the device HTTPS listener.
 func New(cfg Config) (http.Handler, error) {
-	if cfg.Identities == nil || cfg.Components == nil || cfg.Cores == nil || cfg.RoleAliases == nil || cfg.Sessions == nil || cfg.URLs == nil || cfg.Agents == nil || cfg.AgentAttribute == "" {
-		return nil, errors.New("deviceapi: Identities, Components, Cores, RoleAliases, Sessions, URLs, Agents and AgentAttribute are required")
+	if cfg.Identities == nil || cfg.Claims == nil || cfg.Components == nil || cfg.Cores == nil || cfg.RoleAliases == nil || cfg.Sessions == nil || cfg.URLs == nil || cfg.Agents == nil {
+		return nil, errors.New("deviceapi: Identities, Claims, Components, Cores, RoleAliases, Sessions, URLs and Agents are required")
 	}
-	a := &API{cfg: cfg, log: cfg.Log, now: cfg.Now, enrolling: make(chan struct{}, maxEnrolling)}
+	a := &API{cfg: cfg, log: cfg.Log, now: cfg.Now, enrolling: make(chan struct{}, maxEnrolling), pace: newPace()}
 	if a.log == nil {
 		a.log = logx.Discard()
 	}
@@ -155,15 +159,34 @@ func (a *API) greengrass(h handler) http.Handler {
 	})
 }
 
-// agent answers ggfleet's agent for its own core and nobody else's.
-func (a *API) agent(h func(w http.ResponseWriter, r *http.Request, core string) error) http.Handler {
+// agents answers ggfleet's agent, of a core or of a client device, for its own
+// device and nobody else's.
+func (a *API) agents(h func(w http.ResponseWriter, r *http.Request, s protocol.Subject) error) http.Handler {
 	return a.greengrass(func(w http.ResponseWriter, r *http.Request, id gateway.Identity) error {
-		core := id.Attributes[a.cfg.AgentAttribute]
-		if core == "" || id.Thing != protocol.AgentThing(core) {
+		s, is := protocol.AgentSubject(id.Thing, id.Attributes)
+		if !is {
 			return fault.New(fault.Denied, "the client certificate is not an agent's")
 		}
-		return h(w, r, core)
+		return h(w, r, s)
 	})
+}
+
+// agent is agents for those of cores alone, client for those of client devices.
+func (a *API) agent(h func(w http.ResponseWriter, r *http.Request, core string) error) http.Handler {
+	return a.agents(only(protocol.RoleCore, h))
+}
+
+func (a *API) client(h func(w http.ResponseWriter, r *http.Request, device string) error) http.Handler {
+	return a.agents(only(protocol.RoleClient, h))
+}
+
+func only(role protocol.Role, h func(w http.ResponseWriter, r *http.Request, name string) error) func(http.ResponseWriter, *http.Request, protocol.Subject) error {
+	return func(w http.ResponseWriter, r *http.Request, s protocol.Subject) error {
+		if s.Role != role {
+			return fault.New(fault.Denied, "this call is for agents with role %s; the client certificate is of one with role %s", role, s.Role)
+		}
+		return h(w, r, s.Name)
+	}
 }
 
 func (a *API) open(h func(w http.ResponseWriter, r *http.Request) error) http.Handler {
@@ -217,13 +240,16 @@ func (a *API) allowed(r *http.Request, id gateway.Identity, action, resource str
 	return fault.New(fault.Denied, "the policies of certificate %s do not allow %s on %s", id.CertificateID, action, resource)
 }
 
-func answer(w http.ResponseWriter, v any) error {
+func answer(w http.ResponseWriter, v any) error { return answerWith(w, http.StatusOK, v) }
+
+func answerWith(w http.ResponseWriter, status int, v any) error {
 	b, err := json.Marshal(v)
 	if err != nil {
 		return fmt.Errorf("encode answer: %w", err)
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", fmt.Sprint(len(b)))
+	w.WriteHeader(status)
 	_, _ = w.Write(b) // the device may be gone
 	return nil
 }

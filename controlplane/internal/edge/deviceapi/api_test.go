@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,6 +24,7 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/access"
 	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/deviceapi"
+	"github.com/ggfleet/ggfleet/controlplane/internal/enrollment"
 	"github.com/ggfleet/ggfleet/controlplane/internal/object"
 	objects "github.com/ggfleet/ggfleet/controlplane/internal/object/memory"
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted"
@@ -51,6 +53,9 @@ type kit struct {
 	groups []string
 	lite   map[string]bool
 	enroll chan struct{} // if set, an enrolment waits for it
+
+	mu      sync.Mutex // guards callers
+	callers []enrollment.Caller
 }
 
 func newKit(t *testing.T, more ...func(*deviceapi.Config)) *kit {
@@ -62,7 +67,7 @@ func newKit(t *testing.T, more ...func(*deviceapi.Config)) *kit {
 	require.NoError(t, err)
 	ids := selfhosted.Identities{Registry: k.world.Registry}
 	api := deviceapi.Config{
-		Identities: ids, Components: k, Cores: k, RoleAliases: k.world.Registry, Sessions: k.sessions, URLs: k, Agents: k, Realm: k.world.Realm, AgentAttribute: "core",
+		Identities: ids, Claims: ids, Components: k, Cores: k, RoleAliases: k.world.Registry, Sessions: k.sessions, URLs: k, Agents: k, Realm: k.world.Realm,
 	}
 	for _, m := range more {
 		m(&api)
@@ -116,14 +121,20 @@ func (k *kit) IsLite(_ context.Context, thing string) (lite, ok bool, err error)
 	return lite, ok, nil
 }
 
-func (k *kit) Enroll(_ context.Context, r protocol.EnrollRequest) (protocol.EnrollResponse, error) {
+func (k *kit) Enroll(_ context.Context, c enrollment.Caller, r protocol.EnrollRequest) (enrollment.Answer, error) {
 	if k.enroll != nil {
 		<-k.enroll
 	}
-	if r.Code != "right" {
-		return protocol.EnrollResponse{}, fault.New(fault.Denied, "no")
+	k.mu.Lock()
+	k.callers = append(k.callers, c)
+	k.mu.Unlock()
+	switch r.Code {
+	case "right":
+		return enrollment.Answer{EnrollResponse: protocol.EnrollResponse{Core: "core"}}, nil
+	case "wait":
+		return enrollment.Answer{Pending: &protocol.EnrollPending{RequestID: "id", RetryAfterSeconds: 10}}, nil
 	}
-	return protocol.EnrollResponse{Core: "core"}, nil
+	return enrollment.Answer{}, fault.New(fault.Denied, "no")
 }
 
 func (k *kit) Assignment(_ context.Context, core string, _ protocol.AssignmentQuery) (protocol.CoreAssignment, error) {

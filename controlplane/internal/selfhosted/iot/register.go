@@ -74,6 +74,11 @@ func (r *Registry) RegisterBatch(ctx context.Context, b *state.Batch, reg cloud.
 	if id != "" {
 		t.Principals = addTo(t.Principals, id)
 	}
+	if reg.Supersede {
+		if err := r.supersedeBatch(ctx, b, &t, id); err != nil {
+			return Thing{}, err
+		}
+	}
 	if len(t.Principals) > MaxPrincipals {
 		return Thing{}, fault.New(fault.Invalid, "thing %s would have %d certificates, over the limit of %d; delete it, or detach some", t.Name, len(t.Principals), MaxPrincipals)
 	}

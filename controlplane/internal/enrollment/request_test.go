@@ -1,0 +1,92 @@
+package enrollment_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ggfleet/ggfleet/controlplane/internal/enrollment"
+	"github.com/ggfleet/ggfleet/shared/fault"
+	"github.com/ggfleet/ggfleet/shared/pki"
+	"github.com/ggfleet/ggfleet/shared/protocol"
+)
+
+func TestADeviceThatNobodyKnowsWaitsForAnOperator(t *testing.T) {
+	k := newKit(t)
+	d := k.device("gw")
+	id := d.waits()
+	assert.Equal(t, id, d.waits(), "the same key is the same request")
+	r, err := k.Request(t.Context(), id)
+	require.NoError(t, err)
+	assert.Equal(t, enrollment.Waiting, r.Status)
+	assert.Equal(t, "192.0.2.7", r.Address)
+	_, err = k.Approve(t.Context(), id, enrollment.Approval{By: "ada"})
+	require.NoError(t, err)
+	out := d.enters()
+	assert.Equal(t, "gw", out.Core)
+	assert.Equal(t, out, d.enters(), "a lost answer costs nothing")
+	certs, err := pki.ParseCerts([]byte(out.CertificatePEM))
+	require.NoError(t, err)
+	id1, err := k.cloud.Registry.Identify(t.Context(), certs[0])
+	require.NoError(t, err)
+	assert.Equal(t, protocol.AgentThing("gw"), id1.Thing)
+	r, err = k.Request(t.Context(), id)
+	require.NoError(t, err)
+	assert.Equal(t, enrollment.Enrolled, r.Status)
+	assert.Equal(t, "ada", r.Decision.By)
+}
+
+func TestADeviceThatWasDeniedIsKeptOut(t *testing.T) {
+	k := newKit(t)
+	d := k.device("gw")
+	id := d.waits()
+	_, err := k.Deny(t.Context(), id, "ada", "not ours")
+	require.NoError(t, err)
+	for range 2 {
+		_, err = d.ask()
+		require.ErrorIs(t, err, fault.Denied)
+	}
+	_, err = k.Approve(t.Context(), id, enrollment.Approval{By: "ada"})
+	require.NoError(t, err)
+	out := d.enters()
+	_, err = k.Deny(t.Context(), id, "ada", "after all")
+	require.NoError(t, err)
+	_, err = d.ask()
+	require.ErrorIs(t, err, fault.Denied)
+	certs, err := pki.ParseCerts([]byte(out.CertificatePEM))
+	require.NoError(t, err)
+	_, err = k.cloud.Registry.Identify(t.Context(), certs[0])
+	require.ErrorIs(t, err, fault.Denied, "its certificate is revoked")
+}
+
+func TestACoreThatDoesNotExistIsCreatedOnApproval(t *testing.T) {
+	k := newKit(t)
+	d := k.device("new")
+	id := d.waits()
+	r, err := k.Approve(t.Context(), id, enrollment.Approval{By: "ada"})
+	require.NoError(t, err)
+	assert.NotEmpty(t, r.Task)
+	for _, c := range k.tasks {
+		c.slow = true
+	}
+	d.waits()
+	for _, c := range k.tasks {
+		c.slow = false
+	}
+	k.work()
+	assert.Equal(t, "new", d.enters().Core)
+	assert.Len(t, k.tasks, 1)
+}
+
+func TestTheCertificateOfAThingLetsItsAgentIn(t *testing.T) {
+	k := newKit(t)
+	d := k.device("")
+	d.Thing, d.Certificate = "gw", "id"
+	assert.Equal(t, "gw", d.enters().Core)
+	other := k.device("")
+	other.Thing, other.Certificate = "fresh", "id"
+	other.waits()
+	k.work()
+	assert.Equal(t, "fresh", other.enters().Core, "the core is created")
+}
