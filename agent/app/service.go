@@ -1,127 +1,200 @@
 package app
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"time"
 
-	"github.com/ggfleet/ggfleet/agent/internal/consent"
-	"github.com/ggfleet/ggfleet/agent/internal/identity"
+	"github.com/ggfleet/ggfleet/agent/internal/localstate"
 	process "github.com/ggfleet/ggfleet/agent/internal/nucleus"
-	"github.com/ggfleet/ggfleet/agent/internal/reconcile"
 	"github.com/ggfleet/ggfleet/agent/internal/svc"
 	"github.com/ggfleet/ggfleet/shared/fault"
 )
 
-// Service carries out one of install, uninstall, start and stop for the service
-// of the agent in root.
-func Service(root, action string) error {
+// InstallService makes the agent in root a service that starts with the machine,
+// starts it if the agent is enrolled, and says what came of it.
+func InstallService(w io.Writer, root string) error {
 	s, err := svc.New(root)
 	if err != nil {
 		return err
 	}
-	switch action {
-	case "install":
-		return s.Install()
-	case "uninstall":
-		return s.Uninstall()
-	case "start":
-		return s.Start()
-	case "stop":
-		return s.Stop()
+	if runtime.GOOS != "linux" && !enrolled(root) {
+		// systemd waits for the identity; the others would start it again and again.
+		return fault.New(fault.Conflict, "the agent in %s is not enrolled; run 'ggfleet-agent enroll STRING' first, then install the service", root)
 	}
-	return fault.New(fault.Invalid, "%q is nothing that can be done to a service", action)
-}
-
-// Allow lets the control plane do what list names on the device of the agent in
-// root (package consent), or not. The agent need not be stopped.
-func Allow(root, list string, allow bool) error {
-	permissions, err := consent.Parse(list)
+	st, err := s.Install()
 	if err != nil {
 		return err
 	}
-	for _, p := range permissions {
-		if err := consent.Allow(filepath.Join(root, "agent"), p, allow); err != nil {
-			return err
-		}
+	if !enrolled(root) {
+		_, err = fmt.Fprintf(w, "service %s is installed%s; it waits for 'ggfleet-agent enroll'\n", s.Name(), origin(st))
+		return err
 	}
-	return nil
-}
-
-// PrintConsent writes what the control plane may do on the device.
-func PrintConsent(w io.Writer, root string) error {
-	words := []string{"nothing"}
-	if given := consent.Given(filepath.Join(root, "agent")); len(given) > 0 {
-		words = words[:0]
-		for _, p := range given {
-			words = append(words, string(p))
-		}
+	if err := s.Start(); err != nil {
+		return err
 	}
-	_, err := fmt.Fprintf(w, "allowed:  %s\n", strings.Join(words, " "))
+	_, err = fmt.Fprintf(w, "service %s is installed%s and runs\n", s.Name(), origin(st))
 	return err
 }
 
-// Status writes what the agent in root is and what it runs. It only reads, and
-// works while the agent runs.
-func Status(w io.Writer, root string) error {
-	root, err := filepath.Abs(root)
+func origin(st svc.State) string {
+	switch {
+	case st.Packaged:
+		return " by its package"
+	case st.File != "":
+		return " (" + st.File + ")"
+	}
+	return ""
+}
+
+// UninstallService stops the service and removes it; one of a package stays with
+// its package and no longer starts with the machine. What the agent keeps stays.
+func UninstallService(w io.Writer, root string) error {
+	s, err := svc.New(root)
 	if err != nil {
 		return err
 	}
-	service := "unknown"
-	if s, err := svc.New(root); err == nil {
-		service = s.Status()
-	}
-	fmt.Fprintf(w, "root:     %s\nservice:  %s (%s)\n", root, service, svc.Name(root))
-
-	agent := filepath.Join(root, "agent")
-	var id identity.Identity
-	if err := readJSON(filepath.Join(agent, "identity.json"), &id); err != nil || id.Core == "" {
-		fmt.Fprintln(w, "enrolled: no")
+	was, err := s.Uninstall()
+	if err != nil {
 		return err
-	}
-	fmt.Fprintf(w, "enrolled: %s at %s\ncore:     %s\n", id.AgentThing, id.URL, id.Core)
-
-	if err := PrintConsent(w, root); err != nil {
-		return err
-	}
-
-	var installed reconcile.Record
-	if err := readJSON(filepath.Join(agent, reconcile.RecordName), &installed); err != nil {
-		return err
-	}
-	state := "not running"
-	if pid, ok := process.Running(agent); ok {
-		state = fmt.Sprintf("running, pid %d", pid)
 	}
 	switch {
-	case installed.Current == nil && installed.Trial == nil:
-		fmt.Fprintln(w, "nucleus:  none installed")
-	case installed.Current != nil:
-		fmt.Fprintf(w, "nucleus:  %s %s (%s)\n", installed.Current.Name, installed.Current.Version, state)
+	case !was.Installed:
+		_, err = fmt.Fprintf(w, "service %s was not installed\n", s.Name())
+	case was.Packaged:
+		_, err = fmt.Fprintf(w, "service %s is stopped and disabled; it belongs to a package: remove that with apt-get remove %[1]s or rpm -e %[1]s\n", s.Name())
+	default:
+		_, err = fmt.Fprintf(w, "service %s is stopped and removed\n", s.Name())
 	}
-	if installed.Trial != nil {
-		fmt.Fprintf(w, "on trial: %s %s (%s)\n", installed.Trial.Name, installed.Trial.Version, state)
+	return err
+}
+
+// StartService starts the installed service.
+func StartService(root string) error {
+	s, err := svc.New(root)
+	if err != nil {
+		return err
 	}
+	return s.Start()
+}
+
+// StopService stops it, and with it a nucleus that the agent runs as a process.
+func StopService(root string) error {
+	s, err := svc.New(root)
+	if err != nil {
+		return err
+	}
+	return s.Stop()
+}
+
+// WakeService starts the service that has waited for an enrolment, if there is
+// one, and says how the agent comes to work.
+func WakeService(w io.Writer, root string) error {
+	hint := "it works while 'ggfleet-agent run' does; 'ggfleet-agent install' makes it a service\n"
+	s, err := svc.New(root)
+	if err == nil {
+		switch st := s.State(); {
+		case st.Running:
+			hint = ""
+		case st.Installed:
+			hint = "service " + s.Name() + " is started\n"
+			if err := s.Start(); err != nil {
+				hint = "service " + s.Name() + " is installed and could not be started: " + err.Error() + "\n"
+			}
+		}
+	}
+	_, err = io.WriteString(w, hint)
+	return err
+}
+
+// Purge removes all that the agent in root has made there: identity, keys,
+// versions of the nucleus and their data. It refuses while an agent or its
+// nucleus runs, and folders that cannot be an agent's alone.
+func Purge(root string) error {
+	root, err := PurgeCheck(root)
+	if err != nil {
+		return err
+	}
+	dir, err := localstate.Open(root, nil)
+	if err != nil {
+		return err
+	}
+	defer dir.Close() //nolint:errcheck // its file is gone by then
+	if pid, ok := process.Running(filepath.Join(root, "agent")); ok {
+		return fault.New(fault.Conflict, "the nucleus in %s still runs, pid %d; start the agent and stop it in order, or end that process, and purge again", root, pid)
+	}
+	entries, err := os.ReadDir(root)
+	for _, e := range entries {
+		if e.Name() != "agent" { // last: a purge that is interrupted can be done again
+			err = errors.Join(err, os.RemoveAll(filepath.Join(root, e.Name())))
+		}
+	}
+	if err == nil {
+		err = os.RemoveAll(filepath.Join(root, "agent"))
+	}
+	if err != nil {
+		return fmt.Errorf("removing %s: %w", root, err)
+	}
+	_ = os.Remove(root) // it may be a mount point
 	return nil
 }
 
-// readJSON fills v from a small file; a missing one leaves v as it is.
-func readJSON(name string, v any) error {
-	b, err := os.ReadFile(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if errors.Is(err, fs.ErrPermission) {
-		return fmt.Errorf("%w; ask as the user that the agent runs as", err)
-	}
+// PurgeCheck returns the absolute path of what Purge would remove, or why it
+// would not.
+func PurgeCheck(root string) (string, error) {
+	root, err := filepath.Abs(root)
 	if err != nil {
-		return err
+		return "", err
 	}
-	return json.Unmarshal(b, v)
+	home, _ := os.UserHomeDir()
+	if strings.Count(filepath.ToSlash(root), "/") < 2 || root == home {
+		return "", fault.New(fault.Invalid, "%s holds more than an agent; remove by hand what the agent made there", root)
+	}
+	if info, err := os.Lstat(filepath.Join(root, "agent")); err != nil || !info.IsDir() {
+		return "", fault.New(fault.NotFound, "there is no agent in %s: nothing to purge", root)
+	}
+	return root, nil
+}
+
+func enrolled(root string) bool {
+	_, err := os.Stat(filepath.Join(root, "agent", "identity.json"))
+	return err == nil
+}
+
+// printService writes how the service of the agent in root is.
+func printService(w io.Writer, root string) {
+	s, err := svc.New(root)
+	if err != nil {
+		fmt.Fprintf(w, "service:  none: %v\n", err)
+		return
+	}
+	st := s.State()
+	fmt.Fprintf(w, "service:  %s: %s", s.Name(), st.Word)
+	if st.Running {
+		if st.PID > 0 {
+			fmt.Fprintf(w, ", pid %d", st.PID)
+		}
+		if !st.Since.IsZero() {
+			fmt.Fprintf(w, ", since %s", st.Since.Format(time.RFC3339))
+		}
+		if st.Restarts > 0 {
+			fmt.Fprintf(w, ", started again %d times", st.Restarts)
+		}
+	}
+	if st.Installed {
+		boot := "does not start with the machine"
+		if st.Boot {
+			boot = "starts with the machine"
+		}
+		fmt.Fprintf(w, ", %s%s", boot, origin(st))
+		if !st.Running && !enrolled(root) {
+			fmt.Fprint(w, ", waits for 'ggfleet-agent enroll'")
+		}
+	}
+	fmt.Fprintln(w)
 }

@@ -78,7 +78,7 @@ Exit status: 0 done, 1 it failed, 2 wrong command line.`,
 	for group, list := range map[string][]*cobra.Command{
 		groupSetup:   {o.enroll(), o.allow(), o.forbid()},
 		groupLook:    {o.status(), version()},
-		groupService: {o.run(), o.service("install", "Make it a service of this system, and start it with the machine"), o.service("uninstall", "Stop the service and remove it"), o.service("start", "Start the service"), o.service("stop", "Stop the service, and with it the nucleus")},
+		groupService: append(o.services(), o.run()),
 	} {
 		for _, c := range list {
 			c.GroupID = group

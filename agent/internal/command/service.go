@@ -1,13 +1,19 @@
 package command
 
 import (
+	"bufio"
+	"context"
+	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/ggfleet/ggfleet/agent/app"
+	"github.com/ggfleet/ggfleet/agent/internal/svc"
 	"github.com/ggfleet/ggfleet/shared/buildinfo"
+	"github.com/ggfleet/ggfleet/shared/fault"
 )
 
 func (o *options) run() *cobra.Command {
@@ -17,22 +23,72 @@ func (o *options) run() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return work(func(cmd *cobra.Command, _ []string) error { return app.Run(cmd.Context(), cfg) })(cmd, args)
+		return work(func(cmd *cobra.Command, _ []string) error {
+			return svc.Run(cmd.Context(), func(ctx context.Context) error { return app.Run(ctx, cfg) })
+		})(cmd, args)
 	}
 	return c
 }
 
-func (o *options) service(action, short string) *cobra.Command {
-	return &cobra.Command{
-		Use: action, Short: short, Args: cobra.NoArgs,
-		RunE: work(func(cmd *cobra.Command, _ []string) error {
-			if err := app.Service(o.root, action); err != nil {
+// services are the commands about the service of this system.
+func (o *options) services() []*cobra.Command {
+	simple := func(use, short string, do func(cmd *cobra.Command) error) *cobra.Command {
+		return &cobra.Command{
+			Use: use, Short: short, Args: cobra.NoArgs, RunE: work(func(cmd *cobra.Command, _ []string) error { return do(cmd) }),
+		}
+	}
+	return []*cobra.Command{
+		simple("install", "Make it a service of this system that starts with the machine, and start it", func(cmd *cobra.Command) error {
+			return app.InstallService(cmd.OutOrStdout(), o.root)
+		}),
+		o.uninstall(),
+		simple("start", "Start the service", func(*cobra.Command) error { return app.StartService(o.root) }),
+		simple("stop", "Stop the service, and a nucleus that the agent runs as a process", func(*cobra.Command) error { return app.StopService(o.root) }),
+	}
+}
+
+func (o *options) uninstall() *cobra.Command {
+	var purge, yes bool
+	c := &cobra.Command{
+		Use: "uninstall", Short: "Stop the service and remove it; --purge: and all that the agent keeps", Args: cobra.NoArgs,
+		Long: `Stops the service and removes it. What the agent keeps stays, and a service
+that is installed again goes on with it. --purge removes that as well: identity
+and keys, versions of the nucleus and the data in the root. The device must be
+enrolled again then. A nucleus that is a service of its own is not touched.`,
+	}
+	c.Flags().BoolVar(&purge, "purge", false, "remove the root of the agent with all that is in it")
+	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	c.RunE = work(func(cmd *cobra.Command, _ []string) error {
+		if purge {
+			root, err := app.PurgeCheck(o.root)
+			if err != nil {
 				return err
 			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: done\n", action)
+			if !yes && !agreed(cmd, "remove "+root+" with keys, identity and nucleus?") {
+				return errors.New("nothing was removed")
+			}
+		}
+		if err := app.UninstallService(cmd.OutOrStdout(), o.root); err != nil && (!purge || !errors.Is(err, fault.Unsupported)) {
 			return err
-		}),
-	}
+		}
+		if !purge {
+			return nil
+		}
+		if err := app.Purge(o.root); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s is removed\n", o.root)
+		return err
+	})
+	return c
+}
+
+// agreed asks on the command's output; only a yes on its input agrees.
+func agreed(cmd *cobra.Command, question string) bool {
+	fmt.Fprintf(cmd.OutOrStdout(), "%s [y/N] ", question)
+	answer, _ := bufio.NewReader(io.LimitReader(cmd.InOrStdin(), 100)).ReadString('\n')
+	answer = strings.ToLower(strings.TrimSpace(answer))
+	return answer == "y" || answer == "yes"
 }
 
 func (o *options) status() *cobra.Command {

@@ -7,14 +7,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"syscall"
 
 	"github.com/ggfleet/ggfleet/installer/durable"
 	"github.com/ggfleet/ggfleet/shared/fault"
 )
-
-// DefaultRoot is where the agent lives unless told otherwise.
-const DefaultRoot = "/var/lib/ggfleet-agent"
 
 const (
 	agentDir  = "agent" // below the root; not a name that an installer configuration may use
@@ -58,16 +54,12 @@ func Open(site string, around Around) (*Dir, error) {
 }
 
 func acquire(root *os.Root, site string) (*os.File, error) {
-	f, err := root.OpenFile(lockName, os.O_RDWR|os.O_CREATE, 0o600)
+	f, taken, err := hold(root, lockName)
+	if taken {
+		return nil, fault.New(fault.Exists, "another agent works in %s; stop it first, or give this one its own folder with --root", site)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("locking %s: %w", site, err)
-	}
-	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-	if errors.Is(err, syscall.EWOULDBLOCK) {
-		err = fault.New(fault.Exists, "another agent works in %s; stop it first, or give this one its own folder with --root", site)
-	}
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
 }

@@ -1,7 +1,6 @@
 package patch
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -12,9 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
-	"syscall"
 	"time"
 	"unicode"
 
@@ -85,7 +82,7 @@ func (r *Runner) prepare(ctx context.Context, o protocol.PatchOrder, j journal) 
 
 // run runs the playbook and returns the end of what it said.
 func (p prepared) run(ctx context.Context) (success bool, message string) {
-	// The playbook dies with the thread that started it (Pdeathsig).
+	// On Linux the playbook dies with the thread that started it.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	timed, cancel := context.WithTimeout(ctx, p.timeout)
@@ -95,13 +92,13 @@ func (p prepared) run(ctx context.Context) (success bool, message string) {
 	cmd.Env = p.environment()
 	out := &tail{max: protocol.MaxPatchOutput}
 	cmd.Stdout, cmd.Stderr = out, out
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
+	cmd.SysProcAttr = group()
+	cmd.Cancel = func() error { return ask(cmd.Process) }
 	// Also how long what the playbook left running may hold its output.
 	cmd.WaitDelay = p.grace
 	err := cmd.Run()
 	if timed.Err() != nil && cmd.Process != nil {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // whatever did not heed the signal
+		kill(cmd.Process) // whatever did not heed it
 		killAll(p.runID)
 	}
 	switch {
@@ -149,23 +146,6 @@ func systemCAs() []byte {
 		}
 	}
 	return nil
-}
-
-// killAll ends every process of the run that an agent which was killed has left.
-func killAll(run string) {
-	dirs, _ := filepath.Glob("/proc/[0-9]*")
-	for _, d := range dirs {
-		env, err := os.ReadFile(filepath.Join(d, "environ"))
-		if err != nil {
-			continue // gone, or of another user
-		}
-		for v := range bytes.SplitSeq(env, []byte{0}) {
-			pid, err := strconv.Atoi(filepath.Base(d))
-			if err == nil && string(v) == runVar+"="+run {
-				_ = syscall.Kill(pid, syscall.SIGKILL) // it may be gone by now
-			}
-		}
-	}
 }
 
 // tail keeps the end of what is written to it.

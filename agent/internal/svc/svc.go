@@ -1,9 +1,11 @@
-// Package svc makes the agent a service of the operating system. It is the only
-// owner of kardianos/service and is kept thin: the service runs the command that
-// an operator could run, and systemd is told the rest by Notify.
+// Package svc makes the agent a service of the operating system, and tells the
+// service manager how it is (Notify, Watchdog). It is the only owner of
+// kardianos/service and is kept thin: the service runs the command that an
+// operator could run, by a definition of our own (Render). A service that a
+// package brought is enabled and disabled, never rewritten.
 //
-// Verified on systemd; on other service managers the library's own defaults
-// apply.
+// Verified on systemd. What launchd and Windows are told is compiled and its
+// texts are tested; it was not run.
 package svc
 
 import (
@@ -12,11 +14,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
+	"time"
 
 	"github.com/kardianos/service"
 
@@ -28,15 +29,23 @@ const baseName = "ggfleet-agent"
 
 // Service is the agent of one root as a system service.
 type Service struct {
-	name string
+	def  Definition
+	text string // what Render makes of def
 	s    service.Service
 }
 
-// idle satisfies the library: the service manager runs our binary, not this.
-type idle struct{}
-
-func (idle) Start(service.Service) error { return nil }
-func (idle) Stop(service.Service) error  { return nil }
+// State is how a service is.
+type State struct {
+	Installed bool
+	Running   bool
+	Boot      bool   // starts with the machine
+	Packaged  bool   // its definition came with a package
+	Word      string // of the service manager: "active (running)"; "not installed", "unknown"
+	File      string // of its definition; empty where there is none
+	PID       int    // 0: none, or not known
+	Restarts  int    // by the service manager, since it was started
+	Since     time.Time
+}
 
 // New returns the service of the agent that lives in root. Nothing is changed.
 func New(root string) (*Service, error) {
@@ -44,21 +53,32 @@ func New(root string) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	name := Name(root)
+	program, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	d := Definition{Name: Name(root), Program: program, Root: root}
+	text, err := Render(runtime.GOOS, d)
+	if err != nil {
+		return nil, err
+	}
+	w := windowsService(d)
 	s, err := service.New(idle{}, &service.Config{
-		Name: name, DisplayName: "ggfleet agent", Description: "ggfleet agent in " + root,
-		Arguments: []string{"run", "--root", root},
-		Option:    service.KeyValue{"SystemdScript": unit},
+		Name: d.Name, DisplayName: w.DisplayName, Description: w.Description, Executable: d.Program, Arguments: w.Arguments,
+		Option: service.KeyValue{
+			"SystemdScript": text, "LaunchdConfig": text,
+			"DelayedAutoStart": true, "OnFailure": w.OnFailure, "OnFailureDelayDuration": w.AfterFailed, "OnFailureResetPeriod": w.ForgetAfter,
+		},
 	})
 	if err == nil && runtime.GOOS == "linux" && service.Platform() != "linux-systemd" {
 		// The library knows older ones, but leaves links behind there, and none
-		// of them would take care of a nucleus the way unit does.
+		// of them would take care of a nucleus the way our unit does.
 		err = fault.New(fault.Unsupported, "systemd does not run here")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("the agent cannot be a service of this system: %w; start 'ggfleet-agent run' by other means", err)
 	}
-	return &Service{name, s}, nil
+	return &Service{d, text, s}, nil
 }
 
 // Name is the service's name: one for the default root, and one of its own for
@@ -71,44 +91,59 @@ func Name(root string) string {
 	return baseName + "-" + hex.EncodeToString(h[:4])
 }
 
+// Name is the name of the service.
+func (s *Service) Name() string { return s.def.Name }
+
 // Install adds the service, to be started with the machine. Done again, it
-// renews it.
-func (s *Service) Install() error {
-	_, err := s.s.Status()
-	if err == nil || !errors.Is(err, service.ErrNotInstalled) {
-		if err := s.s.Uninstall(); err != nil && !gone(err) {
-			return fmt.Errorf("replacing service %s: %w", s.name, err)
+// renews it; the service goes on meanwhile.
+func (s *Service) Install() (State, error) {
+	now := s.State()
+	var err error
+	switch {
+	case now.Installed && now.File != "":
+		if !now.Packaged {
+			err = s.rewrite(now.File)
+		}
+		if err == nil {
+			err = s.enable()
+		}
+	case now.Installed: // Windows: what is known of it cannot be read back
+		if err = s.s.Uninstall(); err == nil {
+			err = s.s.Install()
+		}
+	default:
+		if err = s.s.Install(); err != nil {
+			// The library leaves an empty file behind, which would be in the way of
+			// the next attempt.
+			err = errors.Join(err, removeDefinition(s.def.Name))
 		}
 	}
-	if err := s.s.Install(); err != nil {
-		// The library leaves an empty unit behind, which would be in the way of
-		// the next attempt.
-		return errors.Join(fmt.Errorf("installing service %s: %w; it needs the rights of the system's administrator", s.name, err), removeEmptyUnit(s.name))
+	if err != nil {
+		return now, fmt.Errorf("installing service %s: %w; it needs the rights of the system's administrator", s.def.Name, err)
 	}
-	return nil
+	return s.State(), nil
 }
 
-func removeEmptyUnit(name string) error {
-	file := "/etc/systemd/system/" + name + ".service"
-	info, err := os.Stat(file)
-	if err != nil || info.Size() != 0 {
-		return nil //nolint:nilerr // nothing was left
+// Uninstall stops the service and removes it; one of a package is disabled only.
+// One that is not there is fine.
+func (s *Service) Uninstall() (State, error) {
+	now := s.State()
+	if !now.Installed {
+		return now, nil
 	}
-	return os.Remove(file)
-}
-
-// Uninstall stops and removes the service. One that is not there is fine.
-func (s *Service) Uninstall() error {
-	if err := s.s.Stop(); err != nil && !gone(err) {
-		if _, e := s.s.Status(); !errors.Is(e, service.ErrNotInstalled) {
-			return fmt.Errorf("stopping service %s: %w", s.name, err)
+	if now.Running {
+		if err := s.s.Stop(); err != nil && !gone(err) {
+			return now, fmt.Errorf("stopping service %s: %w", s.def.Name, err)
 		}
-		return nil
 	}
-	if err := s.s.Uninstall(); err != nil && !gone(err) {
-		return fmt.Errorf("removing service %s: %w", s.name, err)
+	remove := s.s.Uninstall
+	if now.Packaged {
+		remove = s.disable
 	}
-	return nil
+	if err := remove(); err != nil && !gone(err) {
+		return now, fmt.Errorf("removing service %s: %w", s.def.Name, err)
+	}
+	return now, nil
 }
 
 func gone(err error) bool {
@@ -116,49 +151,23 @@ func gone(err error) bool {
 }
 
 // Start starts the installed service.
-func (s *Service) Start() error { return s.explain("starting", s.s.Start()) }
+func (s *Service) Start() error { return s.explain("starting", s.s.Start) }
 
-// Stop stops it, and with it the nucleus.
-func (s *Service) Stop() error { return s.explain("stopping", s.s.Stop()) }
+// Stop stops it, and with it a nucleus that the agent runs as a process.
+func (s *Service) Stop() error { return s.explain("stopping", s.s.Stop) }
 
-func (s *Service) explain(what string, err error) error {
-	if err == nil {
-		return nil
+func (s *Service) explain(what string, do func() error) error {
+	if !s.State().Installed {
+		return fault.New(fault.NotFound, "service %s is not installed; run 'ggfleet-agent install' first", s.def.Name)
 	}
-	if _, e := s.s.Status(); errors.Is(e, service.ErrNotInstalled) {
-		return fault.New(fault.NotFound, "service %s is not installed; run 'ggfleet-agent install' first", s.name)
+	if err := do(); err != nil {
+		return fmt.Errorf("%s service %s: %w", what, s.def.Name, err)
 	}
-	return fmt.Errorf("%s service %s: %w", what, s.name, err)
+	return nil
 }
 
-// Status returns "running", "stopped", "not installed" or "unknown".
-func (s *Service) Status() string {
-	st, err := s.s.Status()
-	switch {
-	case errors.Is(err, service.ErrNotInstalled):
-		return "not installed"
-	case st == service.StatusRunning:
-		return "running"
-	case st == service.StatusStopped:
-		return "stopped"
-	}
-	return "unknown"
-}
+// idle satisfies the library where it only installs, starts and stops.
+type idle struct{}
 
-// Notify tells systemd about this process ("READY=1", "STOPPING=1",
-// "WATCHDOG=1"). Without systemd it does nothing.
-func Notify(state string) error {
-	addr := os.Getenv("NOTIFY_SOCKET")
-	if addr == "" {
-		return nil
-	}
-	if rest, ok := strings.CutPrefix(addr, "@"); ok {
-		addr = "\x00" + rest // a name in the abstract namespace
-	}
-	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: addr, Net: "unixgram"})
-	if err != nil {
-		return err
-	}
-	_, err = c.Write([]byte(state))
-	return errors.Join(err, c.Close())
-}
+func (idle) Start(service.Service) error { return nil }
+func (idle) Stop(service.Service) error  { return nil }

@@ -1,0 +1,6 @@
+//go:build !linux && !windows
+
+package localstate
+
+// DefaultRoot is where the agent lives unless told otherwise.
+const DefaultRoot = "/Library/Application Support/ggfleet-agent"
