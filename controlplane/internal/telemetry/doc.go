@@ -1,5 +1,6 @@
-// Package telemetry remembers what each core's agent last reported: is it
-// there, how is its host, what does its nucleus do and run.
+// Package telemetry remembers what the agent of each core and client device last
+// reported: is it there, what is its host and how does it fare, what does its
+// nucleus do and run; and it counts what somebody should look at.
 //
 // It lives in memory alone. An agent says everything again when it connects, so
 // a control plane that starts knows the fleet once the agents are back, and
@@ -7,5 +8,5 @@
 // api/asyncapi.yaml.
 //
 // The package knows neither MQTT nor who may report: its caller vouches for the
-// core that a message comes from.
+// core or client device that a message comes from.
 package telemetry

@@ -3,12 +3,10 @@ package telemetry
 import (
 	"context"
 	"log/slog"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/ggfleet/ggfleet/shared/logx"
-	"github.com/ggfleet/ggfleet/shared/protocol"
 	"github.com/ggfleet/ggfleet/shared/run"
 )
 
@@ -27,13 +25,15 @@ type View struct {
 	keep time.Duration
 	log  *slog.Logger
 
-	mu     sync.Mutex // guards agents
+	mu     sync.Mutex // guards what follows
 	agents map[string]*agent
+	counts Counts
 }
 
-// agent is what is known of the agent of one core.
+// agent is what is known of the agent of one core or client device.
 type agent struct {
 	report  Report
+	device  bool
 	last    map[string]mark // by kind of report
 	seen    time.Time       // when anything came, or the session ended
 	refused bool            // its last message was; logged once
@@ -59,7 +59,9 @@ func New(cfg Config) *View {
 // Run forgets the agents that are gone for long, until ctx is done.
 func (v *View) Run(ctx context.Context) error {
 	return run.Every(ctx, time.Hour, func(context.Context) error {
-		v.forget(time.Now())
+		now := time.Now()
+		v.forget(now)
+		v.judge(now)
 		return nil
 	}, func(error) {})
 }
@@ -67,42 +69,46 @@ func (v *View) Run(ctx context.Context) error {
 func (v *View) forget(now time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	for core, a := range v.agents {
+	for name, a := range v.agents {
 		if !a.report.Connected && now.Sub(a.seen) > v.keep {
-			delete(v.agents, core)
+			v.counts.add(a, -1)
+			delete(v.agents, name)
 		}
 	}
 }
 
-// Observe takes what the agent of core published, or what the broker published
-// as its last will. Messages of one core come one after the other. Topics that
-// are no agent's are passed over; a report that cannot be read is logged and
-// changes nothing.
-func (v *View) Observe(core, topic string, payload []byte) {
-	kind, ours := strings.CutPrefix(topic, protocol.AgentTopic(core, ""))
+// Observe takes what the agent of a core or client device published, or what the
+// broker published as its last will. Messages of one agent come one after the
+// other. Topics that are no agent's are passed over; a report that cannot be
+// read is logged and changes nothing.
+func (v *View) Observe(name, topic string, payload []byte) {
+	kind, device, ours := kindOf(name, topic)
 	if !ours {
 		return
 	}
-	m, known, err := parse(core, kind, payload)
+	m, known, err := parse(name, device, kind, payload)
 	if !known {
 		return
 	}
 	v.mu.Lock()
-	first := v.take(core, kind, m, err)
+	first := v.take(name, device, kind, m, err)
 	v.mu.Unlock()
 	if first {
-		v.log.Warn("agent's report refused", logx.Core, core, "kind", kind, logx.Err, err)
+		v.log.Warn("agent's report refused", logx.Thing, name, "kind", kind, logx.Err, err)
 	}
 }
 
 // take applies m, or notes that it was refused with err; then first tells that
 // the message before was not.
-func (v *View) take(core, kind string, m message, err error) (first bool) {
-	a := v.agents[core]
+func (v *View) take(name string, device bool, kind string, m message, err error) (first bool) {
+	a := v.agents[name]
 	if a == nil {
-		a = &agent{last: map[string]mark{}}
-		v.agents[core] = a
+		a = &agent{last: map[string]mark{}, device: device}
+		v.agents[name] = a
+	} else {
+		v.counts.add(a, -1)
 	}
+	defer func() { v.counts.add(a, 1) }()
 	first = err != nil && !a.refused
 	a.seen, a.refused = time.Now(), err != nil
 	switch {
@@ -115,6 +121,7 @@ func (v *View) take(core, kind string, m message, err error) (first bool) {
 		if next := (mark{m.Sequence, m.Time}); next.after(a.last[kind]) {
 			a.last[kind] = next
 			m.apply(&a.report)
+			a.report.Warnings = warnings(&a.report, a.seen)
 		}
 	}
 	return first
@@ -128,22 +135,26 @@ func (m mark) after(last mark) bool {
 
 // Disconnected tells that the agent's session ended, for whatever reason: a
 // session that was taken away leaves no last will.
-func (v *View) Disconnected(core string) {
+func (v *View) Disconnected(name string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if a := v.agents[core]; a != nil {
+	if a := v.agents[name]; a != nil {
+		v.counts.add(a, -1)
 		a.report.Connected, a.seen = false, time.Now()
+		v.counts.add(a, 1)
 	}
 }
 
-// Agent returns what the agent of core said last, and false when it never said
-// anything.
-func (v *View) Agent(core string) (Report, bool) {
+// Agent returns what the agent of a core or client device said last, and false
+// when it never said anything.
+func (v *View) Agent(name string) (Report, bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	a := v.agents[core]
-	if a == nil || a.report.LastReport.IsZero() {
+	a := v.agents[name]
+	if a == nil || !a.told() {
 		return Report{}, false
 	}
 	return a.report, true
 }
+
+func (a *agent) told() bool { return !a.report.LastReport.IsZero() }

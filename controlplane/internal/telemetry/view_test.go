@@ -62,7 +62,7 @@ func TestTheViewHoldsWhatWasSaidLast(t *testing.T) {
 	assert.WithinDuration(t, time.Now(), got.LastReport, time.Minute)
 	got.LastReport = time.Time{}
 	assert.Equal(t, telemetry.Report{
-		Connected: true, Version: "1.2.1", DroppedReports: 9,
+		Connected: true, Version: "1.2.1", DroppedReports: 9, Warnings: []telemetry.Warning{telemetry.NucleusDown},
 		Nucleus:    &telemetry.Nucleus{State: protocol.NucleusFailed, Name: "n", Version: "2", Restarts: 3, LastError: "exit  [31mstatus 1"},
 		Host:       &telemetry.Host{UptimeSeconds: 7, Load1: &load, MemoryUsedBytes: &used},
 		Components: []protocol.LocalComponent{{Name: "com.example.Press", Version: "1.0.0", State: "RUNNING"}},
