@@ -74,8 +74,22 @@ const (
 	CoreRenewForget  Point = "core-renew-forget"  // nothing of the renewal is left
 )
 
+// Remote help leaves nothing on the device; these are what the control plane or
+// a nucleus has of it.
+const (
+	HelpTake    Point = "help-take"    // the control plane knows that a request was taken
+	HelpPart    Point = "help-part"    // the control plane has a part of the answer
+	HelpRestart Point = "help-restart" // the nucleus or a component was restarted
+	HelpReport  Point = "help-report"  // the control plane knows how it ended
+)
+
 // Points returns the whole table.
-func Points() []Point { return slices.Concat(LifePoints(), RenewPoints(), UpdatePoints()) }
+func Points() []Point {
+	return slices.Concat(LifePoints(), RenewPoints(), UpdatePoints(), HelpPoints())
+}
+
+// HelpPoints are those of what was asked from afar.
+func HelpPoints() []Point { return []Point{HelpTake, HelpPart, HelpRestart, HelpReport} }
 
 // LifePoints are those of a device's life: enrolled, installed, patched, updated.
 func LifePoints() []Point {
