@@ -1,18 +1,11 @@
 package app
 
 import (
-	"context"
-	"errors"
 	"log/slog"
-	"path/filepath"
 	"time"
 
-	"github.com/ggfleet/ggfleet/agent/internal/enroll"
-	"github.com/ggfleet/ggfleet/agent/internal/identity"
 	"github.com/ggfleet/ggfleet/agent/internal/localstate"
-	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/logx"
-	"github.com/ggfleet/ggfleet/shared/protocol"
 )
 
 // DefaultRoot is where the agent lives unless told otherwise.
@@ -43,6 +36,8 @@ type Config struct {
 	Stop       time.Duration // between asking the nucleus to stop and killing it
 	MinWait    time.Duration // before whatever failed is tried again the first time
 
+	Enroll Enrollment // how to enrol, for Enroll alone
+
 	Around localstate.Around // nil outside tests
 }
 
@@ -54,41 +49,4 @@ func (c Config) withDefaults() Config {
 		c.Log = logx.Discard()
 	}
 	return c
-}
-
-// Enrolled is who the agent is after Enroll.
-type Enrolled struct {
-	AgentThing string
-	Core       string
-	URL        string
-	Fresh      bool // false: it was so before
-}
-
-// Enroll enrols the agent with the string of an activation (package enroll).
-func Enroll(ctx context.Context, cfg Config, text string) (Enrolled, error) {
-	cfg = cfg.withDefaults()
-	dir, err := localstate.Open(cfg.Root, cfg.Around)
-	if errors.Is(err, fault.Exists) {
-		if id, ok := sameEnrollment(cfg.Root, text); ok { // by the agent that runs there
-			return Enrolled{AgentThing: id.AgentThing, Core: id.Core, URL: id.URL}, nil
-		}
-	}
-	if err != nil {
-		return Enrolled{}, err
-	}
-	defer dir.Close() //nolint:errcheck // only the lock is left
-	id, fresh, err := enroll.Run(ctx, enroll.Config{Dir: dir, Log: cfg.Log}, text)
-	if err != nil {
-		return Enrolled{}, err
-	}
-	return Enrolled{AgentThing: id.AgentThing, Core: id.Core, URL: id.URL, Fresh: fresh}, nil
-}
-
-// sameEnrollment returns the identity in root when the string text gave it.
-func sameEnrollment(root, text string) (id identity.Identity, ok bool) {
-	e, err := protocol.ParseEnrollment(text)
-	if err != nil || readJSON(filepath.Join(root, "agent", "identity.json"), &id) != nil {
-		return id, false
-	}
-	return id, id.ActivationID == e.ActivationID && id.CAFingerprint == e.CAFingerprint
 }

@@ -2,10 +2,7 @@ package app
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
-	"fmt"
-	"io/fs"
 
 	"github.com/ggfleet/ggfleet/agent/internal/deviceapi"
 	"github.com/ggfleet/ggfleet/agent/internal/identity"
@@ -18,7 +15,6 @@ import (
 	"github.com/ggfleet/ggfleet/agent/internal/telemetry"
 	"github.com/ggfleet/ggfleet/installer/nucleus"
 	"github.com/ggfleet/ggfleet/shared/buildinfo"
-	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/logx"
 	"github.com/ggfleet/ggfleet/shared/protocol"
 	"github.com/ggfleet/ggfleet/shared/run"
@@ -27,10 +23,12 @@ import (
 // agent is an enrolled agent being put together. Parts are opened in the order
 // of Run; each adds what it does to work.
 type agent struct {
-	cfg Config
-	dir *localstate.Dir
-	id  identity.Identity
+	cfg  Config
+	dir  *localstate.Dir
+	live *identity.Live
+	id   identity.Identity // as it was at the start; a renewal changes its certificate only
 
+	link     *mqttlink.Link
 	cloud    *deviceapi.Client
 	reporter *telemetry.Reporter
 	watchdog *svc.Watchdog
@@ -53,19 +51,17 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 	a.closers = append(a.closers, a.dir.Close)
 	defer func() { err = errors.Join(err, a.close()) }()
-	tlsConfig, err := a.identify()
-	if err != nil {
-		return err
+	if err := a.identify(ctx); err != nil {
+		return errors.Join(err, context.Cause(ctx))
 	}
-	if a.cloud, err = deviceapi.New(deviceapi.Config{URL: a.id.URL, TLS: tlsConfig}); err != nil {
+	if a.cloud, err = a.dial(a.live.TLS); err != nil {
 		return err
 	}
 	a.closers = append(a.closers, func() error { a.cloud.Close(); return nil })
 
 	// The link needs the reporter's will, the reporter the link's Publish.
-	var link *mqttlink.Link
 	err = a.openReports(func(ctx context.Context, topic string, payload []byte) error {
-		return link.Publish(ctx, topic, payload)
+		return a.link.Publish(ctx, topic, payload)
 	})
 	if err != nil {
 		return err
@@ -75,8 +71,8 @@ func Run(ctx context.Context, cfg Config) (err error) {
 			return err
 		}
 	}
-	link, err = mqttlink.New(mqttlink.Config{
-		Address: a.id.MQTTAddress, TLS: tlsConfig.Clone(), ClientID: a.id.AgentThing,
+	a.link, err = mqttlink.New(mqttlink.Config{
+		Address: a.id.MQTTAddress, TLS: a.live.TLS(hostOf(a.id.MQTTAddress)), ClientID: a.id.AgentThing, OnTakenOver: a.takenOver,
 		Will: a.reporter.Will, OnUp: a.reporter.ConnectionUp, Notices: a.notices, MinWait: a.cfg.MinWait, Log: a.cfg.Log,
 	})
 	if err != nil {
@@ -89,7 +85,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	err = run.All(context.WithoutCancel(ctx),
 		run.Loop{Name: "work", Run: func(reporting context.Context) error { return a.workUntil(ctx, reporting) }},
 		a.watchdog.Watch(run.Loop{Name: "telemetry", Run: a.reporter.Run}, reportStall),
-		run.Loop{Name: "mqtt", Run: link.Run},
+		run.Loop{Name: "mqtt", Run: a.link.Run},
 		run.Loop{Name: "watchdog", Run: a.watchdog.Run},
 	)
 	if errors.Is(context.Cause(ctx), ErrHandOver) {
@@ -109,19 +105,6 @@ func (a *agent) workUntil(ctx, reporting context.Context) error {
 	defer done()
 	a.reporter.Flush(flush)
 	return err
-}
-
-// identify loads who the agent is.
-func (a *agent) identify() (*tls.Config, error) {
-	id, key, err := identity.Load(a.dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fault.New(fault.NotFound, "the agent in %s is not enrolled; run 'ggfleet-agent enroll STRING --root %s' first", a.dir.Site(), a.dir.Site())
-	}
-	if err != nil {
-		return nil, fmt.Errorf("the agent's identity: %w; enrol again with the same string to repair it", err)
-	}
-	a.id = id
-	return id.TLS(key)
 }
 
 // openReports makes the reporter and the spool that it writes to.

@@ -1,169 +1,265 @@
-// Package enroll makes the agent known to a control plane: from the one string
-// that an operator hands over to a stored identity.
-//
-// Order of work: the agent's key is stored before anything is sent, so that
-// sending again is sending the same; the identity is stored as one record. A
-// lost answer, a kill or a power cut at any point costs one more call.
 package enroll
 
 import (
 	"context"
+	"crypto"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"net/url"
+	"runtime"
 	"time"
 
 	"github.com/ggfleet/ggfleet/agent/internal/deviceapi"
 	"github.com/ggfleet/ggfleet/agent/internal/identity"
+	"github.com/ggfleet/ggfleet/agent/internal/keystore"
 	"github.com/ggfleet/ggfleet/agent/internal/localstate"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/logx"
 	"github.com/ggfleet/ggfleet/shared/protocol"
-	"github.com/ggfleet/ggfleet/shared/run"
 )
 
-// attempts bounds how often an unreachable control plane is called before the
-// operator is told; about 15 seconds.
-const attempts = 5
-
 // ErrUntrusted is the error of a server that is not the one that the enrolment
-// string names. Nothing was sent to it.
-var ErrUntrusted = errors.New("the server is not to be trusted")
+// names. Nothing was sent to it.
+var ErrUntrusted = identity.ErrUntrusted
 
-// Config is what enrolling needs.
-type Config struct {
-	Dir *localstate.Dir // required
-	Log *slog.Logger
+// Cloud lets devices in.
+type Cloud interface {
+	Enroll(ctx context.Context, r protocol.EnrollRequest) (*protocol.EnrollResponse, *protocol.EnrollPending, error)
+	Close()
 }
 
-// Run enrols with the string of an activation and returns the identity. fresh
-// is false when this agent already was enrolled with this control plane and
-// activation: then nothing is sent. What is missing or damaged is made good.
-// Errors say what to do.
-func Run(ctx context.Context, cfg Config, text string) (id identity.Identity, fresh bool, err error) {
-	log := cfg.Log
-	if log == nil {
-		log = logx.Discard()
+// Config is what enrolling needs. Dir is required.
+type Config struct {
+	Dir *localstate.Dir
+	Log *slog.Logger
+
+	// Patient never gives up, as a service: what fails is tried again, later and
+	// later. Otherwise a refusal, or a control plane that is not reached within
+	// about 15 seconds, is an error; somebody's approval is waited for in any case.
+	Patient bool
+	// Again enrols a device anew that is enrolled: the answer must be for the same
+	// device.
+	Again bool
+	// OnPending is told once that somebody has to approve; nil: nobody is.
+	OnPending func(protocol.EnrollPending)
+	// Dial opens the control plane; nil: over HTTPS.
+	Dial func(url string, t *tls.Config, onDate func(time.Time)) (Cloud, error)
+}
+
+// record is the stored intent.
+type record struct {
+	Intent
+	KeyName string `json:"keyName"`
+}
+
+const recordName = "enroll.json"
+
+func (c Config) withDefaults() Config {
+	if c.Log == nil {
+		c.Log = logx.Discard()
 	}
-	e, err := protocol.ParseEnrollment(text)
-	if err != nil {
+	if c.Dial == nil {
+		c.Dial = func(url string, t *tls.Config, onDate func(time.Time)) (Cloud, error) {
+			return deviceapi.New(deviceapi.Config{URL: url, TLS: t, OnDate: onDate})
+		}
+	}
+	return c
+}
+
+// Stored returns the intent of an enrolment that has not ended; fs.ErrNotExist
+// when there is none.
+func Stored(d *localstate.Dir) (Intent, error) {
+	var r record
+	err := d.ReadJSON(recordName, &r)
+	return r.Intent, err
+}
+
+// Run enrols as i says and returns the identity. fresh is false when this agent
+// already was enrolled so: then nothing is sent. What is missing or damaged is made
+// good. Errors say what to do.
+func Run(ctx context.Context, cfg Config, i Intent) (id identity.Identity, fresh bool, err error) {
+	cfg = cfg.withDefaults()
+	if err := i.check(); err != nil {
 		return identity.Identity{}, false, err
 	}
-	id, _, err = identity.Load(cfg.Dir)
+	before, err := stored(cfg.Dir)
 	switch {
-	case err == nil && id.ActivationID == e.ActivationID && id.CAFingerprint == e.CAFingerprint:
-		return id, false, nil
+	case err == nil && cfg.Again:
+	case err == nil && i.gave(before):
+		return before, false, forget(cfg.Dir)
 	case err == nil:
 		return identity.Identity{}, false, fault.New(fault.Exists,
-			"this agent is enrolled as %s at %s; for another core use another --root, or stop it and remove %s to enrol anew", id.AgentThing, id.URL, cfg.Dir.Path(""))
+			"this agent is enrolled as %s at %s; to enrol the same device anew say --again, for another device use another --root, or stop this agent and remove %s", before.AgentThing, before.URL, cfg.Dir.Path(""))
 	case !errors.Is(err, fs.ErrNotExist):
-		log.WarnContext(ctx, "stored identity is damaged and will be replaced", logx.Err, err)
+		cfg.Log.WarnContext(ctx, "stored identity is damaged and will be replaced", logx.Err, err)
 	}
-	key, err := identity.EnsureKey(cfg.Dir)
+	r, err := intend(cfg.Dir, i, before)
 	if err != nil {
 		return identity.Identity{}, false, err
 	}
-	csr, err := identity.CSR(key, "agent")
+	id, err = carryOut(ctx, cfg, r, before)
 	if err != nil {
 		return identity.Identity{}, false, err
 	}
-	resp, err := call(ctx, cfg.Dir, log, e, csr)
-	if err != nil {
-		return identity.Identity{}, false, explain(e, err)
-	}
-	id = identity.Identity{
-		URL: e.URL, CAFingerprint: e.CAFingerprint, ActivationID: e.ActivationID, AgentThing: resp.AgentThing, Core: resp.Core,
-		CertificatePEM: resp.CertificatePEM, CAPEM: resp.CAPEM, MQTTAddress: resp.MQTTAddress,
-	}
-	if err := id.Check(key); err != nil {
-		return identity.Identity{}, false, fmt.Errorf("the control plane's answer cannot be used: %w", err)
-	}
-	return id, true, identity.Store(cfg.Dir, id)
+	return id, true, forget(cfg.Dir)
 }
 
-func call(ctx context.Context, dir *localstate.Dir, log *slog.Logger, e protocol.Enrollment, csr string) (out protocol.EnrollResponse, err error) {
-	pinned, err := Pinned(e)
+// stored returns the identity of an agent that can work with it.
+func stored(d *localstate.Dir) (identity.Identity, error) {
+	live, err := identity.Open(d)
 	if err != nil {
-		return out, err
+		return identity.Identity{}, err
 	}
-	client, err := deviceapi.New(deviceapi.Config{URL: e.URL, TLS: pinned})
-	if err != nil {
-		return out, err
-	}
-	defer client.Close()
-	err = dir.Do(localstate.EnrollCall, func() error {
-		return run.Retry(ctx, run.Backoff{Min: time.Second, Max: 8 * time.Second}, attempts, func(ctx context.Context) error {
-			var err error
-			out, err = client.Enroll(ctx, protocol.EnrollRequest{ActivationID: e.ActivationID, Code: e.Code, CSR: csr})
-			if err != nil && !fault.Permanent(err) {
-				log.WarnContext(ctx, "enrolment did not get through", logx.Address, e.URL, logx.Err, err)
-			}
-			return err
-		})
-	})
-	return out, err
+	return live.Identity(), live.Close()
 }
 
-// Pinned returns a client configuration that trusts only the CA that the
-// enrolment string names. The server must send that root with its chain:
-// nothing else that the agent has could tell a false server from the true one.
-func Pinned(e protocol.Enrollment) (*tls.Config, error) {
-	u, err := url.Parse(e.URL)
-	if err != nil {
-		return nil, fault.Field("url", "%q is not an address", e.URL)
+// intend stores how to enrol. The same again keeps the key that was made for it.
+func intend(d *localstate.Dir, i Intent, before identity.Identity) (record, error) {
+	var r record
+	if err := d.ReadJSON(recordName, &r); err == nil && r.Intent == i {
+		return r, nil
 	}
-	verify := func(cs tls.ConnectionState) error {
-		if err := verifyPinned(cs.PeerCertificates, e.CAFingerprint, u.Hostname()); err != nil {
-			return fmt.Errorf("%w: %w", ErrUntrusted, err)
-		}
+	r = record{Intent: i, KeyName: identity.FirstKeyName(i.Keys)}
+	if before.AgentThing != "" { // its key stays until the new identity is there
+		r.KeyName = keystore.NewName()
+	}
+	return r, d.Do(localstate.EnrollIntent, func() error { return d.WriteJSON(recordName, r) })
+}
+
+// forget removes the intent, which holds secrets; none is no error.
+func forget(d *localstate.Dir) error {
+	if _, err := Stored(d); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	return &tls.Config{
-		MinVersion: tls.VersionTLS12, ServerName: u.Hostname(),
-		InsecureSkipVerify: true, //nolint:gosec // VerifyConnection does it against the pinned CA
-		VerifyConnection:   verify,
-	}, nil
-}
-
-func verifyPinned(chain []*x509.Certificate, fingerprint, host string) error {
-	roots, between := x509.NewCertPool(), x509.NewCertPool()
-	found := false
-	for _, c := range chain {
-		if identity.Fingerprint(c) == fingerprint {
-			roots.AddCert(c)
-			found = true
-		} else {
-			between.AddCert(c)
-		}
-	}
-	if !found || len(chain) == 0 {
-		return fault.New(fault.Denied, "the server at %s does not show the CA with fingerprint %s; check the address, or make a new activation if the CA was replaced", host, fingerprint)
-	}
-	_, err := chain[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, DNSName: host})
-	if bad, ok := errors.AsType[x509.CertificateInvalidError](err); ok && bad.Reason == x509.Expired {
-		return fault.New(fault.Denied, "the certificate of %s is not valid at this device's time, %s; set the clock, or renew the certificate", host, time.Now().UTC().Format(time.RFC3339))
-	}
+	err := d.Do(localstate.EnrollForget, func() error { return d.Remove(recordName) })
 	if err != nil {
-		return fault.New(fault.Denied, "the certificate of %s does not fit its address or CA: %v", host, err)
+		return fmt.Errorf("removing what the device was enrolled with: %w", err)
 	}
 	return nil
 }
 
+func carryOut(ctx context.Context, cfg Config, r record, before identity.Identity) (id identity.Identity, err error) {
+	e, err := r.target()
+	if err != nil {
+		return id, err
+	}
+	keys, err := keystore.Open(r.Keys, cfg.Dir)
+	if err != nil {
+		return id, fmt.Errorf("the agent's key: %w", err)
+	}
+	defer keys.Close() //nolint:errcheck // the next user opens it anew
+	key, err := identity.FirstKey(cfg.Dir, keys, r.KeyName)
+	if err != nil {
+		return id, err
+	}
+	resp, err := ask(ctx, cfg, r.Intent, e, key)
+	if err != nil {
+		return id, explain(r.Intent, e, err)
+	}
+	id = identity.Identity{
+		URL: e.URL, CAFingerprint: e.CAFingerprint, ActivationID: e.ActivationID, AgentThing: resp.AgentThing, Core: resp.Core, Device: resp.Device,
+		Keys: r.Keys, Credential: identity.Credential{KeyName: r.KeyName, CertificatePEM: resp.CertificatePEM}, CAPEM: resp.CAPEM, MQTTAddress: resp.MQTTAddress,
+	}
+	if before.AgentThing != "" && before.Subject() != id.Subject() {
+		return id, fault.New(fault.Exists, "this is the agent of %s, and %s let it in as %s; for another device use another --root", before.Subject().Name, e.URL, id.Subject().Name)
+	}
+	if err := identity.Store(cfg.Dir, keys, id); err != nil {
+		return id, fmt.Errorf("the control plane's answer cannot be used: %w", err)
+	}
+	if before.AgentThing != "" {
+		drop(ctx, cfg, before)
+	}
+	return id, nil
+}
+
+// drop destroys the keys of an identity that was replaced. What cannot be
+// destroyed is left: nobody takes its certificates any more.
+func drop(ctx context.Context, cfg Config, id identity.Identity) {
+	keys, err := keystore.Open(id.Keys, cfg.Dir)
+	if err == nil {
+		defer keys.Close() //nolint:errcheck // nothing depends on it
+		for _, c := range []*identity.Credential{&id.Credential, id.Next, id.Old} {
+			if c != nil {
+				err = errors.Join(err, keys.Remove(c.Key()))
+			}
+		}
+	}
+	if err != nil {
+		cfg.Log.WarnContext(ctx, "key of the identity before stays", logx.Err, err)
+	}
+}
+
+// ask asks to be let in until the answer is there.
+func ask(ctx context.Context, cfg Config, i Intent, e protocol.Enrollment, key crypto.Signer) (protocol.EnrollResponse, error) {
+	csr, err := identity.CSR(key, "agent")
+	if err != nil {
+		return protocol.EnrollResponse{}, err
+	}
+	cloud, err := dial(cfg, i, e)
+	if err != nil {
+		return protocol.EnrollResponse{}, err
+	}
+	defer cloud.Close()
+	w := waiting{cfg: cfg, url: e.URL}
+	request := protocol.EnrollRequest{
+		ActivationID: e.ActivationID, Code: e.Code, CSR: csr, Role: i.Role, Name: i.Name, Serial: i.Serial, Platform: runtime.GOOS + "/" + runtime.GOARCH,
+	}
+	for {
+		var resp *protocol.EnrollResponse
+		var pending *protocol.EnrollPending
+		err := cfg.Dir.Do(localstate.EnrollCall, func() (err error) {
+			resp, pending, err = cloud.Enroll(ctx, request)
+			return err
+		})
+		if err == nil && resp != nil {
+			return *resp, nil
+		}
+		if err := w.next(ctx, pending, err); err != nil {
+			return protocol.EnrollResponse{}, err
+		}
+	}
+}
+
+func dial(cfg Config, i Intent, e protocol.Enrollment) (Cloud, error) {
+	u, err := url.Parse(e.URL)
+	if err != nil {
+		return nil, fault.Field("url", "%q is not an address", e.URL)
+	}
+	clock := identity.OpenClock(cfg.Dir)
+	pinned := identity.Pinned(u.Hostname(), e.CAFingerprint, clock.Floor)
+	pair, err := i.certificate()
+	if err != nil {
+		return nil, err
+	}
+	if pair != nil {
+		pinned.Certificates = []tls.Certificate{*pair}
+	}
+	return cfg.Dial(e.URL, pinned, clock.Saw)
+}
+
 // explain adds the way out to the refusals that an operator can do something
 // about.
-func explain(e protocol.Enrollment, err error) error {
+func explain(i Intent, e protocol.Enrollment, err error) error {
 	if errors.Is(err, ErrUntrusted) {
 		return fmt.Errorf("enrolling at %s: %w", e.URL, err)
 	}
-	text := fault.Message(err)
-	switch kind := fault.KindOf(err); kind {
+	text, kind := fault.Message(err), fault.KindOf(err)
+	if deviceapi.Refused(err) {
+		text, kind = "the client certificate is not accepted", fault.Denied
+	}
+	switch kind {
 	case fault.Unauthenticated, fault.Denied, fault.NotFound, fault.Exists:
-		return fmt.Errorf("activation %s was refused by %s: %w; 'ggfleet activation create' makes a new one",
-			e.ActivationID, e.URL, fault.New(kind, "%s", text))
+		switch refused := fault.New(kind, "%s", text); i.way() {
+		case "activation":
+			return fmt.Errorf("activation %s was refused by %s: %w; 'ggfleet activation create' makes a new one", e.ActivationID, e.URL, refused)
+		case "certificate":
+			return fmt.Errorf("the certificate was refused by %s: %w; it must be ACTIVE there, and attached to the thing of this device or a claim", e.URL, refused)
+		default:
+			return fmt.Errorf("%s did not let this device in: %w", e.URL, refused)
+		}
 	case fault.Invalid, fault.TooLarge, fault.Unsupported:
 		return fmt.Errorf("enrolling at %s: %w", e.URL, err)
 	case fault.Conflict, fault.Stale, fault.Exhausted, fault.Unavailable:

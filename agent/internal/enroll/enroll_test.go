@@ -28,7 +28,7 @@ func folder(t *testing.T) *localstate.Dir {
 func TestEnrolTwiceIsTheSameAgent(t *testing.T) {
 	c := agenttest.New(t, "gw-0001")
 	cfg := enroll.Config{Dir: folder(t)}
-	first, fresh, err := enroll.Run(t.Context(), cfg, c.Enrollment.String())
+	first, fresh, err := enroll.Run(t.Context(), cfg, enroll.Intent{String: c.Enrollment.String()})
 	require.NoError(t, err)
 	assert.True(t, fresh)
 	assert.Equal(t, "gw-0001", first.Core)
@@ -37,7 +37,7 @@ func TestEnrolTwiceIsTheSameAgent(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, os.FileMode(0o600), info.Mode().Perm())
 
-	again, fresh, err := enroll.Run(t.Context(), cfg, c.Enrollment.String())
+	again, fresh, err := enroll.Run(t.Context(), cfg, enroll.Intent{String: c.Enrollment.String()})
 	require.NoError(t, err)
 	assert.False(t, fresh)
 	assert.Equal(t, first, again)
@@ -47,7 +47,7 @@ func TestEnrolTwiceIsTheSameAgent(t *testing.T) {
 func TestALostAnswerCostsOneMoreCall(t *testing.T) {
 	c := agenttest.New(t, "gw-0001")
 	c.Change(func(s *agenttest.State) { s.Lose[protocol.PathEnroll] = 1 })
-	_, fresh, err := enroll.Run(t.Context(), enroll.Config{Dir: folder(t)}, c.Enrollment.String())
+	_, fresh, err := enroll.Run(t.Context(), enroll.Config{Dir: folder(t)}, enroll.Intent{String: c.Enrollment.String()})
 	require.NoError(t, err)
 	assert.True(t, fresh)
 	c.Change(func(s *agenttest.State) {
@@ -59,10 +59,10 @@ func TestALostAnswerCostsOneMoreCall(t *testing.T) {
 func TestADamagedIdentityIsMadeGoodWithTheSameKey(t *testing.T) {
 	c := agenttest.New(t, "gw-0001")
 	cfg := enroll.Config{Dir: folder(t)}
-	want, _, err := enroll.Run(t.Context(), cfg, c.Enrollment.String())
+	want, _, err := enroll.Run(t.Context(), cfg, enroll.Intent{String: c.Enrollment.String()})
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(cfg.Dir.Path("identity.json"), []byte("{"), 0o600))
-	got, fresh, err := enroll.Run(t.Context(), cfg, c.Enrollment.String())
+	got, fresh, err := enroll.Run(t.Context(), cfg, enroll.Intent{String: c.Enrollment.String()})
 	require.NoError(t, err)
 	assert.True(t, fresh)
 	assert.Equal(t, want, got)
@@ -103,7 +103,7 @@ func TestRefusalsSayWhatToDo(t *testing.T) {
 			e := c.Enrollment
 			c.Change(func(s *agenttest.State) { tc.change(s, &e) })
 			d := folder(t)
-			_, _, err := enroll.Run(t.Context(), enroll.Config{Dir: d}, e.String())
+			_, _, err := enroll.Run(t.Context(), enroll.Config{Dir: d}, enroll.Intent{String: e.String()})
 			require.ErrorIs(t, err, tc.kind)
 			require.ErrorContains(t, err, tc.text)
 			assert.Equal(t, tc.silent, strings.Contains(err.Error(), enroll.ErrUntrusted.Error()))
@@ -119,11 +119,11 @@ func TestRefusalsSayWhatToDo(t *testing.T) {
 func TestAnotherActivationDoesNotReplaceAnIdentity(t *testing.T) {
 	c := agenttest.New(t, "gw-0001")
 	cfg := enroll.Config{Dir: folder(t)}
-	_, _, err := enroll.Run(t.Context(), cfg, c.Enrollment.String())
+	_, _, err := enroll.Run(t.Context(), cfg, enroll.Intent{String: c.Enrollment.String()})
 	require.NoError(t, err)
 	e := c.Enrollment
 	e.ActivationID = "another"
-	_, _, err = enroll.Run(t.Context(), cfg, e.String())
+	_, _, err = enroll.Run(t.Context(), cfg, enroll.Intent{String: e.String()})
 	require.ErrorIs(t, err, fault.Exists)
 	assert.ErrorContains(t, err, "--root")
 }

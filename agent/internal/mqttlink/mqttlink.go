@@ -48,6 +48,11 @@ type Config struct {
 	// to subscribe, since what was sent before is lost. It must not block.
 	Notices map[string]func()
 
+	// OnTakenOver is called when the broker ends the session because another one
+	// began under the same client id: another agent has this identity. It must not
+	// block.
+	OnTakenOver func()
+
 	MinWait, MaxWait time.Duration // between attempts; default 1 s and 2 min
 	Log              *slog.Logger
 }
@@ -57,10 +62,15 @@ type Link struct {
 	cfg Config
 	url *url.URL
 
-	mu      sync.Mutex // guards manager
-	manager *autopaho.ConnectionManager
-	started chan struct{} // closed once manager is set
+	mu      sync.Mutex                  // guards what follows
+	manager *autopaho.ConnectionManager // of the connection that is used; nil: none now
+	changed chan struct{}               // closed when manager changes
+	ups     int                         // connects so far
+	upped   chan struct{}               // closed at the next one
+	up      bool
+	rival   rival
 
+	again     chan struct{}  // Reconnect asks for a new connection
 	listening sync.WaitGroup // of listen
 }
 
@@ -81,12 +91,31 @@ func New(cfg Config) (*Link, error) {
 	if cfg.Log == nil {
 		cfg.Log = logx.Discard()
 	}
-	return &Link{cfg: cfg, url: &url.URL{Scheme: "tls", Host: cfg.Address}, started: make(chan struct{})}, nil
+	if cfg.OnTakenOver == nil {
+		cfg.OnTakenOver = func() {}
+	}
+	return &Link{
+		cfg: cfg, url: &url.URL{Scheme: "tls", Host: cfg.Address},
+		changed: make(chan struct{}), upped: make(chan struct{}), again: make(chan struct{}, 1),
+	}, nil
 }
 
 // Run keeps the session until ctx is done, then ends it so that the broker
 // publishes the will.
 func (l *Link) Run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		if err := l.session(ctx); err != nil {
+			return fmt.Errorf("mqtt: %w", err)
+		}
+	}
+	return nil
+}
+
+// session is connected, again and again, until ctx is done or Reconnect asks for
+// another.
+func (l *Link) session(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	m, err := autopaho.NewConnection(ctx, autopaho.ClientConfig{
 		ServerUrls: []*url.URL{l.url}, TlsCfg: l.cfg.TLS, KeepAlive: keepAlive,
 		CleanStartOnInitialConnection: true, // no session state: the spool is the memory
@@ -94,13 +123,15 @@ func (l *Link) Run(ctx context.Context) error {
 		ReconnectBackoff:              l.wait,
 		OnConnectionUp: func(m *autopaho.ConnectionManager, _ *paho.Connack) {
 			l.cfg.Log.InfoContext(ctx, "connected", logx.Address, l.cfg.Address, logx.ClientID, l.cfg.ClientID)
+			l.setUp(true)
 			l.cfg.OnUp()
 			if len(l.cfg.Notices) > 0 {
 				l.listening.Go(func() { l.listen(ctx, m) })
 			}
 		},
+		OnConnectionDown: func() bool { l.setUp(false); return true },
 		OnConnectError: func(err error) {
-			if ctx.Err() == nil {
+			if ctx.Err() == nil && !errors.Is(err, errRival) {
 				l.cfg.Log.WarnContext(ctx, "cannot connect, will try again", logx.Address, l.cfg.Address, logx.Err, err)
 			}
 		},
@@ -114,28 +145,81 @@ func (l *Link) Run(ctx context.Context) error {
 				}
 				return true, nil
 			}},
-			OnClientError: func(err error) { l.cfg.Log.WarnContext(ctx, "connection lost", logx.Err, err) },
-			OnServerDisconnect: func(d *paho.Disconnect) {
-				l.cfg.Log.WarnContext(ctx, "disconnected by the server", "reason", d.ReasonCode)
-			},
+			OnClientError:      func(err error) { l.cfg.Log.WarnContext(ctx, "connection lost", logx.Err, err) },
+			OnServerDisconnect: func(d *paho.Disconnect) { l.disconnected(ctx, d.ReasonCode) },
 		},
 	})
 	if err != nil {
-		return fmt.Errorf("mqtt: %w", err)
+		return err
 	}
-	l.mu.Lock()
-	l.manager = m
-	l.mu.Unlock()
-	close(l.started)
-	<-ctx.Done()
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
-	defer cancel()
+	l.use(m)
+	select {
+	case <-ctx.Done():
+	case <-l.again:
+		cancel()
+	}
+	l.use(nil)
+	grace, done := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
+	defer done()
 	select {
 	case <-m.Done():
 	case <-grace.Done():
 	}
+	l.setUp(false)
 	l.listening.Wait()
 	return nil
+}
+
+// use makes m the connection that Publish uses.
+func (l *Link) use(m *autopaho.ConnectionManager) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.manager = m
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+func (l *Link) setUp(up bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.up = up; up {
+		l.ups++
+		close(l.upped)
+		l.upped = make(chan struct{})
+	}
+}
+
+// Connected reports whether the session is up now.
+func (l *Link) Connected() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.up
+}
+
+// Reconnect ends the session and begins another, with the certificate that the
+// TLS configuration shows now. It returns once that is up, or with ctx.Err().
+func (l *Link) Reconnect(ctx context.Context) error {
+	l.mu.Lock()
+	manager := l.manager
+	l.mu.Unlock()
+	select {
+	case l.again <- struct{}{}:
+	default: // asked for already
+	}
+	for {
+		l.mu.Lock()
+		now, up, changed, upped := l.manager, l.up, l.changed, l.upped
+		l.mu.Unlock()
+		if now != nil && now != manager && up {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-changed:
+		case <-upped:
+		}
+	}
 }
 
 // listen subscribes to the topics. A broker that refuses one is no reason to
@@ -153,6 +237,9 @@ func (l *Link) listen(ctx context.Context, m *autopaho.ConnectionManager) {
 }
 
 func (l *Link) connect(c *paho.Connect, _ *url.URL) (*paho.Connect, error) {
+	if l.rivalLeft() > 0 {
+		return nil, errRival
+	}
 	topic, payload := l.cfg.Will()
 	c.WillMessage = &paho.WillMessage{Topic: topic, Payload: payload, QoS: 1}
 	c.WillProperties = &paho.WillProperties{}
@@ -167,7 +254,7 @@ func (l *Link) wait(attempt int) time.Duration {
 	if attempt < 16 {
 		d = min(d, l.cfg.MinWait<<attempt)
 	}
-	return d/2 + rand.N(d/2+1)
+	return max(d/2+rand.N(d/2+1), l.rivalLeft())
 }
 
 // Publish sends payload to topic with QoS 1 and returns once the broker has it.
@@ -175,14 +262,10 @@ func (l *Link) wait(attempt int) time.Duration {
 // says that this message can never be sent; after any other it may be sent
 // again.
 func (l *Link) Publish(ctx context.Context, topic string, payload []byte) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-l.started:
+	m, err := l.connection(ctx)
+	if err != nil {
+		return err
 	}
-	l.mu.Lock()
-	m := l.manager
-	l.mu.Unlock()
 	if err := m.AwaitConnection(ctx); err != nil {
 		return err
 	}
@@ -200,4 +283,21 @@ func (l *Link) Publish(ctx context.Context, topic string, payload []byte) error 
 		return fault.New(fault.Invalid, "the message cannot be sent: %v", err)
 	}
 	return err
+}
+
+// connection waits for the one that is used.
+func (l *Link) connection(ctx context.Context) (*autopaho.ConnectionManager, error) {
+	for {
+		l.mu.Lock()
+		m, changed := l.manager, l.changed
+		l.mu.Unlock()
+		if m != nil {
+			return m, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-changed:
+		}
+	}
 }

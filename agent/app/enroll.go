@@ -1,0 +1,241 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/ggfleet/ggfleet/agent/internal/enroll"
+	"github.com/ggfleet/ggfleet/agent/internal/identity"
+	"github.com/ggfleet/ggfleet/agent/internal/inventory"
+	"github.com/ggfleet/ggfleet/agent/internal/localstate"
+	"github.com/ggfleet/ggfleet/agent/internal/svc"
+	"github.com/ggfleet/ggfleet/shared/fault"
+	"github.com/ggfleet/ggfleet/shared/logx"
+	"github.com/ggfleet/ggfleet/shared/protocol"
+	"github.com/ggfleet/ggfleet/shared/run"
+)
+
+// enrollFile in the root says how to enrol: the maker of an image puts it there,
+// and the first start of the agent takes it over (package enroll, Intent).
+const enrollFile = "enroll.json"
+
+// Enrollment is how to enrol where it is not by the string of an activation alone.
+type Enrollment struct {
+	File string // says all that follows, as JSON
+
+	URL           string // https://host:port
+	CAFile        string // the root certificate
+	CAFingerprint string // hex SHA-256 of it, instead
+	CertFile      string // certificate and key of a thing or a claim
+	KeyFile       string
+	Name, Serial  string // empty serial: the hardware's
+	Role          string // core or client
+	Key           string // where the agent's key is to be: file, tpm, tpm:PATH, pkcs11:…
+
+	Again     bool                                   // enrol a device anew that is enrolled
+	OnPending func(requestID, keyFingerprint string) // somebody has to approve
+}
+
+// Enrolled is who the agent is after Enroll.
+type Enrolled struct {
+	AgentThing string
+	Device     protocol.Subject
+	Core       string // the name of the device
+	URL        string
+	Fresh      bool // false: it was so before
+}
+
+func enrolled(id identity.Identity, fresh bool) Enrolled {
+	return Enrolled{AgentThing: id.AgentThing, Device: id.Subject(), Core: id.Subject().Name, URL: id.URL, Fresh: fresh}
+}
+
+// Enroll enrols the agent (package enroll): with the string of an activation, or,
+// if text is empty, as cfg.Enroll says; if that says nothing, it goes on with an
+// enrolment that was begun.
+func Enroll(ctx context.Context, cfg Config, text string) (Enrolled, error) {
+	cfg = cfg.withDefaults()
+	intent, err := cfg.Enroll.intent(text)
+	if err != nil {
+		return Enrolled{}, err
+	}
+	dir, err := localstate.Open(cfg.Root, cfg.Around)
+	if errors.Is(err, fault.Exists) {
+		if id, ok := sameEnrollment(cfg.Root, text); ok { // by the agent that runs there
+			return enrolled(id, false), nil
+		}
+	}
+	if err != nil {
+		return Enrolled{}, err
+	}
+	defer dir.Close() //nolint:errcheck // only the lock is left
+	if intent.Empty() {
+		if intent, err = unfinished(dir); errors.Is(err, fs.ErrNotExist) {
+			err = fault.New(fault.Invalid, "nothing says how to enrol; give the string of an activation, --file, or --url with --ca or --ca-fingerprint")
+		}
+		if err != nil {
+			return Enrolled{}, err
+		}
+	}
+	ecfg := enroll.Config{Dir: dir, Log: cfg.Log, Again: cfg.Enroll.Again}
+	if cfg.Enroll.OnPending != nil {
+		ecfg.OnPending = func(p protocol.EnrollPending) { cfg.Enroll.OnPending(p.RequestID, p.KeyFingerprint) }
+	}
+	id, fresh, err := enroll.Run(ctx, ecfg, intent)
+	if err != nil {
+		return Enrolled{}, err
+	}
+	return enrolled(id, fresh), nil
+}
+
+// intent reads what e names.
+func (e Enrollment) intent(text string) (i enroll.Intent, err error) {
+	if e.File != "" {
+		b, err := readSmall(e.File)
+		if err != nil {
+			return i, err
+		}
+		if i, err = enroll.ParseIntent(b); err != nil {
+			return i, fmt.Errorf("%s: %w", e.File, err)
+		}
+	}
+	for into, value := range map[*string]string{
+		&i.String: text, &i.URL: e.URL, &i.CAFingerprint: e.CAFingerprint, &i.Name: e.Name, &i.Serial: e.Serial, &i.Keys: e.Key,
+	} {
+		if value != "" {
+			*into = value
+		}
+	}
+	if e.Role != "" {
+		i.Role = protocol.Role(e.Role)
+	}
+	for into, name := range map[*string]string{&i.CAPEM: e.CAFile, &i.CertificatePEM: e.CertFile, &i.PrivateKeyPEM: e.KeyFile} {
+		if name == "" {
+			continue
+		}
+		b, err := readSmall(name)
+		if err != nil {
+			return i, err
+		}
+		*into = string(b)
+	}
+	if i.Serial == "" && i.String == "" && i.URL != "" {
+		i.Serial = inventory.New("/").Facts().Serial
+	}
+	return i, nil
+}
+
+func readSmall(name string) ([]byte, error) {
+	info, err := os.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > 256<<10 {
+		return nil, fault.New(fault.TooLarge, "%s has %d bytes, which is too much for a certificate or a key", name, info.Size())
+	}
+	return os.ReadFile(name)
+}
+
+// sameEnrollment returns the identity in root when the string text gave it.
+func sameEnrollment(root, text string) (id identity.Identity, ok bool) {
+	e, err := protocol.ParseEnrollment(text)
+	if err != nil || readJSON(filepath.Join(root, "agent", "identity.json"), &id) != nil {
+		return id, false
+	}
+	return id, id.ActivationID == e.ActivationID && id.CAFingerprint == e.CAFingerprint
+}
+
+// unfinished is the enrolment that was begun, or that the root's file asks for;
+// fs.ErrNotExist if there is neither.
+func unfinished(d *localstate.Dir) (enroll.Intent, error) {
+	i, err := enroll.Stored(d)
+	if err == nil {
+		return i, nil
+	}
+	b, fileErr := readSmall(filepath.Join(d.Site(), enrollFile))
+	if fileErr != nil {
+		if errors.Is(err, fault.Invalid) {
+			return i, err
+		}
+		return i, fileErr
+	}
+	if i, err = enroll.ParseIntent(b); err != nil {
+		return i, fmt.Errorf("%s: %w", filepath.Join(d.Site(), enrollFile), err)
+	}
+	if i.Serial == "" && i.String == "" {
+		i.Serial = inventory.New("/").Facts().Serial
+	}
+	return i, nil
+}
+
+// identify loads who the agent is. One that is not enrolled, but knows how to, asks
+// until it is let in: for weeks, if it takes them.
+func (a *agent) identify(ctx context.Context) (err error) {
+	a.live, err = identity.Open(a.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = a.waitForEnrollment(ctx); err != nil {
+			return err
+		}
+		a.live, err = identity.Open(a.dir)
+	}
+	if err != nil {
+		return fmt.Errorf("the agent's identity: %w; enrol again as before to repair it", err)
+	}
+	a.closers = append(a.closers, a.live.Close)
+	a.id = a.live.Identity()
+	// What the device was enrolled with has served its purpose.
+	if _, err := enroll.Stored(a.dir); err == nil {
+		if err := a.dir.Do(localstate.EnrollForget, func() error { return a.dir.Remove(enrollFile) }); err != nil {
+			a.cfg.Log.WarnContext(ctx, "what the device was enrolled with is still there", logx.Err, err)
+		}
+	}
+	return nil
+}
+
+func (a *agent) waitForEnrollment(ctx context.Context) error {
+	intent, err := unfinished(a.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fault.New(fault.NotFound, "the agent in %s is not enrolled; run 'ggfleet-agent enroll STRING --root %s' first", a.dir.Site(), a.dir.Site())
+	}
+	if err != nil {
+		return err
+	}
+	if err := svc.Notify("READY=1\nSTATUS=waiting to be enrolled"); err != nil {
+		a.cfg.Log.WarnContext(ctx, "service manager cannot be told", logx.Err, err)
+	}
+	err = run.All(ctx,
+		run.Loop{Name: "enroll", Run: func(ctx context.Context) error {
+			_, _, err := enroll.Run(ctx, enroll.Config{Dir: a.dir, Log: a.cfg.Log, Patient: true}, intent)
+			return err
+		}},
+		run.Loop{Name: "watchdog", Run: a.watchdog.Run},
+	)
+	if err == nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(filepath.Join(a.dir.Site(), enrollFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		a.cfg.Log.WarnContext(ctx, "the file that this device was enrolled with is still there", "file", filepath.Join(a.dir.Site(), enrollFile), logx.Err, err)
+	}
+	return nil
+}
+
+// conflictName is where it is kept that another agent has this identity.
+const conflictName = "conflict.json"
+
+type conflict struct {
+	At time.Time `json:"at"`
+}
+
+// takenOver keeps that another agent took the session.
+func (a *agent) takenOver() {
+	if err := a.dir.WriteJSON(conflictName, conflict{At: a.live.Clock().Now().UTC()}); err != nil {
+		a.cfg.Log.Warn("conflict is not kept", logx.Err, err)
+	}
+}
