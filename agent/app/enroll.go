@@ -50,7 +50,7 @@ type Enrolled struct {
 	Fresh      bool // false: it was so before
 }
 
-func enrolled(id identity.Identity, fresh bool) Enrolled {
+func enrolledAs(id identity.Identity, fresh bool) Enrolled {
 	return Enrolled{AgentThing: id.AgentThing, Device: id.Subject(), Core: id.Subject().Name, URL: id.URL, Fresh: fresh}
 }
 
@@ -66,7 +66,7 @@ func Enroll(ctx context.Context, cfg Config, text string) (Enrolled, error) {
 	dir, err := localstate.Open(cfg.Root, cfg.Around)
 	if errors.Is(err, fault.Exists) {
 		if id, ok := sameEnrollment(cfg.Root, text); ok { // by the agent that runs there
-			return enrolled(id, false), nil
+			return enrolledAs(id, false), nil
 		}
 	}
 	if err != nil {
@@ -89,7 +89,7 @@ func Enroll(ctx context.Context, cfg Config, text string) (Enrolled, error) {
 	if err != nil {
 		return Enrolled{}, err
 	}
-	return enrolled(id, fresh), nil
+	return enrolledAs(id, fresh), nil
 }
 
 // intent reads what e names.
