@@ -27,6 +27,7 @@ require (
 	golang.org/x/crypto v0.41.0 // indirect
 	golang.org/x/net v0.43.0 // indirect
 	golang.org/x/sys v0.35.0 // indirect
+	pgregory.net/rapid v1.3.0 // indirect
 )
 
 replace github.com/ggfleet/ggfleet/installer => ../installer

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/ggfleet/ggfleet/agent/internal/localstate"
+	"github.com/ggfleet/ggfleet/shared/buildinfo"
 	"github.com/ggfleet/ggfleet/shared/logx"
 )
 
@@ -36,6 +37,12 @@ type Config struct {
 	Stop       time.Duration // between asking the nucleus to stop and killing it
 	MinWait    time.Duration // before whatever failed is tried again the first time
 
+	// A release of the agent on trial: how long, how long at least, and how long
+	// before it is tried again (package selfupdate).
+	UpdateTrial, UpdateSettle, UpdateRetry time.Duration
+
+	Version string // of this program; default the build's
+
 	Enroll Enrollment // how to enrol, for Enroll alone
 
 	Around localstate.Around // nil outside tests
@@ -47,6 +54,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Log == nil {
 		c.Log = logx.Discard()
+	}
+	if c.Version == "" {
+		c.Version = buildinfo.Version
 	}
 	return c
 }

@@ -11,6 +11,7 @@ import (
 	process "github.com/ggfleet/ggfleet/agent/internal/nucleus"
 	"github.com/ggfleet/ggfleet/agent/internal/patch"
 	"github.com/ggfleet/ggfleet/agent/internal/reconcile"
+	"github.com/ggfleet/ggfleet/agent/internal/selfupdate"
 	"github.com/ggfleet/ggfleet/agent/internal/svc"
 	"github.com/ggfleet/ggfleet/agent/internal/telemetry"
 	"github.com/ggfleet/ggfleet/installer/nucleus"
@@ -32,6 +33,9 @@ type agent struct {
 	cloud    *deviceapi.Client
 	reporter *telemetry.Reporter
 	watchdog *svc.Watchdog
+	running  selfupdate.Running
+	update   *selfupdate.Updater
+	end      func()            // gives the agent's place to the program that comes next
 	notices  map[string]func() // topics to listen on, and whom to tell
 	work     []run.Loop        // ends before reporting and the session do
 	closers  []func() error
@@ -45,6 +49,8 @@ var ErrHandOver = process.ErrHandOver
 // nucleus.
 func Run(ctx context.Context, cfg Config) (err error) {
 	a := &agent{cfg: cfg.withDefaults(), notices: map[string]func(){}}
+	ctx, done := a.handOver(ctx) // does not come back when a release takes over
+	defer done()
 	a.watchdog = svc.NewWatchdog(svc.WatchdogConfig{Log: a.cfg.Log})
 	if a.dir, err = localstate.Open(a.cfg.Root, a.cfg.Around); err != nil {
 		return err
@@ -66,14 +72,14 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err != nil {
 		return err
 	}
-	for _, open := range []func() error{a.openNucleus, a.openPatches} {
+	for _, open := range []func() error{a.openUpdate, a.openNucleus, a.openPatches} {
 		if err := open(); err != nil {
 			return err
 		}
 	}
 	a.link, err = mqttlink.New(mqttlink.Config{
 		Address: a.id.MQTTAddress, TLS: a.live.TLS(hostOf(a.id.MQTTAddress)), ClientID: a.id.AgentThing, OnTakenOver: a.takenOver,
-		Will: a.reporter.Will, OnUp: a.reporter.ConnectionUp, Notices: a.notices, MinWait: a.cfg.MinWait, Log: a.cfg.Log,
+		Will: a.reporter.Will, OnUp: func() { a.reporter.ConnectionUp(); a.update.SessionUp() }, Notices: a.notices, MinWait: a.cfg.MinWait, Log: a.cfg.Log,
 	})
 	if err != nil {
 		return err
@@ -129,13 +135,13 @@ func (a *agent) openNucleus() error {
 	}
 	a.closers = append(a.closers, site.Close)
 	supervisor, err := process.New(process.Config{
-		Dir: a.dir, OnStatus: a.reporter.Nucleus, UpFor: a.cfg.UpFor, Gate: a.cfg.Gate, Stop: a.cfg.Stop, MinWait: a.cfg.MinWait, Log: a.cfg.Log,
+		Dir: a.dir, OnStatus: func(n telemetry.Nucleus) { a.reporter.Nucleus(n); a.update.Nucleus(n.State) }, UpFor: a.cfg.UpFor, Gate: a.cfg.Gate, Stop: a.cfg.Stop, MinWait: a.cfg.MinWait, Log: a.cfg.Log,
 	})
 	if err != nil {
 		return err
 	}
 	loop, err := reconcile.New(reconcile.Config{
-		Core: a.id.Core, Dir: a.dir, Site: site, Cloud: a.cloud, Supervisor: supervisor, Every: a.cfg.Poll, MinWait: a.cfg.MinWait, Log: a.cfg.Log,
+		Core: a.id.Core, Dir: a.dir, Site: site, Cloud: assignments{a.cloud, a.update}, Supervisor: supervisor, Every: a.cfg.Poll, MinWait: a.cfg.MinWait, Log: a.cfg.Log,
 	})
 	if err != nil {
 		return err

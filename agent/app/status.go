@@ -12,6 +12,7 @@ import (
 	"github.com/ggfleet/ggfleet/agent/internal/identity"
 	process "github.com/ggfleet/ggfleet/agent/internal/nucleus"
 	"github.com/ggfleet/ggfleet/agent/internal/reconcile"
+	"github.com/ggfleet/ggfleet/shared/buildinfo"
 )
 
 // Status writes what the agent in root is and what it runs. It only reads, and
@@ -23,6 +24,10 @@ func Status(w io.Writer, root string) error {
 	}
 	fmt.Fprintf(w, "root:     %s\n", root)
 	printService(w, root)
+
+	if err := UpdateStatus(w, root, buildinfo.Version); err != nil {
+		return err
+	}
 
 	agent := filepath.Join(root, "agent")
 	var id identity.Identity

@@ -14,3 +14,6 @@ func Supported() error {
 }
 
 func execute(string, []string) error { return Supported() }
+
+// Again cannot be done here.
+func Again() error { return Supported() }

@@ -5,6 +5,7 @@ package selfupdate
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"syscall"
 )
 
@@ -18,4 +19,14 @@ func execute(path string, env []string) error {
 		return fmt.Errorf("executing %s: %w", path, err)
 	}
 	return nil
+}
+
+// Again turns this process, as it is, into the program that it was started as:
+// the packaged agent, also when this is a release. It returns only an error.
+func Again() error {
+	path, err := exec.LookPath(os.Args[0])
+	if err != nil {
+		return err
+	}
+	return execute(path, os.Environ())
 }

@@ -19,12 +19,7 @@ func (u *Updater) prove(ctx context.Context, r Record) error {
 		version := t.Version
 		r.prove()
 		if err := u.store(ctx, localstate.UpdateCommit, r); err != nil {
-			if up < u.cfg.Trial {
-				return fmt.Errorf("storing that release %s is proven: %w", version, err)
-			}
-			// It cannot be stored for so long: the old one is the safer place.
-			u.handOver(ctx, "the proof cannot be stored")
-			return err
+			return fmt.Errorf("storing that release %s is proven: %w", version, err) // it runs on; tried again
 		}
 		u.log.InfoContext(ctx, "release is proven", "version", version)
 		return u.prune()

@@ -12,14 +12,11 @@ import (
 	"github.com/ggfleet/ggfleet/shared/fault"
 )
 
-// tryoutTime is what a release has to say its version.
-const tryoutTime = 30 * time.Second
-
 // tryVersion has the staged program say its version, which it can only if it is
 // for this platform, on a file system that lets programs run, and not broken
 // from the start.
 func (u *Updater) tryVersion(ctx context.Context, file string, s Slot) error {
-	limited, cancel := context.WithTimeout(ctx, tryoutTime)
+	limited, cancel := context.WithTimeout(ctx, u.cfg.Tryout)
 	defer cancel()
 	cmd := exec.CommandContext(limited, file, "version")
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}
@@ -33,7 +30,7 @@ func (u *Updater) tryVersion(ctx context.Context, file string, s Slot) error {
 	case errors.Is(err, syscall.ENOEXEC):
 		err = fault.New(fault.Invalid, "the program is not for this platform")
 	case limited.Err() != nil:
-		err = fault.New(fault.Invalid, "the program did not say its version in %s", tryoutTime)
+		err = fault.New(fault.Invalid, "the program did not say its version in %s", u.cfg.Tryout)
 	case err != nil:
 		err = fault.New(fault.Invalid, "the program does not run here: %v", err)
 	default:

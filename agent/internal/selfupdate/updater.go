@@ -39,6 +39,7 @@ type Config struct {
 	Trial  time.Duration // a release on trial has so long in each round; default 10 min
 	Settle time.Duration // and must run at least so long to be proven; default 1 min
 	Retry  time.Duration // before a second round, four times that before a third and any later; default 10 min
+	Tryout time.Duration // a release has so long to say its version; default 30 s
 	Every  time.Duration // between looks when nobody wakes; default 1 min
 	Log    *slog.Logger
 }
@@ -73,7 +74,7 @@ func New(cfg Config) (*Updater, error) {
 	for _, d := range []struct {
 		at   *time.Duration
 		dflt time.Duration
-	}{{&cfg.Trial, 10 * time.Minute}, {&cfg.Settle, time.Minute}, {&cfg.Retry, 10 * time.Minute}, {&cfg.Every, time.Minute}} {
+	}{{&cfg.Trial, 10 * time.Minute}, {&cfg.Settle, time.Minute}, {&cfg.Retry, 10 * time.Minute}, {&cfg.Tryout, 30 * time.Second}, {&cfg.Every, time.Minute}} {
 		if *d.at <= 0 {
 			*d.at = d.dflt
 		}
@@ -96,6 +97,10 @@ func New(cfg Config) (*Updater, error) {
 		u.log.Error("record of updates is damaged and begun anew", logx.Err, err)
 	}
 	u.update = r.Last
+	if t := r.Trial; t != nil && !t.Waiting && t.Digest != cfg.Running.Digest {
+		// It was to be started before this process, and its start could not be counted.
+		u.pause[t.Digest] = u.started.Add(letBe)
+	}
 	return u, nil
 }
 
