@@ -52,7 +52,7 @@ func Diagnostics() []string {
 
 // Limits of remote help.
 const (
-	HelpPart        = 256 << 10        // bytes of each part of a content but the last
+	HelpPart        = 64 << 10         // bytes of each part of a content but the last
 	MaxHelpLog      = 4 << 20          // bytes of one answer of logs
 	MaxHelpLines    = 10_000           // of one logs.tail
 	MaxHelpContent  = 64 << 20         // bytes of any content

@@ -81,6 +81,7 @@ type Config struct {
 	Realm       names.Realm
 
 	Patches Patches // nil: there are none
+	Help    Help    // nil: nothing is asked of devices
 	// Downloads serves links that carry their own permission, below /a/ and
 	// without certificate; nil: none.
 	Downloads http.Handler
@@ -132,6 +133,9 @@ func New(cfg Config) (http.Handler, error) {
 	device.Handle("GET "+protocol.PathDistributions+"{digest}", a.agent(a.distribution))
 	if cfg.Patches != nil {
 		a.patchRoutes(device)
+	}
+	if cfg.Help != nil {
+		a.helpRoutes(device)
 	}
 	device.Handle("/", a.greengrass(func(http.ResponseWriter, *http.Request, gateway.Identity) error {
 		return fault.New(fault.NotFound, "no operation of the device API has this method and path")

@@ -1,0 +1,5 @@
+//go:build !unix
+
+package help
+
+const nonBlock = 0
