@@ -68,6 +68,39 @@ func (e AgentNucleusState) Valid() bool {
 	}
 }
 
+// Defines values for AgentWarning.
+const (
+	AgentWarningCertificateExpiring AgentWarning = "certificateExpiring"
+	AgentWarningClockWrong          AgentWarning = "clockWrong"
+	AgentWarningDiskReadOnly        AgentWarning = "diskReadOnly"
+	AgentWarningLowDisk             AgentWarning = "lowDisk"
+	AgentWarningNucleusDown         AgentWarning = "nucleusDown"
+	AgentWarningReportsDamaged      AgentWarning = "reportsDamaged"
+	AgentWarningReportsInMemory     AgentWarning = "reportsInMemory"
+)
+
+// Valid indicates whether the value is a known member of the AgentWarning enum.
+func (e AgentWarning) Valid() bool {
+	switch e {
+	case AgentWarningCertificateExpiring:
+		return true
+	case AgentWarningClockWrong:
+		return true
+	case AgentWarningDiskReadOnly:
+		return true
+	case AgentWarningLowDisk:
+		return true
+	case AgentWarningNucleusDown:
+		return true
+	case AgentWarningReportsDamaged:
+		return true
+	case AgentWarningReportsInMemory:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for BulkThingsStatus.
 const (
 	BulkCancelled  BulkThingsStatus = "Cancelled"
@@ -410,6 +443,45 @@ func (e ArchiveFormat) Valid() bool {
 	}
 }
 
+// Defines values for ListCoresParamsAgent.
+const (
+	ListCoresParamsAgentCertificateExpiring ListCoresParamsAgent = "certificateExpiring"
+	ListCoresParamsAgentClockWrong          ListCoresParamsAgent = "clockWrong"
+	ListCoresParamsAgentConnected           ListCoresParamsAgent = "connected"
+	ListCoresParamsAgentDiskReadOnly        ListCoresParamsAgent = "diskReadOnly"
+	ListCoresParamsAgentLowDisk             ListCoresParamsAgent = "lowDisk"
+	ListCoresParamsAgentNucleusDown         ListCoresParamsAgent = "nucleusDown"
+	ListCoresParamsAgentOffline             ListCoresParamsAgent = "offline"
+	ListCoresParamsAgentReportsDamaged      ListCoresParamsAgent = "reportsDamaged"
+	ListCoresParamsAgentReportsInMemory     ListCoresParamsAgent = "reportsInMemory"
+)
+
+// Valid indicates whether the value is a known member of the ListCoresParamsAgent enum.
+func (e ListCoresParamsAgent) Valid() bool {
+	switch e {
+	case ListCoresParamsAgentCertificateExpiring:
+		return true
+	case ListCoresParamsAgentClockWrong:
+		return true
+	case ListCoresParamsAgentConnected:
+		return true
+	case ListCoresParamsAgentDiskReadOnly:
+		return true
+	case ListCoresParamsAgentLowDisk:
+		return true
+	case ListCoresParamsAgentNucleusDown:
+		return true
+	case ListCoresParamsAgentOffline:
+		return true
+	case ListCoresParamsAgentReportsDamaged:
+		return true
+	case ListCoresParamsAgentReportsInMemory:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ImportDistributionParamsFormat.
 const (
 	ImportDistributionParamsFormatDeb   ImportDistributionParamsFormat = "deb"
@@ -500,29 +572,103 @@ type AgentComponent struct {
 
 // AgentHost The condition of the machine. What cannot be read there is absent.
 type AgentHost struct {
-	DiskBytes *uint64 `json:"diskBytes,omitempty"`
+	// ClockOffsetSeconds The device's clock less the server's, to about a second.
+	ClockOffsetSeconds *float64 `json:"clockOffsetSeconds,omitempty"`
+
+	// ClockSynchronized The kernel's word.
+	ClockSynchronized *bool   `json:"clockSynchronized,omitempty"`
+	DiskBytes         *uint64 `json:"diskBytes,omitempty"`
 
 	// DiskFreeBytes Of the file system of the agent's folder.
 	DiskFreeBytes   *uint64  `json:"diskFreeBytes,omitempty"`
+	DiskReadOnly    *bool    `json:"diskReadOnly,omitempty"`
+	Inodes          *uint64  `json:"inodes,omitempty"`
+	InodesFree      *uint64  `json:"inodesFree,omitempty"`
 	Load1           *float64 `json:"load1,omitempty"`
 	MemoryBytes     *uint64  `json:"memoryBytes,omitempty"`
 	MemoryUsedBytes *uint64  `json:"memoryUsedBytes,omitempty"`
-	UptimeSeconds   int64    `json:"uptimeSeconds"`
+
+	// TemperatureCelsius Of the hottest sensor.
+	TemperatureCelsius *float64 `json:"temperatureCelsius,omitempty"`
+	UptimeSeconds      int64    `json:"uptimeSeconds"`
+}
+
+// AgentInterface defines model for AgentInterface.
+type AgentInterface struct {
+	Addresses []string `json:"addresses,omitempty,omitzero"`
+	Mac       string   `json:"mac,omitempty,omitzero"`
+	Name      string   `json:"name"`
+	Up        bool     `json:"up"`
+}
+
+// AgentMachine What the machine is. What cannot be read there is absent.
+type AgentMachine struct {
+	Architecture string `json:"architecture,omitempty,omitzero"`
+
+	// BootID Another one after each boot.
+	BootID        string           `json:"bootId,omitempty,omitzero"`
+	Cpus          int              `json:"cpus,omitempty,omitzero"`
+	DefaultRoutes []AgentRoute     `json:"defaultRoutes,omitempty,omitzero"`
+	Distribution  string           `json:"distribution,omitempty,omitzero"`
+	Interfaces    []AgentInterface `json:"interfaces,omitempty,omitzero"`
+	Kernel        string           `json:"kernel,omitempty,omitzero"`
+	Model         string           `json:"model,omitempty,omitzero"`
+	Os            string           `json:"os,omitempty,omitzero"`
+	Serial        string           `json:"serial,omitempty,omitzero"`
 }
 
 // AgentNucleus The nucleus process as the agent sees it.
 type AgentNucleus struct {
-	LastError string `json:"lastError,omitempty,omitzero"`
+	// Adopted It was there before the agent.
+	Adopted bool `json:"adopted,omitempty,omitzero"`
+
+	// ConfigDigest Of its effective configuration without secrets; another one says that it changed.
+	ConfigDigest string `json:"configDigest,omitempty,omitzero"`
+	LastError    string `json:"lastError,omitempty,omitzero"`
+
+	// LogBytes Of all its log files.
+	LogBytes int64 `json:"logBytes,omitempty,omitzero"`
+
+	// LogErrors Lines that tell of errors, since the agent started.
+	LogErrors uint64 `json:"logErrors,omitempty,omitzero"`
 	Name      string `json:"name,omitempty,omitzero"`
 
 	// Restarts Since the agent started.
-	Restarts int               `json:"restarts"`
-	State    AgentNucleusState `json:"state"`
-	Version  string            `json:"version,omitempty,omitzero"`
+	Restarts int `json:"restarts"`
+
+	// Root Its folder on the device.
+	Root string `json:"root,omitempty,omitzero"`
+
+	// Runtime simulated, classic or lite
+	Runtime string            `json:"runtime,omitempty,omitzero"`
+	State   AgentNucleusState `json:"state"`
+	Version string            `json:"version,omitempty,omitzero"`
 }
 
 // AgentNucleusState defines model for AgentNucleus.State.
 type AgentNucleusState string
+
+// AgentRoute defines model for AgentRoute.
+type AgentRoute struct {
+	Gateway   string `json:"gateway,omitempty,omitzero"`
+	Interface string `json:"interface"`
+}
+
+// AgentSummary Agents of cores and client devices; absent while none reported.
+type AgentSummary struct {
+	Connected int `json:"connected"`
+
+	// Offline For at most 7 days; then they are forgotten.
+	Offline int `json:"offline"`
+
+	// Warnings How many show each warning.
+	Warnings map[string]int `json:"warnings"`
+}
+
+// AgentWarning `certificateExpiring`: the agent's or the device's own, within 30 days. `clockWrong`: more than a minute away from the
+// server's. `diskReadOnly`. `lowDisk`: less than a tenth of bytes or inodes free, or less than 100 MiB. `nucleusDown`: it
+// failed. `reportsDamaged`, `reportsInMemory`: see the members of that name.
+type AgentWarning string
 
 // Artifact defines model for Artifact.
 type Artifact struct {
@@ -607,7 +753,7 @@ type ConfigurationUpdate struct {
 
 // Core defines model for Core.
 type Core struct {
-	// Agent What the core's agent reported last; absent when no agent did since the server started. It is kept in memory, and
+	// Agent What the device's agent reported last; absent when no agent did since the server started. It is kept in memory, and
 	// an agent says everything again when it connects. Members are absent, components empty, until they are told.
 	Agent     CoreAgent           `json:"agent,omitempty,omitzero"`
 	Artifacts map[string]Artifact `json:"artifacts"`
@@ -632,14 +778,28 @@ type Core struct {
 	UpdatedAt            Timestamp     `json:"updatedAt"`
 }
 
-// CoreAgent What the core's agent reported last; absent when no agent did since the server started. It is kept in memory, and
+// CoreAgent What the device's agent reported last; absent when no agent did since the server started. It is kept in memory, and
 // an agent says everything again when it connects. Members are absent, components empty, until they are told.
 type CoreAgent struct {
+	AgentCertificateExpires Timestamp `json:"agentCertificateExpires,omitempty,omitzero"`
+
 	// Components What the nucleus on the device says that it runs.
 	Components []AgentComponent `json:"components"`
 
+	// ComponentsOmitted Components for which its report had no room.
+	ComponentsOmitted int `json:"componentsOmitted,omitempty,omitzero"`
+
+	// ComponentsSource How the agent knows: state (the nucleus's own file), systemd, cli, or configuration, which tells versions without states.
+	ComponentsSource string `json:"componentsSource,omitempty,omitzero"`
+
 	// Connected The agent has a session; the nucleus has one of its own.
 	Connected bool `json:"connected"`
+
+	// CoreCertificateExpires Of the device's own thing, core or client device.
+	CoreCertificateExpires Timestamp `json:"coreCertificateExpires,omitempty,omitzero"`
+
+	// DamagedReports Pieces of the device's spool found damaged, since the agent started.
+	DamagedReports uint64 `json:"damagedReports,omitempty,omitzero"`
 
 	// DroppedReports Reports given up on the device for want of room.
 	DroppedReports uint64 `json:"droppedReports"`
@@ -650,9 +810,18 @@ type CoreAgent struct {
 	// LastReport When its last report arrived, by the server's clock.
 	LastReport Timestamp `json:"lastReport"`
 
+	// Machine What the machine is. What cannot be read there is absent.
+	Machine AgentMachine `json:"machine,omitempty,omitzero"`
+
 	// Nucleus The nucleus process as the agent sees it.
 	Nucleus AgentNucleus `json:"nucleus,omitempty,omitzero"`
-	Version string       `json:"version,omitempty,omitzero"`
+
+	// ReportsInMemory The device's disk takes no reports; they are lost when the agent ends.
+	ReportsInMemory bool   `json:"reportsInMemory,omitempty,omitzero"`
+	Version         string `json:"version,omitempty,omitzero"`
+
+	// Warnings What somebody should look at.
+	Warnings []AgentWarning `json:"warnings,omitempty,omitzero"`
 }
 
 // CoreDevice What is known of the running device. `status` is its last report; `connected` and `lastSeen` say how fresh that is.
@@ -831,6 +1000,9 @@ type DeploymentTemplate struct {
 
 // Device defines model for Device.
 type Device struct {
+	// Agent What the device's agent reported last; absent when no agent did since the server started. It is kept in memory, and
+	// an agent says everything again when it connects. Members are absent, components empty, until they are told.
+	Agent     CoreAgent           `json:"agent,omitempty,omitzero"`
 	Artifacts map[string]Artifact `json:"artifacts"`
 
 	// CoreName Absent when its core was deleted.
@@ -975,6 +1147,8 @@ type EventType string
 
 // FleetSummary defines model for FleetSummary.
 type FleetSummary struct {
+	// Agents Agents of cores and client devices; absent while none reported.
+	Agents    AgentSummary               `json:"agents,omitempty,omitzero"`
 	Templates map[string]TemplateSummary `json:"templates"`
 }
 
@@ -1949,7 +2123,13 @@ type ListCoresParams struct {
 
 	// FailedOnly `true` in any case: only cores whose last deployment failed.
 	FailedOnly *string `form:"failedOnly,omitempty" json:"failedOnly,omitempty"`
+
+	// Agent Only cores whose agent is connected or offline, or shows this warning.
+	Agent *ListCoresParamsAgent `form:"agent,omitempty" json:"agent,omitempty"`
 }
+
+// ListCoresParamsAgent defines parameters for ListCores.
+type ListCoresParamsAgent string
 
 // ListCoreDeploymentsParams defines parameters for ListCoreDeployments.
 type ListCoreDeploymentsParams struct {
@@ -2915,7 +3095,7 @@ type ClientInterface interface {
 	// Corresponds with GET /events/stream (the `StreamEvents` operationId).
 	StreamEvents(ctx context.Context, params *StreamEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// GetFleetSummary Count cores by template version
+	// GetFleetSummary Count cores by template version, and agents by what they report
 	//
 	// Corresponds with GET /fleet/summary (the `GetFleetSummary` operationId).
 	GetFleetSummary(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -4362,7 +4542,7 @@ func (c *Client) StreamEvents(ctx context.Context, params *StreamEventsParams, r
 	return c.Client.Do(req)
 }
 
-// GetFleetSummary Count cores by template version
+// GetFleetSummary Count cores by template version, and agents by what they report
 //
 // Corresponds with GET /fleet/summary (the `GetFleetSummary` operationId).
 func (c *Client) GetFleetSummary(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -6294,6 +6474,18 @@ func NewListCoresRequest(server string, params *ListCoresParams) (*http.Request,
 		if params.FailedOnly != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "failedOnly", *params.FailedOnly, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Agent != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "agent", *params.Agent, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {
@@ -11086,7 +11278,7 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /events/stream (the `StreamEvents` operationId).
 	StreamEventsWithResponse(ctx context.Context, params *StreamEventsParams, reqEditors ...RequestEditorFn) (*StreamEventsResponse, error)
 
-	// GetFleetSummaryWithResponse Count cores by template version
+	// GetFleetSummaryWithResponse Count cores by template version, and agents by what they report
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -17170,7 +17362,7 @@ func (c *ClientWithResponses) StreamEventsWithResponse(ctx context.Context, para
 	return ParseStreamEventsResponse(rsp)
 }
 
-// GetFleetSummaryWithResponse Count cores by template version
+// GetFleetSummaryWithResponse Count cores by template version, and agents by what they report
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -21537,390 +21729,414 @@ func ParseReplayWebhookResponse(rsp *http.Response) (*ReplayWebhookResponse, err
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7P37dts2ty8M3wo29xqjh0XJlCyflLHH96mO0/qp43jZTvM+jb0iiIQk1hShEpBlJY/fsa9mX9i+kndg",
-	"AiRBEqRIWXbStdp/GoskjhNzTszDb36xXDqb05CEnFn9L9YcR3hGOIngr8GYk+iK/LkgoUvEDx5hbuTP",
-	"uU9Dq2+9C4MVIvfiW4TFq4hPfYaY+gCFi9mIRK+Qg3DoITxiJOR9NI7oDPEpQWM/YhzxKebIZ+iOzHnb",
-	"si1ftPzngkQry7ZCPCNW34LGLdti7pTMsBjImEYzzK2+5Yd8v2fZ1swP/dliZvUd2+KrOZGPyAS+e2hN",
-	"aEv82mJ3/rxFYQI4aM2peCey+mMcMPL4aFuDyJ369+SNaj4/41/oEoaO5Wti3HPs3hFPjJw84Nk8ED1z",
-	"HLUnn0smo4ZuWxH5c+FHxLP6PFoQfXYkFDP5mLbz2Z9btuWRkfhsPrNuk0kyHvnhxBJjP4538hw6+qIN",
-	"yKWztvqrfRERxuKxzTGfpkOD/1UNbIYfzkg44VOr3+kewqonf5uHFJF4NNmVvJ4SQS3hBIlOER3Duro0",
-	"ItmlnIvRtpyDFxvwIjTs+5X/ORnjHE+IjTqIU9SxHcd5hTAKcDQhkSJ4QRUc35EQYSZfyUypu2emCxe6",
-	"zg1e0nS30zvoHe7u9w40Qu88idBfk3vfbbY3gU9Cjjz4MLtJE7yYkFbnhfbotS/+GC3EaIukjpesPYkI",
-	"CScRZqx9vnADsmBnPicbDm+OOSeR+PA/P+LW50Hrd6d19Knduv3SsTvdw8d/s0yDPBFsUZB/NduEtfUZ",
-	"ED6iUXGRzZQSEWvTFWxCJDCJ69WcsHqzEI2WDRpGoQ/63yIytvrW/9xJJdCOfMp2ko5hLX8hwfxSCBXG",
-	"T73sbu+PO+4R3uu2HO+AtHpuZ9Q6xLvj1t6o6x2RA7eHO45536OkwZq0ud9bT5qnHpnNKSehu/qVrIqL",
-	"NkCMuDT0kOodLX0+hdPFxEm7Iys0IZxJGROyJYni0yeFJQ0JyFKPEoZCCoc0exT92ZxGvNV1uvstZ7fl",
-	"dOPZTwn2gEeo+WtDbYmxlpH8/2j9v+WU3oSYTsdvMXenZnYzPLnGk6FUBpaYoYhg7xXqdbpoOSUh8kFF",
-	"CCkKaDgBPYMgdxFF4qzQkLTR8MchmonmCUM4XGXX5Mbq3lil6zBuyXGVLMD3Nzc//uvG+vg//me6EDfW",
-	"D09di3MakpL1GP447CMqjpcbEcxJdh3Ig884a1dMRzRdPaebmx+fOH5OZmWickqXCHM0o4wjRtEMh6uY",
-	"iDlmd98x5HMyY7oItaWCiIZzPPFDLFoattEHn0/pgotJ4yBAOCKITekytNFiDp86zjcqXC/E4l+T2TzA",
-	"nBRFFCO85QbUvXu6wOw6vRoS8yLAXKidBi4+JxHmQtSzFeNkJjdCaLecuHwREXkkczrvaOEHHI1p1EZn",
-	"ZMwRXXBbbFO0CBmiYfEEBn64eNjB0Qx0ddMGzeMhVohep3UEJ3D/cSf7p1kEX5EZDrnv/kYiBrPV96DT",
-	"dtolkuFevb9FuXDFccTFoSk5L2J94VTo9ygaEhv5ITykkZfKAiU8yiQteXCDBfPvCfR6LWTEuSSp59cY",
-	"oEuzVnnmMw4KZX6S9ebxslPInOAXncv6E914MteY3ZXMYSlOt0tzExF8uiZ1YXYHKtQL7QtQc8lchFq8",
-	"2X58hTNyTe9IWJzIhykBniuvmWhEJn7IbGkzGQaY8ZN7HCwwJ147JA+ylaF+M0UjMlaX6BrzhkGUzLnn",
-	"HO3bGRY8aP0u2e6n1u2/P02BUHSTYcm/j3qdT27r8D/MbJnHpLa9m2S5iJZmh8APyQtdalMSzIzjZW/W",
-	"H8hoSmlhY3rjI2/X3eu2jhzcafVGB7h1iPdJyxn3xg7eHR2N9j3zCP1t7tejHV/afqKeL++kP604YT9R",
-	"D+5aLg05kTopns8D3wVNcoe6nPAW4xHBIH8NVsSRH2I4JiV9psNX19EBuyNeRZ/3odfGS9ZyvXHrvtN2",
-	"/v0PltFAYPCjRegFsOHiUKudn/sRYVdwS2RW/3C/5zi2deeHnhim/ECMyvPxJKQs+7X6kfuuoA7ClzQS",
-	"Oqb6OvkEZoXDSfZjwWPEFVX9d00n6acBnbC2/MS2gljx2dvb3bctKm7xoTSzWLa1xD5Pht915AoywW0y",
-	"vamG40fiNY79IPNOYhgosWDqg4OPbaFoEujXUQNL24DNrGd+OCdLzeZQQgYx81hDfesoITNRZvU/Qktj",
-	"f7KIoIH3c0+pIDMSiS2zvtwI+qR3hF2Q6K0fLji5Eez6Ec4aI9zqf7R2eIRdYt0+2tYdWZUsYLQIxSUL",
-	"VG3K/If3TDBpazJxPy0YifriH5OILubWo52oxbHu/HhrWx6ZB3Q1IyG/oIHvqkM5xn6wiMgvOPQCP5zA",
-	"IzGEy3dnZz8Njn8VrcVqf8pnm+xOopmZtkZS3JyGTA4nsYuzN3QRetvdKwyyEUdhHy9ZPzU89hesRTDj",
-	"rQ48SL/q5wyUx4HfV0vL+t32HtxK5MXfGwjKT005185h33H6jtN2HOd3cHow5oeTQcT9MXZhRLep06TQ",
-	"j5D0HIjJen1ycfbun4Ofzk7gx8UoZs7pLsuxPN7W3pdknYU2Jncmq9wkL6B4wm1LOQmEPrCN3RlJG5Do",
-	"KSBiph07/u2achzAD0JR/E2bZ6crF13oj/IA1lv+DA2Di0LoKFcc8wUTN7uF68pztoAzXNZep70n2hPn",
-	"qWbHvmB7d7v/aD18OnKw+EHcHd9gPxCHwFF/Q//EEz911E/pGpSMVMm/YxhH7ZHXpxC50ybiuFb2ISCJ",
-	"1wlfEa8fy4154rFNNjfxSek7Z1z5o+vOQb+3p618yvBMi9dg95Omu+nup9Yvq/+lvrQqLlb5ARQ3JM0Y",
-	"h/xQ+Xgij0Rq6e99F3ZpK+xS9NJ43YHAOk5m3cWoFIMD8v/zuvtpOm0ddGqQv1NN/h+wz+UFpoL8w0UQ",
-	"NGCG6TKWbYZ8A7aBaSu/lVVPl0tIqEQ6fHm0n7YNiuOlt5LCAuWoWBlexZJnbq9AGumVJ2nx8bHhCpeS",
-	"uu5IYwY6BxfTVhZbOsESGs8urEditda88CwmQpZhI6dZDv8YN9SKKZRGBEky9RBMJRYLR6OOR0Y9r7U7",
-	"OvBavRH2Wkcjz2t1R453MNr1XHlZY0lUR+fAthhdRG4cKCAUB9cba8pDtzWP6L0vBKY6Jz7Mo1RENTgo",
-	"MPiyXZSbBPv1C8EBnz5V006Wm97VF1uya9P4Tjm44tQAg/k2yEndcSVBjYTejL2ZH9bXCj3Nta+Tmrpb",
-	"rjvjdW5V6XUvdaPWdsZGNNC92PGOLBMuXK10NCcx7S5XRmjqMbPBI0sX4PLwI6T2Md3ht9gjT9VR/97T",
-	"sj3dYEfLdEm5YhCLQwOIz5KuUlAkz6ibSKjspxeYTw1+lnRYBQtR7O/bjuSuLT0T86/Vt95++Ofy92tv",
-	"+vbzACwpczkeKf4Zo64PLYoNFVK6IdUBHWg0B63Dj52xQw7wrtPac3dHrd5oj7SO8N5BqzvujPdGo13X",
-	"IST+ING2VN/x71kbbMY3Kp/L9cYTEvIRZvBhIiEP3COyv39w1DrodfdaPccjraNeb9QizsHY7YyPHEwO",
-	"nqTGwc6WMQ217cAbLsl4wciTVYkoopGQK+E9DvwkTMSyrbFPAk+dMPZx97atjL8zwhiekPyTPrpJtuzG",
-	"EqcABxHB3grUIA+NVtJd8tG5rX/qTmB0hoX4AGEbQt9aRjSc9NEQJjKEftHYfyAeYlMaccTJA7fRUI16",
-	"iBheMYjuCJFUcGw0hKkOlXtNnMMZmY2U1iYU6oHrkrk6BeY7pOiXcRoRD/zZSz8I0IggF0eRTzxEF3wj",
-	"fhC7xcoN2kWT+kNLfOUbBnvqbd6u7rx4BqNWucXQZATcxFqiPCu5g6m136lNlVlboIEg1PPclp9c44mZ",
-	"gtQYBE3+uaCcMBuNaYSGcaTQcPO9+hD5nJv8fldArV9riHbdA6AtZbNDEBpDAs618NLN275P4ztyzctw",
-	"XNVBvGZJjNlSbkbz3VRusm0cPOxy/57E3TYx/9V0yqX3vJ5yqSkjSuHoLaLA6ltTzuesv7MjJsiS4+/S",
-	"2c44IITXFxZqkcpO5VI+rkXxb550+pIRy5QGuGWr4Mx5ROck4sptgeNH0v+ZaymzO5rrUKxiC+7DFf5w",
-	"MWl/RhjHs7mVXw9DV1Kdrl7gZCaXVPkE01X5mJmMak+fQZpAQEd/EBf2NWkQ9J3y5YG/wJ5We4iiedUf",
-	"jiK8Kh8uqx7aJQ2IKWpCxajdkRWicxKyPhre+2RJoqEMn5JhbjRMrJ+DD1docHHKJDtwpzickDii1kZD",
-	"uJ4N0fccbhJjvAj4DxCFKD+XcXLi4Wjh3hEufk7sbBD6pjI45CAsW933inkbYm7cv0+Yb37N42cvQZOx",
-	"sm/oR7tnPrWfiEx8xuV2nPkzn2sdxsGWudeYOROHjrmMiRXcXGjfbcs2tKRxupKxCwaIR0HCh2vOpUDD",
-	"2mZp66nvkj4afVVNy5JfA+PBmECaQeInzxNQLHcLG6ocgYUAdUjSksHGcAVehGKNkoBzxEkQtC0DGWtS",
-	"uCik9WVSF5f4/dJZ/UIZN2s/Lg09X/wdH+YZdqd+SNoIGIGLQzHSEYEocvFCBHYAmYAmBp9dI89ndxBH",
-	"8oTEMqtvLeIvakZB2dDxm4iQpPNcbG4c+R+QODpXzRcuw98xNKYBmLPtFx12QLHXyZ4luhiBgDH0KnOi",
-	"mrQ/IzMarb7Kjsiu3zPifZXuF3Nx2JLomWad589ZtrHSY6YSpMwnTdkE0TyiQgAjzFL6Q4wQcXcvHiiw",
-	"VUlLhoHzlLIkFQvETOl3oUv0nsV7kt1XLYjG5WJ5LHkABKsxjoNA8ndoT/4zWoTKxzGW/kTxlM7nxDMK",
-	"79pcT45Em6RxQ5QKUeTjUs14bhXgTqrF1TNRQ5Fvr9Mpf1oEdxDayIpzgi99Gr5We/S0saugoyQrpZow",
-	"BIm+pZ4/9olX2f+GqoFtzUnkkpDjCbmI6ATMJ3rWScdx6hCvPJgx9Z6GSVsy3Tcg0pL6JqbVYxy6JMj8",
-	"W4zz1jRw0WrrHkdgaBPNi83KdCF+0LsRfyddwUOtO+1v6FLMQPo0a+4JT2KCqwkwCQRWC2RnKcmwubmR",
-	"5IjFuFfVxKybILNE3XASpm6OB4azgk9L7J2+hxahRyK0nPquzCU8Hgh1RyqPJMqoxSnb8BlbkOiNH05I",
-	"NI98YyrXL4NWd28/SQAWwxn7LuYqK4j5k5AZG48o5U2aFu9n2vdDFNAliVouZgRNyUPbmOKjrygsUbFr",
-	"00yNq572fjyNg2OxJxVNHFxo2wHiOi/0tNFfJQc3l9h3ev5pcHx9+tuJtIyL6yaJEJvLIyMWY3h6rt7Q",
-	"b5HyJ8u24qfwz0/Jvy9Pfnv368nrmsdcm+lAmp8ysz8NsfFX07uX5J7eCdFY2IzCahjXPBMxWCT6DDRF",
-	"LYtD0mIc31cwPOQDVKq9P8mbhQmmY6ucmZZ8lrvaR+HXtjIVw0cL18H4UZoGGBHXn5M4+UlZQcDZggLs",
-	"3snM1HirCl3m96JUGZwvRoHPpiRqcnsdpmGtQ0SFzkjuSbRKTDPgDRbXQSPTkmGwBR4bLYhKx8Uyhkjm",
-	"qsbmZMbF36LRV0gmX6tlwkG8VjIlB63oAsn4QaU1qxGMKA0IDhupk4J67PxV2k60TJiKYYPXqWvH5sjz",
-	"BmxQBakXE9//cfXuHMme4BpBHrhZdMgI9nwD8Lm6MDWisUfjNCUuQ+5ETpQJZV0IK9ybRDt6aF3JIq0x",
-	"kMYKv2mUGg+9IKFnTHzTIh2mmKEV4YhTxEjoIZ+zjEjVohmKhOcG2J/VbR5ehvYTAAJDi0BKb/yA/ExC",
-	"EmFech3MBGM/Nz/UA2XLFCqhPaL0VelQBvYnXecJXoeRfOVq1aEiGb9YzQS1qDs9GbVI8trDtQHY6l32",
-	"krZRxamwxonUSmmDLzOU3pYc4UF8YEu8AWKTvmPKZhARwZuJB/v7ShkDpaEzpOodz/cQS2wNjET3Qj1T",
-	"xgZ0muBUCfVUmooAueAmxGFsmcArJoWOBNDBE+yHCXaDS8OQuJy10VsIaWAAaiCHYqN0vxCZzfnKRouQ",
-	"+4EYywpehECmm7Bgb8nqSSWLEZtyqDTsqlMN45UQXDJ9P8NaK1lX1vJskO1qtmWBGnLBBFvBiBEmyPxV",
-	"ZqTiEQ3BQSx4DV2GZk7jRWCfuYQNNiyBeoAm/j0J0WKeW4IxjdASh+DDiSidbcWc+mhbU2W/XruIYOhW",
-	"Ngk5VmNecAirANxJ0jLCUeTfE89Go5VGsN8xBAFUmXlsxC/D1DS4dhKxGbGJEpMSSGbytk7Qhe0tYwav",
-	"E8ZrOADi3IZ0mTgMlJUvxllCQ2lKgGtZbpVfoWEyziHofpCHfUVICOFLaEqXaBwRNo2h7IoGUR1Qo0QI",
-	"akfFJEurZSQZjwncztJUkPpXppPix6bTrAymxDtufis7LXxr6iFe1qcLemgJdlTqsOnDJzc916BUirqr",
-	"9JaVXlmy1rxfTgZn17/807Kt9+f6v389f/fh3Ght5nhSqWqWqcLxScmdP9OWlhCTbmxLaLXsKJbd5lUW",
-	"V82LvGwHQFOe7xIvhlQ1jRizxWC53o5OWqr7/VVUuo21txiVJOfoyCdwftkKtGc+C3Rbra69vTQieriW",
-	"lBD8FmnON8d4ZLLojM5oyogt42lCotRGEnrEExf6N9KkLtTYRQh6tn9Hlj4j6710+XS9xn2rXMu07zh+",
-	"wY8Q7DvokvB6zdEkZFKMOgFAMwnWlKRRTjF7hRylr8PFGEcA5CfUdtA81vcriUzn4+q8ZHfyEi//cfXu",
-	"fHMeGLPyt3HkuIn5aOmR60lWvZkQbb0kYAnv+HL8CrBIFAqlPJaZeZZH6WgEUaDV7KmpYnVmobjpFqq0",
-	"2gbCVOZdrwnDk81WTeNa7XCsxCSpsq8J8GuT2pIVUYU18AiT/deL874kY2knlPf5dZ9dqve0MPHsnOPu",
-	"tSZNC/CaYO+McC4t0nnLIfYN8cfSYDCh4qbBKRqJK2fg3xPISxCfmO+zuPz+B5Fu8T326Rc8zIX0lop8",
-	"BfShuGHc17CNyjxUWF7MTAHZKqIJbleq7/V+PaKyW5PBJu3DUlXvlfnUecnz+mdI2//nUkf1YZmnlVzQ",
-	"jNr1eZku+Sw21Hry4XX+fUMbmiTKU/1KWWoSa6yMysmZcMCCwyB104twxk6Uv4Ctk3ol8a8bC8SaWnyO",
-	"uT2bTLTjlMw30hxvspUILiN0mDGNAH9ySSOPvUrx+2mkQw+vM/Eosqwla6uJvuwsNzd5VFs6tnSW9cuz",
-	"1mT1HK8KVoJzCplSmbicFFtEad1GsZvFBfnrX7Weg4lti2bGNDIZH1+n8j4kS/CdAQQLXF+m2JPYxpCY",
-	"adYFyq5qlP+DjqS3tsGF4e8b3le94W2q7M8jcsWNAvI4paaQ3JMIJcY54OHAq8tiDSLCo9W7cUUW7VJs",
-	"SSxxY8KVuKoyISCvxGYSmAK6kClxQSB6+bhGTVcfPN7mqFf93oBR1BH0sHcNTs5/FflvvBOnFrx4Yeyc",
-	"/HqBe3IJitUTzcgvIOljW0JtGV9uDcgGKGwyS/Mtf+s6jRxekzlr56BBNFFsHW8EFJvxQGZZGxY8LYgr",
-	"UyE6Rh1xeZhRIdZolFbiUBFKqdYr762cwM1VssEZncmbKQ2J4nBJePdR/J9dfbHOYtx3Wke3HwHW3rGN",
-	"hWVyzDFe1STY0WSiN29M7CzNOyqfNaCptBqUnnYGcUs0InCl88CqZI5gfgkvTO0InK8YSNPkLpVAphl4",
-	"j4KMq81z4vClZ+I1cjjl0/gv4z96GbPNJrtb5Y/624n0txPpv6kTSTdqSX9SfLxeSFPOnM2vZgquzC1/",
-	"HtJ4YSm7DetlBgb2K/n/NIG5uQdQL7toIDpZjc3Ed8dgAOMqyJbF8ZwxtAAOPRRHVZUEePoTwtYnkSUF",
-	"qmrkjqWes42qrVZpjJvX2rKFGNJKZaW3D1VQqyrgLG/J991pEknrx2GJ8VTdADPmuwADKRNG/NkiwLwk",
-	"y5n5nw19QIq8MVq2KJc2RYdINl8NwtbK56q52wntraPaEsVXe6PBkdJPw7pDle3CNExTEKaRscujfPJA",
-	"XGgtZaIbcPqNfUipIaDEXZa+UCqI1iWnSRP3IKp6WtJ76n4usfyVtfpS4iWzfvqg7Io9biJ2EvSFLAGR",
-	"+OccvlYOoBHMxjKtT/RsZp8Sj7IKLU7CNiYFvgEa0kZs4U4Fnxtm8CqHxk5m5Y5hrU3go1BFj6IJRTSs",
-	"EVMAC5F2YFzD+9JDWAZLY6jhmyRXTPF8TkIQhCWJQzFQeE3FPQMIblyguEtz/ndJWgaYv6Z0Ce6EBGHJ",
-	"Z2nsitm7Xlol/pQzId9dEtcyDOgkyb/xQ4TR1GecRqvqxAtjWEqMW2466UouPkXHNSn/qsvs+qvukl0s",
-	"pSezCIoR5OtG7N8/pz1bDaZ0CoUIMBMUPfwoQ8JyP8ZWNCRD89Onqh5CviX1c76trMnb8FXmcf7rX0gw",
-	"RwpAOv/zCRgE5E/1EuqTWt/HCbRx8pPqWf8pXgG1APEjOdFcE/LHXCM5V0n+C/1h7ksNNzv7I0waMDve",
-	"BITwq8VshiMDRiLXw/g2MRDHk497WJukkPZookgFzV8YZzHbgt4ZVFsDSM+irKNg/qsv8T7jJjNw6nqF",
-	"NFWnLa18ptVrq0dSorszOmHXsvX4z0vVgfj7p7gTualxR+Kv10ln2erpBnPpyiQ7KMLsrszqroPNPb/J",
-	"slx/1GrdGR+b74wqBFFBttrieojUPdI43QzwoSEmE4cAOAk+cfUueJJwqCyL4gGgsczovVzSJ+Ic0SCg",
-	"S7PKL0v4GR7cKcpdh6kPFP6YlvgzATOqwgHGR0bIPkG4fTQifElIiIZikMMEOUJtBGJ0RmTKLITMhsRs",
-	"CphVGJVmRs1M9i5BAJeYga9PKGUh/BUjAhZ7CslD6VyW0BpG6aFHE0qYWfWU5RWM15SkzEIFBGxyZZel",
-	"FaRyaeYiKcXoV3ellD2N6iosAAk8kNzJmgYBVoKRE0kc/X6c0yq5wHeQ/ksiWSheEYFMXhaKvw+gj2hE",
-	"EBaHQx6zeOHSGhQcy3K3ngypU13pUG/yBHv1l3f9jbFRYKYG/bcG3S8lngynTKB+4cTbgr/ncbIqcUjL",
-	"RJ9ePmVrRsy00k1NxTdT9mONzSVp3DQlQ0JqYVY+u6SUmxNyA39M3JUbALiRmRtlX7ksN0mUWhK3iah6",
-	"ytiCeE8AvyahB87L91FgvjcOPlyh+KUULeiOrARDH9OoBOxlskUIbHELdSPCM9Ncg6OTgcnOf56cJjXO",
-	"7DJUrXMdSOdj6pk3fi3qc/rCZfkCkjCiQTAzGuVPUoSKZKskHkNIiMcQpwg+fwXYDGJR1ttUcvDHuXka",
-	"Bp0ZYvliJpXSayIb1yGcmF64uQr71RSwAsJghUrQoswnUFGLbNU0o7N8FZ+y6u9C+9BLwCcGE5X4ACk0",
-	"4nm7HA2kKi+1dPW0skJfqq08NYR8VUKFXu+8BuvT5WBhWc/JMnPmG0SY5czQWqBZd2/f3hYyv3nEOpNo",
-	"NOQUqD2nncrkIRsxMscAuSQh2jx/4kvHGw5XSH4BDz6hNuqjHfS/0L+jFvr/Q3xBbgXWhNop1eE01FQX",
-	"BZifVC8vhj8EVCj6idYWY7cn4XPdvaOuk0FI3TeGOxix5JPuO3YVaHxZ351sx521QMvJftyaNzqLgdsE",
-	"UtIbX2jxZxc4wjMSJ63lJLBQbWFL/UkYl5LJOivAPljewrtQQuEQDCiifjjpI6jEzhJ3QGyK+Y6htKUM",
-	"YNCmwBSw3qeylY7BrmmIwpP0r0dP4tbnQet3p3XU/tS6/dKxO11jDGVu90razixWycbGMHLPs6VDF5/G",
-	"iDMuifhpOKZDOMNFJFYNrmqG74juslnnRihBfhsKkhn29Sw7aDmFfRP/IsE4BbcSDakMASFeXkkBqjAj",
-	"aeQld/4YdwTSFVK8QYhzmmGPtNE5aCEYGUDkGqHNZeeUPIqvrCUD0ZxUbwfn7wdnn07Pr64HZ2fD1CMf",
-	"KrsOjDfLNutEKMv+3t2TKMAGE9xbEk2Ih/yQ08oVg3koODr0vUddtjOJJ8naM++HV0qhW7eU66jEXL8J",
-	"MkWAFkKtklOMjWc8m/3Ks5k96tnTUZu3ZMf4W00eVjjgZaG/uRpTELUFmV1wuW5MC3VDthW/iaNem/Cc",
-	"LEZJvkaWDBGJ4UzjdSqhOElPFRPe79Wg/SYZHDGfXScjtMjHHCfzSLKVkC+leKr+MxjVVP3toY0E70M0",
-	"QnI508xX8adkTnIFZHT6K8mUpR9G4gOKDpi4RNgIMJ6XPiO6ZK6bddQ4EjLvPNHhLkqoqpgm2oC2qvMe",
-	"88nbxiTIe7I+CzKX7pjTXO5JFPmeKhapHfA/4m/sOBZhtIqLSaJLsVkQgTWiEUdu5HMS+RjNMTjtfSbL",
-	"MqKfKJ8mEN2JsZNG/sQPcfAdUw3KKF0xhwb7W57Yd0a4vkqlyX3ZBbbh2BIMlSXH2BdD1oLImK4n+Awx",
-	"YrJ9N4he1/LoCi6kmTwgAHfMaYp4CfMRaxVSjgIf/K/SnB7Jw2PLk6OgM8UOGY/QzA916uwUMPcYI/zM",
-	"H0U4Wr1WGjozUaosEB+XBRNfIfVZRrVteC/Ksyd9OD9HdDG/wHxqGA88Mw/nlQpG9/yIuDymu9JBOr3D",
-	"jAzesRoO8z8WJFqZoJwZwZE7LR9jUnU/VvjiI6K+mMg5xpExYz/0zCIYdAtYkXPpGNVkxkbaRX66aQdx",
-	"/l1EXGmbkfFdOU4TeDm8/twIM5uxvRE+y+wf64uhmkmshnS/Mm++lmtaKpbiFLW/9PWqieKs0Ej/Vp23",
-	"rzpnU8YaKs/mnMWCyUXyvjnmU612dXwZKthimmZkpUdiO5rwfxmVN6lq+wQ9uSrb8JwscyE0jchH8y/m",
-	"iXtNTEt28+IAoj7yqMtpZKOQ8CWN7mzk+ezOjmu0EWZL/GexmyoBwHBHKzPkmsy4+9VG3AQtSGNirxDm",
-	"KCCYcdRxMubVfad3uL72lRblku1YC7lY+nxKF1xFlPRl7K+KzQAFXgbgKEewoNgVXUTpSCHSNaAT+Z4M",
-	"LeD4joCJCyJWAfNdmr1CimRgZA6OfN2yxiE5ZbPoo2FIHriSPPFYZcWQV8kUfa7SFgMPHq9iyaQXNFnr",
-	"u9g8Cig1qTu9w72DfbtiPozK7MaRHhwS0EmGCnqdo96u01tHBkmsUTKAbpEWkzC8viC6GWU8GQN8b6ce",
-	"MxoSVjD2ryVGOjbecBhMC6K9lmovVLyfkAVx7s0iDAhjiGHf0yD+pdVU2RChroQesmLZqhhJisGuB941",
-	"D/4pXbCQwhohQaaK6p4eopaLZCknlWnMRTQrc8pN0pCwkCxz7qFGlTCB7ktY+wXm7vQJDrjG7jIe4d/w",
-	"k9SyK6g4RKV9RVChoYJ+USUT84x1sfMirIa8Lq4ZvWzEmHAwSHAyMDcNqImJsMy/ZppF1bZuoO7NZZZ/",
-	"E61MUlC1Upb3OaleKge/GWJKJgB3Ex9hhUMcSMQQZyK+9zJcOpMctYFhaRvH5Dcc+WJkiQyaB3g1ovTO",
-	"eD7CsiOhX8X+8+bmwXFaNzcPnfHtvxsvYaXK968ZJVk3FORv5hWp+qXHbwjyYoQZ8ZTTTobzZHEyo0XI",
-	"CkvRzHgff/nGD8ixjPg0MANDZUPDh3m9tLN7dNhxevV6LalYHL+J/BCJ5djv2aiD3vo/xbpBfJkBaEtV",
-	"XgaY1ZKmZt7GA6uCtZH7IQgsr6VtQmBxj1dJ6tMmpzwTt7pJA8pfdE43a8AcP5USeAln3JQpNi9ZEveU",
-	"qVgyww8xh4/VxvJr+BY4sZ4K/LQWLmjgu6aQJ7jJJfba+TxYIZ+/QnPMGNQ6i+hiMm1wf89Ig+Yj/qPc",
-	"zSMGmnV3SBcP6N00AFTgxVOGbjbV5a1UrwRPxSGSJ0jcf2cLxhH5c4GD1ABEIzQiKCBjLgZVatKTFr3D",
-	"fbNBb1uHtMbntrgySddMorbJv5eYgVsrjpeCKMQRlvWlqk/1mhqp4jxPVVXD57HxJsXPhsev3wwRI24a",
-	"NZGqpwizu3yI8nrUnG/NvvrM8VBlGxiHim4A6mdyGUpTAWJTHAQqiiikkCa8YAStpMOyYaxN/YDgiqje",
-	"kvl/IKMppU1vGarAclFjzil18PGwH8NtS59tyON12Fy/ljHdJiV1FZ8O5k9CzBcRSR3I5SFPhavvfon7",
-	"iZVBlUjjWhLmLFgTFEHsIxwEtYsSpgnKGWl9UJTOC5nHUKWNTTmfs/9ff2fn43/uoNu1B2dRkhKgImwu",
-	"/E3PiVlytKudQRrrf8LVu0ZmyUUm+Sevdy2MygtIyYmgsc+alFkw4uULc4YyaQ/SUXMsWjcT5sPqq2gk",
-	"G4NvjM5OjEKFkALq+lpiRu64Cmk4VPhtSUVQDpcR3m4IHvLjM+bUlqX4bOHSPYjLk0ih5gtRxt1puUmq",
-	"ZCzwrLSOvlqRoY2Gc1kZWfyTSQC/oVC+hjKlzwwrYrSFVRu7tltN4qVwZuIVTgZjVxvT9Eln98DOEX8T",
-	"MBo4TcdTSF1vKCerD1w9JXgL97CyfIt632/jXL1nkBfESBzhte5EbZYekDl0sTcCgOJr4hbAXl/KD8pO",
-	"Wq467yJU4XaxOq7NsKmBmlXXk6m3DLysOPhLWFZMJ/iqHJYC1nu7WblNTeCJ/Xtjk3fGWP9slTa/AX6c",
-	"cOGGzFM3ez3b+qwDZNMsO8UI3c14XKkVvsqs/jSz+VoLbg2Da+VpyL79vLWcMkbYBhlrsblVn3pholll",
-	"IO2qAkZAUchaOt5IGXhhz1YTb1Xpydi2y6uaUgpag0ojuiMrNFqJ/71C6pIi4WgYwuLXSofYJkFvuuO3",
-	"sA1bO8p/e8A29IBt6tz623WlNLRq7rZlpGcdca2+QpZGYK8DfK7EV7sobFkOP2zh3hEzFNhdHfwN9b18",
-	"2ziA2BxNvMRZkJMLabT2BZlV1xbJmP1l8jiJGNiZzJaCyL/HnChYgXzCdLBKW03Cwz0CDjSZwxJSGY5I",
-	"AkZKAFAknuQgCp9yPfxphYZgIh7aMppdLQhYSGjgu6szOvFdHIijPJShjuNFBCwqHgJTkEt+pDi5H64L",
-	"KypA7miTqdxM3bcQjqkBfMesqD8diPpFCwUoyOo1Gr5hUUpYiOHNBmyhbPHXXt2M3ZqmcknmKp25Uq/L",
-	"7p6KwRhHdHal4EUkaIVWDRcEVi7da10CWK7Ib1V6O/ZQIN+ELDTpgSgv0KwPtRJbB6IqZUK8KjgVJj6c",
-	"pP1GkLeP5lXPVriuqCv2LEV7N4K0ahC/WcSEz4/PSIw5AL17nyyhOA+dK4AA28LezA+NkPeXaQHDYhjC",
-	"GEcIqxqJPp8ilTVKo3wyqZ96tMY0kokRrAjZM07q5VQHIofkgZv0nnOZUitRmsXSyICFbcXzhlTIE1NQ",
-	"h1Z/cinknNb7+lo1EUjs6K0fLnh1bUucbRrNhaSFz4SEfYUcFcg887Pwgx5djACRyTAQeSKlDP4DsmrX",
-	"rz/jdD43AzetxAhikWrYDM2x5QcQNlKFGKk62oZZh+klkaqnB/iI7+f1ayeNyATXKEokhuy9k4epwbHP",
-	"0odGhulI9elpMI7Jjmp9G1nEIvzg86bh33PK/If3jBgQRoYLRiLpgBL/6kOm69CMH1YYzRVUBTFC88V+",
-	"1CISnOdFkPTzBOVRoo4B7g/kY4cyOzwSvxCzo6FC7XfpTOEwlWnTx1jVXzDcXeUb6HiQJl4WYncw0jWS",
-	"VJ93cahCRnBW5ZeHcZ2Sf4xPSyDxfU8GRWAuBoZnccZCfIGQKL/MBh4/xEvmUw6THDYFPawN+ZjKwgSa",
-	"MCYTO71UpdRhov6KClJ/F4mqXyRqw8pQ15nZxUrKhwSsdoOC7xVugi0FwFbGuG6rJnvdkWVr+5pjXWuG",
-	"8/2xQTH1Usp+foP/Zub+lGc0oNICFTSNvNbAg2TBg/WJusVPUnNSXkeM8+ni8PqNgqWiVA+oDBJUr20t",
-	"vOoOMGaroqsMtF7XVvJHaX2kLGjFemEjq4RnP4rbrxr01zaEbskGqtdmrw9Du5WrbtVwSmt0yDLVv9Xr",
-	"P+lr44oeqqPaBT2yw9P6N07WbPPFJQW8MJd11sgT/dCaCbUBuYmxHqdfmgTmRMOaycAQSUyfOD+5fn9w",
-	"Io21gEozPt6NEQ4CHeWE2VL9p6GEH6nfPcjaVSVwTTkLKvHJ5w9n0pAN+57Z5dxWadNO1rqUrPStqk1h",
-	"Wncl3LXoj6h6pTTG8fR8cHx9+tvJEDGOQ0+mCZB7Eq2gLBtU01pC6LTCsg0pjxHC9Fxy2YpQKFWDNSO5",
-	"tNUBOOyBjFm3Cw9OQxXOflvI/8isVbx7xckX1qx0yyS1vzg7mNSXlRNNQhaotXRe6hjVnpj06bym7mKW",
-	"rcSzNm8FPqw3Fe3deC65fo3zMcO1v8SVciuJHrp2XDo/s2YDuO8N5AWs1FrdRDZqGkpO8hrM/ky0chq+",
-	"Z2S9HhBgphUPe1PTJJ39Sru0NvwyvuGu/SxS3o5asyogCWgLkm+qbEQlK1MxddNeaYlC5blA2bKJiatI",
-	"5saUAB9v71yV3CPMRZ1OJBgOGMUgzTFO3ZJOB/HnCrl0EXhoRLK1I8sdXiUbHpdOKdrcZWVKIfnkMtoF",
-	"h/wcLxjxVAKGoZ5BkzwolpaFSLpZyn3V86Ia1MbUfIWLOQKw59RZuMRa0U0b/oSZxrkwgDzjM4R1D+YG",
-	"C5zkZTVPsSpkVT2f6UMlbNW4qYo341nZ8fnSdqGJ/UMd25oBi2sxSUvOuvRGIxwwKjZ2QjhDS0neYtcl",
-	"DW8r469R2l4TMFhzet/Js2XxNRjb07P9anf2WE5FZq1BcZD6JzAWJes0h6ThW9OVnBF3Efl8dSVaVcFc",
-	"BEcmr9YAgRKSoM1L1iq2E4YEFCk/TToSq2k9in58Fd+TqxMde3AY+jkiJJxEmDH0W1e6ThUega0cqAk6",
-	"OfESbw+guqSLI3knmdkJxAqToFwQ8AlBWO2b8Cb88cdjOptj7o/8wOer9o8/JgVpmS0755jdqX8DlJ5W",
-	"zDkZEaBZw4sJxu04IIQjJnUxdEfIXPx8E84xn7IYgJrZaEqwR1RdFukDSRFqjhOAZ1X19k2EZ2RJo7vv",
-	"8uuUcYGJDQHQPRAl7CYUjY8WwZ36IcWJ8jlDF8ZP0/JMzJZJe+laJz8kM1bpHJmGb0I1avkwaiNNvJGA",
-	"gRduMoGFkgX91Ja8JZ6PkaAcsR8/Uc8nMhBH3Fra6IqEHhri+TwQF0Sfhjv3odfGS9ZyvXHrvtN2/v0P",
-	"RkPpdtVfg19fCYEpL88+n5IIvHQ34fDHnR+HIEHFI5Vg3UbXU4JwyJYk+o7BiBTCHronoUcj+ZOCdFvR",
-	"BcKuS+bc0C2oCWp+H6YUzTAQm5zLYMGnNPI/w/t99BMcHnSzcJxdF44a/JMM22iAhjJuZQggDEzQNxrG",
-	"ESxKZLggndQzCGmRD27CGQ7xRGwTXCIk3DloteiOrJic7tiPGFcn3Ieov+Hr08sdaKcNPw8TXQgO/ncM",
-	"eZhjhUNNo3iagr0xMckhOCKHCa4CxMdMgEw64qB2bMdx0PczFSXBZdAtk7//0EYfMn5b8ZoMPIg35iYc",
-	"pkbkdib5d4imNPDUluFgQRJ0hSF5cIMF8+/JFccR/7//+/8MU5iFeIJQdkuBMKpZvQ/vQqH2qQP84485",
-	"pEbqrRT0O1STlAFB8mCjnuPkMLAB24FPbTQirpDqUk+GwieU8ZtQVieCwwCnJopo9Aot1Bj+XJBopYFD",
-	"wIec0jZSUBJJtEwWBAV9P1Roy0MbDRNn19C+CYdFv5l4R0fch5jSMtCN4Q/QH3kgszlX3JfKCemA75KN",
-	"woBv1GQ4FbebuCoM5mhGpBUL+IXY/b5iL6I1hRSPE3LRYrTlRl35nwmQ30BuyhSzBA+ys4/e+j/ZErcl",
-	"oNgTTUXcH2OXQ9hW5E79e4K66Gf/J9XeJZkTzMVYMLp4d3UtmgaGBn/BMBicuFOPzOaUk9BdtX4lq2Eb",
-	"vaER6vbQFOBGE6jRmGSAQpJf78gKiZ25CVMSj8lRHk0ainuN+CjTlQy2JF4fsHtVUK+GFOHRkCC+9F3S",
-	"RnE6Qm4ImN+EqkJjhnx7jmMD2oPcOzojTMUtpaMSegD3gwAJ8QQREPG3RxJUG7JAW4MxJxEwsrhv2a2E",
-	"lZF9AuywuFTHl7mISOIhXhv9SlYgHz1/PCaRzKgHZgaVI+L5coo8KgcgLdliumojTzzwqYv9A0AYBWRD",
-	"PB9qD2C5iyfXeDJUwsaXCDdQAeh03Hor5JlaYMB0Bn5bXLVOF/njm5DRGQEKBJknJjrGjJMohXMVjUg9",
-	"IANNipZ+yNo3Qq8PfJeE0r4hzV3WYI7dKWl124664kgli/V3dpbLZRvD4zaNJjvqW7Zzdnp8cn51At9A",
-	"GBYX9y5LiWClsQwuTjWHU9/qyJfpnIR47lt9a7fttHelZ1UWLNhJimbCnxN5rZAySWVqW0IWDNLXINB9",
-	"TkMVqNR1HOUcjrNn1kp3CJJ4wLO5NPHpQ/iYq15qDX49HfzH3ofdk4PLzvXRP5333dNe5tbXt7pOd7/l",
-	"7Lac7rVz2HecvuO0Hcf53coHR40WfuApwRebCPtxLOnj7aPSgXHtmoBwCQDNOKdka3JZxjMoZBhzu8l6",
-	"7lyqMsag1MemQNgAXdbbCfHJmyCDyJUJS4ugyoRtZezJ7qbE+dbrour4Rx/NI0xf2dHYlvj88Tap/fsT",
-	"9VZPJIUm+1V3tzIFJR+zFyuVRZQj6M62CLqKgjNFeOH493d2Ot2DttN22p1+b29/P40I61sL1iKY8Van",
-	"sBCGSrnxYFpCcW2FlLdwS77Ucjrd3d7e/sHhER65Xv1VzBcdNlD9tawR/AouJrI7kCz5AqxPPxAKqx6H",
-	"2qlIlEO9eLHpYDzaOtfb+aLt1qOkwYBIL2L24LyG3zMFhbNk0zPWTiKceNuYs2wqO+eSc589zwlhllGi",
-	"L0YqJIIV+2NypZSz50WnmGYlHm7l0id3UxWAa7DZgj4kq85ol9k0jlRlgKpCU0Luy/uPSz2i05xKP2Gc",
-	"ysDOYCX0ACw+mLZvwmFatHgI1tcgkH0MlVxtybxT+dpQ1t9LwEblvKSMN/PYpCjsN8ZkYwwUax4RxlrO",
-	"gWUq/rq77zjNuGwy31ps9ul6Q7b6tvXrnwcfwu7vD3uX/PCfo9234/1fstWrYc67o26v03E6LdIdjVq9",
-	"7t5e69DF41avs7vv7u3v46P9rqnEdZYH6xW5hRbWaZPVPzqnf1Af/3LpuL+83T9bHQXk5zfc/fkhOA2d",
-	"5qw2u5pFXqsdDNBZBdsVB2ArKgfh4IuAYwZz1XiNbq9KGGpyqgVHTRc8x1KNAdkAujkiCKOALknUcjEj",
-	"6P3709fispNcmGOAfSpv0uIaosYHR1ZuCAFD3Iolf7YLhzPm49rhXM/IP/h86kV4GW5jcePGstytfIFt",
-	"s17+s5D55bPY3vFqcmxqK+YVPKjw8VH2Y0Ol6E72VwbuMc2DFS6CoIF+X//obYMefhaHTScFWysWIs90",
-	"FXGUyvuaW2aU/5n6/1tVAEaL4I4nJbTN8v9az+2e4VVsIMgmkKRAtzKWKjUByqTnbPUvMA0rHgJZRu0S",
-	"ua3V+P6m5HZuKNdpUJ41wYsJaXWsR9v0excGUgY0m1BvE1mvrdGLXKliwCfr/7nrtTrLT0es/nDTsQ7A",
-	"wg/nz3isIQsUjGGgLwrVcekHgZBNLo4iX8JSC7pRnh/R9Rl1kwjonGMM0KMVQDFmgE9SfpSK3vCHlvjK",
-	"N2QynXqbt/v4dIaVmI9lZR7lmFIYAyPs3k0iugg9jWmpAy+VhZQD7HyRG/tYanz6mfDMedyykANx5dPw",
-	"NQSOVkmssUzWOZbpe44MGXpLPUhjLP28E38+J5FLQo4nJI2q2nPi1CmxpXqOkIK/VJ117C3RfxXdb0uQ",
-	"TZOcaum0lEfKRApNmeu1XAMpRVxcRTLHg2cgFcgptI7GXbeHR86Bt0s6Ha/rHuLOyBn3yL635+4edQ/w",
-	"4Wjf3fN6ZHfcFY/cI++QHIz38d6o5+6KQ+ELBT9644cTEs0jH64Q6z5b1y2YhSjPNtq8meww6tPY8aCM",
-	"to4HT6AsFddg9T/e5umMy7sDoJ+kk07d7wON5JjMxpXcx8XtuYzlLqeenxahF5BmNPTQmpNZa+xLakmX",
-	"LQmdGvmhGH5RLSqsmxaWzRBm6OLkrY3E9kp/zfMt6PEAjWDqUq3Sa//GXj8eLRgvXdtMbmKpN+E4fa0p",
-	"E5AsUeg5a14EzzCoQVILK+5j9bKlY3wDsmxLZnzpI+KE8aRMPx1LP1daFC5dXb3sgmbSLx4zcFKp+IaI",
-	"uP4cSh+SYNxGA+UcZan9TL2h1GTlCgOtBwXYvWO6m1aJdenNfHUTSqcrROiAj136A6E9GR8QzysuaogR",
-	"44uRcrLKjhaj7+KyjKXms2NtOV5IC1/hWfDkw3udrG8bgl7EEvxz8PYMcUrhxjKifIpmSZwMsCx4ESIA",
-	"wCMui6gztCRBkHHEDzl54DBOcPjDXw8t+Ft6arMcCR7IJX52pweE3uEo7OMl60+SAKd+YjXrO9p//XTr",
-	"xD/bqqX2hdCA+nEeWb/TdsBJWtOsMPMZ88NJQvHyvkwYa3MctSefrdvkilvoVJDZYhT4bEoiq2+dyGfo",
-	"A43uQCXjUsc7PT+9Ph1cn7yG3xajJGA043ZtN7D3JYQe59GZJIKc/0ZXj7RQpRrii98XYn9NcSgSVgmr",
-	"A1PG+LKiZeeL2MLHHT3Zcb2o+S1+e3OJUzzn8SzwmJNIpXDxuCLCiEz8kNlyisNcaFNcx06+GGP7pLab",
-	"mPDBOAOxQql1Jhv9lGZfGs0y6/KY6wfDfmtiNN5/Vei9hvRsuO/qV6VEVBPhzhf1rxo+xMKB/0quRMNx",
-	"TBwJOGGhpctZqj6vnZ7z/LJGPNBEDF6ydvpe+zjwUxnTbe89UcakUqXYjyY6Xp9cnL375+Cns5NEdkjm",
-	"m4oOOZatio5rswjYktm62PQznb8aGj+Z4ZD7brIWtY/sTkLtO1/ifz4aTK7PPmKjkEmCGzErKu+ATxpg",
-	"NiUMDOWQYKzehGDUrFjJKENm07/qra7Zf6/TXWv2F5pV2b0FKosDUqMyuiZDj/x7CHdcIcUq0iBuoSQX",
-	"zfcXCz7Ijl5T+c0UHr/iE7YD0KPw+pZ81ds7w1c8xecuMm3MkuS55TYO9nt5w8Mh0oihQjGLyDVmd+v0",
-	"sPit573xQ+mJMlXliQ4IOVwx3980ht2RYZyQYyJlQU1B4ou1udv9R+vh05GD44SqOFnXUX9fpZh/8U/X",
-	"lOMgMQvHqAMa3pQ6gFLttoqO0NsGAkZuW1mk43GSZbO1QEc9cUcLsvUlFGNWHxF/l9tFBmCyAAsao/Kc",
-	"8IKXRwYORYQtAq6ZYmS+QgybjNldG8FyyhhyOUbwPD74jDPks5uQ4THpy0wlnyGlJsTJpHbyIEmGuCNz",
-	"3kagjMUFAfGYIE5RBOHqqi0cIoKjwCeRHHlAxvwmHJGpH3oybnlG7yFyvtSQIvfw2/FmaigC4l+Q3CGb",
-	"qzxaa+qFbs9A75KIx1jWkP8i1WahttFogkOV7VOwEjwCZmI49idv/ID8TEIFTtu33g7O3w/OPp2eX10P",
-	"zs5SaasFP8xLJ6Z7dJMPSkqH6v7c2zwnkOc3vppkll2ub35UoolMFfSky2MwB8skMZaWvEyfyzbjMkxy",
-	"GPLiIflIbVdzQr61HM3d9bxHNJZ6grdl3KARkktbyqYywrKW53Pzk8vJrJncBPDITa/4cpTbuuDH9wol",
-	"BtIcGwOTNkuDJ7gVJdmuUWSeXYmZSrQBY5kCGCJaQjaVAsHQ6q0xmdZLQ/IKDc9pSIYqMFq8HpJ7EuWB",
-	"nXOXg1bgh6TE8MSzBQY3CwNqkH1tnD/MT/Od6HUNXskQXTTURzrMzHK3emol1jQJudDt9A56h7v7vYNK",
-	"HIYnzFChB/ghwuLegxnpy7Blfdchx0hLXpYJV9m9FO2U7KJ8XaxlZpZa/vz3H6/57cfL6Pbj+8XtxxNy",
-	"+6+Pb8a3Hwf49uNZcPvxisGPP/ybtXVj4lP886mWUE//LopgroGuqqOlZW1ljkdistnVcGzM+PzZ0I7K",
-	"xrqPWeCNdPhH152Dfm+v3+m2u3vO7zKiK4O+6CbBIoUSutyoQDw2ugVU3QBAURYTQzTySJTq7XGcfpim",
-	"aG73olAlZ2ODzzoJ+wz2yYn6UPeHp+qVyfUU2wgv35+fn57/bBn8SbegXIYK315pXBGAy8uyETLqdRrf",
-	"hXx2ByYNq7/b6ewe7nW6h0f7Nvz+JiJEPUt42qFjW+Le37H6Tru7Z1szMqPRKn7N2dvrOodH+0784D0j",
-	"nnrY63QPD/YPHYi55f6MJDkEh/u7nU5XIUTJUZqoeu+wvacOpaywrR27nElVleCWmyaEpZx1vH7RIgwl",
-	"J7rPXyQes2uqfkoN3ar+UKYWUpxgudY83Gl3unu/q+JHfSsdcFczLsZnL/0HdNj+7M+t5OqwYffAFZp2",
-	"74eM4yAgkcwOb69mgbzENInilhZ5d+pz4vJFBHs28wCsqECvJTc8Mh4TwNNJMbhSY4u8ZJw8EHchTmDC",
-	"Vo/fvb04O5GeWOOAY+pyuumAE4gvwQD2sUOOiOO29sd7o1bP6+22jvDuUas7dnDP64x3R51O5qvzPPNO",
-	"FBEIpIZEe2jZcTvernvotHYdstfqjXZJ63DskNbueB/vu/ujfXwAAgcy+QcZd4ZPeZnPHPg4oBLuuN74",
-	"02Ry3/2UDu4NjeJb4Kd0hJ+61nqRAssjGExMEN5xlnP57JJSHu9i4I+Ju3IDAH3Mcq0KFmdiaIItXBES",
-	"Fse1r9EZvAXbLjGkUzCpiulAjTo+ptHM6luBHy4eLC3c8peTwdn1L/9MMQifqgd01+sBKQrdtpSAJgK8",
-	"3De0naRM7dqWeBElg/iOSZjTLVzWxEQy/thUzFffrYvzBsQGzNDw55NrZPh4+Ar1nF6KDhfbBEPK0RxH",
-	"PB+BXXp7fzeu0DK+7tUaTJhxrU+fbetKne6SvcH1O95PT5cFa27kutz4azoYPIPkOy9wpmo55xTlnIH5",
-	"JLHkv496nU9u6/A/rJwnQXtX44Rr2V8lz3K6UsUrXFzqX0PSTS67jGhk8AoAYlTuIFD8xL+XGcVkNucr",
-	"CG9sbzMeRdvBOCQlIjYKyZIwFbmrnS19v7fLByXTreeSe629+xXPTfW6a4PcehBRnEIK+FbarmU9TyoQ",
-	"OrN98pcnbV1VQC+QLGTGQu5boklDVvsrCYqz9BlBPccpy2RLF+7b9/3EC7rezVPmnHlMdbk4H66uVyXN",
-	"n9uaU0WfT25UjbwqBu+JbdHAI9GVqkdd8OUUxUbpYLpW7RkzfcpNHDgaFf5lXDgZpMiULxgZQAkDrst8",
-	"X8iZ8ATOu32u22h9tykbpySYX0o+tn5/ftFffuZNkvjxG22SGOZWdwjCDpaYKXjqZHfUfpWqNGJxn08g",
-	"KkntUSLDnSQAKl2GJJLAb0FAlwAPrkIsvs+huMALwx9kPgUJvTiaTkLZpRh2N2EiXNsoSYgCGzZSNkdw",
-	"M8nPqXgG+JopIIUOVzimiwjROQnjnlh1pIZGdM8gtNdHwYn+B2LfrZIckfXE+BZ7ZAu0OGB3iNEZkaiA",
-	"eSos0l3xsPuMU1lMwWgFkLj3kh6A5kOapFHRQBK+vDCIF23EFu5U/KIwWsVzBQ4KCXJa0l5RIUt4ihrT",
-	"t8tO5Kpsn6FM8XxOQln0d83dSBZJ2DLr1zwL1eH5ysNw4dcLzD+nHM39MATAgBVA3G7jWvluPAZISWWV",
-	"ScLH3EUUJTXHN8GMqZreU40YlS6bM5+TnF9mt0mwuzbwElOmarrEcEcBdNTLr+S2bJ9aSkoCQSxHHOdd",
-	"xlvps5hgOG0A7NJIjC6qrpXaYmSiKcTKQIhIujp9QGOPVgiLwwogTGlVEFUEHaC3OQXkJSQDE00y7mKR",
-	"p71tIaO8KNmtu74YWMQF7PY2CO0CIlJjQgJOaqa5ariu1Pi03kz0OvfuX928ep1Eco8k8P0xFS8JeeDY",
-	"8W9piHVji6sKAvfzFtZNorsB5zsTwZGmtIqb/W2utHI21GSLxttO6iJ8svG2Kp78da4kw9YMtPlaD+ti",
-	"ywvm2Qow3ezUvjFT2yipEJfYiNbTlR3/81CSWH1CEks/jujsekoGjBF+5o8iVdDM1D/W3nmtMOFyJG5n",
-	"XoKqgRcSvvqjtbOk0R3bmeIgaI3yr/4HhL2J5fgTtmHsk8CTvmAYtBxOT7NvqW4lk6yeNExUAjlc06SU",
-	"YTJFHXNf/P0HHSUBDOySBgFd8PSpCjC8INFbP1yILvcdGEJuo5KSvfLao2Zdb6xz7BJvEHqDkCwzQx3T",
-	"yE1KOOXHjUc00gbqRj4nkY9l9ZuPEiRQhoENzo9PzlKcJFkP1HozOD2DAI2ZH55DKax3Y7kQxFOYRP09",
-	"2+LTiLApDbyLBCbJ6ncd0OL1pSusHHmQB8rHwaWa/wgzcgnFJ5PV7AjeGroRkTXfXIjJ77T3bCvCnJyK",
-	"J5iRYzU5WEQ11oQ/J4OVCfHziFzJUarSV/VYdbNzpP4csGvywCtP8M+qFG0DoshoRCrNv4FJN8PxvlGz",
-	"rhwlwml4dAJNQtcwfIOSlIkqKEM0PVc1DGiYwqcqc0EbDTSnu6HkQrFyw9Er5OLQJQHyE+gfM5xpQQR9",
-	"nYTynJSVU51ihkjoEa9CvJZdVp8qWrebB/EE/fP5dM3thwpklUhzYEA9X79tGtxh/cFJ89pbwhjwWplu",
-	"qI6VLC4y8RmXt3pxZDJ1tfKDfyMl09MGf1R/8OWKea3+bWspEzrfQAaZRAtxiR52JEP2nnjR2IWCAkKs",
-	"gjaQfheSB14yxP0khp5yAECUCLxFqRuRP1T8p6NQDZMxQBL3+7m86fgz4r0TI3Ae7Q30U/M2P0Pwyma3",
-	"nZfAXSwy37Q2EdQYL0mbelocSiZ6q0xg7kgh1hxQIWm9zC8kkw+UlJElhNCIkFDPcUJEAiJIyn6VCdPh",
-	"0tMlpKusHqFuggBIsEwwv2WtIXwTymeq6gCn9A4t5mhCCUM0zMr3ROiZxLrRAwRr9BxXyaIWVqhOzDid",
-	"b+WufcXpvEiKG6lZNXLxsqv1gpl5GzrTi6Pdpk8dzgK4yeou/zOd9pq5N8X1sJ4lKez5oig314sai5Gq",
-	"6O3vmLbj25InNFTOghehKLupa6+U+upGDWep7wXjh785DlIMhq8+2sMX5icR4dKOt2XlIZl3wTwAEl1W",
-	"IVZsFWS61CBU7UCKQqpKE8oip1BcwPM9GyR8Qb5DCcWXEe8va2SRy6SKPmpCCHQh8FJDxSTpP6yhDdQL",
-	"Xv5vHbisBy1ngyiaBC7nlrsWIsVTIoq/XVtMx2SLqa85QGJkp5gY2dg6U2yoEM/cRO1ImuukqRdgLfjz",
-	"uvtpOm0ddGpYCzrVoFOaQlQOOlUxpPqaUDaI+Pkv08kRKwUgKQSibR6zmpOE6+OH/3vGDmfjhtdwNf0O",
-	"UmavjyHCIFhIguhNaEja6CoDxaUAfjFS3q1yM7yiiNym5Ksbzui9DKCR3oK0fJtWr0jBf79CeMRkIE60",
-	"yKE5ApZGCcqHllVQCvMhWvwXNPKvzr+cJ+F5FJBMThSqPGaMur5Wpi4JyaoxwQoUE89ncdNq2d9EdKZu",
-	"kc8+3duvBtmrn4AS1lMtvJ8DjvfJEAqdxhAKSiTqCAqP9paF7ZrMmOeRcWXyTe7wFjO1a1BSM9kix5+5",
-	"pOt8uH7yhWzo7/QLLf1C36xtJ2Bk9u2/eQpGgfT+TsIoJGGUMA4tDSN38OfyclXjzF+oN1/kuJvx5dRg",
-	"Y2XFZyrJI6uZKJFSopxAG+qOVKKNfMStz59uv3Ts3e7jMwCpVe+1Wuat5/XFa6dsxjkCgaclwe3GwsDK",
-	"1R1zPcC5ZkknADjmcxOGIUh9A7h5KIELawGbd/f2a9Uz9Xzx92jB19YieZ15c/shztmBfPxiqRj+BCzM",
-	"nwiG1rf2vF6n53TxyO2Nuvhgf3R00Dnyjjodp3Pg7h11Mdl3xh23e+CNcHc07oy7bo+MDt3DcW98hJ2R",
-	"ZaeFkTwysuxaEfh5OJ4dHM0AJSpahNyH7wP5JvM/E6u/1+11Dw8dQ+h+ffxqfclLY471dUOjlSQsIWy2",
-	"WCwhOSJxTgggZt3HpmUQjwy5OEQjEidnVOaGmIU01NgafLj6DsRy2klcCijAjPluMojvP/vzH2CqdJz8",
-	"KDYBntjIIyMbRfOZktgSRRQYI74JhzrBtQVBDtH3srSAjUTDEloblJR4JJIzqA2HNmOqyCSl0HhBMAe8",
-	"A5O8Pp3NaZQ5U42lxkAO6o2k5RrS4yIm4RrvbkMPqCpJ0Hm+kgSZRS0tR7DNUgP5Y6GQTvMnEeIyxkJq",
-	"IT9EPl+T5aIf7FgXydTpaagna+1tXpSkJDnrzL8jaHjx7uoaZQc+tPPxI06a2xYv15QGHkNYqs0xFKde",
-	"76uQivW1Ds7fx6DBMXgKfe+oIu7kKxK6UUidcjQiLp2RNJl1TCNQ7UyCoY0+KJfWMP5pmMRQezSUZSfB",
-	"IK8JGT2v0SQ9VI1/8qRj8GRx8FI1ZtZRMlzutXdsFNLlNhNktWzmeJNSIQ8F8kSHNKwmeJUXXqVjy+z1",
-	"57s/DsacRFeCO4VurXMBA5L4izVfvoZkpG8meV8uelwKBQCexR9JscNVktlvyuBPt22H8YjgWSkawxWJ",
-	"7knUYoIfyC/6aOh7w7iqLVOLjmRujo2G8NZQXRE59gMoEGWjoYc5lr/DK2lgi2x3iNiULsVlso0GN6FL",
-	"ZxDYJFkSuSfRCnX2EJMYxlLWhiqvgwRM2r/a6JqiCUVJ8UeMRhHBdzZiRHk+AKYdZoDZTTg8w4y3YH9a",
-	"p6+H6PtRRJeMRIKH/SCEtRgkNDWUdZ5knU+09EOmIkzAMDimQSAHL8EoUUDDCYmgmoytVeq9CX2Gep0u",
-	"8NIY4jHWxuWyKCZqYo9XsFdlh8lgNVFUItdCWk2y+/UKOX150tNhxFxcjD11A2nsoF1iX4FuMpaV5D7q",
-	"hxwuldvC53+u420X6T+zXvGVDahI268lWEld4t/nIP97HbVWknDSxcoQ3gss2nrJBmWLYU6tlClUVKC1",
-	"jcAtSagLCbeihL2Bk5VQMtOZWxlrA+P2TtJGeeDMG/HilXpv+9XJlHMKmtNyHPpfVI5qgrndTcwp8G5H",
-	"gzg+Dd8zmZgkaC4NVdOCQ7IPtJyW4sM4MKTvpLjIqofOo211ix33Nuq4U9rxbqHj3ccmeY6ZLTNQ4QBF",
-	"dJkqn/ly7vGebIM0QT1RwXWjVSFgUaNO6WqVxDklOODTz1Vk+Qu8Ym3m9xKfrjafHXEXkc9XEi5BSyHA",
-	"KyFz4SILNuWIiv1UYk0P+mArxsksmWzqLdz5ou6PhWxNU9BG1tnzddz6sQssjQSRzOAVxGHHchJ8WD5L",
-	"M1NMvr/yra6Y5pND6sRswAdnNaweYACrjM3UR+PDfc857Bwe9twDb3/vCHfHBGPH3dvDntPZw7ujcW/c",
-	"GXVHzuiw23W9zp6373b2Rs7YcTDkGZKHuR8Rts7zf+eHgAxAJ6wtFEnLBpQAqHuhMuHEgVf/XdOJUJjE",
-	"bodaNQpFcVbf2h933CO812053gFp9dzOqHWId8etvVHXOyIHbg93HAvS7iRWfpQavbtOp7Or4dSLC25l",
-	"oIG2pLU5m04KJbdBNZ1thRuYfNqJWyf00FRwUhxJrfbpHm1tgklUXRmD2NHI3gwWTx44QBxh9NmfA8PH",
-	"sUv6+9T5/IMNpuqMR1tZKNroUiLGQZ1bcc/x2uiKuBERWgwBNPY7EiKhzFC4Z92EKtwDDeVxSCrGa02L",
-	"P69+GbS6e/vx0+WUBkZruWIAx2qujRjAZ3+eVdASvXHkh1KfyatsttTx5gH2w6bfluS5wNCAHrvO/jc+",
-	"2rg+gK8p7ZLyxzTa6pnSMKxZtvj9Fo/OjPDId1mVIvFWvVJP9zes9Np1VT1sa/XUnJISr+QBzJAzsW0X",
-	"EUQ8ZGG0MtoG+KCTLIUqcKCL+M1vBxdIRSLIkIyPMVQ1jFkTw+SBR/g3LMGyPwsx1LfeXx8DRjbMSS8G",
-	"2LcY4S03oK6cp3guNxRsfCMMm3DbBGMkXbhvFF4EBmiIRdbCHLKkUivDQqeXbSdD1tPLkvoQB+4R2d8/",
-	"OGod9Lp7rZ7jkdZRrzdqEedg7HbGRw4mB4bq0nX3OLfBzx3RD/sAbaZJMlo4Sc04lSZx/IadrxUKlSzM",
-	"i0ZDfbuBRLmkse1uj245WbMjyavPux+Zzp4j/6l23cgwz9p1XLRGtTZJiEdBGnAV1pYZEDa0GlF6p+QM",
-	"vA+F6tJHV3QRyTp0hqBzGU0u2XRL0lW0E3/JdpIxfPr0KW37scDWErvZObX6nQaiLLOdZTFIUpYkS5ut",
-	"p7m1+KN5tpfSM7VWnYmJ89uCOoTgB2NVjC2Q3xs/IPHtqW+dXTn82Hcm+Oejz94vb/dPf37DRgP6v2DV",
-	"409y9UCyxn7OVESW7N+kbZ0sIjonOz+RKPBDrVLdpuNmVQOvOGjNsOFy7KuO7vaMMRyG0eQgZCQDa1u2",
-	"cpzAmE6u8cQcAx+bef0Q/bmgnDAbLALD03HrregLqk2XB5gWr55n1E14cYEpTOOLffboNuvjcWsVUnBu",
-	"HOu03pjTGDPxTLbYJ7KXMWyB9fXSs7LLo0IlgwAUzcTvUsJ2q28E6Zp8nVvBOv6V5bDPxs6+ohaQWZ2j",
-	"7OpoukF3M82g3JSUP/hfg009bvkWVsk/GodhFcwREqdasILC4gwT0hyCOXZGognx0B1ZodFK/K+NBgBV",
-	"kawgQ8vI55yEr5JriYzZFl9jLwUEuyNkLnEXDAVAZOXabfK3bZmCqk62Cvsm6LP0Q1Sc6wsc+cx63Iz6",
-	"jwEjdWOAffm59xc+HXIGaEZmIxKpe2/2rLyKIQg4FFpYZ3ESQhf+UcsHCpthfVWpqbk6l1jIS1VrN1qE",
-	"G0nMZ8hzTlPZRU/yVtjI2dnUxgrvd8YOOcC7TmvP3R21eqM90jrCewet7rgz3huNdl2HkFh0JrgcCsdz",
-	"Y1ttEXsVtFAlMBW0Iag3qgRS92mWQ8PaHTX0aspdrxKjWzYm1pReaXJazZ00JK7F1FAzd63TPVybu6ZJ",
-	"yFJJZW3d5ZAQqET1ara5T5QSpxwt/SBAIyKYyjaI4XIRJny6UJApx5QNWAJrjI7GL7ZvDTQP7OMXiRWU",
-	"gh3IAIVOr9OtG4/QwEhmGESprUx7VzOZjVbI97aaqjc3dlQdom5czZ0vfi0hbIKb+AvegU3LtkmlspL1",
-	"2DL9l1YF/mIpsXiVGmsuCYNbZgpODU0IBTjiPik2cQkLmf4kGlHNDj5c9fun9LrfVzBLWd1ZMWw6+oO4",
-	"XA+/FXwHL/9x9e68NJWDuouZCnz3ZfTBfMFracdvvolLYlMKKpW4KfcyCFV/2/J0YaDjiwXf7rmukWo0",
-	"PqcheY6r4l/+rGygNcRZft/+4UnLWEdkHmB3A2YsRBgYMyqjhi8J9vxQwv59m4HDkMUjU3Zk7lB0TyKA",
-	"jGEqci4ir9Ces5uk95RF+qg/KlbjSr6x/eumq1yzlqP9Z9kW9jxxhZT94Llv9a0p5/P+zk6ne9B22k67",
-	"0z90DuHVFJoL3mHipaNu22l32x1HvNURby2ZqY3e3v5+cnUtaaDX27Vsa/YnF+PUHxwe7oodNqGA0dnM",
-	"h9fdrrdLAAGCTOQJWrAWwYwD+lYK++C0O00qNqoNKRGOkha2dhWM90JPUy8NG+O1FP+XCjRITKVfOb4g",
-	"U6pswwADU32PSiz2Trfd3dNt91Z/t8GFZd0l5fqZXfkyNYwTxksTT9Iwp7RxjTDTZV7n839Gd//63P+4",
-	"86r0/zVhf6qFD9KKb23RG5o4+nC6DZ2SNc6c/xrQpJe5oiFoOfUDEhdBB3wzfet9HuMjqayqjM/IdN38",
-	"C18xaztYs0ReJsHXXC7rkde2YuDiWtLF041NClzuGDcLhyv1meXuMM/ltXry8e99jeOvF0y4eH9dvhll",
-	"RbghSwONqLdKkDAAGoo88LSGuSxTzlFAMCA4LTR04hMcBT5JAF4Aom7VRnH1QZ8lBZBMuSDSwPv3fiZW",
-	"3OS2lPCVUVzwvJhhuY6n7+j5tWt1vN9SnrWpqpfHEUqZRiYfXxBOSTo9eXCDBfPvCaiFvyVTzthCZGJ4",
-	"t9M76B3u7vcOtGzxzrNmiz8hGRrg9xPdR/wp40BcOmurL9oXqihfet3oiPsPkPd2lM9M+Giz4NF1amZM",
-	"PqBlLmYk8l2laKJBiBbhXUiXYUrWEwCDwyEiszlfocDfToZfopEmdPcC0qry7GVhvtbJ/ZTivw3xT0Py",
-	"gnK/wEIGSecx1AqN0FDqI0P0PQ4YRUMFDjT8IYu/2TWbWu+1FS6ziOlQ7R87raPbj07r6PaLYx8+/kt2",
-	"/i/VqQG6XYFxclWmuTonS9oQv6l8LNcb62birKHVJRE/Dcc0uU5LbfhERhuX2WQTIPNHM5L5qe7eaxLh",
-	"q5lgnyWyV1+WtCDCBZlZfasl/vvp5OfTc3R8cnl9+ub0eHB9Ar/ehP/3f/8fQG0HZK9fgdNr719cnv42",
-	"uD5Bv578M/N+pOzUgyhkuT6tvoWjsI+XrO9T3k+sU33dItcXH+x0Ro575B2Sg/E+3hv13F3vaNx1e3jk",
-	"HHi7pNPxuu4h7oyccY/se3vu7lH3AB+O9t09r0d2x10sBk4D312d0Ynv4kDtYY3u5WcSEB/uPtLUXudT",
-	"eHUnoZPm7lpVGL3STUs8CQSq9gVC7XwGGEwhomGwQlMS5SMb60VFw/hf3M6ezExwZlC4QV1cZ2pXvElp",
-	"jfBHDTMAlB6FgmQKG0LMXSNRaXgEGvAJGLcxYoRzBdedWr/VjSIF8wYsqwUj8vbASs0Eill+pZu+6r2w",
-	"iBW3efOAn17lItzkUNkW5hJXTw5kioPA6lsjsUj6NoIEqt1HgeVYmdZk3Fjp49qsVPsmCdwZHF+f/nYC",
-	"4m8S0cW84chhdeDDHbEUrVF+hR5Vu4oBqpcknKQk8mYd5tmj/Pu1cpGLLRFTI/KPj7e29VsKN+10uq2O",
-	"0+ocgAyFD3XZKlH6uFnk1lTwpxUwAoq9bcutXl5siNkpBxHsRG2s8dg1VDVTb+5tge/tZA/Alye0vSaa",
-	"DV491nvbqvJmOCan5/FBqUsK2vCeGOh2RfgrxAiTdzEIqZ3hFUTTSshCKJYNhbIhkHMrlZ+V2VKFg9Kx",
-	"QlLUS1rJu0wZRwfyoHdkneVEvrJ9s4HqurHPycNsOqI48lJIn3ufLEnUJAAOZlXqTIKhbe+mDs3lS0Vy",
-	"8pDxD2EJo7bWOQTZ49/UXWr9vjS57Mjs+Je47Kwdty2JFCx28FVLqM/1p3PK2IJ42owMIkc8fAXyASBR",
-	"TIr6Nh1oojtVfN9naHBxaqLAlDPUTiSMyfIraa1yFZdTKpggAj+eBGyNodxjJNQwC3qsH7rSmDaNPp5Y",
-	"46ROXJtY/CUZTSldU5L3Q/zS1llz2r1Q/Fzu35N4WjVZNYQy98ZH3q67120dObjT6o0OcOsQ75OWM+6N",
-	"Hbw7OhrtQ+JDjO4MkKoc4FpBMSyYdBdRoIXFwBATs7JLZxIdtIkUUEtYJgfiFd6aJIgXNpUFTKKSaSSZ",
-	"LH552ZET7E4VRq3P0MW7q2viIXBQHwd04QFcq42YPwljf7a8loqubLQIuR+o5CbAtY1irEfUfXhI4d+x",
-	"+uIGKm37DJLvXqlzpTEpQHTyY8DI8lJfajW/LdkVk5t1TCOCVHI6ghW0bPmjYljqx9vaZNhA6MVL8yJi",
-	"7wUOtCCbnNRshZS3cEs900+9Y2+2Cxtyh4a84akYBm9eAKxAsYwXN8z9Iq41Cr8ZcOQ5RRi9vzwzszNd",
-	"stVM0diYZ3z1kBk10fT67xHsoYBwngXVzbD7MhNbugzNHWbq2236y5LZZZG9krNtFmWNNlCNGsCj1tga",
-	"tkMj2xIoWe5aiyft3Hcbs6UmFouXJxJTdrUihoq06ipWsSOOz5k6PdV1LdP3XqoqyfZjKjKzFUr4GjwM",
-	"zDmZzTkTVwxbQubLEUR5sGco3BE/K4JBJ0DITMG6a1nGd7v/aD18OnKwpBDRUJz0YZTboDMcjToeGfW8",
-	"1u7owGv1RthrHY08r9UdOd7BaNdz85eAzoFtMQUtAoEjeMnarjfWCh12W5k0CttS5QyrkJojgmGZLYPi",
-	"Szy05zSrc5jsT9ndQdVMGK2KhVQgajhRy6HgBFxTcbDV4BAlmCV2RiqP6CLwwDTJ8R3ZPrMunlxIjlk1",
-	"NzfnRIDRJgahZKtv7mbBCmc4g0ym/Q4c+9G2xhGdDc6BQDIvi9+vtLPRABtMrk0DNNeCdWqV5G+zLdWl",
-	"uiKhl1T8mGA/tKVlBudPCaIhopGCW16nOOWylL5YI4IjsZAfb8WeSn+spIhUIBfTd8C5JFv/Yo77Ih7E",
-	"cIFES2fdTo1BaZRQMcwHeKSCr01wXgRzVWfUVUa60ENSKRYvzLTGoR6FqWG9QLQaW7RhHzG8brGX67SV",
-	"kbhC6OGbcfwSp7LrTINxoRBTo+BtjxYhlH2SQQnqu/i2VgzTd/25mlySbSWHleamizYyC5fEJJYMIV47",
-	"KHI+ImOxVVCOBkdETqlfkp5uI1X3z6chswvlZtt6uKImswzrOyUok2ovyNZ3SV96cFQ8Qmkkgg1RbKMV",
-	"/A/Lgp2jRXCnE6f0/BS7vohxuTLFcaNFKE6hWpp2DhzDPIkPqnJGUnaA+eEkSMjeRv5YuT+gir0qYY98",
-	"3kcBnYjFRGwxn9OIK8R/O61AL/7p+XgSUubrwwHg9ZKhxKXSBGVCHSxBVdq3qriQ6WsKiYs08GS2h/ZR",
-	"wnkMmwhW86Qg4uDiVBIq6FLojqyS0sCDD1eIhB6E52ptK4O0mTxUWqXPGQnG2kcq5+3x9vH/CwAA//8=",
+	"7P39dts4si8M3woOz16rP7YkU7L8payz3tftON2eSRxv2+k8M7F3BJGQhDFFqAnIspLxs87VnAs7V/Is",
+	"FAASJEGJkmUns3f3Px2LJD4LVYX6+NVXL2CTKYtJLLjX++pNcYInRJAE/joeCpJckT9mJA6I/CEkPEjo",
+	"VFAWez3vfRwtELmX3yIsX0ViTDni+gMUzyYDkrxCPsJxiPCAk1j00DBhEyTGBA1pwgUSYywQ5eiOTEXL",
+	"a3hUtvzHjCQLr+HFeEK8ngeNew2PB2MywXIgQ5ZMsPB6Ho3FftdreBMa08ls4vX8hicWU6IekRF899Ac",
+	"sab8tcnv6LTJYAI4ak6ZfCfxekMccfL42PCOk2BM78kb3Xxxxr+xOQwdq9fkuKc4uCOhHDl5wJNpJHsW",
+	"OGmNvlRMRg+94SXkjxlNSOj1RDIj9uxILGfyKWvnC516DS8kA/nZdOLdppPkIqHxyJNjPzE7eQ4dfbUG",
+	"FLBJS//VukgI52ZsUyzG2dDgf8sGNsEPb0k8EmOv1+4cwqqnf7uHlBAzmvxKXo+JpJZ4hGSniA1hXQOW",
+	"kPxSTuVom/7Biw14Fjv2/Yp+Scc4xSPSQG0kGGo3fN9/hTCKcDIiiSZ4SRUC35EYYa5eyU2ps+emiwC6",
+	"Lgxe0XSn3T3oHu7udw8sQm8/idBfk3sarLc3ESWxQCF8mN+kEZ6NSLP9Qnv0mso/BjM52jKp4zlvjRJC",
+	"4lGCOW+dz4KIzPhbKsiGw5tiIUgiP/zPT7j55bj5d7959LnVvP3abrQ7h4//5rkGeSrZoiT/5WwT1pZy",
+	"IHzEkvIiuyklId6mK7gOkcAkrhdTwuvNQjZaNWgYhT3of0vI0Ot5/3Mnk0A76infSTuGtfyNRNNLKVS4",
+	"OAvzu70/bAdHeK/T9MMD0uwG7UHzEO8Om3uDTnhEDoIubvvufU/SBmvS5n53NWmehWQyZYLEweKvZFFe",
+	"tGPEScDiEOne0ZyKMZwuLk/aHVmgERFcyZiYz0liTp8SliwmIEtDRjiKGRzS/FGkkylLRLPjd/ab/m7T",
+	"75jZjwkOgUfo+VtDbcqxVpH8/2j+v9WUvg4xnQ3fYRGM3eymf3qNR32lDMwxRwnB4SvUbXfQfExiREFF",
+	"iBmKWDwCPYOgYJYk8qywmLRQ/+c+msjmCUc4XuTX5Mbr3HiV6zBsqnFVLMCPNzc///PG+/Q//me2EDfe",
+	"T09di3MWk4r16P/c7yEmj1eQECxIfh3IA+WCt5ZMRza9fE43Nz8/cfyCTKpE5ZjNERZowrhAnKEJjheG",
+	"iAXmdz9wRAWZcFuENpSCiPpTPKIxli31W+gjFWM2E3LSOIoQTgjiYzaPG2g2hU99/zsVrhdy8a/JZBph",
+	"QcoiihPRDCIW3D1dYHb8bg2JeRFhIdVOBxefkgQLKer5ggsyURshtVtBAjFLiDqSBZ13MKORQEOWtNBb",
+	"MhSIzURDblMyizlicfkERjSePezgZAK6umuDpmaIS0Sv3zyCE7j/uJP/0y2Cr8gEx4IGv5OEw2ztPWi3",
+	"/FaFZLjX729RLlwJnAh5aCrOi1xfOBX2PYrFpIFoDA9ZEmayQAuPKklLHoJoxuk9gV6vpYw4VyT1/BoD",
+	"dOnWKt9SLkChLE6y3jxedgq5E/yic1l9oteezDXmdxVzmMvTHbDCRCSfrkldmN+BCvVC+wLUXDEXqRZv",
+	"th/f4IxcszsSlyfycUyA56prJhqQEY15Q9lM+hHm4vQeRzMsSNiKyYNqpW/fTNGADPUlusa8YRAVc+76",
+	"R/uNHAs+bv5dsd3Pzdt/f5oCoekmx5L/Pui2PwfNw/9ws2VhSG17N8lqEa3MDhGNyQtdajMSzI3jZW/W",
+	"H8lgzFhpY7rDo3A32Os0j3zcbnYHB7h5iPdJ0x92hz7eHRwN9kP3COk29+uxYS5tv7CQqjvpLwtB+C8s",
+	"hLtWwGJBlE6Kp9OIBqBJ7rBAENHkIiEY5K/DijigMYZjUtFnNnx9HT3mdyRc0ud9HLbwnDeDcNi8b7f8",
+	"f/8Hz2kgMPjBLA4j2HB5qPXOT2lC+BXcErnXO9zv+n7Du6NxKIepPpCjCikexYznv9Y/ChpI6iBizhKp",
+	"Y+qv009gVjge5T+WPEZeUfV/12yUfRqxEW+pTxpeZBSfvb3d/YbH5C0+VmYWr+HNMRXp8Du+WkEuuU2u",
+	"N92weSRfE5hGuXdSw0CFBdMeHHzckIomgX59PbCsDdjMeuaHczK3bA4VZGCYxwrqW0UJuYlyr/cJWhrS",
+	"0SyBBj5MQ62CTEgit8z7eiPpk90RfkGSdzSeCXIj2fUjnDVOhNf75O2IBAfEu31seHdkUbGAySyWlyxQ",
+	"tRmnDx+4ZNLeaBR8nnGS9OQ/RgmbTb3HRqoWG9358bbhhWQascWExOKCRTTQh3KIaTRLyG84DiMaj+CR",
+	"HMLl+7dvfzk++atszaj9GZ9dZ3dSzcy1NYripizmajipXZy/YbM43O5eYZCNOIl7eM57meGxN+NNgrlo",
+	"tuFB9lWvYKA8iWhPLy3vdVp7cCtRF//wWFJ+Zsq59g97vt/z/Zbv+38HpwfnNB4dJ4IOcQAjus2cJqV+",
+	"pKQXQEze69OLt+//dvzL21P4cTYwzDnbZTWWx9va+5Kus9TG1M7klZv0BWQm3PK0k0DqA9vYnYGyAcme",
+	"IiJn2m6Y366ZwBH8IBXF3615tjtq0aX+qA5gveXP0TC4KKSOciWwmHF5s5sFgTpnMzjDVe21W3uyPXme",
+	"anZMJdu72/1L8+HzkY/lD/Lu+AbTSB4CX/8N/ZNQ/tTWP2VrUDFSLf9OYBy1R16fQtROu4jjWtuHgCRe",
+	"p3xFvn6iNuaJxzbd3NQnZe+cc+WPrtsHve6etfIZw3Mt3hq7nzbdyXY/s355va/1pVV5saoPoLwhWcY4",
+	"RGPt40lCkuilv6cB7NJW2KXsZe11BwJr+7l1l6PSDA7I/4/rzufxuHnQrkH+/nLy/4ipUBeYJeQfz6Jo",
+	"DWaYLWPVZqg3YBu4tfJbWfVsuaSESqXD18fG07ZBc7zsVlJaoAIVa8OrXPLc7RVII7vypC0+Pq65wpWk",
+	"bjvSuIPOwcW0lcVWTrCUxvMLGxKj1roXnhsi5Dk2cpbn8I+moaahUJYQpMg0RDAVIxaOBu2QDLphc3dw",
+	"EDa7Axw2jwZh2OwM/PBgsBsG6rLG06iO9kHD42yWBCZQQCoOQTi0lIdOc5qweyoFpj4nFOZRKaLWOCgw",
+	"+KpdVJsE+/UbwZEYP1XTTpeb3dUXW6pr1/jOBLji9ACj6TbISd9xFUENpN6MwwmN62uFoeXat0lN3y1X",
+	"nfE6t6rsupe5UWs7YxMW2V5ssyPzlAsvVzrWJzHrLldFaPoxb4BHls3A5UETpPcx2+F3OCRP1VH/3NOq",
+	"Pd1gR6t0SbViEIvDIojPUq5SUCTfsiCVUPlPL7AYO/ws2bBKFiLj79uO5K4tPVPzr9fz3n382/zv1+H4",
+	"3ZdjsKRM1XiU+OecBRRalBsqpfSaVAd0YNEctA4/toc+OcC7fnMv2B00u4M90jzCewfNzrA93BsMdgOf",
+	"EPNBqm3pvs3veRtszjeqnqv1xiMSiwHm8GEqIQ+CI7K/f3DUPOh29ppdPyTNo2530CT+wTBoD498TA6e",
+	"pMbBzlYxDb3twBsuyXDGyZNViSRhiZQr8T2OaBom4jW8ISVRqE8Y/7R729LG3wnhHI9I8UkP3aRbduPJ",
+	"U4CjhOBwAWpQiAYL5S755N/WP3WnMDrHQnyEsA2pb80TFo96qA8T6UO/aEgfSIj4mCUCCfIgGqivR91H",
+	"HC84RHfESCk4DdSHqfa1e02ewwmZDLTWJhXq4yAgU30K3HdI2S8XLCEh+LPnNIrQgKAAJwklIWIzsRE/",
+	"MG6xaoN22aT+0JRfUcdgz8LN27WdF89g1Kq2GLqMgJtYS7RnpXAwrfbbtakybwt0EIR+Xtjy02s8clOQ",
+	"HoOkyT9mTBDeQEOWoL6JFOpvvlcfEyqEy+93BdT6rYbYqHsArKVc7xDEzpCAcyu8dPO277P4jkLzKhxX",
+	"d2DWLI0xm6vNWH83tZtsGwcPB4LeE9PtOua/mk657J7X1S41bUQpHb1ZEnk9byzElPd2duQEeXr8AzbZ",
+	"GUaEiPrCQi9S1amcq8e1KP7Nk05fOmKV0gC3bB2cOU3YlCRCuy2weaT8n4WWcrtjuQ7lKjbhPrzEHy4n",
+	"TSeECzyZesX1cHSl1OnlC5zO5JJpn2C2Kp9yk9Ht2TPIEgjY4B8kgH1NGwR9p3p54C+wp9Ueomxe94eT",
+	"BC+qh8uXD+2SRcQVNaFj1O7IArEpiXkP9e8pmZOkr8KnVJgbi1Pr5/HHK3R8ccYVOwjGOB4RE1HbQH24",
+	"nvXRjwJuEkM8i8RPEIWoPldxcvLhYBbcESF/Tu1sEPqmMzjUILyGvu+V8zbk3AS9T5lvcc3Ns5egSaPs",
+	"O/qx7plP7SchI8qF2o63dEKF1aEJtiy8xt2ZOGwoVEys5OZS+255DUdLFqerGLtkgHgQpXy45lxKNGxt",
+	"lrWe9i7Zo7FX1bUsxTVwHowRpBmkfvIiARm5W9pQ7QgsBahDkpYKNoYr8CyWa5QGnCNBoqjlOcjYksJl",
+	"IW0vk764mPcrZ/Ub48Kt/QQsDqn82xzmCQ7GNCYtBIwgwLEc6YBAFLl8IQE7gEpAk4PPrxFcN98Ph5xk",
+	"gQtfKy0KP3AEH6CIcHU94SS5J8kPvIEEQ3jAZgJhHecvO8sojs0GkXVUVLZQ/bCphhrp1SIOxgmL6Zeq",
+	"K9AdSWIS/cDRnCX2mRgwFhEcr9NjSPkdxNg8IenO63kz88VaHb9JCEk7L8Qtm6yIiJjIZU0LYCj4gaMh",
+	"i8DU33jxYV8SHL6Po4V1FDZYeRqz8OWXXfUqF/6le44YDtt5Dm3Oi6PX9c/OhExYsvgmtKy6/sBJ+E26",
+	"lzcrqf7MEnJCIk5n1edpzIQgXCBOYs6SLXOv2VSKEovFrrMIRSmSb6xSiJzJIQyxyl4u6FZhmBCuY4RS",
+	"dbYk1/Jqa8Ob4MD5XqWknU0djKBCKM6m1VN5p4TcEu1Xi0FE+YaS0E78cM5lwJhOwSuoDVJzllftmOgA",
+	"bIKDMZKvO5WFYKqIcNmGSw0KFO9LNhNkjUuHXCz4xrV9oZU86pwiNRSzZo8ZpTl6VRLZ2d+EhRVPmJsg",
+	"OUkojtx6lptydA6sW1nQbh80TZi8YyHMMzGKOCEcURelhMxtgj1T2rgiNRWLnrXn0EUgIiEe0tFrOiIu",
+	"he/9EFHBERkOCdhKUC46MnXXcRIkRPBXCFukCNZlBTBg7nihkx7Bu6Js744Vj9ioWg2Rl0I5wIiNQB3h",
+	"66ocqgPonbsyG2Ki5yBVb6nlgG2dNxCncUDszRI4ESTcisqzjKHpmF3uSpOvHNHyBUgYEy5aMmocYuo6",
+	"kuVFl0elbirlVjidzCJ55WqgIMKc0wCxBEUqIbz6XmRu8IpXQng7FziK1I0QZqb+mcxiHRUxVBFI8imb",
+	"TknovO7XviepkVjLXSkZFLMrCbgRFmSOF8u53OpxZK9WDuBqNpngxJXvPDL54To5Jw7zKe7ywJorp9Tl",
+	"Y3lsEzJlhm4KVzUWxyTQjGc5SbHhMHKKyzcsSfNTD1CIF/yVpC0gsAVkmQ5ZMmLGNLy8lzlO5OYbhYIq",
+	"3eciN+hVQq5o1oCMWT5mcyVEdRcW0ZvVL2xUtjjZ7K0RVu7eR/WGIxE5kJMY0gALcvowpZI8+r3cLYsl",
+	"1rmUf89jFUJBY7Trw+q2UB/urR8TBp9PlEjAMcJoAtHrCM/xIsWFuYnNhbqF+vZ9qt9C/YjNX1N+1++Z",
+	"6zc0I0isnBQDyabloNQ9Bg0TQhpw3NO3276P3tFfWqivJd9rNo/7PUTFTawOcAv1FQXy13iCRyTsN9Jf",
+	"zuJ3oMz3e1I2Wt5JbVjEKi2wdRNbRkDHMnr6Mg+L4hXujVIgwDTBNJUOEniBPa7sBzMst4FRGybLHEIZ",
+	"L5/bsHhHFqu5jB6KenuVpfqXWXQHCVO8PCf4krL4tebjTxu7TmVIc91XyHHMxTsW0iEl4dL+NzQ4Nrwp",
+	"SQISCzwiFwkbgVPWzmVv+/4qjmViczIJdxanbSkQoYgoJvLGyLMTHAckyv1bjvPWNXDZavMeJ+C+l83L",
+	"zcp1IX+wu5F/p13BQ6s762/oUs5ARUrW3BORZhouJ8A0vVAvUCNPSY7NLYykQCzOvVpOzHZgQ56o15yE",
+	"q5uTY8dZwWcVJkQaolksFa/5mAYKoeTkWF4dlUmaJBWKNOV8RpI3NB6RZJpQJ0DEb8fNzt5+CiuUMUfF",
+	"Pzkdxdyt4jEm1mlavp9rn8YoYnOSNAPMCRqTh5YTOCAnVLF2oOW7ds3UuepZ7ydjk3LnVhTATFJSeLLv",
+	"r9KDW5DSZ+efj0+uz34/VfE2+v7Dp+rIyMXon53rN2zflPrJa3jmKfzzc/rvy9Pf3//19HXNY27N9Fg5",
+	"tXOzP4ux81fXu5fknt1J9bm0GaXVcK55Lg+pTPQ5wLtaF/y0RZM15Lji5wP3lseUpW+WVbh0bEtnZkFa",
+	"FC048bf2XZeT0kq3AvMoAxdJSECnxEAqaN8qhHChCAd3Cu+mto2u8uo6nQ0iysckWccn1s+S5fqIyRsu",
+	"uSfJInX4QozpmCTue6lKrivx2GRGNMgPVpkJCgHHBKlwIf+Wjb5CCtJJLxOOzFpp48qCzZDKStKGmrKB",
+	"pfaVU1JPo+iga6Q3UZiKY4NXqWsn7nzWNdigTn0tw2n95er9OVI9geWKPLgNjjovttgAfK4N1WvR2KNz",
+	"monLzDzSjtlViXFwF5Pt2Ak7lZfKpfZIo/C7Rmnx0AsSh86LnxU/PcYcLYhAgiFO4hBMXbZItWKkHZa9",
+	"CNNJ3ebhZWg/hTWrshW+oRH5lcQkwaLCZJdL8Xxufmin31UpVFJ7RNmrKkw1vS+GGQqgk3zVatWhIpUV",
+	"tZwJWrk8NsRNmeSthyvTOvW7/CUjLjSnwhYn0itlDb4q/OK24ggfmwNb4WVJbR3KxmmMVbDDljWLxChm",
+	"+p2Qhpa1Vpk3UuMoOkvxb6WCqpyFgIh2E+PYWFLxgiuxo4A58QjTOMWE05Yf3kLvtDECJ0QPpYGyHUNk",
+	"MhWLBprFgkaZvQsSJMBi4WBdJwXjRcF/udGRyatgFetsHBM502/epJ/M4jzXXumlyUJlHGpD9tH7CRVO",
+	"90aGJQABt+p2JHmWIgM0xqHc9oSxyWrjYdbflc6/q8QbBiK4i9mc9xCIYxWaptdIGd7A/fBTQ8dDgLmb",
+	"gvEr5zFpmCsdiSKeJuJnfhTZuPv6lTO+ljmcGqNk6BhxwmWzr3IbKR+xGAJ+5YqxeVzF4xPipjqnz9q2",
+	"PSIdv1cJp/pEVq/sbpfK6OaIlaYkyBKs04HxKWMRGrJZHCLdxLN7b8IEXBCVQ9UP0IjekxjNpoVjBsSN",
+	"YwhsNMS8jWGNdVDXyoMK0V/apKbG6gTLipXvTQpXfQJxktB7ucCDRS46S0VtPZ0GJpkbfuUkjMv+MbXj",
+	"1vrM+Gsfy/bd5YFpIZVKBb6DWD29IMq7oRh9xLgV26fojsQhX/fakPd7OPg3ZxMyYCG4MWZRiCLG7hAW",
+	"6/Fq45dYFTts+z0scsmJmdKBqJL+r1NNyzEtKaZjyWaMgUm5/gx/QX1lOwQ7TIEuX6F+Os4+XPYAzu2K",
+	"kBiyoNCYzdEwIXxsEPE3CM/IcWg3Y12mFKc+9gxRor6N5LT8sUvGai8qCU/WN8Oclb519WCW9elqCrQE",
+	"O6ourdnDJzc9tRBZl7mynTaKvPn+t9Pjt9e//c1reB/O7X//9fz9x3OnQ0jg5Q7Lqrtvhd/RtaUVxGRb",
+	"11NarTqKVea7hKxjuVPtAPbq81nt5JCWTcNAvzpcVdu5hFZe9v5V7nAbX9cMuGnBs1nEgfq6lQohRTCp",
+	"bbW60lyxFtGDHaKC4LdIc9SdKpID43Hq7IyThkrLSWObSBySEGGO3igfmlThZzFcq+kdmVNOVl+niqg/",
+	"a/etIZuyvo2qRBME+w5XGHi95mhSMqmI8lCYzyka0xjzV8jX13OwhOEE6gFI5Q00j9X9KiKz+bg+L/md",
+	"vMTzv1y9P9+cBxpW/s4koLuYj4WytJpk9Zsp0dbDElNVIl6OXwGkqS5moY5lbp7VyT4WQZRoNX9qlrE6",
+	"t1DcdAs1OtcawlTBt63QyFWzy6ZxrXfYKDEp4tZrAvzapbbkRVRpDULCVf/10sUvyTC7YK3+7FK/Z2Wb",
+	"5+dsureadC3Aa4LDt0QI5YIq2tswjZ0htZSjEZM3DcHQQF74InpPAN5AfuK+vuHqGzOE6Jqb/9OvxFhI",
+	"6S3ywW5tF3MCqKxaiFBqbzB35XVrww/crnTfqx35RINkpYNN24elWr5X7lMXps/rnyFr/59LHbWH5Z5W",
+	"ekFzatfnVbrkszhN6smH18X3HW1YkqhI9Qtt20rdLyrSr2D0ApuXMoWGCc6ZJ4sXsFVSryKNdmOBWFOL",
+	"LzC3Z5OJDYPs9Eb531y2EsllqLKTQxmLOUvCNNy3BxZGq4LRiigcQ5a1ZO1yoq86y+ubPJZbOrZ0lu3L",
+	"s9Xk8jlelawE5wyigXOBeBlEqda6nWI3Dy/6r3/Veg4mti2aGTKnG+h1Ju9jMgdnOYTTw/VljENVIgnw",
+	"ndy6QNVVjYm/sIEKz1jjwvDnDe+b3vA2VfanCbkSTgF5klFTTO5JglLjHPBw4NVVwUUJEcni/XAJGNdc",
+	"bomRuIZwVXkWhStQVGJzOCgRmylknSiSvXxaoabrDx5vC9Srf1+DUdQR9LB3a5yc/yry33knzix4ZmEa",
+	"Bfn1AvfkCjDsJ5qRX0DSG1tCbRlfbQ3IRyRtMkv3LX/rOo0a3jpzts7BGuGDxjq+Vr2ZnAM0z9qw5GmR",
+	"KXCN2BC15eVhwhKVbZQW9NQhiZnWq+6tkGMPYS6UowmbqJspi4nmcGk+x5H5r7H8Yp0vldduHt1+gup4",
+	"fsNZn7bAHM2qptHNLhO9e2OMs/Q7j3msLENt491AaCNLCFwCQ7BDuZMcXsJvUztI7xvG2q1z+0qx2h3c",
+	"SmPV1+ZSJsLxmbiTGk71NP7LeJxextCzye4u82D96Xb60+3039TtZJvBlAfKHK8X0q1zZ/ObGY+Xgto9",
+	"D2m8sJTdhr0zV3/mG3kMLYG5uc/wdQGyp0B0qgy8i+8OwWQmdBQ+N4HHBtMQxyEycVhu20ZYgUlTyDNN",
+	"K2PXSC/NfG2ZbVbgpDX64jW8L3QKZ3rgNbxkOnGaY6s1xs2LfDekGLJqdGf3FV3Juz7aykcILjch39QE",
+	"MqZQCAqBBepPqJwyg87inCynXxx9ABiPMyK5LJc2haVMN18PIu0sm3sjpb1VVFuh+FpvrHGk7NOw6lDl",
+	"u3AN0xW26WTs6iifPpAAWsuY6AacfmOvU2Y6qHCwZS9UCqJV+avKKH6cLHta0XvmsK6wFVa1+lLiJbd+",
+	"9qAaS/Z4HbGTgmjlCYiYnwtQPIXKEGBoVpm/smc3+1SFMJbB1CtEFhNHrWpSNBCfBWPJ5/q5Qhl9ZyeT",
+	"aley1SbwUSjfz9CIIRbXiEKAhcg6cK7hfeUhrMLDdWS7pElSYzydkhgEYUVuoalQVlNxz1Uicy6Q6dIN",
+	"EVGRPwQGszGbgwMihXamPIt2cfvjU4B7F3zYNMIBCGYwvLFRmqBHY4TRmHLBksXy5BZnIAtPE7bKJ13L",
+	"xafouC7lX3eZX3/dXbqLlfTkFkGmdF3dGP/757SA68FUTqEUM+aqgQc/qiCywo/GioZUMH/2VBdiLLak",
+	"fy62lTeSO77KPS5+/RuJpkhXrir+fAoGAfVTPcwNeFdO7iStqZT+pHu2fzIroBfAPFITLTShfiw0UnCu",
+	"FL+wHxa+tAp25X+ESQOsz5uIEBtJzmFSrpc3ZNqw/GYbm5XNktltLk2GyHp00bGuJFiaXTmrg905FGIH",
+	"QuCsqqNo+leqypOYJnPV3+yC7rqsfFao3SovX48QZXdv2Yhfq9bNn5e6A/n3L6YTRQqmI/nX67SzR/NY",
+	"lb0qG1kXLonDEOZ3VbZ6Gxv/+Q2d1VqnVZrf+bgS/VQoxHsBudxj8oD07dM53VydBkfsJ46hPgb43vW7",
+	"4LHCsbZHMsAPRgmZsPtCNupmAGositjcfVEYJsydAHWnKXdVCUCg8MeGF2knnquOhK5z6HzkrDAgCbeH",
+	"BkTMCYlRXw6yn0LS6I2ABEeViQ+huTFxGxAmS0xRE6c+p3pX8LlzzC20RPkXrwTRjclD5Vzm0BpG2aFH",
+	"I0a4W2FV1SCdl5u0KuSSijXpRV9VglQqqZuLZBRjX/i1Kvc0qltiN0hxx9RO1jQj8ArwrUSV/euZbGM7",
+	"GZ0kgOKANBEo6AJ5XaCAzI0GBGF5ONQxMwuXlcwU+I6AIUKF7umubJxZdYLD+su7+p65VgCoheW+Aq49",
+	"I54cp0wrE8GJb0j+XgTgW1o2pUr02dVet2b6zArz1lSXc1VKV1hq0sZdU3IkvpZmRfmlBlEuM4eIDkmw",
+	"CCJATXNzo/wrl9WGjEr74zYLwJxxPiPhE2p1kTgEl+eHJHLfNo8/XiHzUgZDdkcWkqEPVe0DBwscbbFi",
+	"l7y7BgkRuWmuAOjKVfUqfp6eJj3O/DIsW+c6FahOWOje+JVFqrIXLqsXkMQJi6KJ05R/mgHfpFul0Ati",
+	"QkKOBEPw+StVeCchNfJBCtWaCvN0DDo3xOrF1DV5axdiqkM4hl6EabvgjhgDJkEcLVAFDJ37BGpqUa26",
+	"ZvS2WHS4pFFqdH+pfaCpFHIDMqJxhuqtEywgVUc+d0F6lzEN6zMdqwry1+W2oRpCflnihiS+8/qsz5aD",
+	"pWU9J/PcmV8jkq1gvLYC2jp7+41tFRJ0j9hmEmsNOasrV9BOVZJSA3EyxYDlprAfQzqiyl0HSOjwBTz4",
+	"jFqoh3bQ/0L/jpro/w9RCYUVWBHSp1WHszhX6QvKjHi9w/2u77sQ2SMmFf1UazOl5tIwvc7eUcfPQS/v",
+	"u8scuErfpd23G8tq3FX13c533F5ZOSfdj1v3RufBtdfBqg2HF1bU2gVO8ISY5LiCBJaqLWwpHcWm8m3e",
+	"xQFWxeoW3scKpAgg8uF09pDkVISnTgRjivmBo6ylHATNpgAYsN5nqpW2wxrqiN1T9G9HaeLml+Pm3/3m",
+	"Uetz8/Zru9HuOGM1C7tX0XZusSo21uBTPs+W9gN8ZpBtApKIs3jI+nCGyxDPFgreBN/l4MZWOR8qICX7",
+	"kmR0bQLt/4CWMzxJ+S8SDTPMPNmQzkSQ4uWVEqAajJYlYXrnN/gmBSA1iI6a4JC00DloIRg50CnXgrHM",
+	"zyl9ZK6sFQOxXFvvjs8/HL/9fHZ+dX389m0/8+PH2q4D482zzTqR0Kq/9/ckibDDBPeOJCMSIhoLtnTF",
+	"YB4a5xL9GLKA74zMJHlrEv70Sit0q5ZyFZW4y01DRgrQQmwVnjagm86z2Vt6NvNHPX86avOW/Bh/r8nD",
+	"Sge8KmC4UBIbYr0ggwwu12vTQt3QcM1vTKzsOjwnj4VSLOmtAksMTrJZpwqKU/S0ZML73Rq0v06miOGz",
+	"q2SEFS9Z4GQhSbcS8rI0T7V/BqOa8tDwfgNJ3odYgtRyZhm28k/FnNQKqJj2V4opK++Ngh2VHfAx1G4B",
+	"8Pg55cSWzHWzm9aOnyw6T2xYjQqqKqejrkFby/Mri0nizmTLe7I627KQVlnQXO5JktCQ8OIB/4f5pmEi",
+	"GAYL/a8WupSbBXFbA5YIFCRUkIRiNMXg6qccQnlb6Bcmxin2f2rsZAkd0RhHP/C0XI2UXnIOa+xvdQLh",
+	"WyLsVapMIswvcAOOLcGhHOYQUzlkK/TMrq4rZRcn4mnFbK18vZILaaIOCOCoC5YB6cJ85FrFTKCIgtdW",
+	"mdMTdXga6uRoRF65Q84jNKGxTZ3tErYf50S8pYMEJ4vXWkPnLkqFQ59WMZdfIf1ZTrVd815UZE/2cH5N",
+	"2Gx6gcXYMR545h7OKx3CHtKEBMLQXeUg/e5hTgbveGsO8z9mxFmCDHGCk2BcPUZTiixV+HIVnQgaqTma",
+	"eJohzSNmZtwJdAtYkXPlGLVkxkbaRXG6WQcmzy8hgbLNqKiwAqeB0nl2IZDCCHObsb0RPsvsH+uLoZrJ",
+	"so60wipvvpXTWimWTCrcv/T1ah3FOUNV/lN13rLqnE80W1N5dmc6lkwuivdNsRjrsiv2Zahki1k3jys7",
+	"EtvRhP/LqLzqG/4kPXlZjuI5mRdCaNYiH8u/WCTuFTEt+c0zAUQ9FLJAsKSBYiLmLLlrAEp1w9QbJryh",
+	"kLnlbuq0AccdrcqQ6zLj7i834qaoRBYTe4WwQBHBXKC2nzOv7vvdw9VF9awol3zHVsiFQdhXESU9FTGs",
+	"YzNAgVcBONoRLCl2wWZJNlKIj43YSL2nQgsEviNg4oI4VyglMTHw3yqcsoC2v2pZTUhO1Sx6qB+TB6El",
+	"jxmrKkX0Kp0iFTrZMQrh8cJIJrtS0krfxeZRQJlJ3e8e7h3sN5bMhzOVEzmwg0MiNspRQbd91N31uyvr",
+	"OJtYo3QAnTItpmF4vbQMrRkDfN/IPGYsJrxk7F9JjGzovOFwmBZEe831Xuh4PykLTMbOLIZSqRzT0Koc",
+	"oqym2oYIBWvskBWvoTP+M5h7O/Bu/eCfygWLGayRqhWrqO7pIWqFSJZqUhkbLmJZmTNukoWExWRecA8t",
+	"37ICdwe6r2DtF1gE4yc44NZ2l4kE/46fpJZdQSkzpuwrkgr1GTP6mVslk/M0uth5Gb5DXRdXjF414kxT",
+	"OE7xOLBwDWgdE2GVf801i2XbuoG6N1XYAOtoZYqClitlRZ+T7mXp4DdDZskF4G7iI1ziEAcSccSZyO/D",
+	"HJfOpVRtYFjaxjH5HSdUjiyVQdMILwaM3TnPR1x1JOyr2H/e3Dz4fvPm5qE9vP135yWsUvn+a05Jtg0F",
+	"xZv5kgT/yuPXB3kxwJyEdkHxAh5nMot5aSnWM96bL9/QiJyoiE8HM3CUTHV8WNRL27tHh22/W69X7r5V",
+	"mzcRjZFcjv1uA7XRO/qL0Q3MZQYgNHX1JGBWc5aZedce2DIwHLUfUMW8oKVtQmCmx6oKV/VOeS5udZMG",
+	"tL/onG3WgDt+KiPwCs64KVNcvzSK6SlXGWWCHwyHN2pj9TV8C5zYTiB+WgsXLKKBK+QJbnKpvXY6jRaI",
+	"ildoijmHIooJm43Ga9zfc9Jg/RH/o9rNY0q3ZZNSLh7Qu1kE6MOzpwzdbaorWqleSZ6KY6ROkLz/TmZc",
+	"IPLHDEeZAYglaEBQRIZCDqrSpKcseof7boPetg5pjc8b8sqkXDOp2qb+nmMObi0TLwVRiAOsKn8tP9Ur",
+	"ii/L8zzW5VKfx8ablj7sn7x+00ecBFnURKaeIszviiHKq7F2vjf76jPHQ1VtoAkV3QA80OUyVKYCxMc4",
+	"inQUUcwguXjGCVooh+WasTb1A4KXRPVWzP8jGYwZW/eWoSu3lzXmglIHH/d7BtZb+WxjYdZhc/1axXS7",
+	"lNSFOR2cjmIsZgnJHMjVIU+lq+9+hfuJVwGcKONaGuYsWRPUVu0hHEW1y9xlac05aX1Qls4zlcewTBsb",
+	"CzHl/7/ezs6n/9xBtysPzqwiJUBH2FzQTc+JW3K0ljuDLNb/hKt3jcySi1zyT1HvmjmVF5CSI0ljXywp",
+	"M+MkLNb7jVXSHqSjFli0bSYshtUvo5F8DL4zOjs1CpVCClhArcSMwnGV0rCvUd/SQsMCLiOitSbkyM/P",
+	"mFNbleKzhUv3sSmDooQalaJMBONqk1TFWODZVUWOYF+vSL+B+lNVcl3+kyvYv75Uvvoqpc8NRuK0hS03",
+	"dm23asVLodOYFU4H01huTLMnnd+DRoH414GwgdN0MobU9TXl5PIDV08J3sI9rCrfot732zhXHzjkBXFi",
+	"IrxWnajN0gNyh854IwCQviZuAez1pfqg6qQV6ibPYh1uZ9Rxa4brGqj58ro19ZYhO7jfwLLiOsFX1bAU",
+	"sN7bzcpd1wSe2r83NnnnjPXPVtHzO+DHKRdek3naZq9nW59VMG6WZaccobsZj6u0wi8zqz/NbL7SglvD",
+	"4Lr0NOTfft6aUTkj7BoZa8bcak+9NNG8MpB1tQRGQFPISjreSBl4Yc/WOt6qypOxbZfXckopaQ06jeiO",
+	"LNBgIf/3CulLioKj4QjLX5c6xDYJerMdv6Vt2NpR/tMDtqEHbFPn1p+uK62hLeduW8aHthHX6itkWQT2",
+	"KpjopfhqF6UtK+CHzYI74oYCu6uDv6G/V287B2DM0SRMnQUFuZBFa1+QyfKKJDmzv0oeJwkHO5PbUpDQ",
+	"eyyIhhUoJkxHi6zVNDw8JOBAUzksMVPhiCTipAIARaFQHifxU66HvyxQH0zE/YaKZtcLAhYSFtFg8ZaN",
+	"aIAjeZT7KtRxOEuARZkhcA25RBPNyWm8KqyoBLljTWbpZtq+hXjIHOA7bkX96fDVL1peQANdr9DwHYtS",
+	"wUIcb67BFqoWf+XVzdmtayqXZKrTmZfqdfnd0zEYw4RNrjS8iAKtsKrugsAqpHutSgArFBNelt6OQxSp",
+	"NyELTXkgqgtB20Ndiq0DUZUqIV4XtopTH07a/lpAuY/uVc9X0l5Sv+xZigNvBGm1RvxmGUm+OD4nMRYA",
+	"9O4pmUNJHzbVAAEND4cTGjuB8i+zQonlMIQhThDWtRipGCOdNcqSYjIpzTxaQ5aoxAhehuwZplV2lgci",
+	"x+RBuPSec5VSq7Cd5dKogIVtxfPGTMoTV1CHVedyLuWc1fvqCjcJSOzkHY1nYnkNTZxvGk2lpIXPpIR9",
+	"hXwdyDyhefjBkM0GgMjkGIg6kUoG/wOyalevPxdsOnUDNy3kCIxIdWyG5diiEYSNLEOM1B1tw6zD7UJK",
+	"y6cH+IgfpvUrLg3ICNcoZSSHHL5Xh2mNY5+nD4sMs5Ha07NgHNMdtfp2sohZ/JGKdcO/p4zThw+cOBBG",
+	"+jNOEuWAkv/qQaZr340fVhrNFdQScULzGT9qGQkuDBNI+nmC8qhQxwD3B/KxY5UdnshfiNvRsETtD9hE",
+	"4zBVadMnWFdtcNxd1Rvo5DhLvCzF7mBkaySZPh/gWIeM4LzKrw7jKiX/BJ9VAOnTUAVFYCEHhicmY8Fc",
+	"IBTKL28Aj+/jOadMwCT764Ie1oZ8zGRhCk1oyKSRXaoy6nBR/5K6U3+WlqpfWmrDelLXudkZJeVjCla7",
+	"QWH5JW6CLQXALo1x3Vbt97ojy9cQdse61gzn+8cGRdsrKfv5Df6bmfsznrEGlZaoYN3Iaws8SJVJWJ2o",
+	"W/4kMycVdUSTT2fC6zcKlkoyPWBpkKB+bWvhVXeAMbssuspB63VtJf+orKqUB61YLWxUNfL8R6b9ZYP+",
+	"1obQLdlA7Rrw9WFot3LVXTacysoeqhz27/X6T/vauKKH7qh2QY/88Kz+nZN123xxRdkvLFR1NvJEP7Rl",
+	"Ql2D3ORYT7IvXQJzZGHN5GCIFKaPyU+u3x+cSGcFocqMj/dDhKPIRjnhDaX+s1jBj9TvHmTtYilwTTUL",
+	"qvDJFw9n2lAD9j23y4WtsqadrnUlWdlbVZvCrO4quGvZH7HslcoYx7Pz45Prs99P+4gLHIcqTYDck2QB",
+	"xdygBtccQqc1lm3MhEEIs3PJVStSodQN1ozkslYH4LCPVcx6o/TgLNbh7Lel/I/cWpndK0++tGaVW6ao",
+	"/cXZwai+rBxZErJErZXz0seo9sSUT+c1C2aTfCWelXkr8GG9qVjvmrkU+nXOxw3X/hJXyq0ketjaceX8",
+	"3JoN4L6vIS9gpVbqJqpR11AKktdh9ueylbP4Ayer9YAIc6vk2JuaJun8V9aldc0vzQ135WeJ9nbUmlUJ",
+	"ScBakGJTVSOqWJklU3ftlZUoVJ0LlC+2mLqKVG5MBfDx9s5VxT3CXdTpVIHhgFEM0hxN6pZyOsg/Fyhg",
+	"syhEA5KvOFnt8KrYcFM6pWxzV/UspeRTy9goOeSneMZJqBMwHPUM1smD4llZiLSbudpXOy9qjYqalq9w",
+	"NkUA9pw5C+fYKtXZgD9hpiYXBpBnKEfY9mBusMBpXtb6KValrKrnM33ohK0aN1X5pplVw5wvaxfWsX/o",
+	"Y1szYHElJmnFWVfeaIQjzuTGjojgaK7IW+66ouFtZfytlba3DhisO73v9Nmy+NYY29Oz/Wp39lhNRW6t",
+	"QXOQ+ifQiJJVmkPa8K3rSs5JMEuoWFzJVnUwF8GJy6t1jEAJSdHmFWuV2wlDAopUn6YdydX0HmU/VMf3",
+	"FKpLGw8OR78mhMSjBHOOfu8o16nGI2hoB2qKTk7C1NsDqC7Z4ijeSSaNFGKFK1AuCPiEIKzWTXwT//zz",
+	"CZtMsaADGlGxaP38c1rGljdU5wLzO/1vgNKzSkCnIwI0a3gxxbgdRoQIxJUuhu4Imcqfb+IpFmNuAKh5",
+	"A40JDomuy6J8IBlCzUkK8Kxr5b5J8ITMWXL3Q3Gdci4wuSEAugeihN/EsvHBLLrTP2Q4UVRwdOH8NCvP",
+	"xBsqaS9b6/SHdMY6nSPX8E2sR60eJi1kiTcScfDCjUawUKqgn96SdySkGEnKkfvxCwspUYE48tbSQlck",
+	"DlEfT6eRvCBSFu/cx2ELz3kzCIfN+3bL//d/cBYrt6v9Gvz6SgpMdXmmYkwS8NLdxP2fd37ugwSVj3SC",
+	"dQtdjwnCMZ+T5AcOI9IIe+iexCFL1E8a0m3BZggHAZkKR7egJuj5fRwzNMFAbGouxzMxZgn9Au/30C9w",
+	"eNDNzPd3Azhq8E/Sb6Fj1FdxK30AYeCSvlHfRLBokRGAdNLPIKRFPbiJJzjGI7lNcIlQcOeg1aI7suBq",
+	"ukOacKFPOIWov/7rs8sdaKcFP/dTXQgO/g8chVhgjUPNEjNNyd64nGQfHJH9FFcB4mNGQCZteVDbDd/3",
+	"0Y8THSUhVNAtV7//1EIfc35b+ZoKPDAbcxP3MyNyK5f820djFoV6y3A0Iym6Qp88BNGM03tyJXAi/u//",
+	"/j/9DGbBTBDKbmkQRj2rD/FdLNU+fYB//rmA1MjChYZ+h2qSKiBIHWzU9f0CBjZgO4hxAw1IIKW60pOh",
+	"8Anj4iZW1YngMMCpSRKWvEIzPYY/ZiRZWOAQ8KFgrIU0lEQaLZMHQUE/9jXacr+B+qmzq9+4iftlv5l8",
+	"x0bch5jSKtCN/k/QH3kgk6nQ3JepCdmA74qNwoBv9GQEk7cbUxUGCzQhyooF/ELufk+zF9maRorHKblY",
+	"Mdpqo67oFwLkd6w2ZYx5igfZ3kfv6C8NhdsSMRzKphJBhzgQELaVBGN6T1AH/Up/0e1dkinBQo4Fo4v3",
+	"V9eyaWBo8BcMg8OJOwvJZMoEiYNF869k0W+hNyxBnS4aA9xoCjVqSAYoJP31jiyQ3JmbOCNxQ47qaLJY",
+	"3mvkR7muVLAlCXuA3auDei2kiJDFBIk5DUgLmXSEwhCwuIl1hcYc+XZ9vwFoD2rv2IRwHbeUjUrqAYJG",
+	"EZLiCSIgzLdHClQbskCbx0NBEmBkpm/VrYKVUX0C7LC8VJvLXEIU8ZCwhf5KFiAfQzockkRl1AMzg8oR",
+	"Zr6CoZCpAShLtpyu3sjTEHzqcv8AEEYD2ZCQQu0BrHbx9BqP+lrYUIVwAxWAzobNd1Ke6QUGTGfgt+VV",
+	"a3cQHd7EnE0IUCDIPDnRIeaCJBmcq2xE6QE5aFI0pzFv3Ui9PqIBiZV9Q5m7vOMpDsak2Wn5+oqjlCze",
+	"29mZz+ctDI9bLBnt6G/5ztuzk9Pzq1P4BsKwhLx3eVoEa43l+OLMcjj1vLZ6mU1JjKfU63m7Lb+1qzyr",
+	"qmDBTlo0E/4cqWuFkkk6U9uTsuA4ew0C3acs1oFKHd/XzmGTPbNSukOQxAOeTJWJzx7Cp0L1Uu/4r2fH",
+	"/7H3cff04LJ9ffQ3/0PnrJu79fW8jt/Zb/q7Tb9z7R/2fL/n+y3f9//uFYOjBjMahVrwGRNhz8SSPt4+",
+	"ah0Y164JCJcA0IwLSrYll1U8g0aGcbebrufOpS5jDEq9MQXCBtiyvpESn7oJcohcGfGsCKpK2NbGnvxu",
+	"Kpxvuy6qjX/0yT3C7JUdi23Jzx9v09q/v7Bw8URSWGe/6u5WrqDkY/5ipbOICgTd3hZBL6PgXBFeOP69",
+	"nZ1256Dlt/xWu9fd29/PIsJ63ow3Ceai2S4thKNSrhlMUyquzZiJJm6ql5p+u7Pb3ds/ODzCgyCsv4rF",
+	"osMOqr9WNYJfwcVEdQeSpViA9ekHQmPV49g6FalyaBcvdh2Mx4bN9Xa+Wrv1qGgwIsqLmD84r+H3XEHh",
+	"PNl0nbWTiCDhNuasmsrPueLc589zSphVlEjlSKVE8Iw/plBKOX9ebIpZr8TDrVr69G6qA3AdNlvQh1TV",
+	"Gesym8WR6gxQXWhKyn11/wlYSGya0+knXDAV2BktpB6A5Qfj1k3cz4oW98H6GkWqj76Wq02Vd6pe66v6",
+	"eynYqJqXkvFuHpsWhf3OmKzBQPGmCeG86R94ruKvu/u+vx6XTedbi80+XW/IV9/2/vrHwce48/eHvUtx",
+	"+LfB7rvh/m/56tUw591Bp9tu++0m6QwGzW5nb695GOBhs9ve3Q/29vfx0X7HVeI6z4PtitxSC2u3yOIv",
+	"7bN/MIp/u/SD397tv10cReTXNyL49SE6i/31WW1+Ncu81joYoLNKtisPwFZUDiLAFwHHDOZq8RrbXpUy",
+	"1PRUS46aLXiBpToDsgF0c0AQRhGbk6QZYE7Qhw9nr+VlJ70wG4B9pm7S8hqixwdHVm0IAUPcgqd/tkqH",
+	"0/Bx63CuZuQfqRiHCZ7H21hc01ieu1UvcMOtl/8qZX71LLZ3vNY5NrUV8yU8qPTxUf5jR6Xodv5XDu4x",
+	"y4MVz6JoDf2+/tHbBj38Kg+bTQoNq1iIOtPLiKNS3tfcMqf8z9X/36oCMJhFdyItoe2W/9d2bvcEL4yB",
+	"IJ9AkgHdqliqzASokp7z1b/ANKx5CGQZtSrktlXj+7uS24WhXGdBed4Iz0ak2fYeG67fOzCQKqDZlHrX",
+	"kfXWGr3IlcoAPnn/z1232Z5/PuL1h5uN9Rgs/HD+nMcaskDBGAb6olQd5zSKpGwKcJJQBUst6UZ7fmTX",
+	"b1mQRkAXHGOAHq0BijEHfJLqo1T2hj805VfUkcl0Fm7e7uPTGVZqPlaVebRjSmMMDHBwN0rYLA4tpqUP",
+	"vFIWMg6w81Vt7GOl8elXInLncctCDsQVZfFrCBxdJrGGKlnnRKXv+Spk6B0LIY2x8vO2+XxKkoDEAo9I",
+	"FlW155vUKbmldo6Qhr/UnbUbW6L/ZXS/LUE2TnOqldNSHSkXKazLXK/VGigpEuBlJHNy/AykAjmF3tGw",
+	"E3TxwD8Id0m7HXaCQ9we+MMu2Q/3gt2jzgE+HOwHe2GX7A478lFwFB6Sg+E+3ht0g115KKhU8JM3NB6R",
+	"ZJpQuEKs+mxVt2AWYiLf6PrN5IdRn8ZOjqto6+T4CZSl4xq83qfbIp0JdXcA9JNs0pn7/dgiOa6ycRX3",
+	"CXBrqmK5q6nnl1kcRmQ9GnpoTsmkOaSKWrJlS0OnBjSWwy+rRaV1s8KyOcIcXZy+ayC5vcpf83wLenKM",
+	"BjB1pVbZtX+N108kMy4q1zaXm1jpTTjJXluXCSiWKPWcFS+CZxjUIKWFlfdx+bJlY3wDsmxLZnzlIxKE",
+	"i7RMPxsqP1dWFC5bXbvsgmXSLx8zcFLp+IaEBHQKpQ9JNGyhY+0c5Zn9TL+h1WTtCgOtB0U4uOO2m1aL",
+	"deXNfHUTK6crROiAj135A6E9FR9g5mWKGmLExWygnayqo9ngB1OWsdJ8dmItxwtp4Qs8iZ58eK/T9W1B",
+	"0Itcgr8dv3uLBGNwYxkwMUaTNE4GWBa8CBEA4BFXRdQ5mpMoyjni+4I8CBgnOPzhr4cm/K08tXmOBA/U",
+	"Ej+70wNC73AS9/Cc90ZpgFMvtZr1fOu/XrZ18p8t3VLrQmpAPZNH1mu3fHCS1jQrTCjnNB6lFK/uy4Tz",
+	"lsBJa/TFu02vuKVOJZnNBhHlY5J4Pe9UPUMfWXIHKplQOt7Z+dn12fH16Wv4bTZIA0ZzbtfWGva+lNBN",
+	"Hp1LIqj5b3T1yApV6iG++H3B+GvKQ1GwSlgfmCrGlxctO1/lFj7u2MmOq0XN7+btzSVO+ZybWeChIIlO",
+	"4RKmIsKAjGjMG2qK/UJok6ljp1402D6Z7cYQPhhnIFYos87ko5+y7EunWWZVHnP9YNjvTYya/deF3mtI",
+	"zzX3Xf+qlYjlRLjzVf+rhg+xdOC/kSvRcRxTRwJOWWjlclaqzyun5z+/rJEPLBGD57yVvdc6iWgmYzqt",
+	"vSfKmEyqlPuxRMfr04u37/92/Mvb01R2KOabiQ41lq2Kjmu3CNiS2brc9DOdvxoaP5ngWNAgXYvaR3Yn",
+	"pfadr+afjw6T67OP2Clk0uBGzMvKO+CTRpiPCQdDOSQY6zchGDUvVnLKkNv0r3ura/bfa3dWmv2lZlV1",
+	"b4HK4oDUqI2u6dATeg/hjgukWUUWxC2V5LL5/mImjvOjt1R+N4WbVyjhOwA9Cq9vyVe9vTN8JTJ87jLT",
+	"xjxNnptv42B/UDc8HCOLGJYoZgm5xvxulR5m3nreGz+UnqhSVZ7ogFDDlfP93WLYbRXGCTkmShbUFCRU",
+	"rs3d7l+aD5+PfGwSqkyyrq//vsow/8xP10zgKDULG9QBC29KH0CldntlR+jtGgJGbVtVpONJmmWztUBH",
+	"O3HHCrKlCooxr4/Iv6vtIsdgsgALGmfqnIiSl0cFDiWEzyJhmWJUvoKBTcb8roVgOVUMuRojeB4fKBcc",
+	"UX4TczwkPZWpRDnSaoJJJm2kD9JkiDsyFS0EypgpCIiHBAmGEghX123hGBGcRJQkauQRGYqbeEDGNA5V",
+	"3PKE3UPkfKUhRe3h9+PNtFAE5L8guUM1t/RoragXuj0DfUASYbCsIf9Fqc1SbWPJCMc626dkJXgEzMR4",
+	"SEdvaER+JbEGp+15747PPxy//Xx2fnV9/PZtJm2t4Idp5cRsj276QUXpUNufe1vkBOr8mqtJbtnV+hZH",
+	"JZvIVUFPuzwBc7BKEuNZycvsuWrTlGFSw1AXD8VHaruaU/Kt5WjurOY9srHME7wt4wZLkFraSjaVE5a1",
+	"PJ+bn1xBJuvJTQCP3PSKr0a5rQu+uVdoMZDl2DiYtFsaPMGtqMh2hSLz7ErMWKENOMsUwBDRHLKpNAiG",
+	"VW+Nq7ReFpNXqH/OYtLXgdHy9Zjck6QI7Fy4HDQjGpMKw5PIFxjcLAxojexr5/xhfpbvxK5r8EqF6KK+",
+	"PdJ+bpa7y6dWYU1TkAuddvege7i73z1YisPwhBlq9AAaIyzvPZiTngpbtncdcoys5GWVcJXfS9lOxS6q",
+	"1+Va5mZp5c//+Ola3H66TG4/fZjdfjolt//89GZ4++kY3356G91+uuLw40//5m17b+1ZqtBryg0Qlkou",
+	"Y8OhJFDI9lWp4UAPc5xIKZhfA/1uxTJA+7kVMDBbaYdS3qdtWLFkpw9TqucbRCy4+5gw+COk/O6SYLO2",
+	"EZu/psC9Y1U3+DWbxylWDX+NJ3ikMa7hh7P4HZmwqvqMTzLSPiXuIdO+6t1ryqqNsMBsNcuysuFybCc1",
+	"he1a+EDuugf5kJmljXUe84Am2fCPrtsHve5er91pdfb8v6tIuRyqZZAG4ZRKEwunYva41u1q2c0KLiBy",
+	"YoglIUmy+5DJf4iz1NftXsCW6S/GkLZKc3kGu+/IfCj/cVI4kLIXr+PvtmFjD0t0aQcnZLquyw9oDLaX",
+	"H87Pz85/9RzOvVu7PVNRSQdDwBUi5SFaN5YrVzHi7lGz3Wnutq87u729o97eURolnUDpAFUURMU0j/VN",
+	"F/jO++GQE5EmbPitrmZIV4s4GCcspl+yAUjmBCYur7fbbu8e7rU7h0f76vc3CSH6WSrjDgv8zPg5I4bD",
+	"tuyss9fwJsCwzKf+3l7HPzza982DD5yE+mG33Tk82D/0fcUOJL3M5IpEnMrD3D1s7ckjKuiEpBM63N9t",
+	"tzsaX0ytguvs7h229rRtHgdjefTBRxCMqSCB7AXMmhOATxowJoBI/cFR2AnapLmH97rNbnBImkeDg7C5",
+	"O2wPO2Qv3A8OBnIfpzC69GRdMgVB+OmrN8KCzLE8Nu2jTstvdVptEDWCJEMM5EDEWJFKSLkCDjS+nAHF",
+	"Mfr1/MPOWxrPHlB7F/0oEvpAyU92EzohNqsL8Cnr6mCn05WCYoIDeecLeni/t9vp+e2e3+n5u5a3UA5C",
+	"Lq2+Mt02vDuSxCTyet6+vGJ32837Q7l4LIQfLzGfDkiSLNAFRV30Tv6MfkGX5B61W3INmSTbSA4ckg8T",
+	"iuVnbe3Zx+1BJ9gNuwDvp+SexewLDhJdUF+xCqn6Kio3BzCZxbGSf/dFs8Bj/lAqS4FWA2CljPSVen3m",
+	"zdJFxnIFz0wW9UofULvV7uz9XVc463nZPDqWB8EIguwf0GHrC516qX1gw+5BRK3bPY25wFFEEgUB0VpM",
+	"ImWpWCdVw3WkJiEcKSerc5hxyHBIADQrA9rLLKrKknD6QAI4JKmMP3n/7uLtqQq3cA7YMAG/kw04xfGT",
+	"B30f++SI+EFzf7g3aHbD7m7zCO8eNTtDH3fD9nB30G7nvjovahLpbQOyJQBNQ7GQoB3uBod+c9cne83u",
+	"YJc0D4c+ae4O9/F+sD/Yxweg/QBcx3HOZ0mZqAqMAaUCoEd3gnD4eTS673zOBveGJcbU8zkb4eeOt1q/",
+	"geWRx98QRHiSl4iUXzImzC5GdEiCRRABsmteGi4RnS5BKbn3FSFxeVz7Fp3BW7DtCig+Q4xbMh0oRCmG",
+	"LJnYLMkQz2+nx2+vf/tbBjT6VKW0s1opzaAmt6WRrqNNVjuAt5N5bdlm0lABxSB+4ArLeAsWGTmRXNBF",
+	"pnMuN6CV5w2wLJij/q+n18jxcf8V6vrdDALSGP5jJtAUJ6KYZlFpons/XKLyflv7GfgpTEFfuE8n292l",
+	"xgY2NrOfoS0LVpjdbLnxr+lFDB2S77zEmZbLOb8s5xzMJ00Y+fug2/4cNA//wyu4C613LU64kv0t5Vl+",
+	"R2nipVt0/TtxtslVN2OLDF4BCpROEAaKH9F7BRtAJlOxgBjm1jaDzqwdNHFnCWmgmMwJ1+H51tmy93u7",
+	"fFAx3Xp+99fWu9/w3Cxfd2uQW48UNHniAGJn7VrevayzHXLbp3550tYti9oHkoX0d0hwtSydcUBeKeSr",
+	"OeUEdX2/Kl01W7jv38FrFnS1L7fKA/uY6XIm6bWu6zRLkt2a59SeT2FUa7lOHS7ShseikCRXuuh8yWFb",
+	"FhuVg+l4tWfM7Smv46W1qPBfxk+bg4PN+IKTAVQw4LrM94U8hk/gvNvnumut7zZl45hE00vFx1bvz2/2",
+	"y8+8SapIxEabJIe51R2C2KI55hqDPt0dvV+VKo1c3OcTiFpSh4yomEaFcszmMUkUumMUsTnUANBxVD8W",
+	"oJrghf5PKmmKxKEJmVV4lRlQ5U2cCtcWSrMewaGCtCkSfMnqcyafAYhuhjpjY5IO2SxBbEpi0xNfHo5l",
+	"Ed0zCO3Voa6y/2O5715FIthqYnyHQ7IFWjzmd4izCVHQn0UqLNNd+bBTLpiqmOK0AqjiFooegOZjluZK",
+	"skgRvrowyBcbiM+CsfxFAzHL5xoBGLJgrczcskKW8hQ9pu+XnahV2T5DGePplMSqsveKu5GqhLJl1m85",
+	"HJbn4GjHwwWtl31zzgSa0jgGVJAF4Fhv41r5fjgE3FhtlUljRINZAvC4eITpRsBQy6b3VCPGUk/OWypI",
+	"wV2zu05GizXwClOmbrrCcMcAWTgsruS2bJ9W3lmKM65GbJKrzVZSbghGsDXQm9YSo7Nl10prMXIhU3Jl",
+	"IA4sW50elFxIFgjLwwpIa1npH3UL5RBxIxjAqyEVfeyScRezIu1tC/7oRclu1fXFwSIuYLe3QWgXEHZu",
+	"CAk4qZvmlmPyZcan1Wai14V3/9XNq9dpusZAVbc4YfIlKQ/8hvkty6NY2+KqMz1o0cK6SQoHgPnnwomy",
+	"vHV5s78t1E/Pxz1t0XjbzlyETzbeLksaeV2ou7I1A22xoMuqBJKSeXYJYnZ+at+ZqW2QloFMbUSr6aph",
+	"/nmoSKw+IcmlHyZscj0mx5wT8ZYOEl210NU/tt55rYEfCyTeyL0EpUEvFEb9J29nzpI7vjPGUdQcFF/9",
+	"DwjqlMvxB2zDkJIoVL5gGLQaTteyb+luFZNcPmmYqEJruWZpvdJ0inZhDfn3P9ggDWDglyyK2ExkT3UU",
+	"8QVJ3tF4Jrvc92EIhY1K63Kra4+edb2xTnFAwuM4PI7JPDfUIYMANeXZL44bD1hiDTRIqCAJxarE1SeF",
+	"BKpiEo/PT07fZmBoquiv9+b47C0EaExofA717t4P1UKQUAOP9fYanhgnhI9ZFF6kWGher+ODFm8vXWnl",
+	"yIM6UBRHl3r+A8zJJVSYTVezLXlrHCREFXYMIPGm3dpreAkW5Ew+wZyc6MnBIuqxpvw5HaxCvZgm5EqN",
+	"Ute3q8eq1ztH+s9jfk0exNIT/KuuN70GUeQ0Io3lsYZJN8fxvlOzrholwlkORIo/xFYwfIeSlIsqqIIt",
+	"PteFSlicYSRrc0ELHVtOd0ddlXJ5lqNXKMBxQCJEU3wvN2ZxSQR9G9SIgpRVUx1jjkgcknCJeK26rD5V",
+	"tG432ekJ+ufz6ZrbDxXIK5HuwIB6vv6Ga3CH9QenzGvvCOfAa1VOsT5WqoLQiHKhbvXyyOSK5xUH/0ZJ",
+	"pqcN/qj+4KsV81r9N7y5ytp+A2miChIoIHbYkQrZe+JFYxeqhkixCtpA9l1MHkTFEPfThA4mAOVUwWyX",
+	"pW5C/qHjP30NXZqOAZAaPkzVTYdOSPhejsB/bGygn7q3+RmCVza77bwEuGqZ+WYFyAR4N925kU+LQ8lF",
+	"b1UJzB0lxNZHTUlbr/ILqUwYLWVUnTA0ICS2ExkRUagnirJf5cJ0hPJ0SemqSsTomyCgjsxTYH9VUAzf",
+	"xOqZLi0iGLtDsykaMcIRi/PyPRV6LrHu9ADBGj3HVbKshZVKkHPBplu5a18JNi2T4kZqVo2E2/xqvWD6",
+	"7YbO9PJot+lTh7MAbrK6y/9Mp71mIlh5PbxnyVB8vijKzfWitcXIsujtH7i149uSJyzWzoIXoajGuq69",
+	"SuqrGzWcp74XjB/+7jhIORh++dHuvzA/SYhQdrwtKw/pvEvmAZDoqtS4Zqsg05UGoQuEMhQzXX9UVTKG",
+	"CiIhDRsg4UvyHeqkvox4f1kji1omXdnVEkKgC4GXGsqiKf9hDW2gXvDyf+vAZTtoOR9EsU7gcmG5a8HO",
+	"PCWi+Pu1xbRdtpj6mgMkRrbLiZFrW2fKDZXimddRO9Lm2lnqBVgL/rjufB6PmwftGtaC9nJkOUshqkaW",
+	"WzKk+ppQPoj4+S/T6RGrRBkqBaJtHrNakISr44f/e8YO5+OGV3A1+w5SZa83OIAQLKSQMkcsJi10lcPb",
+	"0yjeGGnvVrUZXlNEYVOKJUwn7F4F0ChvQVaj0SpKpjH+XyE84CoQJ5kVIFsBdqECw8bKKqjE8pEt/hMa",
+	"+Wf7n/52QXtOdekIzDkLqFWLMg3JqjHBJVBFIeWmab3sbxI20bfIZ5/u7TfD5bZPQAXrWS68nwNz+8kQ",
+	"Cu21IRS0SLQRFB4bWxa2KzJjnkfGVck3tcNbzNSuQUnryRY1/twl3ebD9ZMvVEN/pl9Y6Rf2Zm07ASO3",
+	"b//NUzBKpPdnEkYpCaOCcVhpGIWDP1WXqxpn/kK/+SLH3Q00qAdrlBXKdZJHXjPRIqVCOYE29B2pQhv5",
+	"hJtfPt9+bTd2O4/b1URq8Cy9zFvP6zNrp23GBQKBpxXB7c7q39rVbbgegNnztBNAv6PCBVQKUt9RwSBW",
+	"6KS1qhd09vZrFS22AbxWkHjuze2HOOcH8umrp2P4M5i3kWRoPW8v7La7fgcPgu6ggw/2B0cH7aPwqN32",
+	"2wfB3lEHk31/2A46B+EAdwbD9rATdMngMDgcdodH2B94jaz6WUgGXqNWBH4RjmfHAK8ls1hQ+D5Sb3L6",
+	"hXi9vU63c3joO0L364PU20teGXNsrxsaLBRhSWGzxYoo6RExOSGAmHVvTMsgHjkKcIwGxCRnLM0NcQtp",
+	"KKR3/PHqBxDLWSem3leEOadBOogfv9DpTzBVNkx/lJsATxooJIMGSqYTLbEVVDAwRnwT922Ca0mC7KMf",
+	"Vf2QBpINK/x8UFLMSBRn0BsObRqqyCWlMLMgWADegUten02mLMmdqbWlxrEa1BtFyzWkx4Uh4RrvbkMP",
+	"WFZ3pP18dUdyi1pZc2Sb9USKx0ID/RZPIsRlDKXUQjRGVKzIcrEPttFFcsW41tSTrfY2rzxUkZz1lt4R",
+	"1L94f3WN8gPvN4rxI36W22aWa8yikCOs1GaDC2sX9SulYn2rg/PnMVjjGDyFvndwIOi9Dn/7RoTuFFJn",
+	"Ag1IwCYkS2YdsgRUO5dgaKGP2qXVNz/10xjqkMWqtiwY5C0hY+c1uqTHsV6cJx2DJ4uDlyoktYqS4XJv",
+	"vdNAMZtvM0HWymY2m5QJeaiCKTtk8XKC13nhy3Rslb3+fPfH46EgyZXkTnFQ61zAgBT+Ys2XryEZ6btJ",
+	"3leLbuodAdq4/COtaLpIM/tdGfzZtu1wkRA8qURjuCLJPUmaXPID9UUP9WnYN6WruV50pHJzGqgPb/X1",
+	"FVFgGkEVuAbqh1hg9Tu8kgW2qHb7ujwAFS10fBMHbAKBTYolkXuSLFB7D3EFNa1kbazzOkjElf2rha4Z",
+	"GjGUVnjFaJAQfNdAnGjPB9RigBlgfhP332IumrA/zbPXffTjIGFzThLJw36SwloOEprqq2JuqpgvmtOY",
+	"6wgTMAwOWRSpwSswShSxeEQSKBnVsMpx38SUo267A7zUQDwabVwti2aiLvZ4BXtVdZgcVhNNJWotlNUk",
+	"v1+vkN9TJz0bhuHicuyZG8hiB62qAg2ym5xlJb2P0ljApXJbRTie63g3yvSfWy9zZQMqsvZrDlbSgND7",
+	"Ql2PbluvlSKcbLFyhPcCi7ZaskFtcphTM2MKS8pMN5zALWmoC4m3ooS9gZOVUjK3mVsVawPj9k7aRnXg",
+	"zBv54pV+73mqH3DdiEHc3s1KlPTaNgD6V2fBErnnVskS+Wce5N/PypbI9uzCJT2/VLrE+iktXtLz7cRa",
+	"GImVkNH7qhNqU4DwTmr7gXfbFh7zWfyBqywqeUCyuDorkiX/wErAKT80USzZoNMe2o8Nr1PuuLtRx+3K",
+	"jndLHe8+rpOUmaMvx5E5RgmbZ5qyBRoBf5s9MXYeYnQz4DlmZIhTyaCUNJbSGoErZjt3IFDBdADhYFEK",
+	"ylQj06MaLJQwhBOqRmedUOVuVgd0THAkxl+WHc3f4BVvM9+f/HSx+exJMEuoWCjICCuNAssJErjMg109",
+	"YZJMtGi3A19UWZF0spnHdOervkOXMlZdgSt5h9e3CW0wbsAsGkYxxFcQi250BfDjUZ5l57j8n9VbvWSa",
+	"Tw4rlLMBP6S3ZgUFB2CnMdUfDQ/3Q/+wfXjYDQ7C/b0j3BkSjP1gbw+HfnsP7w6G3WF70Bn4g8NOJwjb",
+	"e+F+0N4b+EPfx5BrSVQ9mVXRD3c0BnQENuItqUx7DUBKgOItOhtQ8hH93zUbQQksr+fFVqEOTXFez9sf",
+	"toMjvNdp+uEBaXaD9qB5iHeHzb1BJzwiB0EXt30PUg9VvYAkM/x3/HZ718Lql5f8pcEW1pLWZpg2KVTc",
+	"iPV0thVy4fLrp66tOERjyaBxojT7p3v1rQmmkYVVDGLHIns3YD55EADzhNEXOgU5go1b/sfMAf9TA8z1",
+	"Oa++ttK00KVCzYOC3lJ6hC10RYKESE2OACL9HYmRVOgY3DVvYh3ygvrqOPSNTmw1Lf+8+u242dnbN0/n",
+	"YxY5PQaaAZzoua7FAL7QaV5JTXXnAY2VTldUWxtKz51GmMbrfluR6wNDA3rs+Pvf+WhNjQRqXVwU5Q9Z",
+	"stUzZeF4c7Wxz3B0JkQkNODLFIl3+pV69x/HSq9cV93DtlZPzymtZU0ewBQ7kdt2kUDURx5KLKdtgB8+",
+	"zdRYBpB0Yd78frCRdDSGCkv5ZOC6YcyWGCYPIsG/YwUY/kWKoZ734foEcMJhTnbV057HiWjCFcozz9WG",
+	"gtY6wLAJt+vgrGQL951CrMAAHfHYVqhHnlRqZZnY9LLthNB6ellaI+MgOCL7+wdHzYNuZ6/Z9UPSPOp2",
+	"B03iHwyD9vDIx+TAUUa/7h4XNvi5sxpgH6DNLFHICqmpGauzTi6DY+drhYOlC/OiEWHfbzBVIXFuu9tj",
+	"G2RW7Ej66vPuR66z58gBq13INS6y9oIJq37xWxLjQZQFncW1ZQaETi0GjN1pOQPvQ7G+7JEpNOoMvFcR",
+	"9YpNNxVdJTvmS76TjuHz589Z248ltpaa486Z12uvIcpy21kVh6VkSbq0+QK3W4vBmuZ7qTxTK9UZQ5zf",
+	"F9wjBIA4K4Nsgfze0IiY21PPe3vlixPqj/CvR1/C397tn/36hg+O2f+CVTefFGqi5B0eguuoNNW/S9s6",
+	"nSVsSnZ+IUlEY6ta36bj5ssGvuSgrYePV2BfdXS3Z4xjcYymAKOjGFjLa2jnEYzp9BqP3HkAxnpMY/TH",
+	"jAnCG2AR6J8Nm+9kX1BWvzrItnz1fMuClBeXmMLYXOzzR3e9Ph63ViUGF8axSus1nMaZjeiyxT6RvQxh",
+	"C7xvl6KWXx4dLhpFoGim7pwKtrv8RpCtybe5FaziX3kO+2zs7BtqAbnVOcqvjqUbdDbTDKpNScWD/y3Y",
+	"1OOWb2FL+cfaoWglc4TC6pasoLQ4/ZQ0+2COnZBkREJ0RxZosJD/a6FjgOtIV5CjeUKFIPGr9Fqi4tbl",
+	"1zjMQNHuCJkq7AlHERRVvXeb/G1bpqBlJzt1iX5Rfogl5/oCJ5R7j5tR/wngxG5cZEB9Hv4Lnw41AzQh",
+	"kwFJ9L03f1ZeGRgGAcUmVlmcpNCFf9TygcJmeN9UalquzjmW8lLXG05m8UYS8xkiTbJ0ftmTuhWu5exc",
+	"18YK77eHPjnAu35zL9gdNLuDPdI8wnsHzc6wPdwbDHYDnxAjOlNsEo1lurGttow/C1qoFpga3hHUG10G",
+	"qvM0y6Fj7Y7W9GqqXV8mRrdsTKwpvbIEvZo76UjeM9RQM3+v3Tlcmb9nSchKSeVt3eWQEqhCNltvc58o",
+	"Jc4EmtMoQgMimco2iOFyFqd8ulSUqsCUHXgKK4yOzi+2bw10D+zTV4WXlAE+qACFdrfdqRuPsIaRzDGI",
+	"SluZ9a5lMhssEA23mq44dXa0PEzfuZo7X2ktIeyC3PgXvAO7lm2Tam0V67Fl+q+sjPzV02LxKjPWXBIO",
+	"t8wMoBuakApwIigpN3EJC5n9JBvRzR5/vOr1zth1r6ehpvK6s2bYbPAPEgg7BFnyHTz/y9X788p0FhbM",
+	"Jjr4n6rog+lM1NKO33wXl8R1KahS4mbcyyFU6bbl6cxBxxczsd1zXSPdanjOYvIcV8V/+bOygdZgMh2/",
+	"/8OTlfJOyDTCwQbMWIowMGYsjRq+JDiksYI+/D4DhyGTSaUtWRHbMSEh15FzCXmF9vzdNMWpKtJH/7Fk",
+	"Na7UG9u/bgbaNev51n9ew8NhKK+Qqh88pV7PGwsx7e3stDsHLb/lt9q9Q/8QXs3gyeAdLl866rT8VqfV",
+	"9uVbbfnWnLva6O7t76dX14oGut1dr+FN/hBynPaDw8NducMuJDQ2mVB4PeiEuwRQMMhInaAZbxLMBSCQ",
+	"ZdAXfqu9TtVKvSEVwlHRwtaugmYv7FT9yrAxUUvxf6lAg9RU+o3jC3Ll2jYMMHDVOFmKR9/utDp7tu3e",
+	"6+2ucWFZdUm5fmZXvkqPE4SLJfksJswpa9wizGyZV/n8n9Hdvxr/wHS+DAJhRdifbuGjsuJ7W/SGpo4+",
+	"nG1Du2KNc+e/BjzrZaFwCpqPaURMIXjAeLO3ngqDEaWTtXI+I9d181/4ilnbwZon8ioJvuJyWY+8thUD",
+	"Z+ppl083dilwhWO8Xjhcpc+scId5Lq/Vk49/91scf7toxMWH6+rNqCpEDlkaaMDCRYoGAvBY5EFkddxV",
+	"qXaBIoIBxWpmITSf4iSiJAW5AZi+RQuZCoyUp0WgXLkgysD7536mVtz0tpTylYEp+m6Ug/o8fcdO212p",
+	"4/2e8axNVb0illLGNHKYBJJwKiAFyEMQzTi9J6AW/p5OOWcLUcnxnXb3oHu4u989sDLm28+aMb+u+lnQ",
+	"HzPdR/6p4kACNmnpL1oXujBhdt1oy/sPkPd2lM9c+Oh6waOr1ExDPqBlziYkoYFWNNFxjGbxXczmcUbW",
+	"IwDEwzEik6lYoIhuJ8Mv1UhTunsBabX07OWhzlbJ/Yzivw/xz2LygnK/xEKO084N3AxLUF/pI330I444",
+	"Q30NkNT/KY9B2nGbWu+tFa6yiNlw9Z/azaPbT37z6Par3zh8/Kfq/J+6Uwd8vQYkFWMD87D0QjNWOLPf",
+	"UT5WEA5tM3He0BqQRJzFQ5Zep5U2fKqijatssimY+6Mbzf3Mdu+tE+FrmWCfJbLXXpYMrOOCTLye15T/",
+	"/XL669k5Ojm9vD57c3ZyfH0Kv97E//d//x9Argd0s78Cp7fev7g8+/34+hT99fRvufcTbac+TuIiQIjX",
+	"83AS9/Cc9ygTvdQ61bMtcj35wU574AdH4SE5GO7jvUE32A2Php2giwf+QbhL2u2wExzi9sAfdsl+uBfs",
+	"HnUO8OFgP9gLu2R32MFy4CyiweItG9EAR3oPa3SvPlNFAeDuo0ztdT6FV3dSOlnfXauLwy9105JQgaHq",
+	"fYFQO8oBhypGLI4WaEySYmRjvahoGP+L29nTmUnODAo3qIurTO2aN2mtEf6oYQaA8qtQlE1jQ8i5WySq",
+	"DI9AA5SAcRsjToTQkOWZ9VvfKDJAc8DzmnGibg+80kygmeU3uunr3kuLuOQ27x7w0yt9xJscqoaHhcIW",
+	"VAMZ4yjyet5ALpK9jSCBavdRYjlerjUVN1b5uDYrtb5JA3eOT67Pfj8F8TdK2Gy65shhdeDDHbkUzUFx",
+	"hR51u5oB6pcUpKYi8vU6LLJH9fdr7SKXWyKnRtQfn24b3u8Z5Lbf7jTbfrN9ADIUPrRlq0IqFG6RW1PB",
+	"Hy+BEdDsbVtu9eqCS7yRcRDJTvTGOo/dmqpm5s29LfG9nfwB+PqEtldEs8GrJ3ZvW1XeHMfk7NwclLqk",
+	"YA3viYFuV0S8QpxwdReDkNoJXkA0rYJthILhUCwcAjm3Uv1amy11OCgbajRJu6yXustUcXQgD3ZHVllO",
+	"1CvbNxvortf2OYWYjwcMJ2EG6XNPyZwk6wTAwawqnUkwtO3d1KG5YrlMQR5y/iGs0NlWOocge/y7ukut",
+	"3pd1LjsqO/4lLjsrx91QRAoWO/iqKdXn+tM543xGQmtGDpEjH74C+QCQKC5FfZsONNkd5F6AjfL44sxF",
+	"gRlnqJ1IaMjyG2mtahXnYyaZIAI/ngKtNXD2Bg02zgM/24euMqbNoo8n1nmpE9cmF39OBmPGVpQl/mhe",
+	"2jprzrqXil8g6D0x06rJqiGUuTs8CneDvU7zyMftZndwgJuHeJ80/WF36OPdwdFgHxIfDMI1wMoKgKwF",
+	"xbBk0p0lkRUWA0NMzcoBmyiE1HWkgF7CKjlgVnhrksAsbCYLuEIls0gyXfzq0iunOBhrnF7K0cX7q2sS",
+	"InBQn0RsFgJkbQNxOoqNP1tdS2VXDTSLBY10chNg+yYG6xF1Hh4yCHysv7iBauOUQ/LdK32uLCYFiE7U",
+	"AEZWlzvTq/l9yS5Dbt4JSwjSyekIVtBrqB81w9I/3tYmwzWEnlmaFxF7L3CgJdkUpGYzZqKJm/qZfer9",
+	"xma7sCF3WJM3PBXD4M0LgBVolvHihrnf5LVGY1gDlr5gCKMPl2/d7MyWbDVTNDbmGd88ZEZPNLv+hwSH",
+	"KCJC5EF1c+y+ysSWLcP6DjP97Tb9Zens8she6dl2i7K1NlCPGsCjVtgatkMj2xIoee5aiyft3HfWZkvr",
+	"WCxenkhc2dWaGJakVS9jFTvy+LzVp2d5bc/svZeqzLL9mIrcbKUSvgIPAwtBJlPB5RWjocoGqBEkRbBn",
+	"KF5inpXBoFMgZK7R4q0s47vdvzQfPh/5WFGIbMgkfTjlNugMR4N2SAbdsLk7OAib3QEOm0eDMGx2Bn54",
+	"MNgNg+IloH3Q8LiGFoHAETznrSAcWsUeO81cGkXD0yUdlyE1JwTDMnsOxZeEaM9fr9Zjuj9VdwddN2Kw",
+	"KBeTgajhVC2HohtwTcXRVoNDtGBW2BmZPGKzKATTpMB3ZPvMunxyITlmsb65uSACnDYxCCVbfHc3C146",
+	"wzlkMut34NiPDW+YsMnxORBI7mX5+5V1NtbABlNrswaaa8k6tUjzt/mWanNdkThMq56MMI0byjKDi6cE",
+	"sRixRMMtr1KcCllKX70BwYlcyE+3ck+VP1ZRRCaQy+k74FxSrX91x32REGK4QKJls25lxqAsSqgc5gM8",
+	"UsPXpjgvkrnqMxpoI10cIqUUyxcmVuNQr8LVsF0kW48t2bAPA69b7uU6a2UgrxB2+KaJXxJMdZ1r0NQf",
+	"cTUK3vZkFkPpKxWUoL8zt7VymH5Ap3pyabaVGlaWmy7byC1cGpNYMQSzdlDofUCGcqug4AdOiJpSryI9",
+	"vYF07UPKYt4oldxt2eGKlsxyrO+YoFyqvSRbGpCe8uDoeITKSIQGRLENFvA/rIqWDmbRnU2cyvNT7vrC",
+	"4HLlCgQns1ieQr00rQI4hnsSH3XljLTsAKfxKErJvoHoULs/oJK/LuOPqOihiI3kYiI+m05ZIjTifyOr",
+	"wi//GVI8ihmn9nAAeL1iKKZcnKRMqAUmqcr6VhdYcn3NIHGRRaHK9rA+SjmPYxPBap4WhTy+OFOECroU",
+	"uiOLtDzy8ccrROIQwnOttrVB2k0eOq2SCk6iofWRznl7vH38/wIAAP//",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

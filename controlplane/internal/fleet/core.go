@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
-	"github.com/ggfleet/ggfleet/controlplane/internal/telemetry"
 )
 
 // NoTemplate is the template name of a core that was never deployed to.
@@ -114,9 +113,6 @@ type InstalledComponent = cloud.InstalledComponent
 // EffectiveDeployment is a deployment as it stands on one core.
 type EffectiveDeployment = cloud.EffectiveDeployment
 
-// AgentReport is what a core's agent said last.
-type AgentReport = telemetry.Report
-
 // CoreView is a core with what the cloud and its agent know of its device.
 type CoreView struct {
 	Core
@@ -129,6 +125,7 @@ type CoreFilter struct {
 	TemplateName    string // desired template; empty: any
 	TemplateVersion int    // with TemplateName; 0: any
 	FailedOnly      bool
+	Agent           string // AgentConnected, AgentOffline or one of telemetry.Warnings; empty: any, or none
 }
 
 // Page asks for one page of a list.

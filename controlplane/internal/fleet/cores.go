@@ -29,11 +29,7 @@ func (s *Service) Core(ctx context.Context, name string) (CoreView, error) {
 	if err != nil {
 		return CoreView{}, fmt.Errorf("read core device %s: %w", name, err)
 	}
-	if s.cfg.Agents != nil {
-		if r, ok := s.cfg.Agents.Agent(name); ok {
-			v.Agent = &r
-		}
-	}
+	v.Agent = s.agent(name)
 	return v, nil
 }
 
@@ -53,6 +49,9 @@ func (s *Service) record(ctx context.Context, name string) (state.Record[Core], 
 func (s *Service) Cores(_ context.Context, f CoreFilter, p Page) ([]Core, string, error) {
 	if f.TemplateVersion != 0 && f.TemplateName == "" {
 		return nil, "", fault.Field("templateVersion", "goes with templateName")
+	}
+	if f.Agent != "" {
+		return s.coresByAgent(f, p)
 	}
 	if f == (CoreFilter{}) {
 		return s.allCores(p)

@@ -11,7 +11,6 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/provisioning"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/controlplane/internal/task"
-	"github.com/ggfleet/ggfleet/controlplane/internal/telemetry"
 	"github.com/ggfleet/ggfleet/installer/config"
 	"github.com/ggfleet/ggfleet/shared/logx"
 	"github.com/ggfleet/ggfleet/shared/names"
@@ -24,12 +23,6 @@ type Cloud interface {
 	cloud.Deployments
 	cloud.CoreDevices
 	cloud.Associations
-}
-
-// Agents tells what the agents of cores report.
-type Agents interface {
-	// Agent returns false when none ever reported.
-	Agent(core string) (telemetry.Report, bool)
 }
 
 // Config is what New needs. All but Agents, Log and Now are required.

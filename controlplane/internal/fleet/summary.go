@@ -90,6 +90,9 @@ func (c *counters) snapshot() map[TemplateRef]Counter {
 // template has a row; of a template that is gone, those still in use.
 func (s *Service) Summary(ctx context.Context) (Summary, error) {
 	out := Summary{Templates: map[string]TemplateSummary{}}
+	if s.cfg.Agents != nil {
+		out.Agents = s.cfg.Agents.Counts()
+	}
 	err := state.All(ctx, s.cfg.Store, templatePrefix, func(key string, h state.Record[templateHead]) error {
 		versions := make(map[int]Counter, h.Value.Latest)
 		for v := 1; v <= h.Value.Latest; v++ {

@@ -148,6 +148,7 @@ type Deployment struct {
 // Summary counts cores by template version (cdf-services §2.6, §3.10).
 type Summary struct {
 	Templates map[string]TemplateSummary `json:"templates"`
+	Agents    AgentCounts                `json:"-"`
 }
 
 // TemplateSummary counts the cores of one template.

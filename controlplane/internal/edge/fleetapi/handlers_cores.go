@@ -11,7 +11,6 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/fleetapi/gen"
 	"github.com/ggfleet/ggfleet/controlplane/internal/fleet"
 	"github.com/ggfleet/ggfleet/shared/fault"
-	"github.com/ggfleet/ggfleet/shared/protocol"
 )
 
 func (s *server) CreateCoreTask(ctx context.Context, r gen.CreateCoreTaskRequestObject) (gen.CreateCoreTaskResponseObject, error) {
@@ -117,7 +116,7 @@ func (s *server) ListCores(ctx context.Context, r gen.ListCoresRequestObject) (g
 	if opt(p.TemplateVersion) > 0 && opt(p.TemplateName) == "" {
 		return nil, fault.Field("templateVersion", "needs templateName beside it")
 	}
-	f := fleet.CoreFilter{TemplateName: opt(p.TemplateName), TemplateVersion: opt(p.TemplateVersion), FailedOnly: strings.EqualFold(opt(p.FailedOnly), "true")}
+	f := fleet.CoreFilter{TemplateName: opt(p.TemplateName), TemplateVersion: opt(p.TemplateVersion), FailedOnly: strings.EqualFold(opt(p.FailedOnly), "true"), Agent: string(opt(p.Agent))}
 	cs, next, err := s.Cores.Cores(ctx, f, page(opt(p.Count), opt(p.ExclusiveStartThingName)))
 	if err != nil {
 		return nil, fmt.Errorf("listing cores: %w", err)
@@ -204,30 +203,6 @@ func templateRef(r fleet.TemplateRef) api.TemplateRef {
 		return api.TemplateRef{Name: fleet.NoTemplate}
 	}
 	return api.TemplateRef{Name: r.Name, Version: r.Version}
-}
-
-func coreAgent(r fleet.AgentReport) api.CoreAgent {
-	a := api.CoreAgent{
-		Connected:  r.Connected,
-		Version:    r.Version,
-		LastReport: api.At(r.LastReport),
-		Components: each(r.Components, func(c protocol.LocalComponent) api.AgentComponent {
-			return api.AgentComponent{Name: c.Name, Version: c.Version, State: c.State}
-		}),
-		DroppedReports: r.DroppedReports,
-	}
-	if n := r.Nucleus; n != nil {
-		a.Nucleus = api.AgentNucleus{
-			State: api.AgentNucleusState(n.State), Name: n.Name, Version: n.Version, Restarts: n.Restarts, LastError: n.LastError,
-		}
-	}
-	if h := r.Host; h != nil {
-		a.Host = api.AgentHost{
-			UptimeSeconds: h.UptimeSeconds, Load1: h.Load1, MemoryUsedBytes: h.MemoryUsedBytes, MemoryBytes: h.MemoryBytes,
-			DiskFreeBytes: h.DiskFreeBytes, DiskBytes: h.DiskBytes,
-		}
-	}
-	return a
 }
 
 func coreDevice(d fleet.CoreDevice) api.CoreDevice {

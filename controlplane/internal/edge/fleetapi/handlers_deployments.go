@@ -180,7 +180,7 @@ func (s *server) GetFleetSummary(ctx context.Context, _ gen.GetFleetSummaryReque
 	if err != nil {
 		return nil, fmt.Errorf("reading the fleet summary: %w", err)
 	}
-	out := api.FleetSummary{Templates: make(map[string]api.TemplateSummary, len(sum.Templates))}
+	out := api.FleetSummary{Templates: make(map[string]api.TemplateSummary, len(sum.Templates)), Agents: agentSummary(sum.Agents)}
 	for name, t := range sum.Templates {
 		if name == fleet.NoTemplate { // hidden: spec cdf-services D-07
 			continue

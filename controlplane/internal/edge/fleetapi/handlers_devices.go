@@ -126,7 +126,11 @@ func (s *server) GetDevice(ctx context.Context, r gen.GetDeviceRequestObject) (g
 	if err != nil {
 		return nil, fmt.Errorf("reading client device %s: %w", r.Name, err)
 	}
-	return gen.GetDevice200ApplicationVndAwsCdfV10PlusJSONResponse(device(d)), nil
+	out := device(d)
+	if r := s.Devices.DeviceAgent(r.Name); r != nil {
+		out.Agent = coreAgent(*r)
+	}
+	return gen.GetDevice200ApplicationVndAwsCdfV10PlusJSONResponse(out), nil
 }
 
 func (s *server) ListDevices(ctx context.Context, r gen.ListDevicesRequestObject) (gen.ListDevicesResponseObject, error) {

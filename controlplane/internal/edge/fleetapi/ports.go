@@ -56,6 +56,8 @@ type Devices interface {
 	// core is empty.
 	DeviceTasks(ctx context.Context, core string, p fleet.Page) (_ []fleet.DeviceTask, next string, _ error)
 	Device(ctx context.Context, name string) (fleet.Device, error)
+	// DeviceAgent returns nil for a device whose agent never reported.
+	DeviceAgent(name string) *fleet.AgentReport
 	Devices(ctx context.Context, f fleet.DeviceFilter, p fleet.Page) (_ []fleet.Device, next string, _ error)
 	DeleteDevice(ctx context.Context, name string, d fleet.DeleteDevice) error
 }

@@ -361,6 +361,9 @@ func (f *Fake) SetAgent(core string, r fleet.AgentReport) {
 	f.cores[core] = c
 }
 
+// DeviceAgent returns nil: no client device has an agent.
+func (f *Fake) DeviceAgent(string) *fleet.AgentReport { return nil }
+
 // Core returns a core.
 func (f *Fake) Core(_ context.Context, name string) (fleet.CoreView, error) {
 	done, err := f.lock()

@@ -185,7 +185,7 @@ type ServerInterface interface {
 	// StreamEvents Follow events as they happen
 	// (GET /events/stream)
 	StreamEvents(c *gin.Context, params StreamEventsParams)
-	// GetFleetSummary Count cores by template version
+	// GetFleetSummary Count cores by template version, and agents by what they report
 	// (GET /fleet/summary)
 	GetFleetSummary(c *gin.Context)
 	// GetHealth Say whether the process answers
@@ -985,6 +985,14 @@ func (siw *ServerInterfaceWrapper) ListCores(c *gin.Context) {
 	err = runtime.BindQueryParameterWithOptions("form", true, false, "failedOnly", c.Request.URL.Query(), &params.FailedOnly, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
 	if err != nil {
 		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter failedOnly: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "agent" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "agent", c.Request.URL.Query(), &params.Agent, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter agent: %w", err), http.StatusBadRequest)
 		return
 	}
 
@@ -8276,7 +8284,7 @@ type StrictServerInterface interface {
 	// StreamEvents Follow events as they happen
 	// (GET /events/stream)
 	StreamEvents(ctx context.Context, request StreamEventsRequestObject) (StreamEventsResponseObject, error)
-	// GetFleetSummary Count cores by template version
+	// GetFleetSummary Count cores by template version, and agents by what they report
 	// (GET /fleet/summary)
 	GetFleetSummary(ctx context.Context, request GetFleetSummaryRequestObject) (GetFleetSummaryResponseObject, error)
 	// GetHealth Say whether the process answers
