@@ -172,7 +172,8 @@ func (a *App) openFleet(context.Context) error {
 	a.enrollment, err = enrollment.New(enrollment.Config{
 		Store: a.hub, Objects: a.objects, Things: cloud, Cores: coresOfFleet{a.fleet}, Devices: devicesOfFleet{a.fleet},
 		Creator: creatorOfFleet{a}, Distributions: a.dist,
-		CAPEM: string(a.registry.CA().Bundle()), MQTTAddress: a.hostPort(a.listeners.mqtt), Log: a.log,
+		CAPEM: string(a.registry.CA().Bundle()), MQTTAddress: a.hostPort(a.listeners.mqtt), HTTPSURL: "https://" + a.hostPort(a.listeners.device),
+		MaxWaiting: a.cfg.EnrollmentWaiting, MaxFromOne: a.cfg.EnrollmentWaitingFrom, Log: a.log,
 	})
 	return err
 }

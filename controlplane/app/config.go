@@ -16,6 +16,7 @@ import (
 	"github.com/knadh/koanf/v2"
 	"github.com/spf13/pflag"
 
+	"github.com/ggfleet/ggfleet/controlplane/internal/enrollment"
 	"github.com/ggfleet/ggfleet/shared/names"
 )
 
@@ -76,6 +77,9 @@ type Config struct {
 	PatchDays     int      `koanf:"patch-days"`     // until a patch fails that its device did not take
 	PatchPrefixes []string `koanf:"patch-prefixes"` // of keys that patches of every device may link to
 
+	EnrollmentWaiting     int `koanf:"enrollment-waiting"`      // devices that wait for approval at once
+	EnrollmentWaitingFrom int `koanf:"enrollment-waiting-from"` // of them from one address
+
 	BasePath   string `koanf:"base-path"`   // removed from the path of requests to the fleet API
 	CORSOrigin string `koanf:"cors-origin"` // empty: no page of another origin may call the fleet API
 
@@ -133,6 +137,8 @@ func Flags(f *pflag.FlagSet) {
 	f.StringSlice("asset-library-headers", nil, "headers of each request to the Asset Library, each NAME=VALUE")
 	f.Int("patch-days", 7, "days that a patch waits for its device before it fails")
 	f.StringSlice("patch-prefixes", nil, "folders of the bucket, each with a slash at its end, that the extraVars of any device's patch may link to; its own artifacts it always may")
+	f.Int("enrollment-waiting", enrollment.DefaultWaiting, "devices that may wait to be approved at once; more are turned away until some are approved, denied or forgotten")
+	f.Int("enrollment-waiting-from", enrollment.DefaultFromOne, "devices of one address that may wait to be approved at once")
 	f.String("base-path", "", "path under which a proxy publishes the fleet API, removed from requests")
 	f.String("cors-origin", "", "origin whose web pages may call the fleet API, or * (default: none)")
 	f.Int("event-retain", 100_000, "events that the log keeps for readers, webhooks and replays")

@@ -18,6 +18,8 @@ const (
 	maxAWSRate         = 1e6
 	maxEventRetain     = 10_000_000 // some 5 GB in the store of record
 	maxWorkers         = 10_000
+
+	maxEnrollmentWaiting = 100_000
 )
 
 var windowsPath = regexp.MustCompile(`^[A-Za-z]:[\\/]`) // devices may run Windows
@@ -32,6 +34,8 @@ func (c *Config) checkServices() error {
 		{"certificate-days", c.CertificateDays, 1, maxCertificateDays},
 		{"patch-days", c.PatchDays, 1, maxPatchDays},
 		{"event-retain", c.EventRetain, 100, maxEventRetain}, // readers that are away for a moment need some
+		{"enrollment-waiting", c.EnrollmentWaiting, 1, maxEnrollmentWaiting},
+		{"enrollment-waiting-from", c.EnrollmentWaitingFrom, 1, maxEnrollmentWaiting},
 		{"workers", c.Workers, 1, maxWorkers},
 		{"rollout-rate", c.RolloutRate, 0, maxRolloutRate},
 	} {

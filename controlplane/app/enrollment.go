@@ -39,7 +39,11 @@ const unknownVersion = "unknown"
 // CreateSubject implements enrollment.Creator.
 func (c creatorOfFleet) CreateSubject(ctx context.Context, s protocol.Subject, how enrollment.Creation, key string) (string, error) {
 	template := how.ProvisioningTemplate
-	if template == "" {
+	switch {
+	case template != "":
+	case s.Role == protocol.RoleClient:
+		template = provisioning.ClientKeyID
+	default:
 		template = provisioning.DeviceKeyID
 	}
 	parameters := map[string]string{"ThingName": s.Name}

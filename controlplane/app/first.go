@@ -20,6 +20,7 @@ const DefaultRoleAlias = "GGFleetTokenExchangeRoleAlias"
 const (
 	corePolicy          = "CDFGreengrass2CorePolicy"
 	tokenExchangePolicy = "myTokenExchangeRoleAliasPolicy"
+	clientPolicy        = "GGFleetClientDevicePolicy"
 )
 
 // firstStart makes what a first start needs and leaves what is there alone, so
@@ -38,6 +39,7 @@ func (a *App) firstStart(ctx context.Context) error {
 	}
 	for id, document := range map[string][]byte{
 		provisioning.DefaultID: provisioning.DefaultTemplate, provisioning.DeviceKeyID: provisioning.DeviceKeyTemplate,
+		provisioning.ClientKeyID: provisioning.ClientKeyTemplate,
 	} {
 		if _, err := a.templates.Put(ctx, id, document, provisioning.IfAbsent); err != nil && !errors.Is(err, fault.Stale) {
 			return err
@@ -67,10 +69,16 @@ func policies(r names.Realm, roleAlias string) map[string]string {
 			allow(`"iot:Subscribe"`, r.TopicFilter("$aws/things/"+thing+"/*"), r.TopicFilter("$aws/things/"+thing+"-gci/shadow/*"),
 				r.TopicFilter(thing+"/*"), r.TopicFilter("dt/*/"+thing+"/*"), r.TopicFilter("cmd/*/"+thing+"/*")),
 			allow(`"greengrass:ResolveComponentCandidates","greengrass:GetComponentVersionArtifact","greengrass:ListThingGroupsForCoreDevice",`+
-				`"greengrass:GetConnectivityInfo","greengrass:UpdateConnectivityInfo"`, "*"), // its own only, whatever the policy says
+				`"greengrass:GetConnectivityInfo","greengrass:UpdateConnectivityInfo","greengrass:Discover"`, "*"), // its own only, whatever the policy says
 			allow(`"iot:AssumeRoleWithCertificate"`, r.RoleAlias(roleAlias)), // templates that name this policy alone make whole cores
 		),
 		tokenExchangePolicy: document(allow(`"iot:AssumeRoleWithCertificate"`, r.RoleAlias(roleAlias))),
+		clientPolicy: document(
+			allow(`"iot:Connect"`, r.Client(thing)),
+			allow(`"iot:Publish","iot:Receive"`, r.Topic(thing+"/*"), r.Topic("dt/*/"+thing+"/*"), r.Topic("cmd/*/"+thing+"/*")),
+			allow(`"iot:Subscribe"`, r.TopicFilter(thing+"/*"), r.TopicFilter("dt/*/"+thing+"/*"), r.TopicFilter("cmd/*/"+thing+"/*")),
+			allow(`"greengrass:Discover"`, "*"), // its own cores only, whatever the policy says
+		),
 		enrollment.AgentPolicy: document(
 			allow(`"iot:Connect"`, r.Client(thing)),
 			// An agent has one of the two attributes; what names the other matches nothing.

@@ -48,12 +48,12 @@ type applicant struct {
 }
 
 // races is how often a change that another one came before is tried again.
-const races = 8
+const races = 32
 
 // Enroll lets an agent in that is known by an activation, a thing's certificate,
 // a claim, or by nothing (protocol.EnrollRequest). The same key again gets the
 // same certificate. fault.Denied when it is refused, fault.Exhausted when too many
-// wait already, fault.Conflict for a key that asks for another name than before.
+// wait already, fault.Exists for a key that asks for another name than before.
 func (s *Service) Enroll(ctx context.Context, c Caller, r protocol.EnrollRequest) (Answer, error) {
 	a := applicant{Caller: c, EnrollRequest: r}
 	var err error
@@ -70,7 +70,7 @@ func (s *Service) Enroll(ctx context.Context, c Caller, r protocol.EnrollRequest
 	}
 	for range races {
 		out, err := enroll(ctx, a)
-		if !errors.Is(err, fault.Conflict) || fault.Message(err) != "" {
+		if !errors.Is(err, fault.Conflict) {
 			return out, err
 		}
 	}

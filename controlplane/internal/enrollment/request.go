@@ -290,7 +290,7 @@ func (r Request) same(a applicant) error {
 }
 
 func otherKey(what, before, now string) error {
-	return fault.New(fault.Conflict, "%s: this key asked as %q before and now asks as %q; enrol with a new key, or have the request removed with DELETE /enrollmentRequests/{id}", what, clip(before), clip(now))
+	return fault.New(fault.Exists, "%s: this key asked as %q before and now asks as %q; enrol with a new key, or have the request removed with DELETE /enrollmentRequests/{id}", what, clip(before), clip(now))
 }
 
 // again lets a request wait that lost what it had.

@@ -33,6 +33,7 @@ type Config struct {
 	Distributions Distributions
 	CAPEM         string // what devices trust: root first
 	MQTTAddress   string // host:port for agents
+	HTTPSURL      string // of the device HTTPS listener
 
 	MaxWaiting int // requests that wait at once; 0: DefaultWaiting
 	MaxFromOne int // of them from one address; 0: DefaultFromOne

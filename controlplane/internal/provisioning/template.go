@@ -23,6 +23,17 @@ var DeviceKeyTemplate []byte
 // DeviceKeyID is the id of the template for keys made on the device.
 const DeviceKeyID = "device-key"
 
+// ClientKeyTemplate is the document of the template [ClientKeyID], which exists
+// from the first start on as well: like [DeviceKeyTemplate] for client devices,
+// with a policy that lets them find their core and use topics of their own.
+//
+//go:embed client-key.json
+var ClientKeyTemplate []byte
+
+// ClientKeyID is the id of the template for client devices whose key is made on
+// the device.
+const ClientKeyID = "client-key"
+
 // DefaultID is the id of the template that exists from the first start on.
 const DefaultID = "default"
 

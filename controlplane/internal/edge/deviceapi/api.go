@@ -32,12 +32,14 @@ type Components interface {
 	Locate(ctx context.Context, arn, artifact string) (component.Artifact, error)
 }
 
-// Cores tells which groups a core is in, what runtime it has, and keeps where its
-// client devices reach it.
+// Cores tells which groups a core is in, what runtime it has, and keeps which client
+// devices it has and where they reach it.
 type Cores interface {
 	GroupsOf(ctx context.Context, thing string) ([]string, error)
 	IsLite(ctx context.Context, thing string) (lite, ok bool, err error)
 	Connectivity(ctx context.Context, thing string) ([]greengrass.Endpoint, error)
+	// CoresOf calls each with the cores that the thing is a client device of.
+	CoresOf(ctx context.Context, device string, each func(core string) error) error
 	SetConnectivity(ctx context.Context, thing string, list []greengrass.Endpoint) (version string, err error)
 }
 
@@ -63,6 +65,9 @@ type Agents interface {
 	Certificate(ctx context.Context, core, csr string) (protocol.CSRResponse, error)
 	Certs(ctx context.Context, core string) (object.Reader, object.Info, error)
 	Config(ctx context.Context, core string) (object.Reader, object.Info, error)
+	DeviceAssignment(ctx context.Context, device string) (protocol.DeviceAssignment, error)
+	DeviceCertificate(ctx context.Context, device, csr string) (protocol.CSRResponse, error)
+	DeviceCerts(ctx context.Context, device string) (object.Reader, object.Info, error)
 	Distribution(ctx context.Context, digest string) (object.Reader, object.Info, error)
 }
 
@@ -80,6 +85,7 @@ type Config struct {
 	Agents      Agents
 	Realm       names.Realm
 
+	CAPEM   string  // what client devices trust
 	Patches Patches // nil: there are none
 	Help    Help    // nil: nothing is asked of devices
 	// Downloads serves links that carry their own permission, below /a/ and
@@ -126,6 +132,8 @@ func New(cfg Config) (http.Handler, error) {
 	device.Handle("GET /greengrass/things/{thing}/connectivityInfo", a.greengrass(a.connectivity))
 	device.Handle("PUT /greengrass/things/{thing}/connectivityInfo", a.greengrass(a.setConnectivity))
 	device.Handle("GET /role-aliases/{alias}/credentials", a.greengrass(a.credentials))
+	device.Handle("GET "+protocol.PathDiscover+"{thing}", a.greengrass(a.discover))
+	a.clientRoutes(device)
 	device.Handle("GET "+protocol.PathAgentCore, a.agent(a.assignment))
 	device.Handle("POST "+protocol.PathCoreCertificate, a.agent(a.certificate))
 	device.Handle("GET "+protocol.PathCoreCerts, a.agent(a.certs))

@@ -67,7 +67,7 @@ func newKit(t *testing.T, more ...func(*deviceapi.Config)) *kit {
 	require.NoError(t, err)
 	ids := selfhosted.Identities{Registry: k.world.Registry}
 	api := deviceapi.Config{
-		Identities: ids, Claims: ids, Components: k, Cores: k, RoleAliases: k.world.Registry, Sessions: k.sessions, URLs: k, Agents: k, Realm: k.world.Realm,
+		Identities: ids, Claims: ids, Components: k, Cores: k, RoleAliases: k.world.Registry, Sessions: k.sessions, URLs: k, Agents: k, Realm: k.world.Realm, CAPEM: string(pki.EncodeCert(k.world.CA.Root.Raw)),
 	}
 	for _, m := range more {
 		m(&api)
@@ -159,6 +159,22 @@ func (k *kit) Certs(_ context.Context, core string) (object.Reader, object.Info,
 
 func (k *kit) Config(_ context.Context, core string) (object.Reader, object.Info, error) {
 	return nil, object.Info{}, fault.New(fault.NotFound, "core %s has no installer configuration", core)
+}
+
+func (k *kit) DeviceAssignment(_ context.Context, device string) (protocol.DeviceAssignment, error) {
+	return protocol.DeviceAssignment{Device: device}, nil
+}
+
+func (k *kit) DeviceCertificate(_ context.Context, device, csr string) (protocol.CSRResponse, error) {
+	return protocol.CSRResponse{CertificatePEM: device + " " + csr}, nil
+}
+
+func (k *kit) DeviceCerts(_ context.Context, device string) (object.Reader, object.Info, error) {
+	return open("certs of " + device)
+}
+
+func (k *kit) CoresOf(ctx context.Context, device string, each func(core string) error) error {
+	return k.world.Greengrass.CoresOf(ctx, device, each)
 }
 
 func (k *kit) Distribution(_ context.Context, digest string) (object.Reader, object.Info, error) {
