@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/gateway"
+	"github.com/ggfleet/ggfleet/controlplane/internal/telemetry"
 	"github.com/ggfleet/ggfleet/shared/buildinfo"
 )
 
@@ -22,6 +23,13 @@ func (a *App) metrics() http.Handler {
 		Namespace: "ggfleet", Name: "build_info", Help: "Always 1; the version is in the label.", ConstLabels: prometheus.Labels{"version": buildinfo.Version},
 	}, func() float64 { return 1 }))
 	gauge("cores", "Core devices that the fleet knows.", func() float64 { return float64(a.fleet.Count()) })
+	gauge("agents_connected", "Agents with a session.", func() float64 { return float64(a.agents.Counts().Connected) })
+	gauge("agents_offline", "Agents that were there since the start and have no session.", func() float64 { return float64(a.agents.Counts().Offline) })
+	for _, w := range telemetry.Warnings() {
+		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Namespace: "ggfleet", Name: "agent_warnings", Help: "Agents that show a warning.", ConstLabels: prometheus.Labels{"warning": string(w)},
+		}, func() float64 { return float64(a.agents.Counts().Warnings[w]) }))
+	}
 	gauge("mqtt_connections", "Open sockets of devices.", func() float64 { return float64(a.gateway.Metrics().Connections) })
 	gauge("mqtt_sessions", "MQTT sessions of devices.", func() float64 { return float64(a.gateway.Metrics().Sessions) })
 	for _, c := range []struct {

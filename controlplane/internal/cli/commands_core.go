@@ -96,12 +96,12 @@ func (a *app) coreTaskOf(ctx context.Context, c *client, task api.NewCoreTask, w
 }
 
 func (a *app) coreList() *cobra.Command {
-	var template, failed string
+	var template, failed, agent string
 	var version, limit int
 	cmd := a.command("list", "List cores", cobra.NoArgs, func(ctx context.Context, c *client, _ []string) (result, error) {
 		all, err := pages(limit, func(count *int, after *string) ([]api.CoreListItem, string, error) {
 			l, err := get[api.CoreList](c.ListCores(ctx, &api.ListCoresParams{
-				Count: count, ExclusiveStartThingName: after, TemplateName: given(template), TemplateVersion: given(version), FailedOnly: given(failed),
+				Count: count, ExclusiveStartThingName: after, TemplateName: given(template), TemplateVersion: given(version), FailedOnly: given(failed), Agent: given(api.ListCoresParamsAgent(agent)),
 			}))
 			return l.Cores, l.Pagination.LastEvaluated.ThingName, err
 		})
@@ -118,6 +118,7 @@ func (a *app) coreList() *cobra.Command {
 	cmd.Flags().IntVar(&version, "template-version", 0, "only this version of it")
 	cmd.Flags().StringVar(&failed, "failed-only", "false", "true: only cores whose last deployment failed")
 	cmd.Flags().Lookup("failed-only").NoOptDefVal = "true"
+	cmd.Flags().StringVar(&agent, "agent", "", "only cores whose agent is connected or offline, or shows this warning, such as lowDisk or clockWrong")
 	return limited(cmd, &limit)
 }
 
@@ -222,9 +223,16 @@ func agentText(a api.CoreAgent) string {
 	case a.LastReport.IsZero():
 		return ""
 	case a.Connected:
-		return "connected"
+		return withWarnings("connected", a.Warnings)
 	}
-	return "last report " + a.LastReport.String()
+	return withWarnings("last report "+a.LastReport.String(), a.Warnings)
+}
+
+func withWarnings(s string, list []api.AgentWarning) string {
+	for _, w := range list {
+		s += " " + string(w)
+	}
+	return s
 }
 
 func nucleusText(n api.AgentNucleus) string {
