@@ -48,9 +48,14 @@ const (
 	StepPatch    Step = "patch"        // patch templates, patch tasks, patches
 	StepHelp     Step = "help"         // a request for remote help made, taken, ended, removed
 
-	StepComponent     Step = "component"      // a component version
-	StepActivation    Step = "activation"     // an activation made, used or removed
-	StepEnroll        Step = "enroll"         // the agent's certificate and thing
+	StepComponent  Step = "component"  // a component version
+	StepActivation Step = "activation" // an activation made, used or removed
+	StepEnroll     Step = "enroll"     // the agent's certificate and thing
+
+	StepRenew        Step = "renew"         // a certificate beside the one whose place it will take
+	StepRenewConfirm Step = "renew.confirm" // it works, and the other one ends
+
+	StepRelease       Step = "release"        // files and rollouts of releases of the agent, what agents say of them
 	StepEnrollRequest Step = "enroll.request" // a device that asks to be let in: asked, approved, denied, forgotten
 	StepEnrollRule    Step = "enroll.rule"    // who may be let in: rules and lists of serials
 	StepAccess        Step = "access"         // access keys and tokens
@@ -65,6 +70,7 @@ const (
 	PutArtifact     Step = "put.artifact"     // a component artifact
 	PutDistribution Step = "put.distribution" // a nucleus archive
 	PutPlaybook     Step = "put.playbook"     // the playbook of a patch template
+	PutRelease      Step = "put.release"      // a file of a release of the agent
 	PutHelp         Step = "put.help"         // a part of what a device sent when it was asked for help
 )
 
@@ -75,8 +81,8 @@ func Steps() []Step {
 		StepTaskFinish, StepTaskSweep, StepCoreRegister, StepCoreComplete, StepCoreReport, StepCoreDelete, StepDevice,
 		StepRollout, StepTemplate, StepTemplateDeploy, StepGroup, StepMove, StepDeployment, StepRolling, StepExecutions, StepJobUpdate, StepJobTimeout,
 		StepFleetStatus, StepAccount, StepDeprovision, StepAssociate,
-		StepEvent, StepDelivery, StepWebhook, StepHistory, StepOnce, StepPatch, StepHelp, StepComponent, StepActivation, StepEnroll, StepEnrollRequest, StepEnrollRule, StepAccess, StepRegistry,
-		PutCerts, PutConfig, PutTemplate, PutArtifact, PutDistribution, PutPlaybook, PutHelp,
+		StepEvent, StepDelivery, StepWebhook, StepHistory, StepOnce, StepPatch, StepHelp, StepComponent, StepActivation, StepEnroll, StepRelease, StepRenew, StepRenewConfirm, StepEnrollRequest, StepEnrollRule, StepAccess, StepRegistry,
+		PutCerts, PutConfig, PutTemplate, PutArtifact, PutDistribution, PutPlaybook, PutRelease, PutHelp,
 	}
 }
 

@@ -1,0 +1,190 @@
+package release
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ggfleet/ggfleet/controlplane/internal/object"
+	"github.com/ggfleet/ggfleet/controlplane/internal/state"
+	"github.com/ggfleet/ggfleet/installer/signed"
+	"github.com/ggfleet/ggfleet/shared/fault"
+	"github.com/ggfleet/ggfleet/shared/logx"
+	"github.com/ggfleet/ggfleet/shared/protocol"
+)
+
+// Offer keeps what the agent of a device says of itself, and returns the release
+// that it is offered, nil for none. It reads memory only, and writes what is new.
+func (s *Service) Offer(ctx context.Context, subject protocol.Subject, q protocol.AssignmentQuery) (*protocol.AgentRelease, error) {
+	if !s.loaded() || q.Agent.Version == "" {
+		return nil, nil //nolint:nilnil // no offer is no failure
+	}
+	if err := s.hear(ctx, subject, q); err != nil {
+		// That it is not known what the device said must not keep it from its work.
+		s.log.WarnContext(ctx, "what an agent says of its version is not stored", logx.Thing, subject.Name, logx.Err, err)
+	}
+	return s.best(subject.Name, q), nil
+}
+
+// best is the latest version that the device may have and does not.
+func (s *Service) best(device string, q protocol.AssignmentQuery) (best *protocol.AgentRelease) {
+	now := s.cfg.Now()
+	rollouts, _ := s.rollouts.Range("", 0, func(_ string, r *Rollout) bool { return r.State == Active })
+	for _, r := range rollouts {
+		version := r.Key[len(rolloutPrefix):]
+		if best != nil && !later(version, best.Version) || !r.Value.admits(version, device, now) {
+			continue
+		}
+		o, st, ok := s.binary(version, q.Platform)
+		if ok && st.Replaces(q.Agent.Version) {
+			best = &o
+		}
+	}
+	return best
+}
+
+// binary returns what devices of a platform are offered of a version.
+func (s *Service) binary(version, platform string) (o protocol.AgentRelease, st signed.Statement, ok bool) {
+	name := binaryName(version, platform)
+	f, _, ok := s.files.Get(fileKey(version, name))
+	if !ok {
+		return o, st, false
+	}
+	sig, _, ok := s.files.Get(fileKey(version, name+signatureSuffix))
+	if !ok {
+		return o, st, false
+	}
+	parsed, err := signed.ParseSignature(sig.Signature)
+	return protocol.AgentRelease{
+		Version: version, Platform: platform, Digest: f.Digest, Size: f.Size, Signature: sig.Signature,
+	}, parsed.Statement, err == nil
+}
+
+// hear stores what the agent said if it is new, and with it, in one commit,
+// counts its failure.
+func (s *Service) hear(ctx context.Context, subject protocol.Subject, q protocol.AssignmentQuery) error {
+	key := deviceKey(subject.Name)
+	said := Device{Name: subject.Name, Role: subject.Role, Platform: q.Platform, Version: q.Agent.Version, Update: q.Agent.Update, At: s.cfg.Now().UTC()}
+	if old, _, ok := s.devices.Get(key); ok && nothingNew(*old, said) {
+		return nil
+	}
+	for range 16 {
+		old, err := state.ReadOr[Device](ctx, s.cfg.Store, key)
+		if err != nil {
+			return err
+		}
+		if old.Rev != 0 && nothingNew(old.Value, said) {
+			return nil
+		}
+		said.Counted = old.Value.Counted
+		b := state.NewBatch(state.StepRelease).If(key, old.Rev)
+		if said.Update.State.Failure() {
+			if err := s.count(ctx, b, &said); err != nil {
+				return err
+			}
+		}
+		b.Put(key, said)
+		if _, err = s.cfg.Store.Commit(ctx, b); !errors.Is(err, fault.Conflict) {
+			return err
+		}
+	}
+	return fault.New(fault.Unavailable, "too many devices say something at once")
+}
+
+// reasonEvery is how often another reason for the same state is stored: it may
+// hold a number that changes each time.
+const reasonEvery = 10 * time.Minute
+
+func nothingNew(old, said Device) bool {
+	at := said.At
+	said.At, said.Counted = old.At, old.Counted
+	if at.Sub(old.At) < reasonEvery {
+		said.Update.Reason = old.Update.Reason
+	}
+	return old == said
+}
+
+// count adds to b that a device failed with a release, and stops the release when
+// it is one too many.
+func (s *Service) count(ctx context.Context, b *state.Batch, d *Device) error {
+	if checkVersion(d.Update.Version) != nil {
+		return nil
+	}
+	key := rolloutKey(d.Update.Version)
+	r, err := state.ReadOr[Rollout](ctx, s.cfg.Store, key)
+	if err != nil || r.Rev == 0 {
+		return err
+	}
+	this := d.Update.Version + " " + r.Value.Begun.Format(time.RFC3339Nano)
+	if d.Counted == this {
+		return nil
+	}
+	d.Counted = this
+	r.Value.Failures++
+	if r.Value.State == Active && r.Value.Failures >= r.Value.MaxFailures {
+		now := s.cfg.Now().UTC()
+		r.Value.From, r.Value.Since = r.Value.share(now), now
+		r.Value.State = Stopped
+		r.Value.Reason = fmt.Sprintf("%d devices failed, the last of them %s: %s", r.Value.Failures, d.Name, d.Update.Reason)
+		s.log.WarnContext(ctx, "release is stopped", "version", d.Update.Version, "reason", r.Value.Reason)
+	}
+	b.If(key, r.Rev).Put(key, r.Value)
+	return nil
+}
+
+// Forget removes what the agent of a device said; none is no error.
+func (s *Service) Forget(ctx context.Context, device string) error {
+	_, err := s.cfg.Store.Commit(ctx, state.NewBatch(state.StepRelease).Delete(deviceKey(device)))
+	return err
+}
+
+// Open returns the binary with this digest, for devices, or fault.NotFound. The
+// caller closes the reader.
+func (s *Service) Open(ctx context.Context, digest string) (object.Reader, object.Info, error) {
+	list, _ := s.files.Range("", 1, func(_ string, f *File) bool { return f.Platform != "" && f.Digest == digest })
+	if len(list) == 0 {
+		return nil, object.Info{}, fault.New(fault.NotFound, "no release has a binary with digest %.80q", digest)
+	}
+	return s.cfg.Objects.Open(ctx, s.objectKey(list[0].Value.Version, list[0].Value.Name))
+}
+
+// Install returns a file for technicians: of the given version, or with none of
+// the latest that is offered to devices; while none ever was, of the latest that
+// is stored. The caller closes the reader.
+func (s *Service) Install(ctx context.Context, version, name string) (object.Reader, object.Info, error) {
+	missing := fault.New(fault.NotFound, "no file %.140q can be installed from here", name)
+	if checkFile(name) != nil || !s.loaded() {
+		return nil, object.Info{}, missing
+	}
+	if version == "" {
+		if version = s.current(); version == "" {
+			return nil, object.Info{}, missing
+		}
+	}
+	f, _, ok := s.files.Get(fileKey(version, name))
+	if !ok {
+		return nil, object.Info{}, missing
+	}
+	return s.cfg.Objects.Open(ctx, s.objectKey(f.Version, f.Name))
+}
+
+// current is the version that technicians get.
+func (s *Service) current() (version string) {
+	active, _ := s.rollouts.Range("", 0, func(_ string, r *Rollout) bool { return r.State == Active })
+	for _, r := range active {
+		if v := r.Key[len(rolloutPrefix):]; version == "" || later(v, version) {
+			version = v
+		}
+	}
+	if version != "" || s.rollouts.Len() > 0 {
+		return version
+	}
+	files, _ := s.files.Range("", 0, nil)
+	for _, f := range files {
+		if version == "" || later(f.Value.Version, version) {
+			version = f.Value.Version
+		}
+	}
+	return version
+}
