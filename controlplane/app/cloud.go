@@ -2,6 +2,7 @@ package app
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -169,11 +170,16 @@ func (a *App) openFleet(context.Context) error {
 	a.fleet.Use(a.tasks)
 	a.things.Use(a.tasks)
 	a.dist = distribution.New(a.hub, a.objects, distributionPrefix, nil)
+	nonces, err := ensureSecret(ctx, a.hub, a.sealer, "renewals")
+	if err != nil {
+		return err
+	}
 	a.enrollment, err = enrollment.New(enrollment.Config{
 		Store: a.hub, Objects: a.objects, Things: cloud, Cores: coresOfFleet{a.fleet}, Devices: devicesOfFleet{a.fleet},
 		Creator: creatorOfFleet{a}, Distributions: a.dist,
 		CAPEM: string(a.registry.CA().Bundle()), MQTTAddress: a.hostPort(a.listeners.mqtt), HTTPSURL: "https://" + a.hostPort(a.listeners.device),
 		MaxWaiting: a.cfg.EnrollmentWaiting, MaxFromOne: a.cfg.EnrollmentWaitingFrom, Log: a.log,
+		Certificates: cloud, CertificateLife: a.cfg.AgentCertificateLife, CertificateGrace: cmp.Or(a.cfg.AgentCertificateGrace, -1), NonceKey: nonces,
 	})
 	return err
 }

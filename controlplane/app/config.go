@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/knadh/koanf/parsers/yaml"
 	"github.com/knadh/koanf/providers/env/v2"
@@ -80,6 +81,9 @@ type Config struct {
 	EnrollmentWaiting     int `koanf:"enrollment-waiting"`      // devices that wait for approval at once
 	EnrollmentWaitingFrom int `koanf:"enrollment-waiting-from"` // of them from one address
 
+	AgentCertificateLife  time.Duration `koanf:"agent-certificate-life"`
+	AgentCertificateGrace time.Duration `koanf:"agent-certificate-grace"` // after its end, in which one may still be renewed; 0: none
+
 	BasePath   string `koanf:"base-path"`   // removed from the path of requests to the fleet API
 	CORSOrigin string `koanf:"cors-origin"` // empty: no page of another origin may call the fleet API
 
@@ -138,6 +142,8 @@ func Flags(f *pflag.FlagSet) {
 	f.Int("patch-days", 7, "days that a patch waits for its device before it fails")
 	f.StringSlice("patch-prefixes", nil, "folders of the bucket, each with a slash at its end, that the extraVars of any device's patch may link to; its own artifacts it always may")
 	f.Int("enrollment-waiting", enrollment.DefaultWaiting, "devices that may wait to be approved at once; more are turned away until some are approved, denied or forgotten")
+	f.Duration("agent-certificate-life", enrollment.DefaultCertificateLife, "how long certificates of agents are valid; an agent renews its own after two thirds of that")
+	f.Duration("agent-certificate-grace", enrollment.DefaultCertificateGrace, "how long after its end an agent that was away may still renew its certificate; 0: not at all")
 	f.Int("enrollment-waiting-from", enrollment.DefaultFromOne, "devices of one address that may wait to be approved at once")
 	f.String("base-path", "", "path under which a proxy publishes the fleet API, removed from requests")
 	f.String("cors-origin", "", "origin whose web pages may call the fleet API, or * (default: none)")

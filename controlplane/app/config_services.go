@@ -43,6 +43,12 @@ func (c *Config) checkServices() error {
 			return fmt.Errorf("%s %d must be %d to %d", n.name, n.value, n.from, n.upTo)
 		}
 	}
+	if life := c.AgentCertificateLife; life < enrollment.MinCertificateLife || life > enrollment.MaxCertificateLife {
+		return fmt.Errorf("agent-certificate-life %s must be %s to %s", life, enrollment.MinCertificateLife, enrollment.MaxCertificateLife)
+	}
+	if grace := c.AgentCertificateGrace; grace < 0 || grace > enrollment.MaxCertificateGrace {
+		return fmt.Errorf("agent-certificate-grace %s must be 0 to %s", grace, enrollment.MaxCertificateGrace)
+	}
 	if c.AWSRate != 0 && (c.AWSRate < 1 || c.AWSRate > maxAWSRate) {
 		return fmt.Errorf("aws-rate %g must be 0 or 1 to %d", c.AWSRate, int(maxAWSRate))
 	}

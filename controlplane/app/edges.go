@@ -26,7 +26,7 @@ func (a *App) openEdges(context.Context) error {
 	claims := selfhosted.Clients{Identities: ids, Claims: a.claims} // enrol, and nothing else
 	devices, err := deviceapi.New(deviceapi.Config{
 		Identities: ids, Claims: claims, Components: a.components, Cores: a.greengrass, RoleAliases: a.registry, Sessions: a.sessions, URLs: a.signer, Agents: a.enrollment,
-		Realm: a.cfg.realm(), CAPEM: string(a.registry.CA().Bundle()), Patches: a.patching, Help: a.help, Downloads: a.patchDownloads, Log: a.log,
+		Realm: a.cfg.realm(), CAPEM: string(a.registry.CA().Bundle()), Patches: a.patching, Help: a.help, Renewals: a.enrollment, Downloads: a.patchDownloads, Log: a.log,
 	})
 	if err != nil {
 		return err

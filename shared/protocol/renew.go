@@ -16,7 +16,7 @@ const (
 	PathCertificate        = "/agent/v1/certificate"          // POST CSRRequest → CSRResponse; the same key again gives the same certificate
 	PathCertificateConfirm = "/agent/v1/certificate/confirm"  // POST {} with the new certificate → {}
 	PathCertificateExpired = "/agent/v1/certificate/expired"  // GET → RenewNonce; POST ExpiredRequest → CSRResponse
-	PathCoreRenewal        = "/agent/v1/core/renewal"         // POST CSRRequest → CSRResponse: the core's certificate
+	PathCoreRenewal        = "/agent/v1/core/renewal"         // POST CoreRenewal → CSRResponse: the core's certificate
 	PathCoreRenewalConfirm = "/agent/v1/core/renewal/confirm" // POST RenewConfirm → {}
 )
 
@@ -48,6 +48,12 @@ func (r ExpiredRequest) Digest() []byte {
 		h.Write(sum[:])
 	}
 	return h.Sum(nil)
+}
+
+// CoreRenewal asks for a certificate for a new key of the core.
+type CoreRenewal struct {
+	CSR      string `json:"csr"`
+	Replaces string `json:"replaces"` // id of the certificate that the core works with
 }
 
 // RenewConfirm says that the core works with the certificate.

@@ -69,8 +69,8 @@ func (c *Client) RenewExpired(ctx context.Context, r protocol.ExpiredRequest) (s
 }
 
 // RenewCore has the CSR of the core's next key signed.
-func (c *Client) RenewCore(ctx context.Context, csr string) (string, error) {
-	return c.sign(ctx, protocol.PathCoreRenewal, protocol.CSRRequest{CSR: csr})
+func (c *Client) RenewCore(ctx context.Context, r protocol.CoreRenewal) (string, error) {
+	return c.sign(ctx, protocol.PathCoreRenewal, r)
 }
 
 // ConfirmCore says that the core works with the certificate.

@@ -194,7 +194,7 @@ func (s *Service) admit(ctx context.Context, r applicant, subject protocol.Subje
 	if err := names.CheckThing(agent); err != nil {
 		return "", fault.New(fault.Invalid, "the name %s is too long for an agent: at most %d characters", subject.Name, maxName())
 	}
-	issued, err := s.cfg.Things.Issue(ctx, cloud.IssueRequest{Subject: pkix.Name{CommonName: agent}, Public: r.csr.PublicKey, Validity: agentLife})
+	issued, err := s.cfg.Things.Issue(ctx, cloud.IssueRequest{Subject: pkix.Name{CommonName: agent}, Public: r.csr.PublicKey, Validity: s.cfg.CertificateLife})
 	if err != nil {
 		return "", fmt.Errorf("issue certificate of agent %s: %w", agent, err)
 	}

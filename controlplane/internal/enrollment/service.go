@@ -19,9 +19,6 @@ import (
 // AgentPolicy is the policy attached to every agent's certificate.
 const AgentPolicy = "GGFleetAgentPolicy"
 
-// agentLife is the life of an agent's certificate.
-const agentLife = 5 * 365 * 24 * time.Hour
-
 // Config is what New needs. All but MaxWaiting and what follows are required.
 type Config struct {
 	Store         state.Store
@@ -37,6 +34,11 @@ type Config struct {
 
 	MaxWaiting int // requests that wait at once; 0: DefaultWaiting
 	MaxFromOne int // of them from one address; 0: DefaultFromOne
+
+	Certificates     Certificates
+	CertificateLife  time.Duration // of agents; 0: DefaultCertificateLife
+	CertificateGrace time.Duration // after its end, in which one may still be renewed; negative: none; 0: DefaultCertificateGrace
+	NonceKey         []byte        // 32 secret bytes that all replicas share; without them no expired certificate is renewed
 
 	Log *slog.Logger
 	Now func() time.Time
@@ -62,6 +64,15 @@ func New(cfg Config) (*Service, error) {
 	}
 	if cfg.MaxFromOne == 0 {
 		cfg.MaxFromOne = DefaultFromOne
+	}
+	if cfg.CertificateLife == 0 {
+		cfg.CertificateLife = DefaultCertificateLife
+	}
+	if cfg.CertificateGrace == 0 {
+		cfg.CertificateGrace = DefaultCertificateGrace
+	}
+	if len(cfg.NonceKey) == 0 {
+		cfg.CertificateGrace = -1
 	}
 	s := &Service{cfg: cfg, store: cfg.Store, log: cfg.Log, now: cfg.Now}
 	if s.log == nil {

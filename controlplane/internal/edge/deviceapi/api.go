@@ -85,6 +85,8 @@ type Config struct {
 	Agents      Agents
 	Realm       names.Realm
 
+	Renewals Renewals // nil: certificates of agents are not renewed
+
 	CAPEM   string  // what client devices trust
 	Patches Patches // nil: there are none
 	Help    Help    // nil: nothing is asked of devices
@@ -150,6 +152,9 @@ func New(cfg Config) (http.Handler, error) {
 	}))
 
 	all := http.NewServeMux()
+	if cfg.Renewals != nil {
+		a.renewRoutes(device, all)
+	}
 	all.Handle("POST "+protocol.PathEnroll, a.open(a.enroll))
 	if cfg.Downloads != nil {
 		all.Handle("/a/", cfg.Downloads)

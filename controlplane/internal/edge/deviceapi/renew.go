@@ -1,0 +1,109 @@
+package deviceapi
+
+import (
+	"context"
+	"crypto/x509"
+	"net/http"
+
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/gateway"
+	"github.com/ggfleet/ggfleet/shared/fault"
+	"github.com/ggfleet/ggfleet/shared/protocol"
+)
+
+// Renewals renews certificates of agents and of their cores.
+type Renewals interface {
+	Renew(ctx context.Context, subject protocol.Subject, leaf *x509.Certificate, csr string) (protocol.CSRResponse, error)
+	ConfirmRenewal(ctx context.Context, subject protocol.Subject, certificate string) error
+	RenewNonce() protocol.RenewNonce
+	RenewExpired(ctx context.Context, r protocol.ExpiredRequest) (protocol.CSRResponse, error)
+	RenewCore(ctx context.Context, core string, r protocol.CoreRenewal) (protocol.CSRResponse, error)
+	ConfirmCore(ctx context.Context, core, certificate string) error
+}
+
+// renewRoutes adds what needs the agent's certificate to device, and what does
+// without to open.
+func (a *API) renewRoutes(device, open *http.ServeMux) {
+	device.Handle("POST "+protocol.PathCertificate, a.agents(a.renew))
+	device.Handle("POST "+protocol.PathCertificateConfirm, a.greengrass(a.confirmRenewal))
+	device.Handle("POST "+protocol.PathCoreRenewal, a.agent(a.renewCore))
+	device.Handle("POST "+protocol.PathCoreRenewalConfirm, a.agent(a.confirmCore))
+	open.Handle("GET "+protocol.PathCertificateExpired, a.open(a.renewNonce))
+	open.Handle("POST "+protocol.PathCertificateExpired, a.open(a.renewExpired))
+}
+
+func (a *API) renew(w http.ResponseWriter, r *http.Request, s protocol.Subject) error {
+	var in protocol.CSRRequest
+	if err := decode(r, &in); err != nil {
+		return err
+	}
+	out, err := a.cfg.Renewals.Renew(r.Context(), s, presented(r), in.CSR)
+	if err != nil {
+		return err
+	}
+	return answer(w, out)
+}
+
+func (a *API) confirmRenewal(w http.ResponseWriter, r *http.Request, id gateway.Identity) error {
+	s, is := protocol.AgentSubject(id.Thing, id.Attributes)
+	if !is {
+		return fault.New(fault.Denied, "the client certificate is not an agent's")
+	}
+	if err := a.cfg.Renewals.ConfirmRenewal(r.Context(), s, id.CertificateID); err != nil {
+		return err
+	}
+	return answer(w, struct{}{})
+}
+
+// renewNonce is also how a device without any usable certificate learns the time.
+func (a *API) renewNonce(w http.ResponseWriter, r *http.Request) error {
+	if !a.pace.allow(remote(r), a.now()) {
+		return fault.New(fault.Exhausted, "too many calls from this address; try again in a minute")
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	return answer(w, a.cfg.Renewals.RenewNonce())
+}
+
+func (a *API) renewExpired(w http.ResponseWriter, r *http.Request) error {
+	if !a.pace.allow(remote(r), a.now()) {
+		return fault.New(fault.Exhausted, "too many calls from this address; try again in a minute")
+	}
+	select {
+	case a.enrolling <- struct{}{}:
+		defer func() { <-a.enrolling }()
+	default:
+		return fault.New(fault.Exhausted, "too many enrolments at once; try again")
+	}
+	var in protocol.ExpiredRequest
+	if err := decode(r, &in); err != nil {
+		return err
+	}
+	out, err := a.cfg.Renewals.RenewExpired(r.Context(), in)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	return answer(w, out)
+}
+
+func (a *API) renewCore(w http.ResponseWriter, r *http.Request, core string) error {
+	var in protocol.CoreRenewal
+	if err := decode(r, &in); err != nil {
+		return err
+	}
+	out, err := a.cfg.Renewals.RenewCore(r.Context(), core, in)
+	if err != nil {
+		return err
+	}
+	return answer(w, out)
+}
+
+func (a *API) confirmCore(w http.ResponseWriter, r *http.Request, core string) error {
+	var in protocol.RenewConfirm
+	if err := decode(r, &in); err != nil {
+		return err
+	}
+	if err := a.cfg.Renewals.ConfirmCore(r.Context(), core, in.CertificateID); err != nil {
+		return err
+	}
+	return answer(w, struct{}{})
+}
