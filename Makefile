@@ -26,10 +26,17 @@ STAMP := -X $(NAME)/shared/buildinfo.Version=$(VERSION)
 LINT_VERSION := v2.15.0
 TOOLS        := $(CURDIR)/bin/tools
 LINT         := $(TOOLS)/golangci-lint-$(LINT_VERSION)
+# Newer ones of nfpm need a module that cannot be had everywhere.
+NFPM_VERSION     := v2.45.2
+NFPM             := $(TOOLS)/nfpm-$(NFPM_VERSION)
+MINISIGN_VERSION := v0.3.0
+MINISIGN         := $(TOOLS)/minisign-$(MINISIGN_VERSION)
+# The secret key that 'make package' signs with; none: unsigned.
+KEY ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build run test test-race bench fuzz lint generate fix verify compat-device compat-aws clean
+.PHONY: help build run test test-race bench fuzz lint package test-system generate fix verify compat-device compat-aws clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -68,6 +75,22 @@ $(LINT):
 	GOBIN=$(TOOLS) GOFLAGS= go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
 	mv $(TOOLS)/golangci-lint $@
 
+package: $(NFPM) $(if $(KEY),$(MINISIGN)) ## what a release of the agent consists of into dist/: VERSION=1.2.3, KEY=minisign secret key
+	go run ./installer/packaging -version '$(patsubst v%,%,$(VERSION))' -nfpm $(NFPM) $(if $(KEY),-minisign $(MINISIGN) -key '$(KEY)')
+
+$(NFPM):
+	GOBIN=$(TOOLS) GOFLAGS= go install github.com/goreleaser/nfpm/v2/cmd/nfpm@$(NFPM_VERSION)
+	mv $(TOOLS)/nfpm $@
+
+$(MINISIGN):
+	GOBIN=$(TOOLS) GOFLAGS= go install aead.dev/minisign/cmd/minisign@$(MINISIGN_VERSION)
+	mv $(TOOLS)/minisign $@
+
+test-system: $(NFPM) ## packages, services and the agent on a booted systemd; needs root, installs Debian's debootstrap and systemd-container
+	@command -v debootstrap >/dev/null && command -v systemd-nspawn >/dev/null || { apt-get update -qq && \
+		env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends debootstrap systemd-container; }
+	GGFLEET_REQUIRE_SYSTEMD=1 go test -count=1 -v -timeout 20m ./test/system
+
 generate: ## write generated code anew
 	go generate $(PKGS)
 
@@ -96,4 +119,4 @@ compat-aws: ## boto3, the AWS CLI and AWS's SDK for JavaScript against the AWS e
 	GGFLEET_REQUIRE_AWS_PEERS=1 go test -count=1 -v ./test/compat/aws
 
 clean: ## remove what build made; data directories stay
-	rm -rf bin
+	rm -rf bin dist

@@ -50,7 +50,7 @@ func files(t *testing.T, visit func(name string)) {
 		}
 		rel = filepath.ToSlash(rel)
 		switch {
-		case d.IsDir() && (rel == "bin" || d.Name() == "node_modules" || strings.HasPrefix(rel, ".") && rel != "." && rel != ".ci"):
+		case d.IsDir() && (rel == "bin" || rel == "dist" || d.Name() == "node_modules" || strings.HasPrefix(rel, ".") && rel != "." && rel != ".ci"):
 			return fs.SkipDir
 		case d.Type().IsRegular():
 			visit(rel)
