@@ -28,6 +28,7 @@ type Config struct {
 	Log  *slog.Logger
 
 	Poll       time.Duration // between looks at the assignment
+	Rest       time.Duration // between looks at everything that notices tell of, while they come
 	Health     time.Duration // between health reports
 	Components time.Duration // between looks at what the nucleus runs
 	Patches    time.Duration // between looks at what patches wait, beside notices

@@ -93,7 +93,7 @@ func killer(at, mark, hits string) localstate.Around {
 
 func fast(root string) app.Config {
 	return app.Config{
-		Root: root, Poll: 100 * time.Millisecond, Health: time.Second, Components: 50 * time.Millisecond, Patches: time.Second,
+		Root: root, Poll: 100 * time.Millisecond, Rest: 100 * time.Millisecond, Health: time.Second, Components: 50 * time.Millisecond, Patches: time.Second,
 		Gate: 20 * time.Second, Stop: 5 * time.Second, MinWait: 20 * time.Millisecond,
 	}
 }

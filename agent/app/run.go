@@ -8,6 +8,7 @@ import (
 	"github.com/ggfleet/ggfleet/agent/internal/identity"
 	"github.com/ggfleet/ggfleet/agent/internal/localstate"
 	"github.com/ggfleet/ggfleet/agent/internal/mqttlink"
+	"github.com/ggfleet/ggfleet/agent/internal/notice"
 	process "github.com/ggfleet/ggfleet/agent/internal/nucleus"
 	"github.com/ggfleet/ggfleet/agent/internal/patch"
 	"github.com/ggfleet/ggfleet/agent/internal/reconcile"
@@ -36,6 +37,7 @@ type agent struct {
 	running  selfupdate.Running
 	update   *selfupdate.Updater
 	end      func()            // gives the agent's place to the program that comes next
+	board    *notice.Board     // what notices told
 	notices  map[string]func() // topics to listen on, and whom to tell
 	work     []run.Loop        // ends before reporting and the session do
 	closers  []func() error
@@ -113,20 +115,6 @@ func (a *agent) workUntil(ctx, reporting context.Context) error {
 	return err
 }
 
-// openReports makes the reporter and the spool that it writes to.
-func (a *agent) openReports(publish telemetry.Publish) error {
-	spool, err := telemetry.OpenSpool(a.dir.Root(), "spool", a.cfg.SpoolBytes)
-	if err != nil {
-		return err
-	}
-	a.closers = append(a.closers, spool.Close)
-	a.reporter, err = telemetry.New(telemetry.Config{
-		Subject: protocol.Subject{Role: protocol.RoleCore, Name: a.id.Core}, AgentVersion: buildinfo.Version, Spool: spool, DiskPath: a.dir.Site(), Publish: publish,
-		Health: a.cfg.Health, Components: a.cfg.Components, Log: a.cfg.Log,
-	})
-	return err
-}
-
 // openNucleus makes what installs the nucleus and keeps it running.
 func (a *agent) openNucleus() error {
 	site, err := nucleus.OpenSite(a.dir.Site(), nucleus.Limits{})
@@ -140,8 +128,11 @@ func (a *agent) openNucleus() error {
 	if err != nil {
 		return err
 	}
-	loop, err := reconcile.New(reconcile.Config{
-		Core: a.id.Core, Dir: a.dir, Site: site, Cloud: assignments{a.cloud, a.update}, Supervisor: supervisor, Every: a.cfg.Poll, MinWait: a.cfg.MinWait, Log: a.cfg.Log,
+	var loop *reconcile.Loop
+	cloud, notice := a.rememberAssignment(func() { loop.Wake() })
+	a.notices[a.id.Subject().AssignmentTopic()] = notice
+	loop, err = reconcile.New(reconcile.Config{
+		Core: a.id.Core, Dir: a.dir, Site: site, Cloud: assignments{cloud, a.update}, Supervisor: supervisor, Every: a.cfg.Poll, MinWait: a.cfg.MinWait, Log: a.cfg.Log,
 	})
 	if err != nil {
 		return err
@@ -152,13 +143,15 @@ func (a *agent) openNucleus() error {
 
 // openPatches makes what runs playbooks.
 func (a *agent) openPatches() error {
+	var patches *patch.Runner
+	cloud, notice := a.rememberPatches(func() { patches.Wake() })
 	patches, err := patch.New(patch.Config{
-		Dir: a.dir, Cloud: a.cloud, CAPEM: a.id.CAPEM, Every: a.cfg.Patches, MinWait: a.cfg.MinWait, Log: a.cfg.Log,
+		Dir: a.dir, Cloud: cloud, CAPEM: a.id.CAPEM, Every: a.cfg.Patches, MinWait: a.cfg.MinWait, Log: a.cfg.Log,
 	})
 	if err != nil {
 		return err
 	}
-	a.notices[protocol.PatchTopic(a.id.Core)] = patches.Wake
+	a.notices[protocol.PatchTopic(a.id.Core)] = notice
 	a.work = append(a.work, run.Loop{Name: "patches", Run: patches.Run})
 	return nil
 }

@@ -75,7 +75,7 @@ func (b *broker) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool 
 // OnACLCheck admits an agent to its own topics.
 func (b *broker) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
 	if !write {
-		return topic == protocol.PatchTopic(strings.TrimSuffix(cl.ID, ":agent"))
+		return strings.HasPrefix(topic, protocol.Subject{Name: strings.TrimSuffix(cl.ID, ":agent")}.Topic(""))
 	}
 	return strings.HasPrefix(topic, protocol.AgentTopic(strings.TrimSuffix(cl.ID, ":agent"), ""))
 }

@@ -35,6 +35,8 @@ type Loop struct {
 	cfg Config
 	log *slog.Logger
 
+	wake chan struct{} // the assignment may be another
+
 	seen    *protocol.CoreAssignment // what the last complete pass made true
 	changed bool                     // files that the running nucleus has read are different now
 }
@@ -53,7 +55,15 @@ func New(cfg Config) (*Loop, error) {
 	if cfg.Log == nil {
 		cfg.Log = logx.Discard()
 	}
-	return &Loop{cfg: cfg, log: cfg.Log}, nil
+	return &Loop{cfg: cfg, log: cfg.Log, wake: make(chan struct{}, 1)}, nil
+}
+
+// Wake tells that the assignment may be another. It never blocks.
+func (l *Loop) Wake() {
+	select {
+	case l.wake <- struct{}{}:
+	default: // it is about to look
+	}
 }
 
 // Run starts what is installed, then keeps the device as assigned until ctx is
@@ -77,7 +87,13 @@ func (l *Loop) Run(ctx context.Context) error {
 		} else {
 			backoff.Reset()
 		}
-		_ = run.Sleep(ctx, wait)
+		t := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+		case <-l.wake:
+		case <-t.C:
+		}
+		t.Stop()
 	}
 	return nil
 }
