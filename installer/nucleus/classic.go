@@ -171,8 +171,11 @@ func (c *classic) isSetUp() (bool, error) {
 // their root; alts/current comes last of all.
 var madeBySetup = []string{
 	"alts", "cli_ipc_info", "config/bootstrap.tlog", "config/config.tlog", "config/config.tlog~", "config/effectiveConfig.yaml",
-	"deployments", "ipc.socket", "logs", "packages", "plugins", "telemetry", "work",
+	"deployments", "ipc.socket", "logs", "packages", "plugins", "telemetry", "work", configDir,
 }
+
+// configDir may hold files of others, so it only goes when it is empty.
+const configDir = "config"
 
 // setupStep runs classic's own installer, once in the life of a root: a second
 // run would merge the configuration again over what deployments have changed,
@@ -239,7 +242,11 @@ func (c *classic) clearSetup(step string) error {
 		return err
 	}
 	for _, name := range r.Absent {
-		if err := c.sys.RemoveAll(name); err != nil {
+		remove := c.sys.RemoveAll
+		if path.Base(name) == configDir {
+			remove = c.sys.Remove
+		}
+		if err := remove(name); err != nil && !notEmpty(err) {
 			return err
 		}
 	}
@@ -354,7 +361,7 @@ func (c *classic) launch() (Launch, error) {
 
 // storedParams are the JVM options of the nucleus that runs.
 func (c *classic) storedParams() ([]byte, error) {
-	b, err := readLinked(c.sys, c.at("alts/current/launch.params"))
+	b, err := ReadLinked(c.sys, c.at("alts/current/launch.params"))
 	if missing(err) {
 		return nil, nil
 	}

@@ -62,7 +62,7 @@ func findClassic(sys System) (Found, bool, error) {
 		return Found{}, false, err
 	}
 	f.Config = path.Join(f.Root, "config/effectiveConfig.yaml")
-	b, err := readLinked(sys, path.Join(f.Root, "alts/current/distro", classicRecipe))
+	b, err := ReadLinked(sys, path.Join(f.Root, "alts/current/distro", classicRecipe))
 	if err == nil {
 		_, f.Version, _ = parseRecipe(b) //nolint:errcheck // then it does not say its version
 	} else if !missing(err) {
@@ -114,8 +114,8 @@ func findLite(ctx context.Context, sys System) (Found, bool, error) {
 // maxLinks is how many links a path may lead through, as in the kernel.
 const maxLinks = 40
 
-// readLinked reads a file to which links lead, as the host's programs see them.
-func readLinked(sys System, name string) ([]byte, error) {
+// ReadLinked reads a file to which links lead, as the host's programs see them.
+func ReadLinked(sys System, name string) ([]byte, error) {
 	at, rest := "/", strings.TrimPrefix(name, "/")
 	for links := 0; rest != ""; {
 		part, after, _ := strings.Cut(rest, "/")

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path"
 	"regexp"
 	"slices"
@@ -279,6 +278,9 @@ func (l *lite) packageSwitch(m manager) Step {
 			if r == nil || err != nil {
 				return err
 			}
+			if err := backToEnabled(ctx, l.sys, onlyOff(r.Enabled)); err != nil {
+				return err
+			}
 			if err := l.packageBack(ctx, m, *r.Package); err != nil {
 				return err
 			}
@@ -371,19 +373,29 @@ func (l *lite) linksStep() Step {
 	}, nil)
 }
 
+// top is what the link current leads to: the version's folder, or the one that
+// its archive has around everything.
+func (l *lite) top() string {
+	first, _, _ := strings.Cut(l.m.Entrypoint, "/")
+	if first == "bin" || first == "usr" {
+		return l.v.Dir()
+	}
+	return path.Join(l.v.Dir(), first)
+}
+
 var execStart = regexp.MustCompile(`(?m)^ExecStart=[-@:+!]*(/\S+)/ggconfigd\b`)
 
 func (l *lite) links() ([]want, error) {
 	fsys := l.s.root.FS()
 	current := path.Join(l.sys.Name(l.s.path), currentLink)
-	bin := path.Dir(l.m.Entrypoint)
+	bin := strings.TrimPrefix(path.Dir(path.Join(l.v.Dir(), l.m.Entrypoint)), l.top()+"/")
 	prefix := ""
 	var list []want
-	err := fs.WalkDir(fsys, l.v.Dir(), func(p string, d fs.DirEntry, err error) error {
+	err := fs.WalkDir(fsys, l.top(), func(p string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
-		rel := strings.TrimPrefix(p, l.v.Dir()+"/")
+		rel := strings.TrimPrefix(p, l.top()+"/")
 		base := path.Base(rel)
 		switch {
 		case path.Base(path.Dir(rel)) == "tmpfiles.d" && path.Ext(base) == ".conf":
@@ -408,7 +420,7 @@ func (l *lite) links() ([]want, error) {
 	if prefix == "" || path.Clean(prefix) != prefix {
 		return nil, fault.New(fault.Invalid, "the archive's unit ggl.core.ggconfigd.service does not say where the programs belong (ExecStart=/.../ggconfigd)")
 	}
-	programs, err := fs.ReadDir(fsys, path.Join(l.v.Dir(), bin))
+	programs, err := fs.ReadDir(fsys, path.Join(l.top(), bin))
 	if err != nil {
 		return nil, err
 	}
@@ -420,18 +432,18 @@ func (l *lite) links() ([]want, error) {
 	return list, l.free(list)
 }
 
-// free is an error when one of the links would take the place of a file that is
-// not ours.
+// free is an error when one of the links would take the place of something that
+// is not ours, or of a link that the version that runs needs.
 func (l *lite) free(list []want) error {
 	for _, w := range list {
-		info, err := l.sys.Lstat(w.name)
-		if missing(err) {
-			continue
-		}
-		if err != nil {
+		st, err := look(l.sys, w.name)
+		switch {
+		case err != nil:
 			return err
-		}
-		if info.Mode()&os.ModeSymlink == 0 {
+		case st.Kind == "" || st.Kind == kindLink && st.Target == w.target:
+		case st.Kind == kindLink && strings.HasPrefix(st.Target, path.Join(l.sys.Name(l.s.path), currentLink)+"/"):
+			return fault.New(fault.Conflict, "this archive has %s at another place than the version that is installed; remove that one first", path.Base(w.name))
+		default:
 			return fault.New(fault.Conflict, "%s is there and is not ours; is lite installed as a package? Remove that first, or take the package", w.name)
 		}
 	}
@@ -452,10 +464,10 @@ func (l *lite) filesSwitch() Step {
 		return reload(ctx, l.sys)
 	}
 	turn := l.s.hostStep(l.v, l.sys, name, "", func(context.Context) ([]want, error) {
-		return []want{linkWant(current, l.v.Dir())}, nil
+		return []want{linkWant(current, l.top())}, nil
 	}, after)
 	return Step{
-		Name: name, Describe: "point " + current + " to " + l.v.Dir() + " and have systemd start " + LiteTarget + " with the device",
+		Name: name, Describe: "point " + current + " to " + l.top() + " and have systemd start " + LiteTarget + " with the device",
 		Done: func(ctx context.Context) (bool, error) {
 			if ok, err := turn.Done(ctx); err != nil || !ok {
 				return false, err
@@ -488,13 +500,18 @@ func (l *lite) filesSwitch() Step {
 			if err != nil {
 				return err
 			}
-			if r != nil { // while the units are there
-				if err := backToEnabled(ctx, l.sys, r.Enabled); err != nil {
+			if r != nil {
+				if err := backToEnabled(ctx, l.sys, onlyOff(r.Enabled)); err != nil {
 					return err
 				}
 			}
 			if err := turn.Undo(ctx); err != nil {
 				return err
+			}
+			if r != nil {
+				if err := backToEnabled(ctx, l.sys, r.Enabled); err != nil {
+					return err
+				}
 			}
 			return l.s.forget(l.v, "switch units")
 		},

@@ -88,7 +88,7 @@ type File struct {
 // and configuration belong to the core, not to a version of the nucleus.
 func (s *Site) WriteStep(f File) Step {
 	return Step{
-		Name: "write " + f.Name,
+		Name: "write " + f.Name, Describe: "write " + filepath.Join(s.path, filepath.FromSlash(f.Name)),
 		Done: func(context.Context) (bool, error) {
 			got, err := s.root.ReadFile(f.Name)
 			if errors.Is(err, fs.ErrNotExist) {
@@ -113,7 +113,7 @@ func (s *Site) WriteStep(f File) Step {
 // archive at the given path. It needs the archive only when v is not there.
 func (s *Site) UnpackStep(v Version, archive, format string) Step {
 	return Step{
-		Name: "unpack",
+		Name: "unpack", Describe: "put the files of " + v.Name + " " + v.Version + " into " + filepath.Join(s.path, filepath.FromSlash(v.Dir())),
 		Done: func(context.Context) (bool, error) {
 			_, err := s.Manifest(v)
 			if errors.Is(err, fs.ErrNotExist) {
@@ -227,7 +227,7 @@ func (s *Site) store(ctx context.Context, f *os.File, digest, name string) error
 // to previous, or to none when previous is nil.
 func (s *Site) SwitchStep(v Version, previous *Version) Step {
 	return Step{
-		Name: "switch",
+		Name: "switch", Describe: "point " + filepath.Join(s.path, currentLink) + " to " + v.Dir(),
 		Done: func(context.Context) (bool, error) {
 			to, err := s.current()
 			return to == v.Dir(), err
@@ -308,7 +308,7 @@ func (s *Site) Prune(keep ...Version) error {
 // that a version that is there is there whole.
 func (s *Site) remove(name string) error {
 	dir := path.Join(versionsDir, name)
-	if to, err := s.current(); err != nil || to == dir || s.used()[name] {
+	if to, err := s.current(); err != nil || to == dir || strings.HasPrefix(to, dir+"/") || s.used()[name] {
 		return err
 	}
 	gone := dir

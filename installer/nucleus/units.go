@@ -69,21 +69,40 @@ func enable(ctx context.Context, sys System, units []string) error {
 
 // backToEnabled makes the units start with the device as they did.
 func backToEnabled(ctx context.Context, sys System, was map[string]bool) error {
-	var off []string
-	now, err := enabled(ctx, sys, slices.Sorted(maps.Keys(was)))
+	units := slices.Sorted(maps.Keys(was))
+	now, err := enabled(ctx, sys, units)
 	if err != nil {
 		return err
 	}
-	for _, u := range slices.Sorted(maps.Keys(was)) {
-		if now[u] && !was[u] {
+	on, off := []string{"systemctl", "enable"}, []string{"systemctl", "disable"}
+	for _, u := range units {
+		switch {
+		case was[u] && !now[u]:
+			on = append(on, u)
+		case now[u] && !was[u]:
 			off = append(off, u)
 		}
 	}
-	if len(off) == 0 {
-		return nil
+	for _, argv := range [][]string{on, off} {
+		if len(argv) > 2 {
+			if _, err := run(ctx, sys, Command{Argv: argv}); err != nil {
+				return err
+			}
+		}
 	}
-	_, err = run(ctx, sys, Command{Argv: append([]string{"systemctl", "disable"}, off...)})
-	return err
+	return nil
+}
+
+// onlyOff are the units that were off: they are turned off while the new
+// version's units are there, the others are turned on once the old ones are.
+func onlyOff(was map[string]bool) map[string]bool {
+	off := map[string]bool{}
+	for u, on := range was {
+		if !on {
+			off[u] = false
+		}
+	}
+	return off
 }
 
 // enableStep has units start with the device.

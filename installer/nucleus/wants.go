@@ -60,6 +60,10 @@ func missing(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
 }
 
+func notEmpty(err error) bool {
+	return errors.Is(err, syscall.ENOTEMPTY) || errors.Is(err, syscall.EEXIST)
+}
+
 func look(sys System, name string) (state, error) {
 	st := state{Name: name}
 	info, err := sys.Lstat(name)
@@ -94,7 +98,7 @@ func (st state) restore(sys System) error {
 	}
 	if now.Kind == kindDir && st.Kind != kindDir {
 		// A folder of ours that something else was put into stays.
-		if err := sys.Remove(st.Name); errors.Is(err, syscall.ENOTEMPTY) || errors.Is(err, syscall.EEXIST) {
+		if err := sys.Remove(st.Name); notEmpty(err) {
 			return nil
 		} else if err != nil {
 			return err
@@ -216,6 +220,9 @@ func (s *Site) remember(v Version, step string, find func() (before, error)) err
 		return err
 	}
 	name := recordName(v, step)
+	if err := s.root.MkdirAll(versionsDir, 0o755); err != nil {
+		return err
+	}
 	if err := s.root.MkdirAll(path.Dir(name), 0o700); err != nil {
 		return err
 	}
