@@ -27,10 +27,8 @@ LINT_VERSION := v2.15.0
 TOOLS        := $(CURDIR)/bin/tools
 LINT         := $(TOOLS)/golangci-lint-$(LINT_VERSION)
 # Newer ones of nfpm need a module that cannot be had everywhere.
-NFPM_VERSION     := v2.45.2
-NFPM             := $(TOOLS)/nfpm-$(NFPM_VERSION)
-MINISIGN_VERSION := v0.3.0
-MINISIGN         := $(TOOLS)/minisign-$(MINISIGN_VERSION)
+NFPM_VERSION := v2.45.2
+NFPM         := $(TOOLS)/nfpm-$(NFPM_VERSION)
 # The secret key that 'make package' signs with; none: unsigned.
 KEY ?=
 
@@ -75,16 +73,12 @@ $(LINT):
 	GOBIN=$(TOOLS) GOFLAGS= go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
 	mv $(TOOLS)/golangci-lint $@
 
-package: $(NFPM) $(if $(KEY),$(MINISIGN)) ## what a release of the agent consists of into dist/: VERSION=1.2.3, KEY=minisign secret key
-	go run ./installer/packaging -version '$(patsubst v%,%,$(VERSION))' -nfpm $(NFPM) $(if $(KEY),-minisign $(MINISIGN) -key '$(KEY)')
+package: $(NFPM) ## what a release of the agent consists of into dist/: VERSION=1.2.3, KEY=minisign secret key
+	go run ./installer/packaging -version '$(patsubst v%,%,$(VERSION))' -nfpm $(NFPM) $(if $(KEY),-key '$(KEY)')
 
 $(NFPM):
 	GOBIN=$(TOOLS) GOFLAGS= go install github.com/goreleaser/nfpm/v2/cmd/nfpm@$(NFPM_VERSION)
 	mv $(TOOLS)/nfpm $@
-
-$(MINISIGN):
-	GOBIN=$(TOOLS) GOFLAGS= go install aead.dev/minisign/cmd/minisign@$(MINISIGN_VERSION)
-	mv $(TOOLS)/minisign $@
 
 test-system: $(NFPM) ## packages, services and the agent on a booted systemd; needs root, installs Debian's debootstrap and systemd-container
 	@command -v debootstrap >/dev/null && command -v systemd-nspawn >/dev/null || { apt-get update -qq && \

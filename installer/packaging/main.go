@@ -9,6 +9,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -17,6 +18,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/ggfleet/ggfleet/installer/signed"
 )
 
 // maxBinary is what a binary of the agent may have in bytes: it must fit small
@@ -29,8 +32,8 @@ type settings struct {
 	out      string
 	only     string // stem of the platform; empty: all
 	nfpm     string // program; empty: no deb and rpm
-	minisign string // program
-	key      string // secret key to sign SHA256SUMS with; empty: unsigned
+	key      []byte // minisign secret key to sign with; empty: unsigned
+	password string // of the key
 	time     time.Time
 }
 
@@ -50,9 +53,15 @@ func run(ctx context.Context) error {
 	flag.StringVar(&s.out, "out", "dist", "`folder` to write; it is made anew")
 	flag.StringVar(&s.only, "only", "", "one platform only, as in linux_amd64")
 	flag.StringVar(&s.nfpm, "nfpm", "", "nfpm `program`; without it there is no deb and rpm")
-	flag.StringVar(&s.minisign, "minisign", "minisign", "minisign `program`")
-	flag.StringVar(&s.key, "key", "", "minisign secret key `file`, without password, to sign SHA256SUMS with")
+	key := flag.String("key", "", "minisign secret key `file` to sign binaries and SHA256SUMS with; its password is taken from GGFLEET_KEY_PASSWORD")
 	flag.Parse()
+	if *key != "" {
+		var err error
+		if s.key, err = os.ReadFile(*key); err != nil {
+			return err
+		}
+		s.password = os.Getenv("GGFLEET_KEY_PASSWORD")
+	}
 	return s.run(ctx)
 }
 
@@ -95,16 +104,25 @@ func (s settings) run(ctx context.Context) error {
 	if err := writeSums(s.out); err != nil {
 		return err
 	}
-	if s.key == "" {
+	return s.sign(filepath.Join(s.out, sumsName), func(r io.Reader) ([]byte, error) {
+		return signed.SignFile(s.key, s.password, r, sumsName+" of "+program+" "+s.version)
+	})
+}
+
+// sign writes the signature of a file beside it, if there is a key.
+func (s settings) sign(name string, sign func(io.Reader) ([]byte, error)) error {
+	if len(s.key) == 0 {
 		return nil
 	}
-	sums := filepath.Join(s.out, sumsName)
-	sign := exec.CommandContext(ctx, s.minisign, "-S", "-W", "-s", s.key, "-m", sums, "-x", sums+".minisig", "-t", "ggfleet-agent "+s.version)
-	sign.Stdout, sign.Stderr = os.Stderr, os.Stderr
-	if err := sign.Run(); err != nil {
-		return fmt.Errorf("signing %s: %w", sums, err)
+	f, err := os.Open(name)
+	if err != nil {
+		return err
 	}
-	return nil
+	signature, err := sign(f)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("signing %s: %w", name, err)
+	}
+	return os.WriteFile(name+".minisig", signature, 0o644) //nolint:gosec // everybody may read it
 }
 
 // sourceTime is the time that everything in the packages has: SOURCE_DATE_EPOCH,

@@ -3,10 +3,13 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+
+	"github.com/ggfleet/ggfleet/installer/signed"
 )
 
 const (
@@ -53,6 +56,12 @@ func (s settings) platform(ctx context.Context, p platform) error {
 	}
 	if info.Size() > maxBinary {
 		return fmt.Errorf("the binary has %d bytes, more than %d", info.Size(), maxBinary)
+	}
+	err = s.sign(binary, func(r io.Reader) ([]byte, error) {
+		return signed.Sign(s.key, s.password, r, signed.Statement{Version: s.version, Platform: p.os + "/" + p.arch})
+	})
+	if err != nil {
+		return err
 	}
 	content, err := os.ReadFile(binary)
 	if err != nil {

@@ -171,6 +171,12 @@ func Sign(private []byte, password string, r io.Reader, s Statement) ([]byte, er
 	if err := s.Check(); err != nil {
 		return nil, err
 	}
+	return SignFile(private, password, r, s.String())
+}
+
+// SignFile is Sign for files that are no binary of the agent: trusted is any
+// trusted comment of one line.
+func SignFile(private []byte, password string, r io.Reader, trusted string) ([]byte, error) {
 	key, err := openKey(private, password)
 	if err != nil {
 		return nil, err
@@ -179,7 +185,7 @@ func Sign(private []byte, password string, r io.Reader, s Statement) ([]byte, er
 	if _, err := io.Copy(io.Discard, h); err != nil {
 		return nil, err
 	}
-	return h.SignWithComments(key, s.String(), "signature of "+Program+" "+s.Version), nil
+	return h.SignWithComments(key, trusted, "signature of "+trusted), nil
 }
 
 func openKey(private []byte, password string) (minisign.PrivateKey, error) {
