@@ -161,9 +161,15 @@ func PurgeCheck(root string) (string, error) {
 	return root, nil
 }
 
+// enrolled reports whether the agent in root is enrolled, or is to be when it
+// runs. The unit of systemd waits for the same files.
 func enrolled(root string) bool {
-	_, err := os.Stat(filepath.Join(root, "agent", "identity.json"))
-	return err == nil
+	for _, name := range []string{"agent/identity.json", "agent/enroll.json", enrollFile} {
+		if _, err := os.Stat(filepath.Join(root, filepath.FromSlash(name))); err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // printService writes how the service of the agent in root is.

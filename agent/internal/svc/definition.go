@@ -52,7 +52,7 @@ func systemdUnit(d Definition) string {
 	}
 	return strings.NewReplacer(
 		"@DESCRIPTION@", percent.Replace(d.description()),
-		"@IDENTITY@", percent.Replace(path.Join(d.Root, "agent", "identity.json")),
+		"@ROOT@", percent.Replace(d.Root),
 		"@NAME@", percent.Replace(d.Name),
 		"@EXEC@", strings.Join(quoted, " "),
 	).Replace(unit)

@@ -6,9 +6,12 @@ const displayName = "ggfleet agent"
 const unit = `[Unit]
 Description=@DESCRIPTION@
 Documentation=https://github.com/ggfleet/ggfleet
-# It waits, without a failed unit in the list, until the device is enrolled;
-# 'ggfleet-agent enroll' starts it then.
-ConditionPathExists=@IDENTITY@
+# It waits, without a failed unit in the list, until the device is enrolled or is
+# to be: 'ggfleet-agent enroll' starts it then. The third is what the maker of an
+# image puts there.
+ConditionPathExists=|@ROOT@/agent/identity.json
+ConditionPathExists=|@ROOT@/agent/enroll.json
+ConditionPathExists=|@ROOT@/enroll.json
 Wants=network-online.target
 After=network-online.target
 # A device has nobody who would start it by hand after too many failures.
