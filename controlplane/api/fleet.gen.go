@@ -68,6 +68,24 @@ func (e AgentNucleusState) Valid() bool {
 	}
 }
 
+// Defines values for AgentRole.
+const (
+	AgentRoleClient AgentRole = "client"
+	AgentRoleCore   AgentRole = "core"
+)
+
+// Valid indicates whether the value is a known member of the AgentRole enum.
+func (e AgentRole) Valid() bool {
+	switch e {
+	case AgentRoleClient:
+		return true
+	case AgentRoleCore:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for AgentWarning.
 const (
 	AgentWarningCertificateExpiring AgentWarning = "certificateExpiring"
@@ -260,8 +278,96 @@ func (e DistributionRuntime) Valid() bool {
 	}
 }
 
+// Defines values for EnrollmentAction.
+const (
+	Approve EnrollmentAction = "approve"
+	Deny    EnrollmentAction = "deny"
+	Wait    EnrollmentAction = "wait"
+)
+
+// Valid indicates whether the value is a known member of the EnrollmentAction enum.
+func (e EnrollmentAction) Valid() bool {
+	switch e {
+	case Approve:
+		return true
+	case Deny:
+		return true
+	case Wait:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for EnrollmentRuleWay.
+const (
+	EnrollmentRuleWayClaim EnrollmentRuleWay = "claim"
+	EnrollmentRuleWayNone  EnrollmentRuleWay = "none"
+)
+
+// Valid indicates whether the value is a known member of the EnrollmentRuleWay enum.
+func (e EnrollmentRuleWay) Valid() bool {
+	switch e {
+	case EnrollmentRuleWayClaim:
+		return true
+	case EnrollmentRuleWayNone:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for EnrollmentStatus.
+const (
+	EnrollmentStatusApproved EnrollmentStatus = "approved"
+	EnrollmentStatusDenied   EnrollmentStatus = "denied"
+	EnrollmentStatusEnrolled EnrollmentStatus = "enrolled"
+	EnrollmentStatusReplaced EnrollmentStatus = "replaced"
+	EnrollmentStatusWaiting  EnrollmentStatus = "waiting"
+)
+
+// Valid indicates whether the value is a known member of the EnrollmentStatus enum.
+func (e EnrollmentStatus) Valid() bool {
+	switch e {
+	case EnrollmentStatusApproved:
+		return true
+	case EnrollmentStatusDenied:
+		return true
+	case EnrollmentStatusEnrolled:
+		return true
+	case EnrollmentStatusReplaced:
+		return true
+	case EnrollmentStatusWaiting:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for EnrollmentWay.
+const (
+	EnrollmentWayCertificate EnrollmentWay = "certificate"
+	EnrollmentWayClaim       EnrollmentWay = "claim"
+	EnrollmentWayNone        EnrollmentWay = "none"
+)
+
+// Valid indicates whether the value is a known member of the EnrollmentWay enum.
+func (e EnrollmentWay) Valid() bool {
+	switch e {
+	case EnrollmentWayCertificate:
+		return true
+	case EnrollmentWayClaim:
+		return true
+	case EnrollmentWayNone:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for EventType.
 const (
+	EventAgentEnrolled         EventType = "Agent Enrolled Event"
 	EventCoreCreated           EventType = "Core Created Event"
 	EventCoreDeleted           EventType = "Core Deleted Event"
 	EventCoreTemplateUpdated   EventType = "Core Template Updated Event"
@@ -269,6 +375,9 @@ const (
 	EventDeploymentTaskDeleted EventType = "DeploymentTask Deleted Event"
 	EventDeviceCreated         EventType = "Device Created Event"
 	EventDeviceDeleted         EventType = "Device Deleted Event"
+	EventEnrollmentApproved    EventType = "Enrollment Approved Event"
+	EventEnrollmentDenied      EventType = "Enrollment Denied Event"
+	EventEnrollmentRequested   EventType = "Enrollment Requested Event"
 	EventHelpEnded             EventType = "Help Ended Event"
 	EventHelpRequested         EventType = "Help Requested Event"
 )
@@ -276,6 +385,8 @@ const (
 // Valid indicates whether the value is a known member of the EventType enum.
 func (e EventType) Valid() bool {
 	switch e {
+	case EventAgentEnrolled:
+		return true
 	case EventCoreCreated:
 		return true
 	case EventCoreDeleted:
@@ -289,6 +400,12 @@ func (e EventType) Valid() bool {
 	case EventDeviceCreated:
 		return true
 	case EventDeviceDeleted:
+		return true
+	case EventEnrollmentApproved:
+		return true
+	case EventEnrollmentDenied:
+		return true
+	case EventEnrollmentRequested:
 		return true
 	case EventHelpEnded:
 		return true
@@ -558,6 +675,7 @@ type Activation struct {
 
 	// Registrations How often it was used.
 	Registrations int       `json:"registrations"`
+	Role          AgentRole `json:"role,omitempty,omitzero"`
 	UpdatedAt     Timestamp `json:"updatedAt"`
 }
 
@@ -647,6 +765,9 @@ type AgentNucleus struct {
 
 // AgentNucleusState defines model for AgentNucleus.State.
 type AgentNucleusState string
+
+// AgentRole defines model for AgentRole.
+type AgentRole string
 
 // AgentRoute defines model for AgentRoute.
 type AgentRoute struct {
@@ -1106,6 +1227,156 @@ type EffectiveDeployment struct {
 	UpdatedAt                 Timestamp `json:"updatedAt"`
 }
 
+// EnrollmentAction defines model for EnrollmentAction.
+type EnrollmentAction string
+
+// EnrollmentApproval defines model for EnrollmentApproval.
+type EnrollmentApproval struct {
+	ConfigFileGenerator string  `json:"configFileGenerator,omitempty,omitzero"`
+	ConfigOverlay       RawJSON `json:"configOverlay,omitempty,omitzero"`
+
+	// CoreName The core that a client device belongs to.
+	CoreName string `json:"coreName,omitempty,omitzero"`
+
+	// CoreVersion Of the nucleus; absent: of the one that agents are offered.
+	CoreVersion string `json:"coreVersion,omitempty,omitzero"`
+
+	// Name Of the core or client device, when the device gave none; else what it gave.
+	Name string `json:"name,omitempty,omitzero"`
+
+	// ProvisioningParameters `ThingName` is the name, unless it is given.
+	ProvisioningParameters map[string]string `json:"provisioningParameters,omitempty,omitzero"`
+
+	// ProvisioningTemplate Absent: `device-key` for cores, `client-key` for client devices.
+	ProvisioningTemplate string `json:"provisioningTemplate,omitempty,omitzero"`
+	Reason               string `json:"reason,omitempty,omitzero"`
+}
+
+// EnrollmentCreation How to create a core or client device that does not exist.
+type EnrollmentCreation struct {
+	ConfigFileGenerator string  `json:"configFileGenerator,omitempty,omitzero"`
+	ConfigOverlay       RawJSON `json:"configOverlay,omitempty,omitzero"`
+
+	// CoreName The core that a client device belongs to.
+	CoreName string `json:"coreName,omitempty,omitzero"`
+
+	// CoreVersion Of the nucleus; absent: of the one that agents are offered.
+	CoreVersion string `json:"coreVersion,omitempty,omitzero"`
+
+	// ProvisioningParameters `ThingName` is the name, unless it is given.
+	ProvisioningParameters map[string]string `json:"provisioningParameters,omitempty,omitzero"`
+
+	// ProvisioningTemplate Absent: `device-key` for cores, `client-key` for client devices.
+	ProvisioningTemplate string `json:"provisioningTemplate,omitempty,omitzero"`
+}
+
+// EnrollmentDecision defines model for EnrollmentDecision.
+type EnrollmentDecision struct {
+	At Timestamp `json:"at"`
+
+	// By Name of the token; absent: a rule or the certificate of its thing decided.
+	By     string `json:"by,omitempty,omitzero"`
+	Reason string `json:"reason,omitempty,omitzero"`
+	Rule   string `json:"rule,omitempty,omitzero"`
+}
+
+// EnrollmentDenial defines model for EnrollmentDenial.
+type EnrollmentDenial struct {
+	Reason string `json:"reason,omitempty,omitzero"`
+}
+
+// EnrollmentRequest defines model for EnrollmentRequest.
+type EnrollmentRequest struct {
+	// Address That it asked from last.
+	Address string `json:"address,omitempty,omitzero"`
+
+	// CertificateID That it got.
+	CertificateID      string             `json:"certificateId,omitempty,omitzero"`
+	ClaimCertificateID string             `json:"claimCertificateId,omitempty,omitzero"`
+	Decision           EnrollmentDecision `json:"decision,omitempty,omitzero"`
+	FirstAsked         Timestamp          `json:"firstAsked"`
+
+	// LastAsked To within five minutes.
+	LastAsked Timestamp `json:"lastAsked"`
+
+	// Message Why it waits.
+	Message string `json:"message,omitempty,omitzero"`
+
+	// Name The core or client device that it wants to be; absent: whoever approves it says.
+	Name     string `json:"name,omitempty,omitzero"`
+	Platform string `json:"platform,omitempty,omitzero"`
+
+	// RequestID SHA-256 of the device's public key in lower-case hex: what the device shows too.
+	RequestID string    `json:"requestId"`
+	Role      AgentRole `json:"role"`
+	Serial    string    `json:"serial,omitempty,omitzero"`
+
+	// Status `approved`: the device did not fetch its certificate yet. `replaced`: another key got in under the same name since.
+	Status EnrollmentStatus `json:"status"`
+
+	// TaskID Of the task that creates the core or client device.
+	TaskID string `json:"taskId,omitempty,omitzero"`
+
+	// Way How the device is known: by its own thing's certificate, by a claim certificate, by nothing.
+	Way EnrollmentWay `json:"way"`
+}
+
+// EnrollmentRequestList defines model for EnrollmentRequestList.
+type EnrollmentRequestList struct {
+	Pagination Pagination          `json:"pagination,omitempty,omitzero"`
+	Requests   []EnrollmentRequest `json:"requests"`
+}
+
+// EnrollmentRule defines model for EnrollmentRule.
+type EnrollmentRule struct {
+	Action EnrollmentAction `json:"action"`
+
+	// Create How to create a core or client device that does not exist.
+	Create      EnrollmentCreation `json:"create,omitempty,omitzero"`
+	CreatedAt   Timestamp          `json:"createdAt"`
+	Description string             `json:"description,omitempty,omitzero"`
+	Name        string             `json:"name"`
+
+	// Names Names that devices ask for: globs of `* ? [a-z]`, or `re:` and an RE2 expression for the whole name.
+	Names []string `json:"names,omitempty,omitzero"`
+
+	// Networks That devices ask from, such as 10.20.0.0/16.
+	Networks []string `json:"networks,omitempty,omitzero"`
+
+	// Priority The rule with the lowest is asked first; of two with the same the name decides.
+	Priority    int         `json:"priority"`
+	Roles       []AgentRole `json:"roles,omitempty,omitzero"`
+	SerialCount int         `json:"serialCount"`
+
+	// Serials The serial must be in the list of this rule.
+	Serials   bool      `json:"serials"`
+	UpdatedAt Timestamp `json:"updatedAt"`
+	Version   int       `json:"version"`
+
+	// Ways How devices are known: by a claim certificate, or by nothing.
+	Ways []EnrollmentRuleWay `json:"ways,omitempty,omitzero"`
+}
+
+// EnrollmentRuleList defines model for EnrollmentRuleList.
+type EnrollmentRuleList struct {
+	Rules []EnrollmentRule `json:"rules"`
+}
+
+// EnrollmentRuleWay defines model for EnrollmentRuleWay.
+type EnrollmentRuleWay string
+
+// EnrollmentSerials defines model for EnrollmentSerials.
+type EnrollmentSerials struct {
+	// List One serial a line, and after a comma the name of its device if the device does not say it. At most 100,000.
+	List string `json:"list"`
+}
+
+// EnrollmentStatus `approved`: the device did not fetch its certificate yet. `replaced`: another key got in under the same name since.
+type EnrollmentStatus string
+
+// EnrollmentWay How the device is known: by its own thing's certificate, by a claim certificate, by nothing.
+type EnrollmentWay string
+
 // Error defines model for Error.
 type Error struct {
 	// Error Fixed short text for the status.
@@ -1281,7 +1552,8 @@ type NewActivation struct {
 	ExpiresInSeconds int `json:"expiresInSeconds,omitempty,omitzero"`
 
 	// RegistrationLimit How often it can be used.
-	RegistrationLimit int `json:"registrationLimit,omitempty,omitzero"`
+	RegistrationLimit int       `json:"registrationLimit,omitempty,omitzero"`
+	Role              AgentRole `json:"role,omitempty,omitzero"`
 }
 
 // NewBulkThings defines model for NewBulkThings.
@@ -1370,6 +1642,31 @@ type NewDeviceTask struct {
 	Options RawJSON      `json:"options,omitempty,omitzero"`
 	Type    CoreTaskType `json:"type,omitempty,omitzero"`
 	Types   CoreTaskType `json:"types,omitempty,omitzero"`
+}
+
+// NewEnrollmentRule defines model for NewEnrollmentRule.
+type NewEnrollmentRule struct {
+	Action EnrollmentAction `json:"action"`
+
+	// Create How to create a core or client device that does not exist.
+	Create      EnrollmentCreation `json:"create,omitempty,omitzero"`
+	Description string             `json:"description,omitempty,omitzero"`
+
+	// Names Names that devices ask for: globs of `* ? [a-z]`, or `re:` and an RE2 expression for the whole name.
+	Names []string `json:"names,omitempty,omitzero"`
+
+	// Networks That devices ask from, such as 10.20.0.0/16.
+	Networks []string `json:"networks,omitempty,omitzero"`
+
+	// Priority The rule with the lowest is asked first; of two with the same the name decides.
+	Priority int         `json:"priority,omitempty,omitzero"`
+	Roles    []AgentRole `json:"roles,omitempty,omitzero"`
+
+	// Serials The serial must be in the list of this rule.
+	Serials bool `json:"serials,omitempty,omitzero"`
+
+	// Ways How devices are known: by a claim certificate, or by nothing.
+	Ways []EnrollmentRuleWay `json:"ways,omitempty,omitzero"`
 }
 
 // NewHelpRequest defines model for NewHelpRequest.
@@ -1936,6 +2233,12 @@ type DeviceName = string
 // DistributionName defines model for DistributionName.
 type DistributionName = string
 
+// EnrollmentRequestID defines model for EnrollmentRequestId.
+type EnrollmentRequestID = string
+
+// EnrollmentRuleName defines model for EnrollmentRuleName.
+type EnrollmentRuleName = string
+
 // EventCore defines model for EventCore.
 type EventCore = string
 
@@ -2010,6 +2313,12 @@ type DeviceTasksFound = DeviceTaskList
 
 // DevicesFound defines model for DevicesFound.
 type DevicesFound = DeviceList
+
+// EnrollmentRequestFound defines model for EnrollmentRequestFound.
+type EnrollmentRequestFound = EnrollmentRequest
+
+// EnrollmentRuleFound defines model for EnrollmentRuleFound.
+type EnrollmentRuleFound = EnrollmentRule
 
 // EventsFound defines model for EventsFound.
 type EventsFound = EventList
@@ -2341,6 +2650,39 @@ type ActivateDistributionParams struct {
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
+// ListEnrollmentRequestsParams defines parameters for ListEnrollmentRequests.
+type ListEnrollmentRequestsParams struct {
+	// Status Only requests with this status.
+	Status EnrollmentStatus `form:"status,omitempty" json:"status,omitempty,omitzero"`
+
+	// Name Only requests for this core or client device.
+	Name *string `form:"name,omitempty" json:"name,omitempty"`
+
+	// Count Size of the page, 1 to 1,000; a larger number is taken as 1,000.
+	Count *Count `form:"count,omitempty" json:"count,omitempty"`
+
+	// ExclusiveStartToken Where the page begins, from `lastEvaluated.nextToken` of the page before.
+	ExclusiveStartToken *StartToken `form:"exclusiveStartToken,omitempty" json:"exclusiveStartToken,omitempty"`
+}
+
+// DeleteEnrollmentRuleParams defines parameters for DeleteEnrollmentRule.
+type DeleteEnrollmentRuleParams struct {
+	// IfMatch The `ETag` that was read; 412 when it is no longer the current one. `*` matches any.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// PutEnrollmentRuleParams defines parameters for PutEnrollmentRule.
+type PutEnrollmentRuleParams struct {
+	// IfMatch The `ETag` that was read; 412 when it is no longer the current one. `*` matches any.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// PutEnrollmentSerialsParams defines parameters for PutEnrollmentSerials.
+type PutEnrollmentSerialsParams struct {
+	// IfMatch The `ETag` that was read; 412 when it is no longer the current one. `*` matches any.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
 // ListEventsParams defines parameters for ListEvents.
 type ListEventsParams struct {
 	// Count Size of the page, 1 to 1,000; a larger number is taken as 1,000.
@@ -2544,6 +2886,18 @@ type CreateDeploymentTaskApplicationVndAwsCdfV10PlusJSONRequestBody = NewDeploym
 
 // CreateDeviceHelpRequestApplicationVndAwsCdfV10PlusJSONRequestBody defines body for CreateDeviceHelpRequest for application/vnd.aws-cdf-v1.0+json ContentType.
 type CreateDeviceHelpRequestApplicationVndAwsCdfV10PlusJSONRequestBody = NewHelpRequest
+
+// ApproveEnrollmentRequestApplicationVndAwsCdfV10PlusJSONRequestBody defines body for ApproveEnrollmentRequest for application/vnd.aws-cdf-v1.0+json ContentType.
+type ApproveEnrollmentRequestApplicationVndAwsCdfV10PlusJSONRequestBody = EnrollmentApproval
+
+// DenyEnrollmentRequestApplicationVndAwsCdfV10PlusJSONRequestBody defines body for DenyEnrollmentRequest for application/vnd.aws-cdf-v1.0+json ContentType.
+type DenyEnrollmentRequestApplicationVndAwsCdfV10PlusJSONRequestBody = EnrollmentDenial
+
+// PutEnrollmentRuleApplicationVndAwsCdfV10PlusJSONRequestBody defines body for PutEnrollmentRule for application/vnd.aws-cdf-v1.0+json ContentType.
+type PutEnrollmentRuleApplicationVndAwsCdfV10PlusJSONRequestBody = NewEnrollmentRule
+
+// PutEnrollmentSerialsApplicationVndAwsCdfV10PlusJSONRequestBody defines body for PutEnrollmentSerials for application/vnd.aws-cdf-v1.0+json ContentType.
+type PutEnrollmentSerialsApplicationVndAwsCdfV10PlusJSONRequestBody = EnrollmentSerials
 
 // CreatePatchTaskApplicationVndAwsCdfV10PlusJSONRequestBody defines body for CreatePatchTask for application/vnd.aws-cdf-v1.0+json ContentType.
 type CreatePatchTaskApplicationVndAwsCdfV10PlusJSONRequestBody = NewPatchTask
@@ -3079,6 +3433,120 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /distributions/{name}/{version}/activate (the `ActivateDistribution` operationId).
 	ActivateDistribution(ctx context.Context, name DistributionName, version SemanticVersion, params *ActivateDistributionParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListEnrollmentRequests List the devices that ask to be let in
+	//
+	// Corresponds with GET /enrollmentRequests (the `ListEnrollmentRequests` operationId).
+	ListEnrollmentRequests(ctx context.Context, params *ListEnrollmentRequestsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteEnrollmentRequest Forget a request
+	//
+	// None is no error. A device that is in stays in; one that still wants in asks anew.
+	//
+	// Corresponds with DELETE /enrollmentRequests/{requestId} (the `DeleteEnrollmentRequest` operationId).
+	DeleteEnrollmentRequest(ctx context.Context, requestID EnrollmentRequestID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetEnrollmentRequest Get a device that asks to be let in
+	//
+	// Corresponds with GET /enrollmentRequests/{requestId} (the `GetEnrollmentRequest` operationId).
+	GetEnrollmentRequest(ctx context.Context, requestID EnrollmentRequestID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ApproveEnrollmentRequestWithBody Let a device in
+	//
+	// The device gets its certificate when it asks next. An agent that the core or client device has is replaced, and its
+	// certificates are revoked. A core or client device that does not exist is created: `taskId` names the task, and if it fails, the
+	// request waits again and `message` says why. A request that is approved or enrolled already is left as it is.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /enrollmentRequests/{requestId}/approve (the `ApproveEnrollmentRequest` operationId).
+	ApproveEnrollmentRequestWithBody(ctx context.Context, requestID EnrollmentRequestID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ApproveEnrollmentRequestWithApplicationVndAwsCdfV10PlusJSONBody Let a device in
+	//
+	// The device gets its certificate when it asks next. An agent that the core or client device has is replaced, and its
+	// certificates are revoked. A core or client device that does not exist is created: `taskId` names the task, and if it fails, the
+	// request waits again and `message` says why. A request that is approved or enrolled already is left as it is.
+	//
+	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
+	//
+	// Corresponds with POST /enrollmentRequests/{requestId}/approve (the `ApproveEnrollmentRequest` operationId).
+	ApproveEnrollmentRequestWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, requestID EnrollmentRequestID, body ApproveEnrollmentRequestApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DenyEnrollmentRequestWithBody Keep a device out
+	//
+	// Until it is approved. The certificates of an agent that got in by this request are revoked.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /enrollmentRequests/{requestId}/deny (the `DenyEnrollmentRequest` operationId).
+	DenyEnrollmentRequestWithBody(ctx context.Context, requestID EnrollmentRequestID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DenyEnrollmentRequestWithApplicationVndAwsCdfV10PlusJSONBody Keep a device out
+	//
+	// Until it is approved. The certificates of an agent that got in by this request are revoked.
+	//
+	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
+	//
+	// Corresponds with POST /enrollmentRequests/{requestId}/deny (the `DenyEnrollmentRequest` operationId).
+	DenyEnrollmentRequestWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, requestID EnrollmentRequestID, body DenyEnrollmentRequestApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListEnrollmentRules List the rules, in the order in which they are asked
+	//
+	// Corresponds with GET /enrollmentRules (the `ListEnrollmentRules` operationId).
+	ListEnrollmentRules(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteEnrollmentRule Delete a rule with its list of serials
+	//
+	// What it decided stays decided.
+	//
+	// Corresponds with DELETE /enrollmentRules/{name} (the `DeleteEnrollmentRule` operationId).
+	DeleteEnrollmentRule(ctx context.Context, name EnrollmentRuleName, params *DeleteEnrollmentRuleParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetEnrollmentRule Get a rule
+	//
+	// Corresponds with GET /enrollmentRules/{name} (the `GetEnrollmentRule` operationId).
+	GetEnrollmentRule(ctx context.Context, name EnrollmentRuleName, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PutEnrollmentRuleWithBody Make or replace a rule
+	//
+	// Rules are for devices that come with a claim certificate or with nothing; the first that is about a device decides. Of the conditions
+	// (`names`, `networks`, `serials`, `roles`, `ways`) all that are given must hold. No rule gives the place of an agent to another. The
+	// list of serials that the rule has stays.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /enrollmentRules/{name} (the `PutEnrollmentRule` operationId).
+	PutEnrollmentRuleWithBody(ctx context.Context, name EnrollmentRuleName, params *PutEnrollmentRuleParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PutEnrollmentRuleWithApplicationVndAwsCdfV10PlusJSONBody Make or replace a rule
+	//
+	// Rules are for devices that come with a claim certificate or with nothing; the first that is about a device decides. Of the conditions
+	// (`names`, `networks`, `serials`, `roles`, `ways`) all that are given must hold. No rule gives the place of an agent to another. The
+	// list of serials that the rule has stays.
+	//
+	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
+	//
+	// Corresponds with PUT /enrollmentRules/{name} (the `PutEnrollmentRule` operationId).
+	PutEnrollmentRuleWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, name EnrollmentRuleName, params *PutEnrollmentRuleParams, body PutEnrollmentRuleApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PutEnrollmentSerialsWithBody Give a rule its list of serials, in the place of the one it has
+	//
+	// The new list counts from one moment on, whole.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /enrollmentRules/{name}/serials (the `PutEnrollmentSerials` operationId).
+	PutEnrollmentSerialsWithBody(ctx context.Context, name EnrollmentRuleName, params *PutEnrollmentSerialsParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PutEnrollmentSerialsWithApplicationVndAwsCdfV10PlusJSONBody Give a rule its list of serials, in the place of the one it has
+	//
+	// The new list counts from one moment on, whole.
+	//
+	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
+	//
+	// Corresponds with PUT /enrollmentRules/{name}/serials (the `PutEnrollmentSerials` operationId).
+	PutEnrollmentSerialsWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, name EnrollmentRuleName, params *PutEnrollmentSerialsParams, body PutEnrollmentSerialsApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListEvents List events in the order in which they happened
 	//
@@ -4497,6 +4965,260 @@ func (c *Client) PutDistributionWithBody(ctx context.Context, name DistributionN
 // Corresponds with POST /distributions/{name}/{version}/activate (the `ActivateDistribution` operationId).
 func (c *Client) ActivateDistribution(ctx context.Context, name DistributionName, version SemanticVersion, params *ActivateDistributionParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewActivateDistributionRequest(c.Server, name, version, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListEnrollmentRequests List the devices that ask to be let in
+//
+// Corresponds with GET /enrollmentRequests (the `ListEnrollmentRequests` operationId).
+func (c *Client) ListEnrollmentRequests(ctx context.Context, params *ListEnrollmentRequestsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListEnrollmentRequestsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteEnrollmentRequest Forget a request
+//
+// None is no error. A device that is in stays in; one that still wants in asks anew.
+//
+// Corresponds with DELETE /enrollmentRequests/{requestId} (the `DeleteEnrollmentRequest` operationId).
+func (c *Client) DeleteEnrollmentRequest(ctx context.Context, requestID EnrollmentRequestID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteEnrollmentRequestRequest(c.Server, requestID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetEnrollmentRequest Get a device that asks to be let in
+//
+// Corresponds with GET /enrollmentRequests/{requestId} (the `GetEnrollmentRequest` operationId).
+func (c *Client) GetEnrollmentRequest(ctx context.Context, requestID EnrollmentRequestID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetEnrollmentRequestRequest(c.Server, requestID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ApproveEnrollmentRequestWithBody Let a device in
+//
+// The device gets its certificate when it asks next. An agent that the core or client device has is replaced, and its
+// certificates are revoked. A core or client device that does not exist is created: `taskId` names the task, and if it fails, the
+// request waits again and `message` says why. A request that is approved or enrolled already is left as it is.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /enrollmentRequests/{requestId}/approve (the `ApproveEnrollmentRequest` operationId).
+func (c *Client) ApproveEnrollmentRequestWithBody(ctx context.Context, requestID EnrollmentRequestID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewApproveEnrollmentRequestRequestWithBody(c.Server, requestID, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ApproveEnrollmentRequestWithApplicationVndAwsCdfV10PlusJSONBody Let a device in
+//
+// The device gets its certificate when it asks next. An agent that the core or client device has is replaced, and its
+// certificates are revoked. A core or client device that does not exist is created: `taskId` names the task, and if it fails, the
+// request waits again and `message` says why. A request that is approved or enrolled already is left as it is.
+//
+// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
+//
+// Corresponds with POST /enrollmentRequests/{requestId}/approve (the `ApproveEnrollmentRequest` operationId).
+func (c *Client) ApproveEnrollmentRequestWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, requestID EnrollmentRequestID, body ApproveEnrollmentRequestApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewApproveEnrollmentRequestRequestWithApplicationVndAwsCdfV10PlusJSONBody(c.Server, requestID, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DenyEnrollmentRequestWithBody Keep a device out
+//
+// Until it is approved. The certificates of an agent that got in by this request are revoked.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /enrollmentRequests/{requestId}/deny (the `DenyEnrollmentRequest` operationId).
+func (c *Client) DenyEnrollmentRequestWithBody(ctx context.Context, requestID EnrollmentRequestID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDenyEnrollmentRequestRequestWithBody(c.Server, requestID, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DenyEnrollmentRequestWithApplicationVndAwsCdfV10PlusJSONBody Keep a device out
+//
+// Until it is approved. The certificates of an agent that got in by this request are revoked.
+//
+// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
+//
+// Corresponds with POST /enrollmentRequests/{requestId}/deny (the `DenyEnrollmentRequest` operationId).
+func (c *Client) DenyEnrollmentRequestWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, requestID EnrollmentRequestID, body DenyEnrollmentRequestApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDenyEnrollmentRequestRequestWithApplicationVndAwsCdfV10PlusJSONBody(c.Server, requestID, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListEnrollmentRules List the rules, in the order in which they are asked
+//
+// Corresponds with GET /enrollmentRules (the `ListEnrollmentRules` operationId).
+func (c *Client) ListEnrollmentRules(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListEnrollmentRulesRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteEnrollmentRule Delete a rule with its list of serials
+//
+// What it decided stays decided.
+//
+// Corresponds with DELETE /enrollmentRules/{name} (the `DeleteEnrollmentRule` operationId).
+func (c *Client) DeleteEnrollmentRule(ctx context.Context, name EnrollmentRuleName, params *DeleteEnrollmentRuleParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteEnrollmentRuleRequest(c.Server, name, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetEnrollmentRule Get a rule
+//
+// Corresponds with GET /enrollmentRules/{name} (the `GetEnrollmentRule` operationId).
+func (c *Client) GetEnrollmentRule(ctx context.Context, name EnrollmentRuleName, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetEnrollmentRuleRequest(c.Server, name)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PutEnrollmentRuleWithBody Make or replace a rule
+//
+// Rules are for devices that come with a claim certificate or with nothing; the first that is about a device decides. Of the conditions
+// (`names`, `networks`, `serials`, `roles`, `ways`) all that are given must hold. No rule gives the place of an agent to another. The
+// list of serials that the rule has stays.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /enrollmentRules/{name} (the `PutEnrollmentRule` operationId).
+func (c *Client) PutEnrollmentRuleWithBody(ctx context.Context, name EnrollmentRuleName, params *PutEnrollmentRuleParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPutEnrollmentRuleRequestWithBody(c.Server, name, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PutEnrollmentRuleWithApplicationVndAwsCdfV10PlusJSONBody Make or replace a rule
+//
+// Rules are for devices that come with a claim certificate or with nothing; the first that is about a device decides. Of the conditions
+// (`names`, `networks`, `serials`, `roles`, `ways`) all that are given must hold. No rule gives the place of an agent to another. The
+// list of serials that the rule has stays.
+//
+// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
+//
+// Corresponds with PUT /enrollmentRules/{name} (the `PutEnrollmentRule` operationId).
+func (c *Client) PutEnrollmentRuleWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, name EnrollmentRuleName, params *PutEnrollmentRuleParams, body PutEnrollmentRuleApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPutEnrollmentRuleRequestWithApplicationVndAwsCdfV10PlusJSONBody(c.Server, name, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PutEnrollmentSerialsWithBody Give a rule its list of serials, in the place of the one it has
+//
+// The new list counts from one moment on, whole.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /enrollmentRules/{name}/serials (the `PutEnrollmentSerials` operationId).
+func (c *Client) PutEnrollmentSerialsWithBody(ctx context.Context, name EnrollmentRuleName, params *PutEnrollmentSerialsParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPutEnrollmentSerialsRequestWithBody(c.Server, name, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PutEnrollmentSerialsWithApplicationVndAwsCdfV10PlusJSONBody Give a rule its list of serials, in the place of the one it has
+//
+// The new list counts from one moment on, whole.
+//
+// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
+//
+// Corresponds with PUT /enrollmentRules/{name}/serials (the `PutEnrollmentSerials` operationId).
+func (c *Client) PutEnrollmentSerialsWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, name EnrollmentRuleName, params *PutEnrollmentSerialsParams, body PutEnrollmentSerialsApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPutEnrollmentSerialsRequestWithApplicationVndAwsCdfV10PlusJSONBody(c.Server, name, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -8488,6 +9210,488 @@ func NewActivateDistributionRequest(server string, name DistributionName, versio
 	return req, nil
 }
 
+// NewListEnrollmentRequestsRequest constructs an http.Request for the ListEnrollmentRequests method
+func NewListEnrollmentRequestsRequest(server string, params *ListEnrollmentRequestsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/enrollmentRequests")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "status", params.Status, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if params.Name != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "name", *params.Name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Count != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "count", *params.Count, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ExclusiveStartToken != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "exclusiveStartToken", *params.ExclusiveStartToken, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewDeleteEnrollmentRequestRequest constructs an http.Request for the DeleteEnrollmentRequest method
+func NewDeleteEnrollmentRequestRequest(server string, requestID EnrollmentRequestID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "requestId", requestID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/enrollmentRequests/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetEnrollmentRequestRequest constructs an http.Request for the GetEnrollmentRequest method
+func NewGetEnrollmentRequestRequest(server string, requestID EnrollmentRequestID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "requestId", requestID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/enrollmentRequests/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewApproveEnrollmentRequestRequestWithApplicationVndAwsCdfV10PlusJSONBody calls the generic ApproveEnrollmentRequest builder with application/vnd.aws-cdf-v1.0+json body
+func NewApproveEnrollmentRequestRequestWithApplicationVndAwsCdfV10PlusJSONBody(server string, requestID EnrollmentRequestID, body ApproveEnrollmentRequestApplicationVndAwsCdfV10PlusJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewApproveEnrollmentRequestRequestWithBody(server, requestID, "application/vnd.aws-cdf-v1.0+json", bodyReader)
+}
+
+// NewApproveEnrollmentRequestRequestWithBody constructs an http.Request for the ApproveEnrollmentRequest method, with any body, and a specified content type
+func NewApproveEnrollmentRequestRequestWithBody(server string, requestID EnrollmentRequestID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "requestId", requestID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/enrollmentRequests/%s/approve", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewDenyEnrollmentRequestRequestWithApplicationVndAwsCdfV10PlusJSONBody calls the generic DenyEnrollmentRequest builder with application/vnd.aws-cdf-v1.0+json body
+func NewDenyEnrollmentRequestRequestWithApplicationVndAwsCdfV10PlusJSONBody(server string, requestID EnrollmentRequestID, body DenyEnrollmentRequestApplicationVndAwsCdfV10PlusJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewDenyEnrollmentRequestRequestWithBody(server, requestID, "application/vnd.aws-cdf-v1.0+json", bodyReader)
+}
+
+// NewDenyEnrollmentRequestRequestWithBody constructs an http.Request for the DenyEnrollmentRequest method, with any body, and a specified content type
+func NewDenyEnrollmentRequestRequestWithBody(server string, requestID EnrollmentRequestID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "requestId", requestID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/enrollmentRequests/%s/deny", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewListEnrollmentRulesRequest constructs an http.Request for the ListEnrollmentRules method
+func NewListEnrollmentRulesRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/enrollmentRules")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewDeleteEnrollmentRuleRequest constructs an http.Request for the DeleteEnrollmentRule method
+func NewDeleteEnrollmentRuleRequest(server string, name EnrollmentRuleName, params *DeleteEnrollmentRuleParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/enrollmentRules/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetEnrollmentRuleRequest constructs an http.Request for the GetEnrollmentRule method
+func NewGetEnrollmentRuleRequest(server string, name EnrollmentRuleName) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/enrollmentRules/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewPutEnrollmentRuleRequestWithApplicationVndAwsCdfV10PlusJSONBody calls the generic PutEnrollmentRule builder with application/vnd.aws-cdf-v1.0+json body
+func NewPutEnrollmentRuleRequestWithApplicationVndAwsCdfV10PlusJSONBody(server string, name EnrollmentRuleName, params *PutEnrollmentRuleParams, body PutEnrollmentRuleApplicationVndAwsCdfV10PlusJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewPutEnrollmentRuleRequestWithBody(server, name, params, "application/vnd.aws-cdf-v1.0+json", bodyReader)
+}
+
+// NewPutEnrollmentRuleRequestWithBody constructs an http.Request for the PutEnrollmentRule method, with any body, and a specified content type
+func NewPutEnrollmentRuleRequestWithBody(server string, name EnrollmentRuleName, params *PutEnrollmentRuleParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/enrollmentRules/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewPutEnrollmentSerialsRequestWithApplicationVndAwsCdfV10PlusJSONBody calls the generic PutEnrollmentSerials builder with application/vnd.aws-cdf-v1.0+json body
+func NewPutEnrollmentSerialsRequestWithApplicationVndAwsCdfV10PlusJSONBody(server string, name EnrollmentRuleName, params *PutEnrollmentSerialsParams, body PutEnrollmentSerialsApplicationVndAwsCdfV10PlusJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewPutEnrollmentSerialsRequestWithBody(server, name, params, "application/vnd.aws-cdf-v1.0+json", bodyReader)
+}
+
+// NewPutEnrollmentSerialsRequestWithBody constructs an http.Request for the PutEnrollmentSerials method, with any body, and a specified content type
+func NewPutEnrollmentSerialsRequestWithBody(server string, name EnrollmentRuleName, params *PutEnrollmentSerialsParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/enrollmentRules/%s/serials", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewListEventsRequest constructs an http.Request for the ListEvents method
 func NewListEventsRequest(server string, params *ListEventsParams) (*http.Request, error) {
 	var err error
@@ -11258,6 +12462,132 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /distributions/{name}/{version}/activate (the `ActivateDistribution` operationId).
 	ActivateDistributionWithResponse(ctx context.Context, name DistributionName, version SemanticVersion, params *ActivateDistributionParams, reqEditors ...RequestEditorFn) (*ActivateDistributionResponse, error)
+
+	// ListEnrollmentRequestsWithResponse List the devices that ask to be let in
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /enrollmentRequests (the `ListEnrollmentRequests` operationId).
+	ListEnrollmentRequestsWithResponse(ctx context.Context, params *ListEnrollmentRequestsParams, reqEditors ...RequestEditorFn) (*ListEnrollmentRequestsResponse, error)
+
+	// DeleteEnrollmentRequestWithResponse Forget a request
+	//
+	// None is no error. A device that is in stays in; one that still wants in asks anew.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /enrollmentRequests/{requestId} (the `DeleteEnrollmentRequest` operationId).
+	DeleteEnrollmentRequestWithResponse(ctx context.Context, requestID EnrollmentRequestID, reqEditors ...RequestEditorFn) (*DeleteEnrollmentRequestResponse, error)
+
+	// GetEnrollmentRequestWithResponse Get a device that asks to be let in
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /enrollmentRequests/{requestId} (the `GetEnrollmentRequest` operationId).
+	GetEnrollmentRequestWithResponse(ctx context.Context, requestID EnrollmentRequestID, reqEditors ...RequestEditorFn) (*GetEnrollmentRequestResponse, error)
+
+	// ApproveEnrollmentRequestWithBodyWithResponse Let a device in
+	//
+	// The device gets its certificate when it asks next. An agent that the core or client device has is replaced, and its
+	// certificates are revoked. A core or client device that does not exist is created: `taskId` names the task, and if it fails, the
+	// request waits again and `message` says why. A request that is approved or enrolled already is left as it is.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /enrollmentRequests/{requestId}/approve (the `ApproveEnrollmentRequest` operationId).
+	ApproveEnrollmentRequestWithBodyWithResponse(ctx context.Context, requestID EnrollmentRequestID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ApproveEnrollmentRequestResponse, error)
+
+	// ApproveEnrollmentRequestWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Let a device in
+	//
+	// The device gets its certificate when it asks next. An agent that the core or client device has is replaced, and its
+	// certificates are revoked. A core or client device that does not exist is created: `taskId` names the task, and if it fails, the
+	// request waits again and `message` says why. A request that is approved or enrolled already is left as it is.
+	//
+	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /enrollmentRequests/{requestId}/approve (the `ApproveEnrollmentRequest` operationId).
+	ApproveEnrollmentRequestWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, requestID EnrollmentRequestID, body ApproveEnrollmentRequestApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*ApproveEnrollmentRequestResponse, error)
+
+	// DenyEnrollmentRequestWithBodyWithResponse Keep a device out
+	//
+	// Until it is approved. The certificates of an agent that got in by this request are revoked.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /enrollmentRequests/{requestId}/deny (the `DenyEnrollmentRequest` operationId).
+	DenyEnrollmentRequestWithBodyWithResponse(ctx context.Context, requestID EnrollmentRequestID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DenyEnrollmentRequestResponse, error)
+
+	// DenyEnrollmentRequestWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Keep a device out
+	//
+	// Until it is approved. The certificates of an agent that got in by this request are revoked.
+	//
+	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /enrollmentRequests/{requestId}/deny (the `DenyEnrollmentRequest` operationId).
+	DenyEnrollmentRequestWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, requestID EnrollmentRequestID, body DenyEnrollmentRequestApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*DenyEnrollmentRequestResponse, error)
+
+	// ListEnrollmentRulesWithResponse List the rules, in the order in which they are asked
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /enrollmentRules (the `ListEnrollmentRules` operationId).
+	ListEnrollmentRulesWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListEnrollmentRulesResponse, error)
+
+	// DeleteEnrollmentRuleWithResponse Delete a rule with its list of serials
+	//
+	// What it decided stays decided.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /enrollmentRules/{name} (the `DeleteEnrollmentRule` operationId).
+	DeleteEnrollmentRuleWithResponse(ctx context.Context, name EnrollmentRuleName, params *DeleteEnrollmentRuleParams, reqEditors ...RequestEditorFn) (*DeleteEnrollmentRuleResponse, error)
+
+	// GetEnrollmentRuleWithResponse Get a rule
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /enrollmentRules/{name} (the `GetEnrollmentRule` operationId).
+	GetEnrollmentRuleWithResponse(ctx context.Context, name EnrollmentRuleName, reqEditors ...RequestEditorFn) (*GetEnrollmentRuleResponse, error)
+
+	// PutEnrollmentRuleWithBodyWithResponse Make or replace a rule
+	//
+	// Rules are for devices that come with a claim certificate or with nothing; the first that is about a device decides. Of the conditions
+	// (`names`, `networks`, `serials`, `roles`, `ways`) all that are given must hold. No rule gives the place of an agent to another. The
+	// list of serials that the rule has stays.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /enrollmentRules/{name} (the `PutEnrollmentRule` operationId).
+	PutEnrollmentRuleWithBodyWithResponse(ctx context.Context, name EnrollmentRuleName, params *PutEnrollmentRuleParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutEnrollmentRuleResponse, error)
+
+	// PutEnrollmentRuleWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Make or replace a rule
+	//
+	// Rules are for devices that come with a claim certificate or with nothing; the first that is about a device decides. Of the conditions
+	// (`names`, `networks`, `serials`, `roles`, `ways`) all that are given must hold. No rule gives the place of an agent to another. The
+	// list of serials that the rule has stays.
+	//
+	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /enrollmentRules/{name} (the `PutEnrollmentRule` operationId).
+	PutEnrollmentRuleWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, name EnrollmentRuleName, params *PutEnrollmentRuleParams, body PutEnrollmentRuleApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*PutEnrollmentRuleResponse, error)
+
+	// PutEnrollmentSerialsWithBodyWithResponse Give a rule its list of serials, in the place of the one it has
+	//
+	// The new list counts from one moment on, whole.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /enrollmentRules/{name}/serials (the `PutEnrollmentSerials` operationId).
+	PutEnrollmentSerialsWithBodyWithResponse(ctx context.Context, name EnrollmentRuleName, params *PutEnrollmentSerialsParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutEnrollmentSerialsResponse, error)
+
+	// PutEnrollmentSerialsWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Give a rule its list of serials, in the place of the one it has
+	//
+	// The new list counts from one moment on, whole.
+	//
+	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /enrollmentRules/{name}/serials (the `PutEnrollmentSerials` operationId).
+	PutEnrollmentSerialsWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, name EnrollmentRuleName, params *PutEnrollmentSerialsParams, body PutEnrollmentSerialsApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*PutEnrollmentSerialsResponse, error)
 
 	// ListEventsWithResponse List events in the order in which they happened
 	//
@@ -14221,6 +15551,493 @@ func (r ActivateDistributionResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ActivateDistributionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListEnrollmentRequestsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSON200 the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSON200 *EnrollmentRequestList
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSON200 returns the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+func (r ListEnrollmentRequestsResponse) GetApplicationVndAwsCdfV10JSON200() *EnrollmentRequestList {
+	return r.ApplicationVndAwsCdfV10JSON200
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r ListEnrollmentRequestsResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListEnrollmentRequestsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListEnrollmentRequestsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListEnrollmentRequestsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListEnrollmentRequestsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeleteEnrollmentRequestResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r DeleteEnrollmentRequestResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteEnrollmentRequestResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteEnrollmentRequestResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteEnrollmentRequestResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteEnrollmentRequestResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetEnrollmentRequestResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSON200 the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSON200 *EnrollmentRequestFound
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSON200 returns the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+func (r GetEnrollmentRequestResponse) GetApplicationVndAwsCdfV10JSON200() *EnrollmentRequestFound {
+	return r.ApplicationVndAwsCdfV10JSON200
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r GetEnrollmentRequestResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetEnrollmentRequestResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetEnrollmentRequestResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetEnrollmentRequestResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetEnrollmentRequestResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ApproveEnrollmentRequestResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSON200 the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSON200 *EnrollmentRequestFound
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSON200 returns the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+func (r ApproveEnrollmentRequestResponse) GetApplicationVndAwsCdfV10JSON200() *EnrollmentRequestFound {
+	return r.ApplicationVndAwsCdfV10JSON200
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r ApproveEnrollmentRequestResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ApproveEnrollmentRequestResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ApproveEnrollmentRequestResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ApproveEnrollmentRequestResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ApproveEnrollmentRequestResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DenyEnrollmentRequestResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSON200 the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSON200 *EnrollmentRequestFound
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSON200 returns the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+func (r DenyEnrollmentRequestResponse) GetApplicationVndAwsCdfV10JSON200() *EnrollmentRequestFound {
+	return r.ApplicationVndAwsCdfV10JSON200
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r DenyEnrollmentRequestResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DenyEnrollmentRequestResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DenyEnrollmentRequestResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DenyEnrollmentRequestResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DenyEnrollmentRequestResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListEnrollmentRulesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSON200 the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSON200 *EnrollmentRuleList
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSON200 returns the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+func (r ListEnrollmentRulesResponse) GetApplicationVndAwsCdfV10JSON200() *EnrollmentRuleList {
+	return r.ApplicationVndAwsCdfV10JSON200
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r ListEnrollmentRulesResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListEnrollmentRulesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListEnrollmentRulesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListEnrollmentRulesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListEnrollmentRulesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeleteEnrollmentRuleResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r DeleteEnrollmentRuleResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteEnrollmentRuleResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteEnrollmentRuleResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteEnrollmentRuleResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteEnrollmentRuleResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetEnrollmentRuleResponse200Headers the declared response headers of an HTTP 200 response for GetEnrollmentRule
+type GetEnrollmentRuleResponse200Headers struct {
+	ETag string
+}
+
+type GetEnrollmentRuleResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSON200 the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSON200 *EnrollmentRuleFound
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetEnrollmentRuleResponse200Headers
+}
+
+// GetApplicationVndAwsCdfV10JSON200 returns the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+func (r GetEnrollmentRuleResponse) GetApplicationVndAwsCdfV10JSON200() *EnrollmentRuleFound {
+	return r.ApplicationVndAwsCdfV10JSON200
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r GetEnrollmentRuleResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetEnrollmentRuleResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetEnrollmentRuleResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetEnrollmentRuleResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetEnrollmentRuleResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// PutEnrollmentRuleResponse200Headers the declared response headers of an HTTP 200 response for PutEnrollmentRule
+type PutEnrollmentRuleResponse200Headers struct {
+	ETag string
+}
+
+type PutEnrollmentRuleResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSON200 the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSON200 *EnrollmentRuleFound
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *PutEnrollmentRuleResponse200Headers
+}
+
+// GetApplicationVndAwsCdfV10JSON200 returns the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+func (r PutEnrollmentRuleResponse) GetApplicationVndAwsCdfV10JSON200() *EnrollmentRuleFound {
+	return r.ApplicationVndAwsCdfV10JSON200
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r PutEnrollmentRuleResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r PutEnrollmentRuleResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PutEnrollmentRuleResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PutEnrollmentRuleResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PutEnrollmentRuleResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// PutEnrollmentSerialsResponse200Headers the declared response headers of an HTTP 200 response for PutEnrollmentSerials
+type PutEnrollmentSerialsResponse200Headers struct {
+	ETag string
+}
+
+type PutEnrollmentSerialsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSON200 the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSON200 *EnrollmentRuleFound
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *PutEnrollmentSerialsResponse200Headers
+}
+
+// GetApplicationVndAwsCdfV10JSON200 returns the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+func (r PutEnrollmentSerialsResponse) GetApplicationVndAwsCdfV10JSON200() *EnrollmentRuleFound {
+	return r.ApplicationVndAwsCdfV10JSON200
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r PutEnrollmentSerialsResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r PutEnrollmentSerialsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PutEnrollmentSerialsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PutEnrollmentSerialsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PutEnrollmentSerialsResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -17331,6 +19148,216 @@ func (c *ClientWithResponses) ActivateDistributionWithResponse(ctx context.Conte
 	return ParseActivateDistributionResponse(rsp)
 }
 
+// ListEnrollmentRequestsWithResponse List the devices that ask to be let in
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /enrollmentRequests (the `ListEnrollmentRequests` operationId).
+func (c *ClientWithResponses) ListEnrollmentRequestsWithResponse(ctx context.Context, params *ListEnrollmentRequestsParams, reqEditors ...RequestEditorFn) (*ListEnrollmentRequestsResponse, error) {
+	rsp, err := c.ListEnrollmentRequests(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListEnrollmentRequestsResponse(rsp)
+}
+
+// DeleteEnrollmentRequestWithResponse Forget a request
+//
+// None is no error. A device that is in stays in; one that still wants in asks anew.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /enrollmentRequests/{requestId} (the `DeleteEnrollmentRequest` operationId).
+func (c *ClientWithResponses) DeleteEnrollmentRequestWithResponse(ctx context.Context, requestID EnrollmentRequestID, reqEditors ...RequestEditorFn) (*DeleteEnrollmentRequestResponse, error) {
+	rsp, err := c.DeleteEnrollmentRequest(ctx, requestID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteEnrollmentRequestResponse(rsp)
+}
+
+// GetEnrollmentRequestWithResponse Get a device that asks to be let in
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /enrollmentRequests/{requestId} (the `GetEnrollmentRequest` operationId).
+func (c *ClientWithResponses) GetEnrollmentRequestWithResponse(ctx context.Context, requestID EnrollmentRequestID, reqEditors ...RequestEditorFn) (*GetEnrollmentRequestResponse, error) {
+	rsp, err := c.GetEnrollmentRequest(ctx, requestID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetEnrollmentRequestResponse(rsp)
+}
+
+// ApproveEnrollmentRequestWithBodyWithResponse Let a device in
+//
+// The device gets its certificate when it asks next. An agent that the core or client device has is replaced, and its
+// certificates are revoked. A core or client device that does not exist is created: `taskId` names the task, and if it fails, the
+// request waits again and `message` says why. A request that is approved or enrolled already is left as it is.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /enrollmentRequests/{requestId}/approve (the `ApproveEnrollmentRequest` operationId).
+func (c *ClientWithResponses) ApproveEnrollmentRequestWithBodyWithResponse(ctx context.Context, requestID EnrollmentRequestID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ApproveEnrollmentRequestResponse, error) {
+	rsp, err := c.ApproveEnrollmentRequestWithBody(ctx, requestID, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseApproveEnrollmentRequestResponse(rsp)
+}
+
+// ApproveEnrollmentRequestWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Let a device in
+//
+// The device gets its certificate when it asks next. An agent that the core or client device has is replaced, and its
+// certificates are revoked. A core or client device that does not exist is created: `taskId` names the task, and if it fails, the
+// request waits again and `message` says why. A request that is approved or enrolled already is left as it is.
+//
+// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /enrollmentRequests/{requestId}/approve (the `ApproveEnrollmentRequest` operationId).
+func (c *ClientWithResponses) ApproveEnrollmentRequestWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, requestID EnrollmentRequestID, body ApproveEnrollmentRequestApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*ApproveEnrollmentRequestResponse, error) {
+	rsp, err := c.ApproveEnrollmentRequestWithApplicationVndAwsCdfV10PlusJSONBody(ctx, requestID, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseApproveEnrollmentRequestResponse(rsp)
+}
+
+// DenyEnrollmentRequestWithBodyWithResponse Keep a device out
+//
+// Until it is approved. The certificates of an agent that got in by this request are revoked.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /enrollmentRequests/{requestId}/deny (the `DenyEnrollmentRequest` operationId).
+func (c *ClientWithResponses) DenyEnrollmentRequestWithBodyWithResponse(ctx context.Context, requestID EnrollmentRequestID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DenyEnrollmentRequestResponse, error) {
+	rsp, err := c.DenyEnrollmentRequestWithBody(ctx, requestID, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDenyEnrollmentRequestResponse(rsp)
+}
+
+// DenyEnrollmentRequestWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Keep a device out
+//
+// Until it is approved. The certificates of an agent that got in by this request are revoked.
+//
+// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /enrollmentRequests/{requestId}/deny (the `DenyEnrollmentRequest` operationId).
+func (c *ClientWithResponses) DenyEnrollmentRequestWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, requestID EnrollmentRequestID, body DenyEnrollmentRequestApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*DenyEnrollmentRequestResponse, error) {
+	rsp, err := c.DenyEnrollmentRequestWithApplicationVndAwsCdfV10PlusJSONBody(ctx, requestID, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDenyEnrollmentRequestResponse(rsp)
+}
+
+// ListEnrollmentRulesWithResponse List the rules, in the order in which they are asked
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /enrollmentRules (the `ListEnrollmentRules` operationId).
+func (c *ClientWithResponses) ListEnrollmentRulesWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListEnrollmentRulesResponse, error) {
+	rsp, err := c.ListEnrollmentRules(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListEnrollmentRulesResponse(rsp)
+}
+
+// DeleteEnrollmentRuleWithResponse Delete a rule with its list of serials
+//
+// What it decided stays decided.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /enrollmentRules/{name} (the `DeleteEnrollmentRule` operationId).
+func (c *ClientWithResponses) DeleteEnrollmentRuleWithResponse(ctx context.Context, name EnrollmentRuleName, params *DeleteEnrollmentRuleParams, reqEditors ...RequestEditorFn) (*DeleteEnrollmentRuleResponse, error) {
+	rsp, err := c.DeleteEnrollmentRule(ctx, name, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteEnrollmentRuleResponse(rsp)
+}
+
+// GetEnrollmentRuleWithResponse Get a rule
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /enrollmentRules/{name} (the `GetEnrollmentRule` operationId).
+func (c *ClientWithResponses) GetEnrollmentRuleWithResponse(ctx context.Context, name EnrollmentRuleName, reqEditors ...RequestEditorFn) (*GetEnrollmentRuleResponse, error) {
+	rsp, err := c.GetEnrollmentRule(ctx, name, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetEnrollmentRuleResponse(rsp)
+}
+
+// PutEnrollmentRuleWithBodyWithResponse Make or replace a rule
+//
+// Rules are for devices that come with a claim certificate or with nothing; the first that is about a device decides. Of the conditions
+// (`names`, `networks`, `serials`, `roles`, `ways`) all that are given must hold. No rule gives the place of an agent to another. The
+// list of serials that the rule has stays.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /enrollmentRules/{name} (the `PutEnrollmentRule` operationId).
+func (c *ClientWithResponses) PutEnrollmentRuleWithBodyWithResponse(ctx context.Context, name EnrollmentRuleName, params *PutEnrollmentRuleParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutEnrollmentRuleResponse, error) {
+	rsp, err := c.PutEnrollmentRuleWithBody(ctx, name, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePutEnrollmentRuleResponse(rsp)
+}
+
+// PutEnrollmentRuleWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Make or replace a rule
+//
+// Rules are for devices that come with a claim certificate or with nothing; the first that is about a device decides. Of the conditions
+// (`names`, `networks`, `serials`, `roles`, `ways`) all that are given must hold. No rule gives the place of an agent to another. The
+// list of serials that the rule has stays.
+//
+// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /enrollmentRules/{name} (the `PutEnrollmentRule` operationId).
+func (c *ClientWithResponses) PutEnrollmentRuleWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, name EnrollmentRuleName, params *PutEnrollmentRuleParams, body PutEnrollmentRuleApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*PutEnrollmentRuleResponse, error) {
+	rsp, err := c.PutEnrollmentRuleWithApplicationVndAwsCdfV10PlusJSONBody(ctx, name, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePutEnrollmentRuleResponse(rsp)
+}
+
+// PutEnrollmentSerialsWithBodyWithResponse Give a rule its list of serials, in the place of the one it has
+//
+// The new list counts from one moment on, whole.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /enrollmentRules/{name}/serials (the `PutEnrollmentSerials` operationId).
+func (c *ClientWithResponses) PutEnrollmentSerialsWithBodyWithResponse(ctx context.Context, name EnrollmentRuleName, params *PutEnrollmentSerialsParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutEnrollmentSerialsResponse, error) {
+	rsp, err := c.PutEnrollmentSerialsWithBody(ctx, name, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePutEnrollmentSerialsResponse(rsp)
+}
+
+// PutEnrollmentSerialsWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Give a rule its list of serials, in the place of the one it has
+//
+// The new list counts from one moment on, whole.
+//
+// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /enrollmentRules/{name}/serials (the `PutEnrollmentSerials` operationId).
+func (c *ClientWithResponses) PutEnrollmentSerialsWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, name EnrollmentRuleName, params *PutEnrollmentSerialsParams, body PutEnrollmentSerialsApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*PutEnrollmentSerialsResponse, error) {
+	rsp, err := c.PutEnrollmentSerialsWithApplicationVndAwsCdfV10PlusJSONBody(ctx, name, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePutEnrollmentSerialsResponse(rsp)
+}
+
 // ListEventsWithResponse List events in the order in which they happened
 //
 // Returns a wrapper object for the known response body format(s).
@@ -19983,6 +22010,367 @@ func ParseActivateDistributionResponse(rsp *http.Response) (*ActivateDistributio
 	return response, nil
 }
 
+// ParseListEnrollmentRequestsResponse parses an HTTP response from a ListEnrollmentRequestsWithResponse call
+func ParseListEnrollmentRequestsResponse(rsp *http.Response) (*ListEnrollmentRequestsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListEnrollmentRequestsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest EnrollmentRequestList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDeleteEnrollmentRequestResponse parses an HTTP response from a DeleteEnrollmentRequestWithResponse call
+func ParseDeleteEnrollmentRequestResponse(rsp *http.Response) (*DeleteEnrollmentRequestResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteEnrollmentRequestResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetEnrollmentRequestResponse parses an HTTP response from a GetEnrollmentRequestWithResponse call
+func ParseGetEnrollmentRequestResponse(rsp *http.Response) (*GetEnrollmentRequestResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetEnrollmentRequestResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest EnrollmentRequestFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseApproveEnrollmentRequestResponse parses an HTTP response from a ApproveEnrollmentRequestWithResponse call
+func ParseApproveEnrollmentRequestResponse(rsp *http.Response) (*ApproveEnrollmentRequestResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ApproveEnrollmentRequestResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest EnrollmentRequestFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDenyEnrollmentRequestResponse parses an HTTP response from a DenyEnrollmentRequestWithResponse call
+func ParseDenyEnrollmentRequestResponse(rsp *http.Response) (*DenyEnrollmentRequestResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DenyEnrollmentRequestResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest EnrollmentRequestFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListEnrollmentRulesResponse parses an HTTP response from a ListEnrollmentRulesWithResponse call
+func ParseListEnrollmentRulesResponse(rsp *http.Response) (*ListEnrollmentRulesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListEnrollmentRulesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest EnrollmentRuleList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDeleteEnrollmentRuleResponse parses an HTTP response from a DeleteEnrollmentRuleWithResponse call
+func ParseDeleteEnrollmentRuleResponse(rsp *http.Response) (*DeleteEnrollmentRuleResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteEnrollmentRuleResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetEnrollmentRuleResponse parses an HTTP response from a GetEnrollmentRuleWithResponse call
+func ParseGetEnrollmentRuleResponse(rsp *http.Response) (*GetEnrollmentRuleResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetEnrollmentRuleResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest EnrollmentRuleFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetEnrollmentRuleResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParsePutEnrollmentRuleResponse parses an HTTP response from a PutEnrollmentRuleWithResponse call
+func ParsePutEnrollmentRuleResponse(rsp *http.Response) (*PutEnrollmentRuleResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PutEnrollmentRuleResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest EnrollmentRuleFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers PutEnrollmentRuleResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParsePutEnrollmentSerialsResponse parses an HTTP response from a PutEnrollmentSerialsWithResponse call
+func ParsePutEnrollmentSerialsResponse(rsp *http.Response) (*PutEnrollmentSerialsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PutEnrollmentSerialsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest EnrollmentRuleFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers PutEnrollmentSerialsResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseListEventsResponse parses an HTTP response from a ListEventsWithResponse call
 func ParseListEventsResponse(rsp *http.Response) (*ListEventsResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -21729,414 +24117,457 @@ func ParseReplayWebhookResponse(rsp *http.Response) (*ReplayWebhookResponse, err
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7P39dts4si8M3woOz16rP7YkU7L8payz3tftON2eSRxv2+k8M7F3BJGQhDFFqAnIspLxs87VnAs7V/Is",
-	"FAASJEGJkmUns3f3Px2LJD4LVYX6+NVXL2CTKYtJLLjX++pNcYInRJAE/joeCpJckT9mJA6I/CEkPEjo",
-	"VFAWez3vfRwtELmX3yIsX0ViTDni+gMUzyYDkrxCPsJxiPCAk1j00DBhEyTGBA1pwgUSYywQ5eiOTEXL",
-	"a3hUtvzHjCQLr+HFeEK8ngeNew2PB2MywXIgQ5ZMsPB6Ho3FftdreBMa08ls4vX8hicWU6IekRF899Ac",
-	"sab8tcnv6LTJYAI4ak6ZfCfxekMccfL42PCOk2BM78kb3Xxxxr+xOQwdq9fkuKc4uCOhHDl5wJNpJHsW",
-	"OGmNvlRMRg+94SXkjxlNSOj1RDIj9uxILGfyKWvnC516DS8kA/nZdOLdppPkIqHxyJNjPzE7eQ4dfbUG",
-	"FLBJS//VukgI52ZsUyzG2dDgf8sGNsEPb0k8EmOv1+4cwqqnf7uHlBAzmvxKXo+JpJZ4hGSniA1hXQOW",
-	"kPxSTuVom/7Biw14Fjv2/Yp+Scc4xSPSQG0kGGo3fN9/hTCKcDIiiSZ4SRUC35EYYa5eyU2ps+emiwC6",
-	"Lgxe0XSn3T3oHu7udw8sQm8/idBfk3sarLc3ESWxQCF8mN+kEZ6NSLP9Qnv0mso/BjM52jKp4zlvjRJC",
-	"4lGCOW+dz4KIzPhbKsiGw5tiIUgiP/zPT7j55bj5d7959LnVvP3abrQ7h4//5rkGeSrZoiT/5WwT1pZy",
-	"IHzEkvIiuyklId6mK7gOkcAkrhdTwuvNQjZaNWgYhT3of0vI0Ot5/3Mnk0A76infSTuGtfyNRNNLKVS4",
-	"OAvzu70/bAdHeK/T9MMD0uwG7UHzEO8Om3uDTnhEDoIubvvufU/SBmvS5n53NWmehWQyZYLEweKvZFFe",
-	"tGPEScDiEOne0ZyKMZwuLk/aHVmgERFcyZiYz0liTp8SliwmIEtDRjiKGRzS/FGkkylLRLPjd/ab/m7T",
-	"75jZjwkOgUfo+VtDbcqxVpH8/2j+v9WUvg4xnQ3fYRGM3eymf3qNR32lDMwxRwnB4SvUbXfQfExiREFF",
-	"iBmKWDwCPYOgYJYk8qywmLRQ/+c+msjmCUc4XuTX5Mbr3HiV6zBsqnFVLMCPNzc///PG+/Q//me2EDfe",
-	"T09di3MWk4r16P/c7yEmj1eQECxIfh3IA+WCt5ZMRza9fE43Nz8/cfyCTKpE5ZjNERZowrhAnKEJjheG",
-	"iAXmdz9wRAWZcFuENpSCiPpTPKIxli31W+gjFWM2E3LSOIoQTgjiYzaPG2g2hU99/zsVrhdy8a/JZBph",
-	"QcoiihPRDCIW3D1dYHb8bg2JeRFhIdVOBxefkgQLKer5ggsyURshtVtBAjFLiDqSBZ13MKORQEOWtNBb",
-	"MhSIzURDblMyizlicfkERjSePezgZAK6umuDpmaIS0Sv3zyCE7j/uJP/0y2Cr8gEx4IGv5OEw2ztPWi3",
-	"/FaFZLjX729RLlwJnAh5aCrOi1xfOBX2PYrFpIFoDA9ZEmayQAuPKklLHoJoxuk9gV6vpYw4VyT1/BoD",
-	"dOnWKt9SLkChLE6y3jxedgq5E/yic1l9oteezDXmdxVzmMvTHbDCRCSfrkldmN+BCvVC+wLUXDEXqRZv",
-	"th/f4IxcszsSlyfycUyA56prJhqQEY15Q9lM+hHm4vQeRzMsSNiKyYNqpW/fTNGADPUlusa8YRAVc+76",
-	"R/uNHAs+bv5dsd3Pzdt/f5oCoekmx5L/Pui2PwfNw/9ws2VhSG17N8lqEa3MDhGNyQtdajMSzI3jZW/W",
-	"H8lgzFhpY7rDo3A32Os0j3zcbnYHB7h5iPdJ0x92hz7eHRwN9kP3COk29+uxYS5tv7CQqjvpLwtB+C8s",
-	"hLtWwGJBlE6Kp9OIBqBJ7rBAENHkIiEY5K/DijigMYZjUtFnNnx9HT3mdyRc0ud9HLbwnDeDcNi8b7f8",
-	"f/8Hz2kgMPjBLA4j2HB5qPXOT2lC+BXcErnXO9zv+n7Du6NxKIepPpCjCikexYznv9Y/ChpI6iBizhKp",
-	"Y+qv009gVjge5T+WPEZeUfV/12yUfRqxEW+pTxpeZBSfvb3d/YbH5C0+VmYWr+HNMRXp8Du+WkEuuU2u",
-	"N92weSRfE5hGuXdSw0CFBdMeHHzckIomgX59PbCsDdjMeuaHczK3bA4VZGCYxwrqW0UJuYlyr/cJWhrS",
-	"0SyBBj5MQ62CTEgit8z7eiPpk90RfkGSdzSeCXIj2fUjnDVOhNf75O2IBAfEu31seHdkUbGAySyWlyxQ",
-	"tRmnDx+4ZNLeaBR8nnGS9OQ/RgmbTb3HRqoWG9358bbhhWQascWExOKCRTTQh3KIaTRLyG84DiMaj+CR",
-	"HMLl+7dvfzk++atszaj9GZ9dZ3dSzcy1NYripizmajipXZy/YbM43O5eYZCNOIl7eM57meGxN+NNgrlo",
-	"tuFB9lWvYKA8iWhPLy3vdVp7cCtRF//wWFJ+Zsq59g97vt/z/Zbv+38HpwfnNB4dJ4IOcQAjus2cJqV+",
-	"pKQXQEze69OLt+//dvzL21P4cTYwzDnbZTWWx9va+5Kus9TG1M7klZv0BWQm3PK0k0DqA9vYnYGyAcme",
-	"IiJn2m6Y366ZwBH8IBXF3615tjtq0aX+qA5gveXP0TC4KKSOciWwmHF5s5sFgTpnMzjDVe21W3uyPXme",
-	"anZMJdu72/1L8+HzkY/lD/Lu+AbTSB4CX/8N/ZNQ/tTWP2VrUDFSLf9OYBy1R16fQtROu4jjWtuHgCRe",
-	"p3xFvn6iNuaJxzbd3NQnZe+cc+WPrtsHve6etfIZw3Mt3hq7nzbdyXY/s355va/1pVV5saoPoLwhWcY4",
-	"RGPt40lCkuilv6cB7NJW2KXsZe11BwJr+7l1l6PSDA7I/4/rzufxuHnQrkH+/nLy/4ipUBeYJeQfz6Jo",
-	"DWaYLWPVZqg3YBu4tfJbWfVsuaSESqXD18fG07ZBc7zsVlJaoAIVa8OrXPLc7RVII7vypC0+Pq65wpWk",
-	"bjvSuIPOwcW0lcVWTrCUxvMLGxKj1roXnhsi5Dk2cpbn8I+moaahUJYQpMg0RDAVIxaOBu2QDLphc3dw",
-	"EDa7Axw2jwZh2OwM/PBgsBsG6rLG06iO9kHD42yWBCZQQCoOQTi0lIdOc5qweyoFpj4nFOZRKaLWOCgw",
-	"+KpdVJsE+/UbwZEYP1XTTpeb3dUXW6pr1/jOBLji9ACj6TbISd9xFUENpN6MwwmN62uFoeXat0lN3y1X",
-	"nfE6t6rsupe5UWs7YxMW2V5ssyPzlAsvVzrWJzHrLldFaPoxb4BHls3A5UETpPcx2+F3OCRP1VH/3NOq",
-	"Pd1gR6t0SbViEIvDIojPUq5SUCTfsiCVUPlPL7AYO/ws2bBKFiLj79uO5K4tPVPzr9fz3n382/zv1+H4",
-	"3ZdjsKRM1XiU+OecBRRalBsqpfSaVAd0YNEctA4/toc+OcC7fnMv2B00u4M90jzCewfNzrA93BsMdgOf",
-	"EPNBqm3pvs3veRtszjeqnqv1xiMSiwHm8GEqIQ+CI7K/f3DUPOh29ppdPyTNo2530CT+wTBoD498TA6e",
-	"pMbBzlYxDb3twBsuyXDGyZNViSRhiZQr8T2OaBom4jW8ISVRqE8Y/7R729LG3wnhHI9I8UkP3aRbduPJ",
-	"U4CjhOBwAWpQiAYL5S755N/WP3WnMDrHQnyEsA2pb80TFo96qA8T6UO/aEgfSIj4mCUCCfIgGqivR91H",
-	"HC84RHfESCk4DdSHqfa1e02ewwmZDLTWJhXq4yAgU30K3HdI2S8XLCEh+LPnNIrQgKAAJwklIWIzsRE/",
-	"MG6xaoN22aT+0JRfUcdgz8LN27WdF89g1Kq2GLqMgJtYS7RnpXAwrfbbtakybwt0EIR+Xtjy02s8clOQ",
-	"HoOkyT9mTBDeQEOWoL6JFOpvvlcfEyqEy+93BdT6rYbYqHsArKVc7xDEzpCAcyu8dPO277P4jkLzKhxX",
-	"d2DWLI0xm6vNWH83tZtsGwcPB4LeE9PtOua/mk657J7X1S41bUQpHb1ZEnk9byzElPd2duQEeXr8AzbZ",
-	"GUaEiPrCQi9S1amcq8e1KP7Nk05fOmKV0gC3bB2cOU3YlCRCuy2weaT8n4WWcrtjuQ7lKjbhPrzEHy4n",
-	"TSeECzyZesX1cHSl1OnlC5zO5JJpn2C2Kp9yk9Ht2TPIEgjY4B8kgH1NGwR9p3p54C+wp9Ueomxe94eT",
-	"BC+qh8uXD+2SRcQVNaFj1O7IArEpiXkP9e8pmZOkr8KnVJgbi1Pr5/HHK3R8ccYVOwjGOB4RE1HbQH24",
-	"nvXRjwJuEkM8i8RPEIWoPldxcvLhYBbcESF/Tu1sEPqmMzjUILyGvu+V8zbk3AS9T5lvcc3Ns5egSaPs",
-	"O/qx7plP7SchI8qF2o63dEKF1aEJtiy8xt2ZOGwoVEys5OZS+255DUdLFqerGLtkgHgQpXy45lxKNGxt",
-	"lrWe9i7Zo7FX1bUsxTVwHowRpBmkfvIiARm5W9pQ7QgsBahDkpYKNoYr8CyWa5QGnCNBoqjlOcjYksJl",
-	"IW0vk764mPcrZ/Ub48Kt/QQsDqn82xzmCQ7GNCYtBIwgwLEc6YBAFLl8IQE7gEpAk4PPrxFcN98Ph5xk",
-	"gQtfKy0KP3AEH6CIcHU94SS5J8kPvIEEQ3jAZgJhHecvO8sojs0GkXVUVLZQ/bCphhrp1SIOxgmL6Zeq",
-	"K9AdSWIS/cDRnCX2mRgwFhEcr9NjSPkdxNg8IenO63kz88VaHb9JCEk7L8Qtm6yIiJjIZU0LYCj4gaMh",
-	"i8DU33jxYV8SHL6Po4V1FDZYeRqz8OWXXfUqF/6le44YDtt5Dm3Oi6PX9c/OhExYsvgmtKy6/sBJ+E26",
-	"lzcrqf7MEnJCIk5n1edpzIQgXCBOYs6SLXOv2VSKEovFrrMIRSmSb6xSiJzJIQyxyl4u6FZhmBCuY4RS",
-	"dbYk1/Jqa8Ob4MD5XqWknU0djKBCKM6m1VN5p4TcEu1Xi0FE+YaS0E78cM5lwJhOwSuoDVJzllftmOgA",
-	"bIKDMZKvO5WFYKqIcNmGSw0KFO9LNhNkjUuHXCz4xrV9oZU86pwiNRSzZo8ZpTl6VRLZ2d+EhRVPmJsg",
-	"OUkojtx6lptydA6sW1nQbh80TZi8YyHMMzGKOCEcURelhMxtgj1T2rgiNRWLnrXn0EUgIiEe0tFrOiIu",
-	"he/9EFHBERkOCdhKUC46MnXXcRIkRPBXCFukCNZlBTBg7nihkx7Bu6Js744Vj9ioWg2Rl0I5wIiNQB3h",
-	"66ocqgPonbsyG2Ki5yBVb6nlgG2dNxCncUDszRI4ESTcisqzjKHpmF3uSpOvHNHyBUgYEy5aMmocYuo6",
-	"kuVFl0elbirlVjidzCJ55WqgIMKc0wCxBEUqIbz6XmRu8IpXQng7FziK1I0QZqb+mcxiHRUxVBFI8imb",
-	"TknovO7XviepkVjLXSkZFLMrCbgRFmSOF8u53OpxZK9WDuBqNpngxJXvPDL54To5Jw7zKe7ywJorp9Tl",
-	"Y3lsEzJlhm4KVzUWxyTQjGc5SbHhMHKKyzcsSfNTD1CIF/yVpC0gsAVkmQ5ZMmLGNLy8lzlO5OYbhYIq",
-	"3eciN+hVQq5o1oCMWT5mcyVEdRcW0ZvVL2xUtjjZ7K0RVu7eR/WGIxE5kJMY0gALcvowpZI8+r3cLYsl",
-	"1rmUf89jFUJBY7Trw+q2UB/urR8TBp9PlEjAMcJoAtHrCM/xIsWFuYnNhbqF+vZ9qt9C/YjNX1N+1++Z",
-	"6zc0I0isnBQDyabloNQ9Bg0TQhpw3NO3276P3tFfWqivJd9rNo/7PUTFTawOcAv1FQXy13iCRyTsN9Jf",
-	"zuJ3oMz3e1I2Wt5JbVjEKi2wdRNbRkDHMnr6Mg+L4hXujVIgwDTBNJUOEniBPa7sBzMst4FRGybLHEIZ",
-	"L5/bsHhHFqu5jB6KenuVpfqXWXQHCVO8PCf4krL4tebjTxu7TmVIc91XyHHMxTsW0iEl4dL+NzQ4Nrwp",
-	"SQISCzwiFwkbgVPWzmVv+/4qjmViczIJdxanbSkQoYgoJvLGyLMTHAckyv1bjvPWNXDZavMeJ+C+l83L",
-	"zcp1IX+wu5F/p13BQ6s762/oUs5ARUrW3BORZhouJ8A0vVAvUCNPSY7NLYykQCzOvVpOzHZgQ56o15yE",
-	"q5uTY8dZwWcVJkQaolksFa/5mAYKoeTkWF4dlUmaJBWKNOV8RpI3NB6RZJpQJ0DEb8fNzt5+CiuUMUfF",
-	"Pzkdxdyt4jEm1mlavp9rn8YoYnOSNAPMCRqTh5YTOCAnVLF2oOW7ds3UuepZ7ydjk3LnVhTATFJSeLLv",
-	"r9KDW5DSZ+efj0+uz34/VfE2+v7Dp+rIyMXon53rN2zflPrJa3jmKfzzc/rvy9Pf3//19HXNY27N9Fg5",
-	"tXOzP4ux81fXu5fknt1J9bm0GaXVcK55Lg+pTPQ5wLtaF/y0RZM15Lji5wP3lseUpW+WVbh0bEtnZkFa",
-	"FC048bf2XZeT0kq3AvMoAxdJSECnxEAqaN8qhHChCAd3Cu+mto2u8uo6nQ0iysckWccn1s+S5fqIyRsu",
-	"uSfJInX4QozpmCTue6lKrivx2GRGNMgPVpkJCgHHBKlwIf+Wjb5CCtJJLxOOzFpp48qCzZDKStKGmrKB",
-	"pfaVU1JPo+iga6Q3UZiKY4NXqWsn7nzWNdigTn0tw2n95er9OVI9geWKPLgNjjovttgAfK4N1WvR2KNz",
-	"monLzDzSjtlViXFwF5Pt2Ak7lZfKpfZIo/C7Rmnx0AsSh86LnxU/PcYcLYhAgiFO4hBMXbZItWKkHZa9",
-	"CNNJ3ebhZWg/hTWrshW+oRH5lcQkwaLCZJdL8Xxufmin31UpVFJ7RNmrKkw1vS+GGQqgk3zVatWhIpUV",
-	"tZwJWrk8NsRNmeSthyvTOvW7/CUjLjSnwhYn0itlDb4q/OK24ggfmwNb4WVJbR3KxmmMVbDDljWLxChm",
-	"+p2Qhpa1Vpk3UuMoOkvxb6WCqpyFgIh2E+PYWFLxgiuxo4A58QjTOMWE05Yf3kLvtDECJ0QPpYGyHUNk",
-	"MhWLBprFgkaZvQsSJMBi4WBdJwXjRcF/udGRyatgFetsHBM502/epJ/M4jzXXumlyUJlHGpD9tH7CRVO",
-	"90aGJQABt+p2JHmWIgM0xqHc9oSxyWrjYdbflc6/q8QbBiK4i9mc9xCIYxWaptdIGd7A/fBTQ8dDgLmb",
-	"gvEr5zFpmCsdiSKeJuJnfhTZuPv6lTO+ljmcGqNk6BhxwmWzr3IbKR+xGAJ+5YqxeVzF4xPipjqnz9q2",
-	"PSIdv1cJp/pEVq/sbpfK6OaIlaYkyBKs04HxKWMRGrJZHCLdxLN7b8IEXBCVQ9UP0IjekxjNpoVjBsSN",
-	"YwhsNMS8jWGNdVDXyoMK0V/apKbG6gTLipXvTQpXfQJxktB7ucCDRS46S0VtPZ0GJpkbfuUkjMv+MbXj",
-	"1vrM+Gsfy/bd5YFpIZVKBb6DWD29IMq7oRh9xLgV26fojsQhX/fakPd7OPg3ZxMyYCG4MWZRiCLG7hAW",
-	"6/Fq45dYFTts+z0scsmJmdKBqJL+r1NNyzEtKaZjyWaMgUm5/gx/QX1lOwQ7TIEuX6F+Os4+XPYAzu2K",
-	"kBiyoNCYzdEwIXxsEPE3CM/IcWg3Y12mFKc+9gxRor6N5LT8sUvGai8qCU/WN8Oclb519WCW9elqCrQE",
-	"O6ourdnDJzc9tRBZl7mynTaKvPn+t9Pjt9e//c1reB/O7X//9fz9x3OnQ0jg5Q7Lqrtvhd/RtaUVxGRb",
-	"11NarTqKVea7hKxjuVPtAPbq81nt5JCWTcNAvzpcVdu5hFZe9v5V7nAbX9cMuGnBs1nEgfq6lQohRTCp",
-	"bbW60lyxFtGDHaKC4LdIc9SdKpID43Hq7IyThkrLSWObSBySEGGO3igfmlThZzFcq+kdmVNOVl+niqg/",
-	"a/etIZuyvo2qRBME+w5XGHi95mhSMqmI8lCYzyka0xjzV8jX13OwhOEE6gFI5Q00j9X9KiKz+bg+L/md",
-	"vMTzv1y9P9+cBxpW/s4koLuYj4WytJpk9Zsp0dbDElNVIl6OXwGkqS5moY5lbp7VyT4WQZRoNX9qlrE6",
-	"t1DcdAs1OtcawlTBt63QyFWzy6ZxrXfYKDEp4tZrAvzapbbkRVRpDULCVf/10sUvyTC7YK3+7FK/Z2Wb",
-	"5+dsureadC3Aa4LDt0QI5YIq2tswjZ0htZSjEZM3DcHQQF74InpPAN5AfuK+vuHqGzOE6Jqb/9OvxFhI",
-	"6S3ywW5tF3MCqKxaiFBqbzB35XVrww/crnTfqx35RINkpYNN24elWr5X7lMXps/rnyFr/59LHbWH5Z5W",
-	"ekFzatfnVbrkszhN6smH18X3HW1YkqhI9Qtt20rdLyrSr2D0ApuXMoWGCc6ZJ4sXsFVSryKNdmOBWFOL",
-	"LzC3Z5OJDYPs9Eb531y2EsllqLKTQxmLOUvCNNy3BxZGq4LRiigcQ5a1ZO1yoq86y+ubPJZbOrZ0lu3L",
-	"s9Xk8jlelawE5wyigXOBeBlEqda6nWI3Dy/6r3/Veg4mti2aGTKnG+h1Ju9jMgdnOYTTw/VljENVIgnw",
-	"ndy6QNVVjYm/sIEKz1jjwvDnDe+b3vA2VfanCbkSTgF5klFTTO5JglLjHPBw4NVVwUUJEcni/XAJGNdc",
-	"bomRuIZwVXkWhStQVGJzOCgRmylknSiSvXxaoabrDx5vC9Srf1+DUdQR9LB3a5yc/yry33knzix4ZmEa",
-	"Bfn1AvfkCjDsJ5qRX0DSG1tCbRlfbQ3IRyRtMkv3LX/rOo0a3jpzts7BGuGDxjq+Vr2ZnAM0z9qw5GmR",
-	"KXCN2BC15eVhwhKVbZQW9NQhiZnWq+6tkGMPYS6UowmbqJspi4nmcGk+x5H5r7H8Yp0vldduHt1+gup4",
-	"fsNZn7bAHM2qptHNLhO9e2OMs/Q7j3msLENt491AaCNLCFwCQ7BDuZMcXsJvUztI7xvG2q1z+0qx2h3c",
-	"SmPV1+ZSJsLxmbiTGk71NP7LeJxextCzye4u82D96Xb60+3039TtZJvBlAfKHK8X0q1zZ/ObGY+Xgto9",
-	"D2m8sJTdhr0zV3/mG3kMLYG5uc/wdQGyp0B0qgy8i+8OwWQmdBQ+N4HHBtMQxyEycVhu20ZYgUlTyDNN",
-	"K2PXSC/NfG2ZbVbgpDX64jW8L3QKZ3rgNbxkOnGaY6s1xs2LfDekGLJqdGf3FV3Juz7aykcILjch39QE",
-	"MqZQCAqBBepPqJwyg87inCynXxx9ABiPMyK5LJc2haVMN18PIu0sm3sjpb1VVFuh+FpvrHGk7NOw6lDl",
-	"u3AN0xW26WTs6iifPpAAWsuY6AacfmOvU2Y6qHCwZS9UCqJV+avKKH6cLHta0XvmsK6wFVa1+lLiJbd+",
-	"9qAaS/Z4HbGTgmjlCYiYnwtQPIXKEGBoVpm/smc3+1SFMJbB1CtEFhNHrWpSNBCfBWPJ5/q5Qhl9ZyeT",
-	"aley1SbwUSjfz9CIIRbXiEKAhcg6cK7hfeUhrMLDdWS7pElSYzydkhgEYUVuoalQVlNxz1Uicy6Q6dIN",
-	"EVGRPwQGszGbgwMihXamPIt2cfvjU4B7F3zYNMIBCGYwvLFRmqBHY4TRmHLBksXy5BZnIAtPE7bKJ13L",
-	"xafouC7lX3eZX3/dXbqLlfTkFkGmdF3dGP/757SA68FUTqEUM+aqgQc/qiCywo/GioZUMH/2VBdiLLak",
-	"fy62lTeSO77KPS5+/RuJpkhXrir+fAoGAfVTPcwNeFdO7iStqZT+pHu2fzIroBfAPFITLTShfiw0UnCu",
-	"FL+wHxa+tAp25X+ESQOsz5uIEBtJzmFSrpc3ZNqw/GYbm5XNktltLk2GyHp00bGuJFiaXTmrg905FGIH",
-	"QuCsqqNo+leqypOYJnPV3+yC7rqsfFao3SovX48QZXdv2Yhfq9bNn5e6A/n3L6YTRQqmI/nX67SzR/NY",
-	"lb0qG1kXLonDEOZ3VbZ6Gxv/+Q2d1VqnVZrf+bgS/VQoxHsBudxj8oD07dM53VydBkfsJ46hPgb43vW7",
-	"4LHCsbZHMsAPRgmZsPtCNupmAGositjcfVEYJsydAHWnKXdVCUCg8MeGF2knnquOhK5z6HzkrDAgCbeH",
-	"BkTMCYlRXw6yn0LS6I2ABEeViQ+huTFxGxAmS0xRE6c+p3pX8LlzzC20RPkXrwTRjclD5Vzm0BpG2aFH",
-	"I0a4W2FV1SCdl5u0KuSSijXpRV9VglQqqZuLZBRjX/i1Kvc0qltiN0hxx9RO1jQj8ArwrUSV/euZbGM7",
-	"GZ0kgOKANBEo6AJ5XaCAzI0GBGF5ONQxMwuXlcwU+I6AIUKF7umubJxZdYLD+su7+p65VgCoheW+Aq49",
-	"I54cp0wrE8GJb0j+XgTgW1o2pUr02dVet2b6zArz1lSXc1VKV1hq0sZdU3IkvpZmRfmlBlEuM4eIDkmw",
-	"CCJATXNzo/wrl9WGjEr74zYLwJxxPiPhE2p1kTgEl+eHJHLfNo8/XiHzUgZDdkcWkqEPVe0DBwscbbFi",
-	"l7y7BgkRuWmuAOjKVfUqfp6eJj3O/DIsW+c6FahOWOje+JVFqrIXLqsXkMQJi6KJ05R/mgHfpFul0Ati",
-	"QkKOBEPw+StVeCchNfJBCtWaCvN0DDo3xOrF1DV5axdiqkM4hl6EabvgjhgDJkEcLVAFDJ37BGpqUa26",
-	"ZvS2WHS4pFFqdH+pfaCpFHIDMqJxhuqtEywgVUc+d0F6lzEN6zMdqwry1+W2oRpCflnihiS+8/qsz5aD",
-	"pWU9J/PcmV8jkq1gvLYC2jp7+41tFRJ0j9hmEmsNOasrV9BOVZJSA3EyxYDlprAfQzqiyl0HSOjwBTz4",
-	"jFqoh3bQ/0L/jpro/w9RCYUVWBHSp1WHszhX6QvKjHi9w/2u77sQ2SMmFf1UazOl5tIwvc7eUcfPQS/v",
-	"u8scuErfpd23G8tq3FX13c533F5ZOSfdj1v3RufBtdfBqg2HF1bU2gVO8ISY5LiCBJaqLWwpHcWm8m3e",
-	"xQFWxeoW3scKpAgg8uF09pDkVISnTgRjivmBo6ylHATNpgAYsN5nqpW2wxrqiN1T9G9HaeLml+Pm3/3m",
-	"Uetz8/Zru9HuOGM1C7tX0XZusSo21uBTPs+W9gN8ZpBtApKIs3jI+nCGyxDPFgreBN/l4MZWOR8qICX7",
-	"kmR0bQLt/4CWMzxJ+S8SDTPMPNmQzkSQ4uWVEqAajJYlYXrnN/gmBSA1iI6a4JC00DloIRg50CnXgrHM",
-	"zyl9ZK6sFQOxXFvvjs8/HL/9fHZ+dX389m0/8+PH2q4D482zzTqR0Kq/9/ckibDDBPeOJCMSIhoLtnTF",
-	"YB4a5xL9GLKA74zMJHlrEv70Sit0q5ZyFZW4y01DRgrQQmwVnjagm86z2Vt6NvNHPX86avOW/Bh/r8nD",
-	"Sge8KmC4UBIbYr0ggwwu12vTQt3QcM1vTKzsOjwnj4VSLOmtAksMTrJZpwqKU/S0ZML73Rq0v06miOGz",
-	"q2SEFS9Z4GQhSbcS8rI0T7V/BqOa8tDwfgNJ3odYgtRyZhm28k/FnNQKqJj2V4opK++Ngh2VHfAx1G4B",
-	"8Pg55cSWzHWzm9aOnyw6T2xYjQqqKqejrkFby/Mri0nizmTLe7I627KQVlnQXO5JktCQ8OIB/4f5pmEi",
-	"GAYL/a8WupSbBXFbA5YIFCRUkIRiNMXg6qccQnlb6Bcmxin2f2rsZAkd0RhHP/C0XI2UXnIOa+xvdQLh",
-	"WyLsVapMIswvcAOOLcGhHOYQUzlkK/TMrq4rZRcn4mnFbK18vZILaaIOCOCoC5YB6cJ85FrFTKCIgtdW",
-	"mdMTdXga6uRoRF65Q84jNKGxTZ3tErYf50S8pYMEJ4vXWkPnLkqFQ59WMZdfIf1ZTrVd815UZE/2cH5N",
-	"2Gx6gcXYMR545h7OKx3CHtKEBMLQXeUg/e5hTgbveGsO8z9mxFmCDHGCk2BcPUZTiixV+HIVnQgaqTma",
-	"eJohzSNmZtwJdAtYkXPlGLVkxkbaRXG6WQcmzy8hgbLNqKiwAqeB0nl2IZDCCHObsb0RPsvsH+uLoZrJ",
-	"so60wipvvpXTWimWTCrcv/T1ah3FOUNV/lN13rLqnE80W1N5dmc6lkwuivdNsRjrsiv2Zahki1k3jys7",
-	"EtvRhP/LqLzqG/4kPXlZjuI5mRdCaNYiH8u/WCTuFTEt+c0zAUQ9FLJAsKSBYiLmLLlrAEp1w9QbJryh",
-	"kLnlbuq0AccdrcqQ6zLj7i834qaoRBYTe4WwQBHBXKC2nzOv7vvdw9VF9awol3zHVsiFQdhXESU9FTGs",
-	"YzNAgVcBONoRLCl2wWZJNlKIj43YSL2nQgsEviNg4oI4VyglMTHw3yqcsoC2v2pZTUhO1Sx6qB+TB6El",
-	"jxmrKkX0Kp0iFTrZMQrh8cJIJrtS0krfxeZRQJlJ3e8e7h3sN5bMhzOVEzmwg0MiNspRQbd91N31uyvr",
-	"OJtYo3QAnTItpmF4vbQMrRkDfN/IPGYsJrxk7F9JjGzovOFwmBZEe831Xuh4PykLTMbOLIZSqRzT0Koc",
-	"oqym2oYIBWvskBWvoTP+M5h7O/Bu/eCfygWLGayRqhWrqO7pIWqFSJZqUhkbLmJZmTNukoWExWRecA8t",
-	"37ICdwe6r2DtF1gE4yc44NZ2l4kE/46fpJZdQSkzpuwrkgr1GTP6mVslk/M0uth5Gb5DXRdXjF414kxT",
-	"OE7xOLBwDWgdE2GVf801i2XbuoG6N1XYAOtoZYqClitlRZ+T7mXp4DdDZskF4G7iI1ziEAcSccSZyO/D",
-	"HJfOpVRtYFjaxjH5HSdUjiyVQdMILwaM3TnPR1x1JOyr2H/e3Dz4fvPm5qE9vP135yWsUvn+a05Jtg0F",
-	"xZv5kgT/yuPXB3kxwJyEdkHxAh5nMot5aSnWM96bL9/QiJyoiE8HM3CUTHV8WNRL27tHh22/W69X7r5V",
-	"mzcRjZFcjv1uA7XRO/qL0Q3MZQYgNHX1JGBWc5aZedce2DIwHLUfUMW8oKVtQmCmx6oKV/VOeS5udZMG",
-	"tL/onG3WgDt+KiPwCs64KVNcvzSK6SlXGWWCHwyHN2pj9TV8C5zYTiB+WgsXLKKBK+QJbnKpvXY6jRaI",
-	"ildoijmHIooJm43Ga9zfc9Jg/RH/o9rNY0q3ZZNSLh7Qu1kE6MOzpwzdbaorWqleSZ6KY6ROkLz/TmZc",
-	"IPLHDEeZAYglaEBQRIZCDqrSpKcseof7boPetg5pjc8b8sqkXDOp2qb+nmMObi0TLwVRiAOsKn8tP9Ur",
-	"ii/L8zzW5VKfx8ablj7sn7x+00ecBFnURKaeIszviiHKq7F2vjf76jPHQ1VtoAkV3QA80OUyVKYCxMc4",
-	"inQUUcwguXjGCVooh+WasTb1A4KXRPVWzP8jGYwZW/eWoSu3lzXmglIHH/d7BtZb+WxjYdZhc/1axXS7",
-	"lNSFOR2cjmIsZgnJHMjVIU+lq+9+hfuJVwGcKONaGuYsWRPUVu0hHEW1y9xlac05aX1Qls4zlcewTBsb",
-	"CzHl/7/ezs6n/9xBtysPzqwiJUBH2FzQTc+JW3K0ljuDLNb/hKt3jcySi1zyT1HvmjmVF5CSI0ljXywp",
-	"M+MkLNb7jVXSHqSjFli0bSYshtUvo5F8DL4zOjs1CpVCClhArcSMwnGV0rCvUd/SQsMCLiOitSbkyM/P",
-	"mFNbleKzhUv3sSmDooQalaJMBONqk1TFWODZVUWOYF+vSL+B+lNVcl3+kyvYv75Uvvoqpc8NRuK0hS03",
-	"dm23asVLodOYFU4H01huTLMnnd+DRoH414GwgdN0MobU9TXl5PIDV08J3sI9rCrfot732zhXHzjkBXFi",
-	"IrxWnajN0gNyh854IwCQviZuAez1pfqg6qQV6ibPYh1uZ9Rxa4brGqj58ro19ZYhO7jfwLLiOsFX1bAU",
-	"sN7bzcpd1wSe2r83NnnnjPXPVtHzO+DHKRdek3naZq9nW59VMG6WZaccobsZj6u0wi8zqz/NbL7SglvD",
-	"4Lr0NOTfft6aUTkj7BoZa8bcak+9NNG8MpB1tQRGQFPISjreSBl4Yc/WOt6qypOxbZfXckopaQ06jeiO",
-	"LNBgIf/3CulLioKj4QjLX5c6xDYJerMdv6Vt2NpR/tMDtqEHbFPn1p+uK62hLeduW8aHthHX6itkWQT2",
-	"KpjopfhqF6UtK+CHzYI74oYCu6uDv6G/V287B2DM0SRMnQUFuZBFa1+QyfKKJDmzv0oeJwkHO5PbUpDQ",
-	"eyyIhhUoJkxHi6zVNDw8JOBAUzksMVPhiCTipAIARaFQHifxU66HvyxQH0zE/YaKZtcLAhYSFtFg8ZaN",
-	"aIAjeZT7KtRxOEuARZkhcA25RBPNyWm8KqyoBLljTWbpZtq+hXjIHOA7bkX96fDVL1peQANdr9DwHYtS",
-	"wUIcb67BFqoWf+XVzdmtayqXZKrTmZfqdfnd0zEYw4RNrjS8iAKtsKrugsAqpHutSgArFBNelt6OQxSp",
-	"NyELTXkgqgtB20Ndiq0DUZUqIV4XtopTH07a/lpAuY/uVc9X0l5Sv+xZigNvBGm1RvxmGUm+OD4nMRYA",
-	"9O4pmUNJHzbVAAEND4cTGjuB8i+zQonlMIQhThDWtRipGCOdNcqSYjIpzTxaQ5aoxAhehuwZplV2lgci",
-	"x+RBuPSec5VSq7Cd5dKogIVtxfPGTMoTV1CHVedyLuWc1fvqCjcJSOzkHY1nYnkNTZxvGk2lpIXPpIR9",
-	"hXwdyDyhefjBkM0GgMjkGIg6kUoG/wOyalevPxdsOnUDNy3kCIxIdWyG5diiEYSNLEOM1B1tw6zD7UJK",
-	"y6cH+IgfpvUrLg3ICNcoZSSHHL5Xh2mNY5+nD4sMs5Ha07NgHNMdtfp2sohZ/JGKdcO/p4zThw+cOBBG",
-	"+jNOEuWAkv/qQaZr340fVhrNFdQScULzGT9qGQkuDBNI+nmC8qhQxwD3B/KxY5UdnshfiNvRsETtD9hE",
-	"4zBVadMnWFdtcNxd1Rvo5DhLvCzF7mBkaySZPh/gWIeM4LzKrw7jKiX/BJ9VAOnTUAVFYCEHhicmY8Fc",
-	"IBTKL28Aj+/jOadMwCT764Ie1oZ8zGRhCk1oyKSRXaoy6nBR/5K6U3+WlqpfWmrDelLXudkZJeVjCla7",
-	"QWH5JW6CLQXALo1x3Vbt97ojy9cQdse61gzn+8cGRdsrKfv5Df6bmfsznrEGlZaoYN3Iaws8SJVJWJ2o",
-	"W/4kMycVdUSTT2fC6zcKlkoyPWBpkKB+bWvhVXeAMbssuspB63VtJf+orKqUB61YLWxUNfL8R6b9ZYP+",
-	"1obQLdlA7Rrw9WFot3LVXTacysoeqhz27/X6T/vauKKH7qh2QY/88Kz+nZN123xxRdkvLFR1NvJEP7Rl",
-	"Ql2D3ORYT7IvXQJzZGHN5GCIFKaPyU+u3x+cSGcFocqMj/dDhKPIRjnhDaX+s1jBj9TvHmTtYilwTTUL",
-	"qvDJFw9n2lAD9j23y4WtsqadrnUlWdlbVZvCrO4quGvZH7HslcoYx7Pz45Prs99P+4gLHIcqTYDck2QB",
-	"xdygBtccQqc1lm3MhEEIs3PJVStSodQN1ozkslYH4LCPVcx6o/TgLNbh7Lel/I/cWpndK0++tGaVW6ao",
-	"/cXZwai+rBxZErJErZXz0seo9sSUT+c1C2aTfCWelXkr8GG9qVjvmrkU+nXOxw3X/hJXyq0ketjaceX8",
-	"3JoN4L6vIS9gpVbqJqpR11AKktdh9ueylbP4Ayer9YAIc6vk2JuaJun8V9aldc0vzQ135WeJ9nbUmlUJ",
-	"ScBakGJTVSOqWJklU3ftlZUoVJ0LlC+2mLqKVG5MBfDx9s5VxT3CXdTpVIHhgFEM0hxN6pZyOsg/Fyhg",
-	"syhEA5KvOFnt8KrYcFM6pWxzV/UspeRTy9goOeSneMZJqBMwHPUM1smD4llZiLSbudpXOy9qjYqalq9w",
-	"NkUA9pw5C+fYKtXZgD9hpiYXBpBnKEfY9mBusMBpXtb6KValrKrnM33ohK0aN1X5pplVw5wvaxfWsX/o",
-	"Y1szYHElJmnFWVfeaIQjzuTGjojgaK7IW+66ouFtZfytlba3DhisO73v9Nmy+NYY29Oz/Wp39lhNRW6t",
-	"QXOQ+ifQiJJVmkPa8K3rSs5JMEuoWFzJVnUwF8GJy6t1jEAJSdHmFWuV2wlDAopUn6YdydX0HmU/VMf3",
-	"FKpLGw8OR78mhMSjBHOOfu8o16nGI2hoB2qKTk7C1NsDqC7Z4ijeSSaNFGKFK1AuCPiEIKzWTXwT//zz",
-	"CZtMsaADGlGxaP38c1rGljdU5wLzO/1vgNKzSkCnIwI0a3gxxbgdRoQIxJUuhu4Imcqfb+IpFmNuAKh5",
-	"A40JDomuy6J8IBlCzUkK8Kxr5b5J8ITMWXL3Q3Gdci4wuSEAugeihN/EsvHBLLrTP2Q4UVRwdOH8NCvP",
-	"xBsqaS9b6/SHdMY6nSPX8E2sR60eJi1kiTcScfDCjUawUKqgn96SdySkGEnKkfvxCwspUYE48tbSQlck",
-	"DlEfT6eRvCBSFu/cx2ELz3kzCIfN+3bL//d/cBYrt6v9Gvz6SgpMdXmmYkwS8NLdxP2fd37ugwSVj3SC",
-	"dQtdjwnCMZ+T5AcOI9IIe+iexCFL1E8a0m3BZggHAZkKR7egJuj5fRwzNMFAbGouxzMxZgn9Au/30C9w",
-	"eNDNzPd3Azhq8E/Sb6Fj1FdxK30AYeCSvlHfRLBokRGAdNLPIKRFPbiJJzjGI7lNcIlQcOeg1aI7suBq",
-	"ukOacKFPOIWov/7rs8sdaKcFP/dTXQgO/g8chVhgjUPNEjNNyd64nGQfHJH9FFcB4mNGQCZteVDbDd/3",
-	"0Y8THSUhVNAtV7//1EIfc35b+ZoKPDAbcxP3MyNyK5f820djFoV6y3A0Iym6Qp88BNGM03tyJXAi/u//",
-	"/j/9DGbBTBDKbmkQRj2rD/FdLNU+fYB//rmA1MjChYZ+h2qSKiBIHWzU9f0CBjZgO4hxAw1IIKW60pOh",
-	"8Anj4iZW1YngMMCpSRKWvEIzPYY/ZiRZWOAQ8KFgrIU0lEQaLZMHQUE/9jXacr+B+qmzq9+4iftlv5l8",
-	"x0bch5jSKtCN/k/QH3kgk6nQ3JepCdmA74qNwoBv9GQEk7cbUxUGCzQhyooF/ELufk+zF9maRorHKblY",
-	"Mdpqo67oFwLkd6w2ZYx5igfZ3kfv6C8NhdsSMRzKphJBhzgQELaVBGN6T1AH/Up/0e1dkinBQo4Fo4v3",
-	"V9eyaWBo8BcMg8OJOwvJZMoEiYNF869k0W+hNyxBnS4aA9xoCjVqSAYoJP31jiyQ3JmbOCNxQ47qaLJY",
-	"3mvkR7muVLAlCXuA3auDei2kiJDFBIk5DUgLmXSEwhCwuIl1hcYc+XZ9vwFoD2rv2IRwHbeUjUrqAYJG",
-	"EZLiCSIgzLdHClQbskCbx0NBEmBkpm/VrYKVUX0C7LC8VJvLXEIU8ZCwhf5KFiAfQzockkRl1AMzg8oR",
-	"Zr6CoZCpAShLtpyu3sjTEHzqcv8AEEYD2ZCQQu0BrHbx9BqP+lrYUIVwAxWAzobNd1Ke6QUGTGfgt+VV",
-	"a3cQHd7EnE0IUCDIPDnRIeaCJBmcq2xE6QE5aFI0pzFv3Ui9PqIBiZV9Q5m7vOMpDsak2Wn5+oqjlCze",
-	"29mZz+ctDI9bLBnt6G/5ztuzk9Pzq1P4BsKwhLx3eVoEa43l+OLMcjj1vLZ6mU1JjKfU63m7Lb+1qzyr",
-	"qmDBTlo0E/4cqWuFkkk6U9uTsuA4ew0C3acs1oFKHd/XzmGTPbNSukOQxAOeTJWJzx7Cp0L1Uu/4r2fH",
-	"/7H3cff04LJ9ffQ3/0PnrJu79fW8jt/Zb/q7Tb9z7R/2fL/n+y3f9//uFYOjBjMahVrwGRNhz8SSPt4+",
-	"ah0Y164JCJcA0IwLSrYll1U8g0aGcbebrufOpS5jDEq9MQXCBtiyvpESn7oJcohcGfGsCKpK2NbGnvxu",
-	"Kpxvuy6qjX/0yT3C7JUdi23Jzx9v09q/v7Bw8URSWGe/6u5WrqDkY/5ipbOICgTd3hZBL6PgXBFeOP69",
-	"nZ1256Dlt/xWu9fd29/PIsJ63ow3Ceai2S4thKNSrhlMUyquzZiJJm6ql5p+u7Pb3ds/ODzCgyCsv4rF",
-	"osMOqr9WNYJfwcVEdQeSpViA9ekHQmPV49g6FalyaBcvdh2Mx4bN9Xa+Wrv1qGgwIsqLmD84r+H3XEHh",
-	"PNl0nbWTiCDhNuasmsrPueLc589zSphVlEjlSKVE8Iw/plBKOX9ebIpZr8TDrVr69G6qA3AdNlvQh1TV",
-	"Gesym8WR6gxQXWhKyn11/wlYSGya0+knXDAV2BktpB6A5Qfj1k3cz4oW98H6GkWqj76Wq02Vd6pe66v6",
-	"eynYqJqXkvFuHpsWhf3OmKzBQPGmCeG86R94ruKvu/u+vx6XTedbi80+XW/IV9/2/vrHwce48/eHvUtx",
-	"+LfB7rvh/m/56tUw591Bp9tu++0m6QwGzW5nb695GOBhs9ve3Q/29vfx0X7HVeI6z4PtitxSC2u3yOIv",
-	"7bN/MIp/u/SD397tv10cReTXNyL49SE6i/31WW1+Ncu81joYoLNKtisPwFZUDiLAFwHHDOZq8RrbXpUy",
-	"1PRUS46aLXiBpToDsgF0c0AQRhGbk6QZYE7Qhw9nr+VlJ70wG4B9pm7S8hqixwdHVm0IAUPcgqd/tkqH",
-	"0/Bx63CuZuQfqRiHCZ7H21hc01ieu1UvcMOtl/8qZX71LLZ3vNY5NrUV8yU8qPTxUf5jR6Xodv5XDu4x",
-	"y4MVz6JoDf2+/tHbBj38Kg+bTQoNq1iIOtPLiKNS3tfcMqf8z9X/36oCMJhFdyItoe2W/9d2bvcEL4yB",
-	"IJ9AkgHdqliqzASokp7z1b/ANKx5CGQZtSrktlXj+7uS24WhXGdBed4Iz0ak2fYeG67fOzCQKqDZlHrX",
-	"kfXWGr3IlcoAPnn/z1232Z5/PuL1h5uN9Rgs/HD+nMcaskDBGAb6olQd5zSKpGwKcJJQBUst6UZ7fmTX",
-	"b1mQRkAXHGOAHq0BijEHfJLqo1T2hj805VfUkcl0Fm7e7uPTGVZqPlaVebRjSmMMDHBwN0rYLA4tpqUP",
-	"vFIWMg6w81Vt7GOl8elXInLncctCDsQVZfFrCBxdJrGGKlnnRKXv+Spk6B0LIY2x8vO2+XxKkoDEAo9I",
-	"FlW155vUKbmldo6Qhr/UnbUbW6L/ZXS/LUE2TnOqldNSHSkXKazLXK/VGigpEuBlJHNy/AykAjmF3tGw",
-	"E3TxwD8Id0m7HXaCQ9we+MMu2Q/3gt2jzgE+HOwHe2GX7A478lFwFB6Sg+E+3ht0g115KKhU8JM3NB6R",
-	"ZJpQuEKs+mxVt2AWYiLf6PrN5IdRn8ZOjqto6+T4CZSl4xq83qfbIp0JdXcA9JNs0pn7/dgiOa6ycRX3",
-	"CXBrqmK5q6nnl1kcRmQ9GnpoTsmkOaSKWrJlS0OnBjSWwy+rRaV1s8KyOcIcXZy+ayC5vcpf83wLenKM",
-	"BjB1pVbZtX+N108kMy4q1zaXm1jpTTjJXluXCSiWKPWcFS+CZxjUIKWFlfdx+bJlY3wDsmxLZnzlIxKE",
-	"i7RMPxsqP1dWFC5bXbvsgmXSLx8zcFLp+IaEBHQKpQ9JNGyhY+0c5Zn9TL+h1WTtCgOtB0U4uOO2m1aL",
-	"deXNfHUTK6crROiAj135A6E9FR9g5mWKGmLExWygnayqo9ngB1OWsdJ8dmItxwtp4Qs8iZ58eK/T9W1B",
-	"0Itcgr8dv3uLBGNwYxkwMUaTNE4GWBa8CBEA4BFXRdQ5mpMoyjni+4I8CBgnOPzhr4cm/K08tXmOBA/U",
-	"Ej+70wNC73AS9/Cc90ZpgFMvtZr1fOu/XrZ18p8t3VLrQmpAPZNH1mu3fHCS1jQrTCjnNB6lFK/uy4Tz",
-	"lsBJa/TFu02vuKVOJZnNBhHlY5J4Pe9UPUMfWXIHKplQOt7Z+dn12fH16Wv4bTZIA0ZzbtfWGva+lNBN",
-	"Hp1LIqj5b3T1yApV6iG++H3B+GvKQ1GwSlgfmCrGlxctO1/lFj7u2MmOq0XN7+btzSVO+ZybWeChIIlO",
-	"4RKmIsKAjGjMG2qK/UJok6ljp1402D6Z7cYQPhhnIFYos87ko5+y7EunWWZVHnP9YNjvTYya/deF3mtI",
-	"zzX3Xf+qlYjlRLjzVf+rhg+xdOC/kSvRcRxTRwJOWWjlclaqzyun5z+/rJEPLBGD57yVvdc6iWgmYzqt",
-	"vSfKmEyqlPuxRMfr04u37/92/Mvb01R2KOabiQ41lq2Kjmu3CNiS2brc9DOdvxoaP5ngWNAgXYvaR3Yn",
-	"pfadr+afjw6T67OP2Clk0uBGzMvKO+CTRpiPCQdDOSQY6zchGDUvVnLKkNv0r3ura/bfa3dWmv2lZlV1",
-	"b4HK4oDUqI2u6dATeg/hjgukWUUWxC2V5LL5/mImjvOjt1R+N4WbVyjhOwA9Cq9vyVe9vTN8JTJ87jLT",
-	"xjxNnptv42B/UDc8HCOLGJYoZgm5xvxulR5m3nreGz+UnqhSVZ7ogFDDlfP93WLYbRXGCTkmShbUFCRU",
-	"rs3d7l+aD5+PfGwSqkyyrq//vsow/8xP10zgKDULG9QBC29KH0CldntlR+jtGgJGbVtVpONJmmWztUBH",
-	"O3HHCrKlCooxr4/Iv6vtIsdgsgALGmfqnIiSl0cFDiWEzyJhmWJUvoKBTcb8roVgOVUMuRojeB4fKBcc",
-	"UX4TczwkPZWpRDnSaoJJJm2kD9JkiDsyFS0EypgpCIiHBAmGEghX123hGBGcRJQkauQRGYqbeEDGNA5V",
-	"3PKE3UPkfKUhRe3h9+PNtFAE5L8guUM1t/RoragXuj0DfUASYbCsIf9Fqc1SbWPJCMc626dkJXgEzMR4",
-	"SEdvaER+JbEGp+15747PPxy//Xx2fnV9/PZtJm2t4Idp5cRsj276QUXpUNufe1vkBOr8mqtJbtnV+hZH",
-	"JZvIVUFPuzwBc7BKEuNZycvsuWrTlGFSw1AXD8VHaruaU/Kt5WjurOY9srHME7wt4wZLkFraSjaVE5a1",
-	"PJ+bn1xBJuvJTQCP3PSKr0a5rQu+uVdoMZDl2DiYtFsaPMGtqMh2hSLz7ErMWKENOMsUwBDRHLKpNAiG",
-	"VW+Nq7ReFpNXqH/OYtLXgdHy9Zjck6QI7Fy4HDQjGpMKw5PIFxjcLAxojexr5/xhfpbvxK5r8EqF6KK+",
-	"PdJ+bpa7y6dWYU1TkAuddvege7i73z1YisPwhBlq9AAaIyzvPZiTngpbtncdcoys5GWVcJXfS9lOxS6q",
-	"1+Va5mZp5c//+Ola3H66TG4/fZjdfjolt//89GZ4++kY3356G91+uuLw40//5m17b+1ZqtBryg0Qlkou",
-	"Y8OhJFDI9lWp4UAPc5xIKZhfA/1uxTJA+7kVMDBbaYdS3qdtWLFkpw9TqucbRCy4+5gw+COk/O6SYLO2",
-	"EZu/psC9Y1U3+DWbxylWDX+NJ3ikMa7hh7P4HZmwqvqMTzLSPiXuIdO+6t1ryqqNsMBsNcuysuFybCc1",
-	"he1a+EDuugf5kJmljXUe84Am2fCPrtsHve5er91pdfb8v6tIuRyqZZAG4ZRKEwunYva41u1q2c0KLiBy",
-	"YoglIUmy+5DJf4iz1NftXsCW6S/GkLZKc3kGu+/IfCj/cVI4kLIXr+PvtmFjD0t0aQcnZLquyw9oDLaX",
-	"H87Pz85/9RzOvVu7PVNRSQdDwBUi5SFaN5YrVzHi7lGz3Wnutq87u729o97eURolnUDpAFUURMU0j/VN",
-	"F/jO++GQE5EmbPitrmZIV4s4GCcspl+yAUjmBCYur7fbbu8e7rU7h0f76vc3CSH6WSrjDgv8zPg5I4bD",
-	"tuyss9fwJsCwzKf+3l7HPzza982DD5yE+mG33Tk82D/0fcUOJL3M5IpEnMrD3D1s7ckjKuiEpBM63N9t",
-	"tzsaX0ytguvs7h229rRtHgdjefTBRxCMqSCB7AXMmhOATxowJoBI/cFR2AnapLmH97rNbnBImkeDg7C5",
-	"O2wPO2Qv3A8OBnIfpzC69GRdMgVB+OmrN8KCzLE8Nu2jTstvdVptEDWCJEMM5EDEWJFKSLkCDjS+nAHF",
-	"Mfr1/MPOWxrPHlB7F/0oEvpAyU92EzohNqsL8Cnr6mCn05WCYoIDeecLeni/t9vp+e2e3+n5u5a3UA5C",
-	"Lq2+Mt02vDuSxCTyet6+vGJ32837Q7l4LIQfLzGfDkiSLNAFRV30Tv6MfkGX5B61W3INmSTbSA4ckg8T",
-	"iuVnbe3Zx+1BJ9gNuwDvp+SexewLDhJdUF+xCqn6Kio3BzCZxbGSf/dFs8Bj/lAqS4FWA2CljPSVen3m",
-	"zdJFxnIFz0wW9UofULvV7uz9XVc463nZPDqWB8EIguwf0GHrC516qX1gw+5BRK3bPY25wFFEEgUB0VpM",
-	"ImWpWCdVw3WkJiEcKSerc5hxyHBIADQrA9rLLKrKknD6QAI4JKmMP3n/7uLtqQq3cA7YMAG/kw04xfGT",
-	"B30f++SI+EFzf7g3aHbD7m7zCO8eNTtDH3fD9nB30G7nvjovahLpbQOyJQBNQ7GQoB3uBod+c9cne83u",
-	"YJc0D4c+ae4O9/F+sD/Yxweg/QBcx3HOZ0mZqAqMAaUCoEd3gnD4eTS673zOBveGJcbU8zkb4eeOt1q/",
-	"geWRx98QRHiSl4iUXzImzC5GdEiCRRABsmteGi4RnS5BKbn3FSFxeVz7Fp3BW7DtCig+Q4xbMh0oRCmG",
-	"LJnYLMkQz2+nx2+vf/tbBjT6VKW0s1opzaAmt6WRrqNNVjuAt5N5bdlm0lABxSB+4ArLeAsWGTmRXNBF",
-	"pnMuN6CV5w2wLJij/q+n18jxcf8V6vrdDALSGP5jJtAUJ6KYZlFpons/XKLyflv7GfgpTEFfuE8n292l",
-	"xgY2NrOfoS0LVpjdbLnxr+lFDB2S77zEmZbLOb8s5xzMJ00Y+fug2/4cNA//wyu4C613LU64kv0t5Vl+",
-	"R2nipVt0/TtxtslVN2OLDF4BCpROEAaKH9F7BRtAJlOxgBjm1jaDzqwdNHFnCWmgmMwJ1+H51tmy93u7",
-	"fFAx3Xp+99fWu9/w3Cxfd2uQW48UNHniAGJn7VrevayzHXLbp3550tYti9oHkoX0d0hwtSydcUBeKeSr",
-	"OeUEdX2/Kl01W7jv38FrFnS1L7fKA/uY6XIm6bWu6zRLkt2a59SeT2FUa7lOHS7ShseikCRXuuh8yWFb",
-	"FhuVg+l4tWfM7Smv46W1qPBfxk+bg4PN+IKTAVQw4LrM94U8hk/gvNvnumut7zZl45hE00vFx1bvz2/2",
-	"y8+8SapIxEabJIe51R2C2KI55hqDPt0dvV+VKo1c3OcTiFpSh4yomEaFcszmMUkUumMUsTnUANBxVD8W",
-	"oJrghf5PKmmKxKEJmVV4lRlQ5U2cCtcWSrMewaGCtCkSfMnqcyafAYhuhjpjY5IO2SxBbEpi0xNfHo5l",
-	"Ed0zCO3Voa6y/2O5715FIthqYnyHQ7IFWjzmd4izCVHQn0UqLNNd+bBTLpiqmOK0AqjiFooegOZjluZK",
-	"skgRvrowyBcbiM+CsfxFAzHL5xoBGLJgrczcskKW8hQ9pu+XnahV2T5DGePplMSqsveKu5GqhLJl1m85",
-	"HJbn4GjHwwWtl31zzgSa0jgGVJAF4Fhv41r5fjgE3FhtlUljRINZAvC4eITpRsBQy6b3VCPGUk/OWypI",
-	"wV2zu05GizXwClOmbrrCcMcAWTgsruS2bJ9W3lmKM65GbJKrzVZSbghGsDXQm9YSo7Nl10prMXIhU3Jl",
-	"IA4sW50elFxIFgjLwwpIa1npH3UL5RBxIxjAqyEVfeyScRezIu1tC/7oRclu1fXFwSIuYLe3QWgXEHZu",
-	"CAk4qZvmlmPyZcan1Wai14V3/9XNq9dpusZAVbc4YfIlKQ/8hvkty6NY2+KqMz1o0cK6SQoHgPnnwomy",
-	"vHV5s78t1E/Pxz1t0XjbzlyETzbeLksaeV2ou7I1A22xoMuqBJKSeXYJYnZ+at+ZqW2QloFMbUSr6aph",
-	"/nmoSKw+IcmlHyZscj0mx5wT8ZYOEl210NU/tt55rYEfCyTeyL0EpUEvFEb9J29nzpI7vjPGUdQcFF/9",
-	"DwjqlMvxB2zDkJIoVL5gGLQaTteyb+luFZNcPmmYqEJruWZpvdJ0inZhDfn3P9ggDWDglyyK2ExkT3UU",
-	"8QVJ3tF4Jrvc92EIhY1K63Kra4+edb2xTnFAwuM4PI7JPDfUIYMANeXZL44bD1hiDTRIqCAJxarE1SeF",
-	"BKpiEo/PT07fZmBoquiv9+b47C0EaExofA717t4P1UKQUAOP9fYanhgnhI9ZFF6kWGher+ODFm8vXWnl",
-	"yIM6UBRHl3r+A8zJJVSYTVezLXlrHCREFXYMIPGm3dpreAkW5Ew+wZyc6MnBIuqxpvw5HaxCvZgm5EqN",
-	"Ute3q8eq1ztH+s9jfk0exNIT/KuuN70GUeQ0Io3lsYZJN8fxvlOzrholwlkORIo/xFYwfIeSlIsqqIIt",
-	"PteFSlicYSRrc0ELHVtOd0ddlXJ5lqNXKMBxQCJEU3wvN2ZxSQR9G9SIgpRVUx1jjkgcknCJeK26rD5V",
-	"tG432ekJ+ufz6ZrbDxXIK5HuwIB6vv6Ga3CH9QenzGvvCOfAa1VOsT5WqoLQiHKhbvXyyOSK5xUH/0ZJ",
-	"pqcN/qj+4KsV81r9N7y5ytp+A2miChIoIHbYkQrZe+JFYxeqhkixCtpA9l1MHkTFEPfThA4mAOVUwWyX",
-	"pW5C/qHjP30NXZqOAZAaPkzVTYdOSPhejsB/bGygn7q3+RmCVza77bwEuGqZ+WYFyAR4N925kU+LQ8lF",
-	"b1UJzB0lxNZHTUlbr/ILqUwYLWVUnTA0ICS2ExkRUagnirJf5cJ0hPJ0SemqSsTomyCgjsxTYH9VUAzf",
-	"xOqZLi0iGLtDsykaMcIRi/PyPRV6LrHu9ADBGj3HVbKshZVKkHPBplu5a18JNi2T4kZqVo2E2/xqvWD6",
-	"7YbO9PJot+lTh7MAbrK6y/9Mp71mIlh5PbxnyVB8vijKzfWitcXIsujtH7i149uSJyzWzoIXoajGuq69",
-	"SuqrGzWcp74XjB/+7jhIORh++dHuvzA/SYhQdrwtKw/pvEvmAZDoqtS4Zqsg05UGoQuEMhQzXX9UVTKG",
-	"CiIhDRsg4UvyHeqkvox4f1kji1omXdnVEkKgC4GXGsqiKf9hDW2gXvDyf+vAZTtoOR9EsU7gcmG5a8HO",
-	"PCWi+Pu1xbRdtpj6mgMkRrbLiZFrW2fKDZXimddRO9Lm2lnqBVgL/rjufB6PmwftGtaC9nJkOUshqkaW",
-	"WzKk+ppQPoj4+S/T6RGrRBkqBaJtHrNakISr44f/e8YO5+OGV3A1+w5SZa83OIAQLKSQMkcsJi10lcPb",
-	"0yjeGGnvVrUZXlNEYVOKJUwn7F4F0ChvQVaj0SpKpjH+XyE84CoQJ5kVIFsBdqECw8bKKqjE8pEt/hMa",
-	"+Wf7n/52QXtOdekIzDkLqFWLMg3JqjHBJVBFIeWmab3sbxI20bfIZ5/u7TfD5bZPQAXrWS68nwNz+8kQ",
-	"Cu21IRS0SLQRFB4bWxa2KzJjnkfGVck3tcNbzNSuQUnryRY1/twl3ebD9ZMvVEN/pl9Y6Rf2Zm07ASO3",
-	"b//NUzBKpPdnEkYpCaOCcVhpGIWDP1WXqxpn/kK/+SLH3Q00qAdrlBXKdZJHXjPRIqVCOYE29B2pQhv5",
-	"hJtfPt9+bTd2O4/b1URq8Cy9zFvP6zNrp23GBQKBpxXB7c7q39rVbbgegNnztBNAv6PCBVQKUt9RwSBW",
-	"6KS1qhd09vZrFS22AbxWkHjuze2HOOcH8umrp2P4M5i3kWRoPW8v7La7fgcPgu6ggw/2B0cH7aPwqN32",
-	"2wfB3lEHk31/2A46B+EAdwbD9rATdMngMDgcdodH2B94jaz6WUgGXqNWBH4RjmfHAK8ls1hQ+D5Sb3L6",
-	"hXi9vU63c3joO0L364PU20teGXNsrxsaLBRhSWGzxYoo6RExOSGAmHVvTMsgHjkKcIwGxCRnLM0NcQtp",
-	"KKR3/PHqBxDLWSem3leEOadBOogfv9DpTzBVNkx/lJsATxooJIMGSqYTLbEVVDAwRnwT922Ca0mC7KMf",
-	"Vf2QBpINK/x8UFLMSBRn0BsObRqqyCWlMLMgWADegUten02mLMmdqbWlxrEa1BtFyzWkx4Uh4RrvbkMP",
-	"WFZ3pP18dUdyi1pZc2Sb9USKx0ID/RZPIsRlDKXUQjRGVKzIcrEPttFFcsW41tSTrfY2rzxUkZz1lt4R",
-	"1L94f3WN8gPvN4rxI36W22aWa8yikCOs1GaDC2sX9SulYn2rg/PnMVjjGDyFvndwIOi9Dn/7RoTuFFJn",
-	"Ag1IwCYkS2YdsgRUO5dgaKGP2qXVNz/10xjqkMWqtiwY5C0hY+c1uqTHsV6cJx2DJ4uDlyoktYqS4XJv",
-	"vdNAMZtvM0HWymY2m5QJeaiCKTtk8XKC13nhy3Rslb3+fPfH46EgyZXkTnFQ61zAgBT+Ys2XryEZ6btJ",
-	"3leLbuodAdq4/COtaLpIM/tdGfzZtu1wkRA8qURjuCLJPUmaXPID9UUP9WnYN6WruV50pHJzGqgPb/X1",
-	"FVFgGkEVuAbqh1hg9Tu8kgW2qHb7ujwAFS10fBMHbAKBTYolkXuSLFB7D3EFNa1kbazzOkjElf2rha4Z",
-	"GjGUVnjFaJAQfNdAnGjPB9RigBlgfhP332IumrA/zbPXffTjIGFzThLJw36SwloOEprqq2JuqpgvmtOY",
-	"6wgTMAwOWRSpwSswShSxeEQSKBnVsMpx38SUo267A7zUQDwabVwti2aiLvZ4BXtVdZgcVhNNJWotlNUk",
-	"v1+vkN9TJz0bhuHicuyZG8hiB62qAg2ym5xlJb2P0ljApXJbRTie63g3yvSfWy9zZQMqsvZrDlbSgND7",
-	"Ql2PbluvlSKcbLFyhPcCi7ZaskFtcphTM2MKS8pMN5zALWmoC4m3ooS9gZOVUjK3mVsVawPj9k7aRnXg",
-	"zBv54pV+73mqH3DdiEHc3s1KlPTaNgD6V2fBErnnVskS+Wce5N/PypbI9uzCJT2/VLrE+iktXtLz7cRa",
-	"GImVkNH7qhNqU4DwTmr7gXfbFh7zWfyBqywqeUCyuDorkiX/wErAKT80USzZoNMe2o8Nr1PuuLtRx+3K",
-	"jndLHe8+rpOUmaMvx5E5RgmbZ5qyBRoBf5s9MXYeYnQz4DlmZIhTyaCUNJbSGoErZjt3IFDBdADhYFEK",
-	"ylQj06MaLJQwhBOqRmedUOVuVgd0THAkxl+WHc3f4BVvM9+f/HSx+exJMEuoWCjICCuNAssJErjMg109",
-	"YZJMtGi3A19UWZF0spnHdOervkOXMlZdgSt5h9e3CW0wbsAsGkYxxFcQi250BfDjUZ5l57j8n9VbvWSa",
-	"Tw4rlLMBP6S3ZgUFB2CnMdUfDQ/3Q/+wfXjYDQ7C/b0j3BkSjP1gbw+HfnsP7w6G3WF70Bn4g8NOJwjb",
-	"e+F+0N4b+EPfx5BrSVQ9mVXRD3c0BnQENuItqUx7DUBKgOItOhtQ8hH93zUbQQksr+fFVqEOTXFez9sf",
-	"toMjvNdp+uEBaXaD9qB5iHeHzb1BJzwiB0EXt30PUg9VvYAkM/x3/HZ718Lql5f8pcEW1pLWZpg2KVTc",
-	"iPV0thVy4fLrp66tOERjyaBxojT7p3v1rQmmkYVVDGLHIns3YD55EADzhNEXOgU5go1b/sfMAf9TA8z1",
-	"Oa++ttK00KVCzYOC3lJ6hC10RYKESE2OACL9HYmRVOgY3DVvYh3ygvrqOPSNTmw1Lf+8+u242dnbN0/n",
-	"YxY5PQaaAZzoua7FAL7QaV5JTXXnAY2VTldUWxtKz51GmMbrfluR6wNDA3rs+Pvf+WhNjQRqXVwU5Q9Z",
-	"stUzZeF4c7Wxz3B0JkQkNODLFIl3+pV69x/HSq9cV93DtlZPzymtZU0ewBQ7kdt2kUDURx5KLKdtgB8+",
-	"zdRYBpB0Yd78frCRdDSGCkv5ZOC6YcyWGCYPIsG/YwUY/kWKoZ734foEcMJhTnbV057HiWjCFcozz9WG",
-	"gtY6wLAJt+vgrGQL951CrMAAHfHYVqhHnlRqZZnY9LLthNB6ellaI+MgOCL7+wdHzYNuZ6/Z9UPSPOp2",
-	"B03iHwyD9vDIx+TAUUa/7h4XNvi5sxpgH6DNLFHICqmpGauzTi6DY+drhYOlC/OiEWHfbzBVIXFuu9tj",
-	"G2RW7Ej66vPuR66z58gBq13INS6y9oIJq37xWxLjQZQFncW1ZQaETi0GjN1pOQPvQ7G+7JEpNOoMvFcR",
-	"9YpNNxVdJTvmS76TjuHz589Z248ltpaa486Z12uvIcpy21kVh6VkSbq0+QK3W4vBmuZ7qTxTK9UZQ5zf",
-	"F9wjBIA4K4Nsgfze0IiY21PPe3vlixPqj/CvR1/C397tn/36hg+O2f+CVTefFGqi5B0eguuoNNW/S9s6",
-	"nSVsSnZ+IUlEY6ta36bj5ssGvuSgrYePV2BfdXS3Z4xjcYymAKOjGFjLa2jnEYzp9BqP3HkAxnpMY/TH",
-	"jAnCG2AR6J8Nm+9kX1BWvzrItnz1fMuClBeXmMLYXOzzR3e9Ph63ViUGF8axSus1nMaZjeiyxT6RvQxh",
-	"C7xvl6KWXx4dLhpFoGim7pwKtrv8RpCtybe5FaziX3kO+2zs7BtqAbnVOcqvjqUbdDbTDKpNScWD/y3Y",
-	"1OOWb2FL+cfaoWglc4TC6pasoLQ4/ZQ0+2COnZBkREJ0RxZosJD/a6FjgOtIV5CjeUKFIPGr9Fqi4tbl",
-	"1zjMQNHuCJkq7AlHERRVvXeb/G1bpqBlJzt1iX5Rfogl5/oCJ5R7j5tR/wngxG5cZEB9Hv4Lnw41AzQh",
-	"kwFJ9L03f1ZeGRgGAcUmVlmcpNCFf9TygcJmeN9UalquzjmW8lLXG05m8UYS8xkiTbJ0ftmTuhWu5exc",
-	"18YK77eHPjnAu35zL9gdNLuDPdI8wnsHzc6wPdwbDHYDnxAjOlNsEo1lurGttow/C1qoFpga3hHUG10G",
-	"qvM0y6Fj7Y7W9GqqXV8mRrdsTKwpvbIEvZo76UjeM9RQM3+v3Tlcmb9nSchKSeVt3eWQEqhCNltvc58o",
-	"Jc4EmtMoQgMimco2iOFyFqd8ulSUqsCUHXgKK4yOzi+2bw10D+zTV4WXlAE+qACFdrfdqRuPsIaRzDGI",
-	"SluZ9a5lMhssEA23mq44dXa0PEzfuZo7X2ktIeyC3PgXvAO7lm2Tam0V67Fl+q+sjPzV02LxKjPWXBIO",
-	"t8wMoBuakApwIigpN3EJC5n9JBvRzR5/vOr1zth1r6ehpvK6s2bYbPAPEgg7BFnyHTz/y9X788p0FhbM",
-	"Jjr4n6rog+lM1NKO33wXl8R1KahS4mbcyyFU6bbl6cxBxxczsd1zXSPdanjOYvIcV8V/+bOygdZgMh2/",
-	"/8OTlfJOyDTCwQbMWIowMGYsjRq+JDiksYI+/D4DhyGTSaUtWRHbMSEh15FzCXmF9vzdNMWpKtJH/7Fk",
-	"Na7UG9u/bgbaNev51n9ew8NhKK+Qqh88pV7PGwsx7e3stDsHLb/lt9q9Q/8QXs3gyeAdLl866rT8VqfV",
-	"9uVbbfnWnLva6O7t76dX14oGut1dr+FN/hBynPaDw8NducMuJDQ2mVB4PeiEuwRQMMhInaAZbxLMBSCQ",
-	"ZdAXfqu9TtVKvSEVwlHRwtaugmYv7FT9yrAxUUvxf6lAg9RU+o3jC3Ll2jYMMHDVOFmKR9/utDp7tu3e",
-	"6+2ucWFZdUm5fmZXvkqPE4SLJfksJswpa9wizGyZV/n8n9Hdvxr/wHS+DAJhRdifbuGjsuJ7W/SGpo4+",
-	"nG1Du2KNc+e/BjzrZaFwCpqPaURMIXjAeLO3ngqDEaWTtXI+I9d181/4ilnbwZon8ioJvuJyWY+8thUD",
-	"Z+ppl083dilwhWO8Xjhcpc+scId5Lq/Vk49/91scf7toxMWH6+rNqCpEDlkaaMDCRYoGAvBY5EFkddxV",
-	"qXaBIoIBxWpmITSf4iSiJAW5AZi+RQuZCoyUp0WgXLkgysD7536mVtz0tpTylYEp+m6Ug/o8fcdO212p",
-	"4/2e8axNVb0illLGNHKYBJJwKiAFyEMQzTi9J6AW/p5OOWcLUcnxnXb3oHu4u989sDLm28+aMb+u+lnQ",
-	"HzPdR/6p4kACNmnpL1oXujBhdt1oy/sPkPd2lM9c+Oh6waOr1ExDPqBlziYkoYFWNNFxjGbxXczmcUbW",
-	"IwDEwzEik6lYoIhuJ8Mv1UhTunsBabX07OWhzlbJ/Yzivw/xz2LygnK/xEKO084N3AxLUF/pI330I444",
-	"Q30NkNT/KY9B2nGbWu+tFa6yiNlw9Z/azaPbT37z6Par3zh8/Kfq/J+6Uwd8vQYkFWMD87D0QjNWOLPf",
-	"UT5WEA5tM3He0BqQRJzFQ5Zep5U2fKqijatssimY+6Mbzf3Mdu+tE+FrmWCfJbLXXpYMrOOCTLye15T/",
-	"/XL669k5Ojm9vD57c3ZyfH0Kv97E//d//x9Argd0s78Cp7fev7g8+/34+hT99fRvufcTbac+TuIiQIjX",
-	"83AS9/Cc9ygTvdQ61bMtcj35wU574AdH4SE5GO7jvUE32A2Php2giwf+QbhL2u2wExzi9sAfdsl+uBfs",
-	"HnUO8OFgP9gLu2R32MFy4CyiweItG9EAR3oPa3SvPlNFAeDuo0ztdT6FV3dSOlnfXauLwy9105JQgaHq",
-	"fYFQO8oBhypGLI4WaEySYmRjvahoGP+L29nTmUnODAo3qIurTO2aN2mtEf6oYQaA8qtQlE1jQ8i5WySq",
-	"DI9AA5SAcRsjToTQkOWZ9VvfKDJAc8DzmnGibg+80kygmeU3uunr3kuLuOQ27x7w0yt9xJscqoaHhcIW",
-	"VAMZ4yjyet5ALpK9jSCBavdRYjlerjUVN1b5uDYrtb5JA3eOT67Pfj8F8TdK2Gy65shhdeDDHbkUzUFx",
-	"hR51u5oB6pcUpKYi8vU6LLJH9fdr7SKXWyKnRtQfn24b3u8Z5Lbf7jTbfrN9ADIUPrRlq0IqFG6RW1PB",
-	"Hy+BEdDsbVtu9eqCS7yRcRDJTvTGOo/dmqpm5s29LfG9nfwB+PqEtldEs8GrJ3ZvW1XeHMfk7NwclLqk",
-	"YA3viYFuV0S8QpxwdReDkNoJXkA0rYJthILhUCwcAjm3Uv1amy11OCgbajRJu6yXustUcXQgD3ZHVllO",
-	"1CvbNxvortf2OYWYjwcMJ2EG6XNPyZwk6wTAwawqnUkwtO3d1KG5YrlMQR5y/iGs0NlWOocge/y7ukut",
-	"3pd1LjsqO/4lLjsrx91QRAoWO/iqKdXn+tM543xGQmtGDpEjH74C+QCQKC5FfZsONNkd5F6AjfL44sxF",
-	"gRlnqJ1IaMjyG2mtahXnYyaZIAI/ngKtNXD2Bg02zgM/24euMqbNoo8n1nmpE9cmF39OBmPGVpQl/mhe",
-	"2jprzrqXil8g6D0x06rJqiGUuTs8CneDvU7zyMftZndwgJuHeJ80/WF36OPdwdFgHxIfDMI1wMoKgKwF",
-	"xbBk0p0lkRUWA0NMzcoBmyiE1HWkgF7CKjlgVnhrksAsbCYLuEIls0gyXfzq0iunOBhrnF7K0cX7q2sS",
-	"InBQn0RsFgJkbQNxOoqNP1tdS2VXDTSLBY10chNg+yYG6xF1Hh4yCHysv7iBauOUQ/LdK32uLCYFiE7U",
-	"AEZWlzvTq/l9yS5Dbt4JSwjSyekIVtBrqB81w9I/3tYmwzWEnlmaFxF7L3CgJdkUpGYzZqKJm/qZfer9",
-	"xma7sCF3WJM3PBXD4M0LgBVolvHihrnf5LVGY1gDlr5gCKMPl2/d7MyWbDVTNDbmGd88ZEZPNLv+hwSH",
-	"KCJC5EF1c+y+ysSWLcP6DjP97Tb9Zens8she6dl2i7K1NlCPGsCjVtgatkMj2xIoee5aiyft3HfWZkvr",
-	"WCxenkhc2dWaGJakVS9jFTvy+LzVp2d5bc/svZeqzLL9mIrcbKUSvgIPAwtBJlPB5RWjocoGqBEkRbBn",
-	"KF5inpXBoFMgZK7R4q0s47vdvzQfPh/5WFGIbMgkfTjlNugMR4N2SAbdsLk7OAib3QEOm0eDMGx2Bn54",
-	"MNgNg+IloH3Q8LiGFoHAETznrSAcWsUeO81cGkXD0yUdlyE1JwTDMnsOxZeEaM9fr9Zjuj9VdwddN2Kw",
-	"KBeTgajhVC2HohtwTcXRVoNDtGBW2BmZPGKzKATTpMB3ZPvMunxyITlmsb65uSACnDYxCCVbfHc3C146",
-	"wzlkMut34NiPDW+YsMnxORBI7mX5+5V1NtbABlNrswaaa8k6tUjzt/mWanNdkThMq56MMI0byjKDi6cE",
-	"sRixRMMtr1KcCllKX70BwYlcyE+3ck+VP1ZRRCaQy+k74FxSrX91x32REGK4QKJls25lxqAsSqgc5gM8",
-	"UsPXpjgvkrnqMxpoI10cIqUUyxcmVuNQr8LVsF0kW48t2bAPA69b7uU6a2UgrxB2+KaJXxJMdZ1r0NQf",
-	"cTUK3vZkFkPpKxWUoL8zt7VymH5Ap3pyabaVGlaWmy7byC1cGpNYMQSzdlDofUCGcqug4AdOiJpSryI9",
-	"vYF07UPKYt4oldxt2eGKlsxyrO+YoFyqvSRbGpCe8uDoeITKSIQGRLENFvA/rIqWDmbRnU2cyvNT7vrC",
-	"4HLlCgQns1ieQr00rQI4hnsSH3XljLTsAKfxKErJvoHoULs/oJK/LuOPqOihiI3kYiI+m05ZIjTifyOr",
-	"wi//GVI8ihmn9nAAeL1iKKZcnKRMqAUmqcr6VhdYcn3NIHGRRaHK9rA+SjmPYxPBap4WhTy+OFOECroU",
-	"uiOLtDzy8ccrROIQwnOttrVB2k0eOq2SCk6iofWRznl7vH38/wIAAP//",
+	"7L3rdts4uij4Kjg6e626bEmmZPmmrLPOuJykyt2J4207lemOsyOIhCS0KUBNQJaVtGfN08yDzZOchQ8A",
+	"CZKgRNmyk9q76k/FIonrd79+bYR8OuOMMCka/a+NGU7wlEiSwF/HI0mSS/LPOWEhUT9ERIQJnUnKWaPf",
+	"eMfiJSK36luE1atITqhAwnyA2Hw6JMkLFCDMIoSHgjDZR6OET5GcEDSiiZBITrBEVKAbMpPtRrNB1cj/",
+	"nJNk2Wg2GJ6SRr8BgzeaDRFOyBSrhYx4MsWy0W9QJvd7jWZjShmdzqeNftBsyOWM6EdkDN/dtca8pX5t",
+	"iRs6a3HYAI5bM67eSRr9EY4Fub9vNo6TcEJvyWszfHHHv/EFLB3r19S6Zzi8IZFaObnD01msZpY4aY+/",
+	"VGzGLL3ZSMg/5zQhUaMvkzlxd0eY2snHbJwvdNZoNiIyVJ/Npo1P6SaFTCgbN9TaT+xNnsFEX50FhXza",
+	"Nn+1zxMihF3bDMtJtjT436qFTfHdG8LGctLod7qHcOrp3/4lJcSuJn+SVxOioIWNkZoU8RGca8gTkj/K",
+	"mVptKzh4tgXPmefeL+mXdI0zPCZN1EGSo04zCIIXCKMYJ2OSGIBXUCHxDWEIC/1KbkvdPT9chDB1YfEa",
+	"prud3kHvcHe/d+AAeudRgP6S3NJws7uJKWESRfBh/pLGeD4mrc4z3dFLqv4YztVqy6COF6I9Tghh4wQL",
+	"0T6bhzGZizdUkgcub4alJIn68D8/4taX49bfg9bR53br09dOs9M9vP+3hm+Rr1jC43hKmLxQ5FDI0yi/",
+	"zqPR4X4UHHYOD3vhQbS/d4S7I4JxEO7t4Sjo7OHd4ag36gy7w2B42O2GUWcv2g87e8NgFAQ4OPTvJkkn",
+	"2+aJO5uZx6R85jFlpNXdwvket/6OW1+C1tGn7J9w1EFzf7fqpBUDUoRmNYMCKKYCSAziSRmc/TiZkMZD",
+	"T24TdIRNXC1nRNTbhRq0atGwCnfR/5aQUaPf+J87Ga/f0U/FTjoxnOVvJJ5VwOv+qBMe4b1uK4gOSKsX",
+	"doatQ7w7au0Nu9EROQh7uBNsCSb3e+tB8jQi0xmXhIXLv5Jl+dCOkSAhZxEys6MFlROgY0LRtBuyRGMi",
+	"hebmTCxIYumcFks4IyC1RJwIxDiQwzzRo9MZT2SrG3T3W8FuK0jhf0JwBNTY7N9ZakuttQr4/0fr/6mm",
+	"KZsA0+noLZbhxE/YB6+u8Higxa4FFighOHqBep0uWkwIQxSEMcZRzNkYJDqCwnmSKFzhjLTR4OcBmqrh",
+	"iUCYLfNnct3oXjcqz2HU0uuqOIAfr69//td14+P/+J/ZQVw3fnrsWZxxRirOY/DzoI+4Qq8wIViS/DmQ",
+	"OyqkaK/Yjhp69Z6ur39+5PolmVYJJRO+QFiiKRcSCY6mmC0tEEssbn4QiEoyFa6w0tSiOBrM8JgyrEYa",
+	"tNEHKid8LtWmcRwjnBAkJnzBmmg+g0+D4DsVY87V4V+R6SzG0sOYBJGtMObhzeNFk27Qq8Epz2MslYDv",
+	"oeIzkmCphCqxFJJM9UUoPUKSUM4TolGyoF0M5zSWaMSTNnpDRhLxuWyqa0rmTCDOyhgYUza/28HJFLQi",
+	"3wXN7BJXCDmKAysM3L/fyf/pZ8GXZIqZpOHvJBGwW/cOOu2gXcEZbs37W+QLlxInUiFNBb6o8wWscDVW",
+	"zkgTUQYPeRJlvMAwjypOS+7CeC7oLYFZrxSPONMg9fQSA0zpl9/fUCFBdC9ust4+nncLOQx+1r2sx+iN",
+	"N3OFxU3FHhYKu0Ne2Iii0zWhC4sbEKGe6V4Amiv2osTih93HN8CRK35DWHkjHyYEaK5W6NGQjCkTTW2d",
+	"GsRYyFe3OJ5jSaI2I3d6lIFrA0BDMjLmihr7hkVU7LkXHO03/XrQ59anf3+cAGHgJkeS/z7sdT6HrcP/",
+	"8JNlaUFtexpkNYvWBh6lQT6T+SADwdw6nteG8YEMJ5yXLqY3Oop2w71u6yjAnVZveIBbh3iftIJRbxTg",
+	"3eHRcD/yr5Bu877um1Zp+4VHVOukvywlEb/wCHStkDNJtEyKZ7OYhiBJ7vBQEtkSMiEY+K/HXjukDAOa",
+	"VMyZLd+oo8fihkQr5rxlURsvRCuMRq3bTjv493+InAQCix/OWRTDhSukNjc/owkRl6Alikb/cL8XBM3G",
+	"DWWRWqb+QK0qonjMuMh/bX6UNFTQQeSCJ0rGNF+nn8CuMBvnP1Y0Rqmo5r8rPs4+jflYtPUnzUZsBZ+9",
+	"vd39ZoMrLZ5pg1aj2VhgKtPldwN9gkJRm9xsZmD7SL0mMY1z76SGgQpbsbs4+LgJNh+YNzALy8aAy6xn",
+	"fjgjC8fmUAEGlnisgb51kJDbqGj0P8JIIzqeJzDA+1lkRJApSdSVNb5eK/jkN0Sck+QtZXNJrhW5vgdc",
+	"E0Q2+h8bOzLBIWl8um82bsiy4gCTOVNKFojaXNC790IR6cZ4HH6eC5L01T/GCZ/PGvfNVCy2svP9p2Yj",
+	"IrOYL6eEyXMe09Ag5QjTeJ6Q3zCLYsrG8Egt4eLdmze/HJ/8VY1mxf6Mzm5yO6lk5rsaDXEzzoReTuqB",
+	"EK/5nEXbvSsMvBEnrI8Xop+ZePtz0SJYyFYHHmRf9Qum4JOY9s3Rin63vQdaiVb8o2MF+Zkp5yo47AdB",
+	"PwjaQRD8HdxLQlA2Pk4kHeEQVvQpc0+V5lGcXgIwNV6+On/z7m/Hv7x5BT/Oh5Y4Z7es13L/qfa9pOes",
+	"pDF9M3nhJn0B2Q23G8Ydo+SBbdzOUNuA1EwxUTvtNO1vV1ziGH5QguLvzj47XX3oSn7UCFjv+HMwDM4g",
+	"JaNcSiznQml28zDUeDYHHK4ar9PeU+MpfKo5MVVk72b3L627z0cBVj8o3fE1prFCgsD8DfOTSP3UMT9l",
+	"Z1CxUsP/TmAdtVdeH0L0TfuA48rYhwAkXqZ0Rb1+oi/mkWibXm7q/XNvznvyR1edg35vzzn5jOD5Dm+D",
+	"20+H7ma3n1m/Gv2v9blV+bCqEVBpSI4xDlFmvGlJRBJz9Lc0hFvaCrlUs2x87gBgnSB37mpVhsAB+P/z",
+	"qvt5MmkddGqAf7Aa/D9gKrUCswL82TyONyCG2TFWXYZ+A65BOCe/lVPPjktxqJQ7fL1vPu4aDMXLtJLS",
+	"ARWg2Bhe1ZHntFcAjUzlSUe8v9/whCtB3XWkCQ+cl1yh2zh3HEUgWvUbnaDdDdpBu6NOF5w3RmVYRdfV",
+	"EVW8tlfJd44azcx6WjS1Zl6urfh2Ex67DkiSUIVPjV8/tLpBr2PkC8CpRYpTC6xkP8Y3EfFKl1PFMVJT",
+	"aMkfvJXrDM1UeDZL+C2pL5mZK0pd0GArVHK5vrSfG0pO0woa/GzBJdjp7Ktns4TyhMplo98J7EEbh0v6",
+	"tzD2lHVcOl1UKtt14FZg4jDGdNr49JCbmcek8lrmMZigtHcKePerK+wx3L3mCRpYF9ygvdJaUNLNrYd6",
+	"KyRTu7JTTpUnjxGxyqmffKZgL3LCwGleTru3A7Usn+EJQZrZRAi2YoW7o2EnIsNe1NodHkSt3hBHraNh",
+	"FLW6wyA6GO5GoTa5iDQKrnPQbAg+T0IbWKXE/zAaOSpAt6WAmCoQMNyOwj4qIWYDdgeLr6LF+pIAR38j",
+	"OJaTx+rL6XHzm/o0RU/tW9+pBIe6WWA82wY4GcKkAWqoKCCOppTVpyCREwrlgpqxEK3j1HVsI5nRxmUT",
+	"NUMqCqygTPdrEaUNQMyxyFQBmnksmhBXwefguKQJMveY3fBbHJHHapp/3mnVnT7gRqsYiT4xiF3kcVRg",
+	"KW94mMqZ+U/PsZx4vKWrecm5thNsA/try8CpE6fRb7z98LfF36+iydsvx2APnen1aCFeCB5SGFFdqJK1",
+	"N4Q6gAMH5mB0+LEzCsgB3g1ae+HusNUb7pHWEd47aHVHndHecLgbBoTYD1Kdycxtf897UnIRDvq5Pm88",
+	"JkwOsYAPUw55EB6R/f2Do9ZBr7vX6gURaR31esMWCQ5GYWd0FGBy8ChlDG62imiYawfacEFGc0EeLUok",
+	"CU8UX2G3OKZpsBcoAiSODIaJj7uf2saFMyVC4DEpPumj6/TKrhsKC3CcEBwtQZmJ0HCpnZ4fg08byNaw",
+	"Os9BfIDgK6U1LRLOxn00gI0MYF40onckQmLCE4kkuZNNNDCrHiCBlwJitBjSAk4TDWCrA+MkV3g4JdOh",
+	"0b2UWnwchmRmsMBvCVLzCskTEkFUyoLGMRoSFOIkoSRCfC4fRA+sc7u+oNls3LXUV9Sz2NPo4eO6Lsgn",
+	"ME1X2/19pvyH2DyNf7SAmK6iURsq8xZ9D0CY57W0CvWBWYOCyX/OuSSiiUaPVDbsGj8kVEqf9/4SoPVb",
+	"LbFZFwGco9wMCZg3sOfMCcd/+Ni3WZRWYXidvmAmsGeWRoou9GVsfpvG2b0tO8EtsdNuYsSv6VrP9Lye",
+	"cYwbU2gJ9eZJ3Og3JlLORH9nR21QpOgf8unOKCZE1mcW5pCqsHKhHz+Dqp+uWKeAgZZtQqxnCZ+RRBrn",
+	"I7aPdBRDYaTc7TgBAOoUW6APr4hqUZumUyIkns4axfPwTKXF6dUHnO7kghvPfnYqH3ObMeO5O8gSrvjw",
+	"HySEe00HBHmn+njgL7CK116iGt7Mh5MEL6uXK1Yv7YLHxBf7ZCJNb8gS8Rlhoo8Gt5QsSDLQQZA6WJWz",
+	"1Idx/OESHZ+fCk0OwglmY2Lj4ptoAOrZAP0oQZMY4Xksf4JYYv25jnZVD4fz8IZI9XNqLYcAVpPxphfR",
+	"aBp9r5znpvYm6W1KfItnbp89B0xaYd8zj6NnPnaehIypkPo63tAplc6ENmS68JrwZy7ykdSR7YqaK+m7",
+	"3Wj6RqqDTEq90IiUI40Vm1UUEw/jlHDX3HwJ6J3bdS7AvVZ3Ne41+M6xeGheTBpDdlEaHlOEOMuoSxBg",
+	"/P+lvBTIgtU5BqAzz5k6ozTPBEkSx+2GB+4dtl3m6u4xGU3Hvl+5q9+4kH5xKeQsoupvi/1THE4oI20E",
+	"lCPETK10SCB5RL2QgOFAZ/iqxefPCPTTd6ORIFm80tdKE8QPAsEHKCZC6zOCJLck+UE0keQID/lcImzS",
+	"e9RkGcTx+TB2cEunY9aPlmzqlV4uWThJOKNfqnSmG5IwEv8g0IInLhINOY8JZpvMGFFxA6F1j8hqbvQb",
+	"c/vFRhO/TghJJy+kK9hkqJjYhAUDC2BZ+EGgEY/Bw9d89mVfEBy9Y/HSQYUHnDxlPHr+Y9ezqoN/7plj",
+	"jqNOnkJbfPHMujnuTMmUJ8tvAst66veCRN9keqWKKXlpnpATEgs6r8anCZeSCIkEYYInW6Ze85liJQ6J",
+	"3eQQilwkP1glEzlVSxhhXR6iIIxpFz3Jy78lvpaXc5uNKQ6971Vy2vnMQwgqmOJ8Vr2Vt5rJrRCXDRtE",
+	"VDyQE7r5Xt69DDk3mbcFsUGJ2ko3Z8TkXRAcTpB63SsshDMNhKsuXElQIKlf8LkkG2gpWvabS+K7vsjJ",
+	"zvdukVqI2XDGDNI8s2qO7J1vyqOKJ9wPkDbYwidn+SHHFBnwCwvGT4RmCVdKGcIiY6NIECIQ9UFKxP02",
+	"21MtvmtQ0yko2XgeWQQCkdiIjl/SMfEJfO9GiEqByGhEwLiCckHRqX9PkDAhUrxA2AFFMEfrCi5WKYy8",
+	"8AjuGG2s95x4zMfVYojSItUCYz4GcURsKnLoCWB24UtoYsTsQYneSsoBY7xoIkFZSNzLkjiRJNqKyLOK",
+	"oJlQfeGrQ1K5otUHkHAufbBkxTjEtTqSlUMor0prKuVRBJ3OY6VyNVEYYyFoiHiCYl1xo1ovsiq/ppWQ",
+	"1SIkjmOtEcLO9D+TOTNhFCMdeKie8tmMRF77QG09Sa/EOe5KzmCtKHbJxm2rS0j4jRQZjSzxxTGWBEK1",
+	"VhHH9cvPXq1c9+V8OsWJrzrC2FaTMKl8LMoXxFB4bjVVpQIwhe0JmXELbgUNjzNGQkOvVkMiH41iL5d9",
+	"zZM0m/0ARXgpXiiQBLhcQk76iCdjbk3Qq2dZ4ETBjJVDqBaZznOLXscbi+YTyK8XE77QvNdM4eCKPf3C",
+	"RWWHk+3eWWHl7X3Qb3jKFoRqEyMaYkle3c2oAo9BP6ec8cRBZ/X3gulQDcrQbgCn20YDUHc/JBw+n2pO",
+	"ghnCaAq5Lggv8DKt13XNrB7eRgNXDRu00SDmi5dU3Az6VmuHYSRh2hkyVNRdLUqrP2iUENIEKpG+3QkC",
+	"9Jb+0kYDwzBf8gUb9BGV10zjfRsNNASKl3iKxyQaNNNfTtlb0AEGfcVSHS+oMWBinUTcvmaOsdFzjA1j",
+	"A4BDaRTUTcVHYJtg0UoXCSTEXVf2g12Wn0YYA2iZQmgj6VMbMG/Icj2VMUvRb6+ziP8yj28gvVKU9wRf",
+	"Us5eGvL/uLWbxKe0MsYa9o+FfMsjOqIkWjn/A+2UzcaMJCFhEo/JecLHOjLZqXzRCYJ1FMvGAGVc5pSl",
+	"Y+nibjHRROS1ZYMnmIUkzv1brfOTb+Fq1NYtTtL4WHVZuSnUD+406u90KnjoTOf8DVOqHeiIzJp3ItO8",
+	"5NUAmCYjmwNq5iHJc7mFlRSAxXtXq4HZDaDIA/WGm/BNc3LswRV8WmF5pBGaMyWvLSY01PWMTo6Vxqkt",
+	"2SSpkL+pEHOSvKZsTJJZQr3lZH47bnX39tNybxlx1PRT0DETfsmQc7nJ0Or93PiUoZgvSNIKsSBoQu7a",
+	"3jIjOaaKjaMuP7Vvp95Tz2Y/mdgEXb+gYCK/CzeUfX+ZIm6BS5+efT4+uTr9/ZWO6zFqk5hplFGHMTg9",
+	"M2+4PjD9U6PZsE/hn5/Tf1+8+v3dX1+9rInmzk6PtfM8t/tThr2/+t69ILf8RkndpcsonYb3zHNZi2Wg",
+	"zxUirWUXSEe0OYYey0A+QHB17Fr6ZlmES9e2cmdOAZyi4Yd9ax95OYW1pBXYR1kpooSEdEZsARbjw4VQ",
+	"MRTj8EZXx6pt2qvUeGfzYUzFhCSbuNIGWWrtAHGlGJNbkixTxzLEsk5I4ldndSpuicYmc2JKgmGdx6Tr",
+	"ZdlgGCHV32rQF0gXgDPHhGN7VsYms+RzpHMYjX2nbJeprakq6GkW/XrNVIGFrXgueJ24duLPft+ADJpE",
+	"+XLxvb9cvjtDeiYweJE7v53SZNEXB4DPjX17Ixi7924z8Vmnx8afuy6NFnQxNY6b3lepVK40Y1qB37dK",
+	"h4aeExZ5FT8nTnuCBVoSiSRHgrAILGQuS3VisT0GQUhFqjk8vAzjp0UQq0yMr2lMfiWMJFhWWPpyCeFP",
+	"TQ/dZN0qgUpJjyh7VYfDpvpilNUM9YKvPq06UKRzKFcTQSdnyC2IVQZ55+HaJHDzrnjOQA1DqbBDicxJ",
+	"OYuvitr4VIHCxxZhK5wzqa1Dm0atsQpu2LFmEYYYN+9ENHKMvNq8kdpU0Wlal1wJqNrHCPUTrxlm1gCL",
+	"l0KzHV0wGY8xZWkFSWP5EW301hgjcELMUpoouzFEpjO5bKI5kzTO7F2QiAEWCw/pOikYLwpuzwehTF4E",
+	"qzhn68/IWYzznoBkzvJUe61zJ4uw8YgN2UfvplR6vSJZ5REI7NXakaJZGgzQBEfq2hPOp+uNh9l8lybP",
+	"r7IOPADBDeML0UfAjnUInDkjbXgDr8VPTRNGAVZyCsavnKOlaVU6EsciLduRuV/U4H71K2d8LVM4vUZF",
+	"0DESRKhhX+QuUj3iDAKL1YnxBaui8QnxQ53X1e3aHpGJE6wsvvxIUq/tbhfa6OaJyaYkzMoxpAsTM85j",
+	"NOJzFiEzxJM7faIEPBeVSzUP0JjeEobmswKaAXBjBgGUFpi3sayJiQVbi6gQNGZManqt3tJ6TLvsFHM1",
+	"GIiThN6qAx4uc0FdOtjr8TAwzbz3azdhPf33qR231mfWzXtftu+ujmeLqBIq8A2E+JkD0d4NTehjLpyQ",
+	"QA13hEViU7Uh7/fw0G/Bp2TII3BjzOMIxZzfICw3o9XWL7EuRtn1ezjgkmMzJYSo4v4vU0nLsy3Fppki",
+	"M9bApD2Glr6ggbYdgh2mAJcv0CBd5wCUPSj+eEkIg2wrNOELNEqImNhOJQ+I6shRaD9hXSUUp675rP5M",
+	"fRvJq/LHPh5rnK8kOtncDHNa+tY3gz3Wx4spMBLcqFZas4ePHnrm1G9e5QH32ijy5vvfXh2/ufrtb41m",
+	"4/2Z+++/nr37cOZ1CEm82mFZpftW+B19V1oBTK51PYXVKlSsMt8lZBPLnR4HKjU/ndVOLWnVNmyhaI+r",
+	"ajtKaKWy90fR4R6srtlSyAXPZrFq3NetdG4qlp7b1qhrzRUbAT3YISoAfoswR/0pKbnSXV6ZnQvS1Ok/",
+	"aUgUYRGJEBbotfahKRF+zkCtpjdkQQVZr04Va4RtPLcp8JbNbUUlmiC4d1Bh4PWaq0nBpCLKQ1eIT2u3",
+	"TbB4gQKjnoMlDCfQPUQJbyB5rJ9XA5lLxw2+5G/yAi/+cvnu7OE00JLytzbR3Ud8nJps60HWvJkCbb3K",
+	"g7qnzPPRKyiAbFrfaLTM7bM6R8gBiBKs5rFmFanzM8WHXqGp5bcBM9XFHtdI5HrYVdu4MjdshZi0Pt9L",
+	"AvTaJ7bkWVTpDCIi9Pz10tIvyChTsNZ/dmHec7La83u20ztD+g7gJcHRGyKldkEV7W2YMm8kLhVozJWm",
+	"ITkaKoUvprcEyiioT/zqG67WmCGy12r+j1eJsVTcW+aD3To+4gQluWpVntJ3g4Uvf9wYfkC7MnOvd+QT",
+	"U4wrXWw6PhzV6rvyY12UPq+PQ879P5U46i7Lv61UQfNK12dVsuSTOE3q8YeXxfc9YzicqAj1S2PbSt0v",
+	"OtKvYPQCm5c2hUYJzpkniwrYOq5Xka77YIZYU4ovELcn44lNW0Hqtfa/+WwlispQbSeHpjcLnkRpuG8f",
+	"LIxOv7M1UTgWLGvx2tVAX4XLm5s8Vls6toTLrvLsDLl6j5clK8EZh2jgXCBeVtDYSN1etpsvRvzHV7We",
+	"gohtC2ZG3OsGepnxe0YW4CyHcHpQXyY40g3VoI6UXxaoUtW4/Asf6vCMDRSGPzW8b6rhPVTYnyXkUnoZ",
+	"5EkGTYzckgSlxjmg4UCrq4KLEiKT5bvRiqJfC3UlluNawNXNnHQ5gqIQm6u3EvO5ruATx2qWj2vEdPPB",
+	"/acC9JrfNyAUdRg93N0GmPNfhf97deLMgmcPplngX8+gJ1eUzn+kGfkZOL21JdTm8dXWgHxE0kN26dfy",
+	"ty7T6OVtsmcHDzYIH7TW8Y26U+UcoHnShhVNi4ntw85HqKOUhylPdLZR2v7XhCRmUq/WWyE1H8JcqEBT",
+	"PtWaKWfEULg0n+PI/tdcrVjnG2t2WkefPkIvzaDp7RteII72VNPoZp+J3n8x1ln6ncc8OlptdZkcCG3k",
+	"CQElMAI7lD/J4Tn8NrWD9L5hrN0m2lfa2cFDrUxni9pUykY4PhF10sup3sZ/GY/T8xh6HnK7qzxYf7qd",
+	"/nQ7/Td1O7lmMO2Bsuj1TLJ1Dje/mfF4ZS28pwGNZ+ay27B35rpVfSOPocMwH+4zfFmo9FMAunmSeAP2",
+	"341GYDKTJgpf2MBjWwoRswjZOCy/bSOqKGVTyDNN++jXSC/NfG2ZbVbipD3+0mg2vtAZ4PSw0Wwks6nX",
+	"HFstMTohZYWT0FVW2dhW2INcMyeYsKnYkNNmKtNXTN//+kVaPkBwuQ35pjaQMS2FoAu3QJ8LnVNmi7p4",
+	"NyvoF88cUMPHG5Fc5ksPrWaZXr5ZRDpZtvdmCnvroLZC8HXe2AClXGxYh1T5KXzL9IVtegm7RuVXdySE",
+	"0TIi+gBK/2CvU2Y6qHCwZS9UMqJ1+avaKH6crHpaMXvmsK6wFVaN+lzsJXd+7qKaK+54E7aTNRM7Du0J",
+	"pwWY0pZrEWFL01jai/bOKPCNFmY3SZv3pwkW7T++AOoRHb+7JUmcK5y0TpatNjDoMreJqW2A8xkpaEhi",
+	"zsYCSQ4S9vrl5cIEvVERhvRmJNwwKc7sGjQzVLI91yyyMPd+bwXb8c7pTbdpZpkGZrdjfKsrPL1AJBYE",
+	"LYyfWP3u2/8a85xrIjnHCZ4SG4lRO7C5kOidtuwfmJxuSM5sojmD+kFUB+LQW8I81ZiqbTY+k1MfDfSp",
+	"tG7IcgAeFrAAN9FAn6Lze65gVi1AyQiR+2rQ7TXr1BrM0O/ElEBZi36etDWONNlQQO+DDw2NaT1qckeF",
+	"9Fb8+hOTt4rJf6JNxa2sRoWXJKQVNTe2oNIOl2u6sPAbwhyxHPpxWleDm49vdBydJRyRkEYVRuwVsooa",
+	"u0axiHUSwEvC6Mace1uUy3ahq6oW7MNvzY2wuCGRrkYXY1FR9tYpYRNVDzWuqpobYzo9KY7hQbMM5Op1",
+	"cE2B9D7fongbmVDpUIW9clvvb6R0YF3RT2whz3JVNJ8NLvOeLltNvv18CEZU1BQibDNMW0w4REQY4RWo",
+	"mcBL/8yrs7qy7o1r7AlpPieUqwmhe0rJttDX4pObGj/hC7V+XhVKsVm3jcryxG4SWj2wdEysFSUy3jkd",
+	"7HXnF5AdRLV46d2kKXdab1UfPApzdklpcx41ppO35qCVixef6lCj7Zrisoa0dVM0yz2419gP0inWbM8w",
+	"jHKTnE2Il9EYUwtC/S9TMfVJK12tY0grbHOmSpqPwxtvkG1rrxBgxJM+Gsd8CCbLwc/of6OPuPXl0wCC",
+	"CwYJ6esMYszQxasuInfQu49yBnKPwhgTnoCnJJdy7eygu7e/VsGa4rtT/ele4CmylTY797K/3IYSPm0i",
+	"MQ8nCAvkdkavWp5Xcs3WA3UuS+7ftMP614oG5sCpdAwGXxABcqlh9wqrXwABXvDsNQjisAKtEaesKJlW",
+	"3FT/rYnPAFqyceV7TYezXXfLe871kfe1a0oby/vORD9E07mA3gJUa+sxFVKzIirSvu9l4/h6m1VtRCsb",
+	"aXMllpcVfaZSELNuyj4aLkEzw3TqSsWAN8OlG2++KcGcx+SD7RtReR/rTMqGIjqgml1Q/i4fZnNTq/Tz",
+	"GHWND2IU85is5xIw+PqlfdDc2fEF0Gmj2WCckTVmwMsMijfQJWLq7UPAUsDHKKaMNDUxhW4XGIV8OsUZ",
+	"zht9ynatdgW0zHYhMBTfQ8emrLgiT0EQFHTOw93Dw/3gcF2uA6x69WFWlgI1UmpkqnTbddIIljki0lQr",
+	"cjXGJZG64nWMQ/jSVhBVYueYQ1EqXQs2pYhwMlDAxvXtZE3F7TK0qZfCPwis3ibIwVxrLt2Ai78iUtZG",
+	"PMN8U1VIK78/iDwFqKIMebLgKdndaNaAVNtyIg+AxP5cqEBfaLycsm0tZPq9hrrP9KousLoQuS0fols+",
+	"Z1x3kOtDPfBOskLncsYEdJloE9+YI85qJN/BQWQTeMH7ttL39BBtboJnM8LA/1tRUg8a7te3DOoPWjZI",
+	"xHNAdkp/ZeSKslmAUBO+AC0z7ZxIRZbk6U9DS/vH+pptAH6l/JyP07p0lCGMJlRInixX13TyijEirVNW",
+	"dnAZd/BjJAFfzIuZMn/+Zrr0Fivhyc8NIRd0A3Z4+5SB32YxlVsopUorsNf50hF6ZbJa4UedO1340VpU",
+	"ka5hkz3Vzr7SSObn4lj52HDPV7nHxa9/I/EMGaWz+PMriIOzP2Xk3/O+8/DYsBjfs5fAc9InIE2jV4b/",
+	"mJ/rFbWGd9Uxmv02mtlPZo/uT/aszVHbR/pIC0PoHwuDFLIXil+4DwtfqqNMD8z9EY7X/lCyAPgeHWfc",
+	"u/DkpWXm8Ducqz1WqMz/OibEbQbjiQqvp/vYMZzUlwdHhttLccdcWc8om9GHk78RHCtprri7cmEmfuOR",
+	"FTy9geZVE8Wzv1LdydwOGfOxaAPFa+p/J1BTvtkYzlkUO02GIH4FjxkXpCaoq+ne8LG40qPbPy/MBOrv",
+	"X+wkGtjsROqvl+lk9/Zxhf3d5+n4MOFaD6+oO+l0xX36WOXqwBG9R0nDiseVfc+0EROa0TfRhNwhY/D1",
+	"bjfX0tlTvgEzaKUNbkDzLui3mJmQYg6dA1FCpgqLH2+JH/E45gu/J3CUcL+1+8ZA7irMTCH8vtmIjZLk",
+	"swAoJU1UPPL2FlaA20dDIheEMDRQixykVeXNRUCNQu0mg+oarMLMMV0RTTr1yqZ6dt04b4GF0/BI/SUq",
+	"2+cxcle5lwWMhlGG9GistE/uz5vko/UuiEoPQc3uY3mIcWP2jFj6OKhbEfqXtg7RN1kzElBUKM0JGc0F",
+	"ifq2YKhbT5Yk2jhggEBXH1aqD4WenGhIEFbIodGsrAhLfEMgllBn35up3A5zGoOj+se7RbObWqfTxXVN",
+	"o1bXNeJQytRPAhgPnuxiD52VDdOrWN/34TJxWdmjnCWe2pWlXVFxYdonlolDTEckXIYxND7xU6P8KxfV",
+	"/v1KN8U2W7+fCjEn0TGktvyV+MRB+6iCHBEWQdbS+yT2a87HHy6RfSnrJALOUqg6UhH2MK4K/KzlIbWL",
+	"zrykYUJkbptrwiacbZc/T7HJrDN/DKvOWdJb7I+Qx+mzEx75Lz57peIyshcuqg+QpIpC+cJeZbXr06vS",
+	"BYgZIRG43eHzF7rlfkJqlHTKrbpZ3Kdn0bklVh/mFb8hnnOs7qNaA3AsvEg7diECYAJlhVm8RBWdZPwY",
+	"aKBFj+rb0Rss5KtbHM+xt3D7B5ArwNpN7iSaKSY3JGPKssacpkYSVNtSz30xeuW2RBv4RsmdTE98pZ2r",
+	"BpNfVXvJRqnVJH0uHywd6xlZ5HB+A69EtVcZfLLbIEuVK3aJxEZLVuzeF7dh6ow1kSAzDNGZun1TRMdU",
+	"Z9xAM1P4Ah58Rm3URzvof6F/Ry30fxVcJHW80kZ0OGWO6GIajDf6h/u9IPCFo8ZcCfqp1KbEsJwft7t3",
+	"1M37cff9DY6h/51upfCGTqnMTd/xTZ0adavm7tR0IG/gNvYmNVd0Bjwji3xDzU0C7aPReWU8aYFlK1kY",
+	"YICOGTd27XxaA5hUq0d4x3RjAmiLC+jcR4q0EZF6UKzt5geBspFy/t6HFr2GC7LhB77gg3IQq0YYtzID",
+	"bn05bv09aB21P7c+fe00O11vfYbC7VWMnTusiou1Pame5koHIT611exDkshTNuIDQPpyW0en880U3+Ra",
+	"jKyNyfa3kRookMl7OmFkJwCWSkHiUdYnRw1kqg8pfvRCc1zTgI4nUWoksDXNC81TINRgiiPSRmcgtmDk",
+	"CVDfqHVVfk/pI6vjVizE8eu9PT57f/zm8+nZ5dXxmzeDLHSRGUMQrHfz9IpSBH1+pW9JMiYRokzylSdm",
+	"A0nAW/djxEOxM7abFO1p9NMLIwGuO8p1UFId9qlhgTnh1LbRlhc3+ytx8wkC6H+vScMeGDl/BvndWULG",
+	"xrBQtxyMoTe2PsZG+Vor0iFMO5S0N6I9pwqI0/C0YsP7vRqwv0l1KEtn1/EIp0ZCgZJFJL1KqMVmaKr7",
+	"M1jhtNNIDJpI0T7EE6SPM6uqqf7UxEmfgK5j80ITZe1Q0q3G1ARiAv3aIdxjQQVxOXPdimYb10woelvc",
+	"UtoVUFUuQbkBbK2uqVgsDOstsHhL1ldYLJRSLEgutyRJaGTimR0E/4f9pmnDN4ZL8682uoDsKRYhPOSJ",
+	"RGFCJUkoRjMMcQ5UQLx0G/3C5STt95taR3lCx5Th+AeRtqhX3EvtYYP7rS4a+IZI95QqCwfmD7gJaEtw",
+	"pJY5wlQt2clrEa6cQAUSxGcs36DOjVOjr+RzmmoEgd6pkmfN83RyVUIgaCqm4ILW9vdEI09TY47pwqdu",
+	"yItCU8pc6OyU+vkIQeQbOkxwsnxpJHThg1Qd5mju9Vh9hcxnjwnvLZIndzm/Jnw+O8dy4lkPPPMv54Up",
+	"WxPRhITSwl3lIoPeYY4H7zQ2XOZ/zImvKdYxEgQn4aR6jVnsqBH4LIqYL8Z6jzaYaETzXbIy6gSyBZzI",
+	"mY3xTrf6IOmiuN1sAlvbLyGhNuboTPACpYmjQvPvwgpzl7G9FT7J7u/rs6GaBTI9pQSr3P9OHctKtmTL",
+	"3/2h1atNBOcs9+ZP0XnLonO+uNyGwnNFynLR5KJp3wzLiWm17ipDJVvMprXbMpTYjiT8X0bk1d+IR8nJ",
+	"q+oSnpFFORlrAwj6NplaD0qv+jOL6lmzqKxdu2xU/6+eU5X3K3jLXDw6heqPm9pkKEYFMSoEAG7Ey5zo",
+	"iLVVNPIReflTtOGPfRTxUPKkiQyqNaFNbhPNEh4SIYho6tbA6iBNyY06ZTSMG8rnhNpf7YJK26I4EtUL",
+	"hCWKCYbkoRwy7Ae9wxwueN1SToxefmInYMy2+NbxcH2du2EiywBQdfigCWNR4Lvk8yRbKSBuzMf6PR0Y",
+	"JfENAXs7ZBxAL/up7T+sA9sL7b7XHasNKKzaRR8NGLmTRgy2ax2SEU/Ii3SLVJpqq3EEj5dWTNb1SRLi",
+	"8ztuMYbRIZy9w72D/eaK/Qiui7IO3dC2mI9zUNDrHPV2g946MEgjJdMFdMuwmAYR9xXQQcKaXQN838z8",
+	"/Zz5SPPaWrAjr7lFwLaAYC3MXZhoZSWY2pKBpmiMwDRqovTAtQvHODQU48gF3DWapuR41mfbDRvePHSx",
+	"8sAYhzPS5UE01D0+wLYQh1cNKhNLRRyXV0ZNsoBWRhYF5/bqKysQd4D7CtJ+jmU4eUT4wMbOfpng3/Gj",
+	"dMRLCRY6bexVUGhr6hi1z68fqn1axfCs3D9A267WVSiDQbwJY8dpQwAsfQvaxF9R5ez37WLVtT5A95zp",
+	"4uSbqIgaglZriEUHuJll5eIf1hoilz7wkICFFeE8ACKeKDn1fZSj0rmajg+wcm8DTX7HCVUrS3nQLMbL",
+	"Iec3XvxgVSjh2oX+8/r6Lgha19d3ndGnf/dahCotAX/NaeyuXFs0E66oMF6JfgPgF0Ms0lxpHYyYbwiY",
+	"zJkoHcVmnkT75WsakxMdr+4hBibj2jXbej4sFTHbPTrsBL16s1aUgLBvKs1FHcd+r4k66C39xcoG1rIC",
+	"PfwUA7bEasEzn9PGC1vVjaOfaodFKe0hAGZnvExTVx+C5bmo+4cMYJzXZ/xhA/ijPzMAr6CMDyWKWSP/",
+	"2j3HzUxZeHvR1BCssQlugRK7FYwfN8I5j2noC9jMa+ezWbxEVL5AMywEiZCcJHw+nmxgTMxxg81X/I9q",
+	"n3NWKcFuSvubQe7WqbB8/pil+/0GRZP5C0VTMUMag5T+C7YS8s85jjNrNE/QkKCYjKRaVKV/QbsXDvf9",
+	"3oVtIWmNz5tKZTKFQK3Ypv9eYAE+dhvtCTHUQxzerMdqB+2q8FmJ90/ncPpgPUmDk5evB0iQMAvhysRT",
+	"hMVNMcFifbOP783Z88TBmVUXaAPdH9C9zBe/oE0FSExwHJuQRmZKtghd2mXzwL/66QwrchIq9v+BDCec",
+	"3zzAP3FLPBJzQaiDjwd9awzVASRM2nN4uHytM1J8QurSYoegY4blPHFqR1bHX5ZU3/0KX7io6rCgjWtp",
+	"koYiTWQ6k8s+wnFc3wqcFpjIceuDMnee6yysVdLYRMqZ+N/9nZ2P/7mDPq1FnHlFQpMJ9zunD8UTP+do",
+	"r/ZMO6T/Eap3jby481zqYlHumnuFF+CSYwVjXxwuMxckSgEA7GMQ8aseGQdMjkS7ZsJiUtAqGMlnEHlz",
+	"S1KjUCm+iYfUSSsroKvihgPTdgozo4FJUEZke8OeBz8/YUWAqgTFLSjdx6YwtmFqVLEyGU6qTVIVa4Fn",
+	"lWXBzIkMmmgwIyyibKz+KXTfsQG4Q3VCsr8slNcWttrYtd22+c/VHsOecLqY5mpjmrvp/B00C8C/ST0/",
+	"wKaTCRTe2JBPrka4ekLwFvSwqmyxet9vA6/eC/AxC2LDTddh1MNylXJIZ70R0BG7ZtUVuOsL/UEVpuWX",
+	"djFnJvbXiuPODjc1UJew8iHHUFXT+VksKz4MvqwuqgPnvd2aApuawFP794NN3jlj/Qpz9uN433dAj1Mq",
+	"vCHxdM1eT3Y+6/pIOZadcuTHw2hcpRV+lVn9cWbztRbcGgbXldiQf/spgatghF0VXFRhbnW3XtpoXhjI",
+	"plpRBMVAyFo4fpAw8MyerU28VZWYsW2X12pIKUkNJqfxhizRcKn+9wIZJUUX0xIIq19XOsQeEoHrOn5L",
+	"17A1VP7TA/ZAD9hDnVt/uq6MhLaaum25Qa1bL7K+QJalg6zrU7uyOuR56coK1Q/n4Q3xFzK8qVM9yHyv",
+	"3/YuwJqjSZQ6Cwp8IQsePSfTKids1rwv1TN06QuSCLAz+S0FCb3FkpiiKMXqDfEyGzXNVYkIONB0Qh3j",
+	"OhyRxIJUlG/S9YCPE/YY9fCXJRqAiXjQ1Kk15kDAQsJjGi7f8DENcQxdzXSo42ieAImySxCmYBxNDCWn",
+	"bF1YUalgmLOZlZfp+hbYiHtKh/kF9cf3z33W/uam0+4aCd9zKBUkxPPmBmSh6vDXqm7eaX1buSAzU1th",
+	"g+aKJgZjlPDppSmOpEvuEByZcjyaYRVyT9dlo7rfr6m1gSMU6zchQF17IMaYMn+Yu7vUlZXBIKpSV+eY",
+	"QzI0Z6kPJx1/o5Ll9/5T54kkUbWWmLnM6/WKf1l8PxdLcLnW9FmnIN8G8ZvlVtbF9XmBsVD+85aSBUka",
+	"SgA11UqaDRxNKfN2QLjgcczn0h+GMMIJwrq5F6SBmBR2nhQz22nm0RrxRGdpiXLBMVM9c82p6NJiPrnn",
+	"TOf36yr76mh0wMK24nkZV/zEF9RxkuXLLxSfc2ZvN9aFVSfAsZO30GFv5dg4PzSaKU4LnykO+wIFJpB5",
+	"SvPFUyM+H0I9Oc9CNEZqHvwPSPFff/5C8tnMX3ZuqVZgWarnMhzHFo2JbqZYXe/WTLQNsw54RUhUZ3tQ",
+	"3fX9rKLkMxekafu1mnsZkjFm6y9aLTl6p5FpA7TPw4cDhtlK3e05RWjTG3Xm9pKIOftA5abh3zMu6N17",
+	"QTzljgZzQRLtgFL/6kPa/cBf/bC0msulkFqALRUWLfTDcupY6u6f5DHCo66ZCEXIoDgE06UqEvUL8Tsa",
+	"Voj9IZ+aKnJV0vQJNm3jPbqrfgOdHGdZ4KXYHYxciSST50PMTMgIzov8GhnXCfkn+LSipQmNdFAElmph",
+	"eGozFqwCoWuUiybQ+AFeCMolbHKwacnW2gVrM16YFla1YNLMlKoMOnzQf4XFzakX4rZoVa4UBeo5UOvJ",
+	"K1fZm88o4huxxFnmJob9q9zurJDyIS21faqk2zG09m02LrVru9FsvMY0nif+rk0r3ARbCoBdGeP6WPeD",
+	"G+1aZ2WZlNqojHWtGc6XCzvdMFz0+bxJfvm5s7n8vAGUlqBg08hrp5KZbiOzvmpA+ZPMnFSUEW0+nQ2v",
+	"f1CwVJLJASuDBM1rWwuvuoEK2auiqzywXtdW8g8+XFU5OK2gs57ZgC2j8JEdf9Wiv7UhdEs2UDvMBRlt",
+	"UER7K6ruquVU9iWCnbi1q1dL52auB/cjMhPVbkeUX54zv3ezfpsvTvzyE5YyocO5JI/0Qzsm1A3ATa3V",
+	"6YLvY5hjp/BVriaaLjBm85PrzwcY6e3lVpnx8W6EcBy7RRdEU4v/3HTArD898Nrlyipa1SSowidfRM50",
+	"oCbce+6WC1flbDs960qwcq+qNoQ501VQ17I/YtUrlTGOp2fHJ1env78aICExi3SaALklyRLaakJpjgWE",
+	"TptK3IxLW67QzSXXoyiB0gxYM5LLOR0o5n+sY9abpQenzISzfyrlf+TOyt5eefOlM6u8Mg3tz04OxvV5",
+	"5djhkCVordyXQaPaG9M+nZc8nE/zfcTW5q3Ah/W24rxr91KY17sff7OJ51Apt5Lo4UrHlfvzSzbQtWID",
+	"fgEntVY20YP6llLgvB6zv1CjnLL3gqyXA2IsnJaMr2uapPNfOUrrhl9aDXftZ4nxdtTaVamSgHMgxaGq",
+	"VlRxMiu27rsrJ1GoOhco3/Y2dRXp3JiKKuzbw6sKPcLfku6VLoYDRjFIc7SpW9rpoP5copDP4wgNSb73",
+	"b7XDq+LCbeOnss1ddxZWnE8fY7PkkJ/huSCRScDwdGPZJA9KZE1t0mkW+l7dvKgNehs7vsL5DEHl+cxZ",
+	"uMBO0+Qm/Ak7tbkwUHmGCoRdD+YDDjjNy9o8xaqUVfV0pg+TsFVDU1Vv2l01LX45t7CJ/cOgbc2AxbUF",
+	"kitwXXujEY4FVxc7JlKghQZvdesahreV8bdR2t4mlan96X2vniyLb4O1PT7br/Zk99VQ5JcaDAWpj4GW",
+	"layTHNKBP/lUckHCeULl8lKNaoK5CE58Xq1jBEJIWgBQk1Z1nbAkgEj9aTqROs3GvZqHmvieQp9/68ER",
+	"6NeEEDZOsBDo9652nZp6BE3jQE1bJZAo9fZAVZfscDTtJNNmWmJF6KJcEPAJQVjta3bNfv75hE9nWNIh",
+	"jalctn/+OW0oLpp6conFjfk3lNJzmvGnK4LS+vBiWnB7FBMikdCyGLohZKZ+vmYzLCfCVsMXTTQhOCKm",
+	"q5T2gWQVak7SavOma/nrBE/Jgic3PxTPKecCUxcCRfeAlYhrpgYfzuMb80NWJ4pKgc69n2bN5URTJ+1l",
+	"Z53+kO7YpHPkBr5mZtX6YdJGDnsjsQAv3HgMB6XbkZoreUsiipGCHHUfv/CImkqRSmtpo0vCIjTAs1ms",
+	"FETK2c4ti9p4IVphNGrddtrBv/9DcKbdru5r8OsLWzwVESonJAEv3TUb/Lzzs66cqh7ZapPoakIQZmJB",
+	"kh8ErMhU2EO3hEU80T+Zkm5LPkc4DMlMeqYFMcHs78OEoykGYNN7OZ7LCU/oF3i/j34B5EHX8yDYDQHV",
+	"4J9k0EbHaKDjVgZQhEEo+EYDG8FiWEYI3Mk8g5AW/eCaTTHDY3VNoETo8rAg1aIbshR6u1DW1GA4hai/",
+	"wcvTix0Ypw0/D1JZCBD/B4EiLLEpis8Tu01F3oTa5AAckYO0rgLEx4wBTDoKUTvNIAjQj1MTJSF10K3Q",
+	"v//URh9yflv1mg48sBdzzQaZEbmdS/4doAmPI3NlOJ6TtLrCgNyF8VzQW3IpcSL////3/xtkZRbsBqFp",
+	"oCnCaHb1nkG9UovAP/9cqNTIo6XpQwG9cHVAkEZs1AuCQkF+qO0gJ000JKHi6lpOhi5MXMhrpnurATIA",
+	"1iQJT16guVnDP+ckWTrFIeBDyXkbmVISabRMvggK+nFgSr8PmmiQOrsGzWs2KPvN1Dtu+w+IKa0qujH4",
+	"CeYjd2Q6k4b6cr0ht/uEJqOw4GuzGcmVdmNbVGGJpkRbsYBeqNvvG/KiRjNtK3AKLk6Mtr6oS/qFAPgd",
+	"60uZYJHWg+zso7f0l6au2xJzHKmhEklHOJQQtpWEE3pLUBf9Sn8x412QGcFSrQWj83eXV2poIGjwFyxD",
+	"AMadRmQ645KwcNn6K1kO2ug1T1C3hyZQbjQtNWpBJl85+IYskbqZa5aBuAVHjZqcKb1GfZSbSgdbkqgP",
+	"hcRNUK9TKSLijCC5oCFpI5uOUFgCltfM9JfNgW8vCJpQ7UHfHZ8SYeKWslUpOUDSOEaKPUEEhP32SFf4",
+	"hyzQ1vFIkgQImZ1bT6vLyug5oQa6UqqtMpcQDTwkaqO/kiXwx4iORiTRGfVAzKCNjd2v5CgyNZm1JVtt",
+	"11zkqwh86ur+oCCMKWRDIgqNULC+xVdXeDwwzIbqCjfQjux01Hqr+Jk5YCgwD/S2fGqdLqKjayb4lAAE",
+	"As9TGx1hIUmSlXNVg2g5IFeaFC0oE+1rJdfHNCRM2ze0uatxPMPhhLS67cCoOFrIEv2dncVi0cbwuM2T",
+	"8Y75Vuy8OT15dXb5Cr6BMCyp9K6GYcFGYjk+P3UcTv1GR7/MZ4ThGW30G7vtoL2rPau6e8pO2vIX/hxr",
+	"tULzJJOp3VC84Dh7DQLdZ5yZQKVuEBjnsM2eWcvdIUjiDk9nphi8s4SPhd7LjeO/nh7/x96H3VcHF52r",
+	"o78F77unvZzW1290g+5+K9htBd2r4LAfBP0gaAdB8PdGMThqOKdxZBifNRH2bSzp/ad7IwPj2h1NQQkA",
+	"ybggZDt8WcczmMow/nHT89y5ME3YQai3pkC4AJfXN1Pg05qggMiVschaOOuEbWPsyd+mbjrgdnV26x99",
+	"9K8we2XHIVvq8/tPaefyX3i0fCQobHJfdW8r1w73Pq9YmSyiAkB3tgXQqyA410Ic0L+/s9PpHrSDdtDu",
+	"9Ht7+/tZRFi/MRctgoVsdUoH4enzbRfTUoJri3HZwi39UivodHd7e/sHh0d4GEb1T7HYMt0D9Ve6w/kL",
+	"UEz0dMBZiu2jH48QpnEGZg5WpMKh23rdhxj3TZfq7Xx1butew2BMtBcxjzgv4fdcO/Q82PS8jdyIJNE2",
+	"9qyHyu+5Au/z+JwCZhUkUrVSxREa1h9TaASfxxcXYjbrN/NJH32qm5oAXI/NFuQh3QLLUWazOFKTAWq6",
+	"3im+r/WfkEfEhTmTfiIk14Gd8VLJAVh9MGlfs0HWcn0A1tc41nMMDF9t6bxT/dpANwNNi43qfWke76ex",
+	"aUvr74zI2hooDWgr0goOGr7W1bv7QbAZlU33W4vMPl5uyPXU7zf++s+DD6z797u9C3n4t+Hu29H+b/ne",
+	"+7Dn3WG31+kEnRbpDoetXndvr3UY4lGr19ndD/f29/HRftfXoD9Pg51m/SCFddpk+ZfO6T84xb9dBOFv",
+	"b/ffLI9i8utrGf56F5+yYHNSmz/NMq11EANkVkV2FQJsReQgEnwRgGawV4fWuPaqlKCmWK0oanbgBZLq",
+	"Dci2DUowtGlJWiEWBL1/f/pSKTupwmwL7HOtSSs1xKwPUFZfCAFD3FKkf7ZLyGnpuIOc6wn5ByonUYIX",
+	"bBuHawfLU7fqA2765fJfiVy1i+2h1yZoU1swX0GDSh8f5T/29Lnv5H8V4B5zPFhsHscbyPf1UW8b8PCr",
+	"QjYXFJpOsxCN06uAo5Lf17wyL/937n7LAsBwHt/ItJ+/n/9fubndU7y0BoJ8AklW6FbHUmUmQJ30nG9F",
+	"CKZhQ0Mgy6hdwbd/mcc3V3qB3xXfLizlKgvKa4zxfExancZ90/d7FxZSVWg2hd5NeL1zRs+iUtmCT43/",
+	"+6bX6iw+H4n6y83WegwWfsA/L1pDFigYw0BeVKLjgsax4k0hThKqy1IruDGeHzX1Gx6mEdAFxxhUjzYF",
+	"irGA+iTVqFT2ht+11FfUk8l0Gj183PvHE6zUfKw78xjHlKkxMMThzTjhcxY5RMsgvBYWMgqw81Vf7H2l",
+	"8elXInP4uGUmF5qefy8hcHQVxxrpZJ0Tnb4X6JChtzyCNMbKzzv28xlJQsIkHpMsqmovsKlT6krdHCFT",
+	"/tJM1mluCf5Xwf22GNkkzanWTkuNUj5Q2JS4Xukz0FwkxKtA5uT4CUAFcgobR6Nu2MPD4CDaJZ1O1A0P",
+	"cWcYjHpkP9oLd4+6B/hwuB/uRT2yO+qqR+FRdEgORvt4b9gLdxVSUCXgJ68pG5NkllBQIdZ9tm5aMAtx",
+	"mR9082Hyy6gPYyfHVbB1cvwIyDJxDY3+x09FOJNad4DqJ9mmM/f7sQNyQmfjauoT4vZMx3JXQ88vcxbF",
+	"ZDMYumvNyLQ1ohpasmNLQ6eGlKnll8Wi0rk5YdkCYYHOX71tInW92l/zdAd6coyGsPVCy1IWpV4/mcyF",
+	"rDzbXG5ipTfhJHttUyKgSaKSc9a8CJ5hEIO0FFa+x9XHlq3xNfCyLZnxtY9IEiFtIIyCWPBzZU3hstN1",
+	"2y44Jv0ymoGTysQ3JCSkM2h9SOJRGx0b56jI7GfmDSMmG1cYSD0oxuGNcN20hq1rb+aLa6adrhChAz52",
+	"7Q+E8XR8gN2XbWqIkZDzoXGy6onmwx9sW8ZK89mJcxzPJIUv8TR+NPJepefbhqAXdQR/O377BknOQWMZ",
+	"cjlB0zROBkgWvAgRAOARh3gJLNCCxHHOET+Q5E7COsHhD3/dteBv7anNUyR4oI/4yZ0eEHqHE9bHC9Ef",
+	"pwFO/dRq1g+c//rZ1al/ts1I7XMlAfVtHlm/0w7ASVrTrDClQlA2TiFe68tEiLbESXv8pfEpVXFLkyow",
+	"mw9jKiYkafQbr/Qz9AE6IGtBTX13enZ6dXp89eol/DYfpgGjObdrewN7XwroNo/OxxH0/h+kemSNKs0S",
+	"n11fsP6a8lJ0WSVsEKaK8OVZy85XdYX3O26y43pW87t9++Ecp4zndhd4JEliUrik7YgwJGPKRFNvcVAI",
+	"bbJ97PSLtrZPZruxgA/GGYgVyqwz+einLPvSa5ZZl8dcPxj2e2Oj9v51EFcd7rnhvZtfjRCxGgh3vpp/",
+	"1fAhlhD+G7kSPeiYOhJwSkIrj7NSfF67veDpeY164LAYvBDt7L32SUwzHtNt7z2Sx2RcpTyPwzpevjp/",
+	"8+5vx7+8eZXyDk18M9ah17JV1nHlZwFbMluXh34i/Ksh8ZMpZpKG6VnURtmdFNp3vtp/3ntMrk++Yi+T",
+	"SYMbsSgL71CfNMZiQgQYyiHB2LwJwah5tpIThvymfzNbXbP/Xqe71uyvJKsqvQU6i0OlRmN0TZee0FsI",
+	"d1wiQyqyIG4lJJfN9+dzeZxfvSPy+yHcvkKJ2IHSo/D6lnzV28PhS5nV5y4TbSzS5LnFNhD7vdbwMEMO",
+	"MKwQzBJyhcXNOjnMvvW0Gj+0nqgSVR7pgNDLVfv93SHYHR3GCTkmmhfUZCRUnc3N7l9ad5+PAmwTqmyy",
+	"bmD+vsxq/tmfrrjEcWoWtlUHnHpTBgG12N0oO0I/bcBg9LVVRTqepFk2Wwt0dBN3nCBbqksx5uUR9Xe1",
+	"XeQYTBZgQRNc44kseXl04FBCxDyWjilG5yvYsslY3LQRHKeOIddrBM/jHRVSICqumcAj0teZSlQgIybY",
+	"ZNJm+iBNhrghM9lGIIzZhoB4RJDkKIFwdTMWZojgJKYk0SuPyUhesyGZUBbpuOUpv4XI+UpDir7D78eb",
+	"6VQRUP+C5A493ErUWtMvdHsG+pAk0tayhvwXLTYrsY0nY8xMtk/JSnAPNRPZiI5f05j8SpgpTttvvD0+",
+	"e3/85vPp2eXV8Zs3Gbd1gh9mlRtzPbrpBxWtQ11/7qciJdD4a1WT3LHr8y2uSg2R64KeTnkC5mCdJCay",
+	"lpfZcz2mbcOkl6EVD01HaruaU/Ct5Wjurqc9arDME7wt4wZPkD7aSjKVY5a1PJ8Px1xJppvxTSge+VAV",
+	"X69yWwq+1SsMG8hybDxE2s8NHuFW1GC7RpB5ciFmoqsNeNsUwBLRArKpTBEMp9+a0Gm9nJEXaHDGGRmY",
+	"wGj1OiO3JCkWdi4oB62YMlJheJL5BoMPCwPaIPvau3/Yn+M7cfsavNAhumjgrnSQ2+Xu6q1VWNN0yYVu",
+	"p3fQO9zd7x2srMPwiB2a6gGUIaz0HixIX4ctu7cOOUZO8rJOuMrfpRqn4hb16+osc7t08ud//HglP328",
+	"SD59fD//9PEV+fSvj69Hnz4e408f38SfPl4K+PGnf2ts+27dXerQaypsISydXMZHIwWgkO2rU8MBHhY4",
+	"UVwwfwbm3YpjgPFzJ2DLbKUTKn6fjuHEkr26m1Gz3zDm4c2HhMMfERU3FwTbs4354iUF6s103+CXfMHS",
+	"WjXiJZ7isalxDT+csrdkyqv6Mz7KSPuYuIdM+qqn15RFG+kUszUky8mGy5Gd1BS269QH8vc9yIfMrBys",
+	"e58vaJIt/+iqc9Dv7fU73XZ3L/i7jpTLVbUM0yCcUmti6RXM7jfSrlZpVqCAqI0hnkQkyfQhm//AstTX",
+	"7Spgq+QXa0hbJ7k8gd13bD9U/zgpIKSapdENdjtwsYcluHSDEzJZ1+cHtAbbi/dnZ6dnvzY8zr1P7ni2",
+	"o5IJhgAVIqUhRjZWJ1ex4t5Rq9Nt7Xauurv9vaP+3lEaJZ1A6wDdFETHNE+Mpgt0591oJIhMEzaCds8Q",
+	"pMslCycJZ/RLtgBFnMDE1ejvdjq7h3ud7uHRvv79dUKIeZbyuMMCPbN+zpjjqKMm6+41G1MgWPbTYG+v",
+	"Gxwe7Qf2wXtBIvOw1+keHuwfBoEmBwpe5upEYkEVMvcO23sKRSWdknRDh/u7nU7X1BfTp+DD3b3D9p6x",
+	"zeNwolAffAThhEoSqlnArDmF8klDziUAaTA8irphh7T28F6v1QsPSetoeBC1dkedUZfsRfvhwVDd4wxW",
+	"l2LWBdclCD9+bYyxJAus0KZz1G0H7W67A6xGkmSEARyInGhQiajQhQOtL2dIMUO/nr3feUPZ/A51dtGP",
+	"MqF3lPzkDmESYrO+AB+zqQ52uj3FKKY4VDpf2Mf7/d1uP+j0g24/2HW8hWoR6miNyvSp2bghCSNxo9/Y",
+	"Vyp2r9O6PVSHxyP48QKL2ZAkyRKdU9RDb9XP6Bd0QW5Rp63OkCuwjdXCIfkwoVh91jGefdwZdsPdqAfl",
+	"/TTfc4h9wUFiGuprUqFEXw3lFgGTOWOa/90WzQL3eaTUlgIjBsBJWe6r5PrMm2WajOUantks6rU+oE67",
+	"0937u+lw1m9k++g6HgTLCLJ/wITtL3TWSO0DD5weWNSm01MmJI5jkugSEO3lNNaWik1SNXwoNY0Apbyk",
+	"zmPGIaMRgaJZWaG9zKKqLQmv7kgISJLy+JN3b8/fvNLhFt4FWyIQdLMFp3X8FKLv44AckSBs7Y/2hq1e",
+	"1NttHeHdo1Z3FOBe1BntDjud3FdnRUki1TYgWwKqaWgSEnai3fAwaO0GZK/VG+6S1uEoIK3d0T7eD/eH",
+	"+/gApB8o13Gc81lSLqsCY0CogNKjO2E0+jwe33Y/Z4t7zRNr6vmcrfBzt7FevoHjUehvASI6yXNEKi44",
+	"l/YWYzoi4TKMobJrnhuuYJ0+Rqmo9yUhrLyufQfO4C24dl0oPqsYt2I70IhSjngydUmSBZ7fXh2/ufrt",
+	"b1mh0ccKpd31QmlWanJbEukm0mS1A3g7mdeObSYNFdAE4gehaxlvwSKjNpILushkztUGtPK+oSwLFmjw",
+	"66sr5Pl48AL1gl5WAtIa/hmXaIYTWUyzqDTRvRutEHm/rf0M/BS2oS/o08l2b6n5ABubvc/I5QVrzG4u",
+	"3/hjehEjD+c7K1Gm1XwuKPM5D/FJE0b+Pux1Poetw/9oFNyFzrsOJVxL/lbSrKCrJfGSFl1fJ84uuUoz",
+	"dsDgBVSBMgnCAPFjeqvLBpDpTC4hhrm9zaAz5wZt3FlCmoiRBREmPN/BLfe+t0sHNdGt53d/6bz7DfFm",
+	"9bk7i9x6pKDNE4cids6t5d3LJtshd336l0dd3aqofQBZSH+HBFfH0slC8kJXvlpQQVAvCKrSVbOD+/4d",
+	"vPZA1/tyqzyw95ksZ5Ne67pOsyTZrXlO3f0UVrWR69TjIm02eByR5NI0nS85bMtso3Ix3UbtHQt3y5t4",
+	"aR0o/MP4aXPlYDO64CUAFQS4LvF9Jo/hIyjv9qnuRue7Td44IfHsQtOx9ffzm/vyE1+SbhLxoEtSy9zq",
+	"DUFs0QILU4M+vR1zX5UijTrcp2OIhlNHnOiYRl3lmC8YSXR1xzjmC+gBYOKofiyUaoIXBj/ppCnCIhsy",
+	"q+tVZoUqr1nKXNsozXoEhwoypkjwJevPuXoGRXSzqjNuTdIRnyeIzwizM4nV4VgO0D0B014f6qrmP1b3",
+	"3qhIBFsPjG9xRLYAi8fiBgk+Jbr0ZxEKy3BXRnYqJNcdU7xWAN3cQsMDwDzjaa4kjzXga4VBvdhEYh5O",
+	"1C+mELN6bioAQxask5lbFshSmmLW9P2SE30q2ycoEzybEaY7e6/RjXQnlC2TfsfhsDoHxzgezmm97Jsz",
+	"LtGMMgZVQZZQx3obauW70QjqxhqrTBojGs4TKI+Lx5g+qDDUqu091oix0pPzhkpScNfsbpLR4iy8wpRp",
+	"hq4w3HGoLBwVT3Jbtk8n7yytM65XbJOr7VVSYQFG8g2qN23ERuer1ErnMHIhU+pkIA4sO50+tFxIlggr",
+	"ZIVKa1nrH62FCoi4kRzKqyEdfezjcefzIuxtq/zRs4LdOvXFQyLO4ba3AWjnEHZuAQkoqR/mVtfky4xP",
+	"681ELwvv/tHNq1dpusZQd7c44eolxQ+Cpv0ty6PY2OJqMj1o0cL6kBQOKOafCyfK8taVZv+p0D89H/e0",
+	"ReNtJ3MRPtp4uypp5GWh78rWDLTFhi7rEkhK5tkVFbPzW/vOTG3DtA1kaiNaD1dN+89DDWL1AUkd/Sjh",
+	"06sJORaCyDd0mJiuhb75sfPOS1P4sQDizdxL0Br0XNeo/9jYWfDkRuxMcBy3hsVX/wOCOtVx/BOuYURJ",
+	"HGlfMCxaL6fn2LfMtJpIrt40bFRXa7niab/SdItuYw319z/4MA1gEBc8jvlcZk9NFPE5Sd5SNldT7gew",
+	"hMJFpX25tdpjdl1vrTMckuiYRceMLHJLHXEIUNOe/eK68ZAnzkLDhEqSUKxbXH3UlUB1TOLx2cmrN1kx",
+	"NN30t/H6+PQNBGhMKTuDfnfvRvogSGQKj/X3mg05SYiY8Dg6T2uhNfrdAKR49+hKJ0fuNEJRHF+Y/Q+x",
+	"IBfQYTY9zY6irSxMiG7sGELiTae912wkWJJT9QQLcmI2B4do1prS53SxuurFLCGXepWmv109Ur0ZHpk/",
+	"j8UVuZMrMfhX0296A6DISUSmlscGJt0cxftOzbp6lQhnORBp/SG+huB7hKRcVEFV2eIz06iEs6xGsjEX",
+	"tNGx43T39FUpt2c5eoFCzEISI5rW9/LXLC6xoG9TNaLAZfVWJ1ggwiISrWCvVcrqY1nrdpOdHiF/Pp2s",
+	"uf1QgbwQ6Q8MqOfrb/oWd1h/cdq89pYIAbRW5xQbtNIdhMZUSK3VK5TJNc8rLv615kyPW/xR/cVXC+a1",
+	"5m82Fjpr+zWkieqSQCFxw450yN4jFY1d6Bqi2CpIA9l3jNzJiiXupwkdXEKVU11mu8x1E/IPE/8ZmNKl",
+	"6RqgUsP7mdZ06JRE79QKgvvmA+RT/zU/QfDKw7Sd5yiuWia+WQMyCd5Nf27k4+JQctFbVQxzRzOxzaum",
+	"pKNX+YV0JozhMrpPGBoSwtxERkR01RMN2S9yYTpSe7oUd9UtYowmCFVHFmlhf91QDF8z/cy0FpGc36D5",
+	"DI05EYizPH9PmZ6PrXs9QHBGT6FKlqWwUgtyIflsK7r2peSzMig+SMyqkXCbP61nTL99oDO9vNpt+tQB",
+	"F8BNVvf4nwjbayaClc+j8SQZik8XRflwuWhjNrIqevsH4dz4tvgJZ8ZZ8CwQ1dzUtVcJfXWjhvPQ94zx",
+	"w98dBSkHw69G7cEz05OESG3H27LwkO67ZB4Ajq5bjRuyCjxdSxCmQShHjJv+o7qTMXQQiWjUBA5f4u/Q",
+	"J/V52PvzGln0MZnOrg4TAlkIvNTQFk37D2tIA/WCl/9bBy67Qcv5IIpNApcLx12r7MxjIoq/X1tMx2eL",
+	"qS85QGJkp5wYubF1pjxQKZ55E7EjHa6TpV6AteCfV93Pk0nroFPDWtBZXVnOEYiqK8utWFJ9SSgfRPz0",
+	"ynSKYpVVhkqBaA+PWS1wwvXxw/89Y4fzccNrqJqrg1TZ620dQAgW0pUyx5yRNrrM1dszVbwxMt6tajO8",
+	"gYjCpRRbmE75rQ6g0d6CrEej05TM1Ph/gfBQ6ECcZF4o2QplFypq2DhZBZW1fNSI/4JB/tX5V7Ddoj2v",
+	"TOsILAQPqdOLMg3JqrHBFaWKIirs0ObYXyd8arTIJ9/up29Wl9vFgArSs5p5P0XN7UeXUOhsXELBsES3",
+	"gsJ9c8vMdk1mzNPwuCr+pm94i5naNSBpM96i159T0l06XD/5Qg/0Z/qFk37hXta2EzBy9/bfPAWjBHp/",
+	"JmGUkjAqCIeThlFA/JlWrmrg/Ll581nQ3V9o0CzWCitUmCSPvGRiWEqFcAJjGB2pQhr5iFtfPn/62mnu",
+	"du+3K4nUoFnmmLee12fPztiMCwACTyuC273dv42r21I9KGYv0kmg+h2VvkKlwPU9HQyYrk5aq3tBd2+/",
+	"VtNit4DXGhDPvbn9EOf8Qj5+bZgY/qzM21gRtH5jL+p1ekEXD8PesIsP9odHB52j6KjTCToH4d5RF5P9",
+	"YNQJuwfREHeHo86oG/bI8DA8HPVGRzgYNppZ97OIDBvNWhH4xXI8O7bwWjJnksL3sX5T0C+k0d/r9rqH",
+	"h4EndL9+kXr3yCtjjt1zQ8OlBizFbLbYESVFEZsTAhWzbq1pGdijQCFmaEhscsbK3BA/k4ZGescfLn8A",
+	"tpxNYvt9xVgIGqaL+PELnf0EW+Wj9Ed1CfCkiSIybKJkNjUcW5cKBsKIr9nABbi2AsgB+lH3D2kiNbCu",
+	"nw9Cil2JpgzmwmFMCxW5pBRuDwRLqHfg49en0xlPcji1Mdc41ot6rWG5Bvc4tyBc491tyAGr+o50nq7v",
+	"SO5QK3uObLOfSBEtTKHfIiZCXMZIcS1EGaJyTZaLi9hWFsk149pQTnbGe3jnoYrkrDf0hqDB+bvLK5Rf",
+	"+KBZjB8Jstw2e1wTHkcCYS0227qwblO/UirWt0KcP9FgAzR4DHzv4FDSWxP+9o0A3cukTiUakpBPSZbM",
+	"OuIJiHY+xtBGH4xLa2B/GqQx1BFnurcsGOQdJuPmNfq4x7E5nEehwaPZwXM1kloHyaDcO+80EeOLbSbI",
+	"OtnM9pIyJg9dMNWEnK0GeMISHsdTwmQtM9Kr8utr9A5QAK2RYI0GuEh7Kvk0QFFW/lZdULZUozVWlcFP",
+	"F6cDFm0mKE/yanm7Ylns2dozPKN97hE6U5LCUVZNGQoWt7tBO2h3lB4JAqy2xqyshhvjytf2KmvgH61U",
+	"jPTqTO+iw/0oOOwcHvbCg2h/7wh3RwTjINzbw1HQ2cO7w1Fv1Bl2h8HwsNsNo85etB929obBKAgwBN0n",
+	"XJsujI/EVmf+9UOrG/Q6bnXUDLZ1FWvGGdlE7SphXpXuZRFTqV00am+/spvVr8SNIjhDgmIiEd2Yzux8",
+	"Te9iTf4PM0VCEUkSnjgWScuyKINEefWPFxBlBw9MMhBW9JAyBOXoMCOLKk9j6YRr5fy85smYS0m2otKq",
+	"wcCTkKQr2LgYRY1t1ClZUhxlu/VS3QuEi6kHSZtKE6VdpAEBq+FxB8/UzA+Q8/wz1vAAjIkUJYe19aHD",
+	"EZn2/8z0ajEVMIifW4G1HuLkofG/CbGjUlwzt6oOaH8JueU3JFKI5R8LpgIXBeOmCR/Us9AG2z4a6DCn",
+	"QVr3Vkd5mDlHkGqHaSya6tE1s84JRRKFjmfT7fSnOitpgIRC5sVkqZZk37bIbq4G+tPoWyRRmkBABXTs",
+	"S5t0euVUPYAfT7aWJF5uW+immyqc0OF7wDry5QZrtbQrlX3XbZUTgmExDUnDGyJR76DT2aS4YHYq+phw",
+	"XC8V9VuSlDcuSXkcI9qJCFs+Nda/Z5LGJjTGQrM27OVQk4+gKWyG7GOuqKPi6yClpj4+B4U9rI0tnw7S",
+	"tbxnIE7RBsV8+QjxeSIaD4C5l4TRPwLE/ZWQWQZyfC5rw9w8JrU1LHj3OXXa/NxVAiZ0cFVr26psCSM2",
+	"bQ9Y6MCk/lhMaDhJ22tr//1Gh10jYg1S0ajidiGNSGRkSfNXDWlxHpPNXdqjt1iGk8a3C3tSB56FycXq",
+	"HvgIaRVGPFLw1CfyKISdx2S7ImeiF7V9yXIerykSBnBo7OxJXokK+dR6f1AYYzrNiX880c+YLoGgO5Jr",
+	"508qDQ353OF+GmhFG70z3inOIgrGzGv24wDEs0ETDRiRUOZF/dvcuPqn0mbhHwu8FIOfEI5jI6KbWu/M",
+	"lM/mcdRGZ1zD0Nj43AgCUTPPt7i1oAODu2YFOMukWBhKCa2AfRXFzraKdNtigGnBFqs0NJ1i3F4xzVTV",
+	"dhKwf258ajbsrUDnKWMuCXY6++rZLKE8oXKpc8DV/UA3CQUyjU+b1BkpHOETsNotYu5bfANYYLSYtVhc",
+	"Tf93LGF7jGy3FtMVa1RCfaw7+81TU6ySi6Yckv04a6LFhMekvRrCL1NK/D0AeQzliaxh65rpf3SbGnw7",
+	"wTV7iLxn9/h9Q+Gv9DZlmB5emQotKfkDCYaplxVFWwOut2vzKnX52KcL4DoeSZJcKlBhYS3HFCxIN0Cq",
+	"+fIVVAP7bqrn6kNfJWza0rq+ErrZte0ImRA8rSyHfEmSW5K0hMJ7/UUfDWg00J2jCRLm0JEujtVEA3hr",
+	"YKytEtMYyeWMNNEgwhLr3+GVLLNUjzsw/XmpbKPjaxbyKRAb7RMktyRZos4eErrXo7YrGakCkVjoANQ2",
+	"uuJozKHSkknOGCYE3zSRICb1AJohww6wuGaDN1jIFtxP6/TlAP04TPhCkESgiP+k6LZaJAw10LLLhGB1",
+	"1AvKhEnxhMjcEY9jvXhj6I05G5ME3ZCZbGqnPCSVXDMqUK/TBWtRZmvSEpE+FiMX+eSHS7irKmTyOIYM",
+	"lOiz0E6r/H29QEFf0/eyYKbWnuVhOP64Kj8STJNzJKUBYZRJcF5sqwv2U6F3swz/ufOytBGgyLmvBYQp",
+	"h4TeFhpr9zrmrDTgZIeVA7xnOLT1bjJJ7qTGxVZGFLJlFeMcS1q1hss015SwaDsOBYVZKSQLl7hVkTaI",
+	"Lt9Jx6jOXH2tXrw07z1N+2FhBrEtL3ezHuH9jtuB9Ku3Y7i6c6dnuPoz32U3yPqGq/HczuH9oNQ73Pkp",
+	"7R7eD9zKllq+zCoiKckJKlqmOkA3Db6EdztOQ8RT9l7oMmYKQbLEdieVNP/AqYBVfmjTSLNFpzN07puN",
+	"bnni3oMm7lROvFuaePd+k6qIOfjyoMwxSvgiC1VxqjbD3/ZObKAlscERQHPsypCgLCSGGytujSAXYjvG",
+	"FhDBTAb/cFmqiqBXZlY1XGpmCBiqV+dgqM730gg6ITiWky+rUPM3eKXxsOQb9eny4bsn4Vxrqh8/5eoY",
+	"YbVBAtF0IC0nXIGJYe2ulKz7eqebzVKWql3GPgtdPuPkGxnZrKsrTUfVBNFxU1OhE2moyMpj+RKQqq96",
+	"xTYfndevdgOJQI0NWxh7OmbZWPktxF0Q3dB9XfrhDWVQnpiPRVsJ040mlCqG7ummHJ+iI+a/Kz5WQqO6",
+	"beZ0ys4CRvZHnfAI73VbQXRAWr2wM2wd4t1Ra2/YjY7IQdjDnaAcFAKR992g09l1wkEizlZn9DtHWptg",
+	"uqBQZbjXj7eV8+hLrEtzS1iEJopA40RL9o9Pq3M2mHryqwjEjgP2/o615E5CnwWMvtAZ8BFs8+J+zDLg",
+	"fmpCvHwurc6ESbbRhW5bgxPDPaI2uiRhQpQkR6Al7A1hSAl0nGnntwkmQwONDgMrEztDqz8vfztudff2",
+	"7VNtMPIoNYYAnJi9bkQAvtBZXkhNZechZVqmK4qtTS3nzmJM2abfVhTbgqUBPHaD/e98tbZJMXUUFw35",
+	"I55sFaecRppCX+wToM6UyISGYpUg8da8Uk//8Zz02nM1M2zr9MyerG1HLQtBMgwfofME0i7zvTxy0gYk",
+	"wqWlklZ1KDi3b34/zQlMOqTOC/1o+2XCmh02TO5kgn/HumPnF8WG+o33VyfQqBP2ZIRUw8AFkS1QoRr2",
+	"ub5QkFqHGC5hIwdEdnDfaY1zWKCnIIqTa5kHlVplnlx42XZFxnpyWdqk+iA8Ivv7B0etg153r9ULItI6",
+	"6vWGLRIcjMLO6CjA5CAvm7B5HNe+48IFP3VZIbgHE29mrSdOTmvNZNlNigl5br5WPnZ6MM+akv39ZjMX",
+	"Ktdt93pcg8yaG0lffdr7yE32FJH3uTZCupFzap55dYvjOaTXZ5W7M9JeMGF9rE1TCMPDOMv6ZrV5BoTo",
+	"L4ec3xg+A++3l9PYeXTJ59BIxVv5Rpe00WS6peEq2bFfip10DZ8/f87Gvi+RtdQcd8Yb/c4GrCx3nVWx",
+	"UpqXpEerpBKTSRiRZGvxU7P8LJU4tVacscD5ffVbgvgRb2vuLYDfaxoTqz31G28uA3lCgzH+9ehL9Nvb",
+	"/dNfX4vhMf9fcOr2k0JT8rzDQwqTFq7n90lbr+YJn5GdX0gSU9a4f/S6xaqFr0C0zRrUFMhXHdntCRNJ",
+	"Pasp1LHXBKzdaBrnEazp1RUe+8M2rPWYMvTPOZdENMEiMDgdtSCeYtBeWeWirHq+4WFKi0tEYWIV+zzq",
+	"bjbH/dbatOPCOtZJvZbSeIMrfbbYR5KXbx4smT8eE7EXxyBopu6cCrK7WiPIzuTbaAXr6Feewj4ZOfuG",
+	"UkDudI7yp+PIBt2HSQbVpqQi4n8LMnW/ZS1sJf3YOBe8ZI7QzTIVKSgdziAFzQGYY6ckGZMI3ZAlGi7V",
+	"/9roGGLz0hMUaJFQKQl7kaolabDrFEdZV5IbQma6+LOnC/l7AKRt0rdtmYJWYXbqEv2i/RAr8PocJ1Q0",
+	"7h8G/SfQqO3BXX7159EfGDv0DtCUTIckMXpvHlde2DrIUoc+r+G9iunCP2r5QOEyGt+UazquTp3wR3Ua",
+	"YTJnD+KYTxBpktXTVTNprXAjZ+emNlZ4vzMKyAHeDVp74e6w1RvukdYR3jtodUed0d5wuBsGhFjWmRYH",
+	"N83EHmyrLTeAM5GrwDBNfyUQb/R7qPs4y6Hn7I429GrqW1/FRrdsTKzJvbK6FTVv0lM9z0JDzQJ6a+tJ",
+	"3Oc4ZCWnamzd5ZACqG4tstnlPpJLnEq0oHGMhkQRlW0Aw8WcpXQa8pNXEGVPQeM1RkfvF9u3BvoX9vGr",
+	"bliQVVzWAQqdXqdbNx5hAyOZZxGVtjLnXcdktv0yFjPvRKvD9L2nufOV1mLCvprXf0Ad2HdsD0kUrDiP",
+	"LcP/uXO8XxtXtusl/KFp5mVmrLkgArTMrEMmDKEE4ERSUh7iAg4y+0kNYoY9/nDZ75/yq37f9HrIy86G",
+	"YPPhP0go3RBkRXfw4i+X784q60nxcD41wf9URx/M5rKWdPz6u1ASN4WgSo6bUS8PU6Xb5qdzDxyfz+V2",
+	"8bpGvbPRGWfkKVTFPzyuPEBqsKUGv3/kMUbaXB7khqikWBgYM1ZGDV8QHFGmew99n4HDkMmk05aciG1G",
+	"SCRM5FxCXqC9YDdNcaqK9DF/rDiNS/3G9tXN0LhmG4HzX6Npi6WZ+jEz2ug3JlLO+js7ne5BG4qn9Q+D",
+	"Q3g16w8C7wj10lG3HbS77U6g3uqotxbCN0Zvb38/VV0rBuj1dhvNxvSfUq3TfXB4uKtu2NeKhE+nFF4P",
+	"u9Eu0dXWxhqD5qJFsJDQAiSrPR20Ozobup4waS6kgjlqWNiaKmjvwq2VWxk2JmsJ/s8VaJCaSr9xfIGT",
+	"B/PgAANfk/GVDWE73XZ3z7XdN/q7Gygs65SUqyd25ev0OEmEXJHPYsOcssEdwMyOeZ3P/wnd/esLENvJ",
+	"V9UgXhP2Z0b4oK34jS16Q1NHH86uoVNxxjn8r1Ft5qLQuRwtJjSGPlQ8MU1W3Kun0jZpMMlaOZ+RT938",
+	"A6uYtR2seSCv4uBrlMt64LXNKjR+7MY+Aa6AxpuFw1X6zAo6zFN5rR6N/r1vgf5u1+bz91fVl1FV+gOy",
+	"NNCQR8u0HDf0pyB36X2/0OH9VKKYYGgjMXdaJL7CSUxJWmVeF8NpozOTqU9tV3IS+XJBtIH3z/tMrbip",
+	"tpTSleHSdE22wkF9mr7jpu2ulfF+z2jWQ0W9YjODjGjkahIowKkoKUDuwngu6C0BsfD3dMs5W4hOju92",
+	"ege9w9393oGTMd950oz5TcXPgvyYyT7qTx0HEvJp23zRPk+0IpupGx2l/wB4b0f4zIWPbhY8uk7MtOAD",
+	"UuZ8ShIaGkETHTM0ZzeML1gG1roEF2aITGdyCQVqtiqRpnD3DNxqJe7le42s4/sZxH8f7J8z8ox8v0RC",
+	"jtPJbbkZnqCBlkcG6EccC44GpkPB4Kd8af6u39R665xwlUXM7Rf7sdM6+vQxaB19+ho0D+//pSf/l5nU",
+	"0z/WdAQD/rc2J0vbEL+rfKww+j/MXdtu2zgTfhVC11LiU+LYvfKfuv96W3SDJtti0QYLSqRsIbIYSHJS",
+	"owiwT7MPtk+y4HAoUZZkS4nWTW8a2+JRwxlyOPN9vukmLjpaPR6ni8gX2XFa7YbnKtq4ziebsak+VdOp",
+	"LszrvTYRvoYL9j+J7DWnJQfruOJra2o58t//5v9ffCSX8083i3eLy9nNHL79Fv3z199AHQv0Iu9B0xvP",
+	"X31afJ7dzMn7+R+F52P0U8/iaBcgxJpaNI6m9DGZBiKdZt6pqemRm8oCp323503YBR/75/TMHXlDNvEH",
+	"3oi6vTEb8n6fDbwL2nd7/oifszNvOBmM6YV77p2xER/6Ayo7LsLA234Qy8CjIb7DBs2rYoqVF84+ytXe",
+	"pCg8eprJSfvrWs4MYai5ptWgxfheINQuSACHKiIiCrdkxePdyMZmUdHQ/6P72bORSc0MG27YLh5ytaNu",
+	"wl0jfGgKOrsUmhUzgLziIjR7xAjIQMDBuU1JwtMUOUNz7zeeKHJGUcDz2iRcQ2nWuQlQWf6kkz62XprE",
+	"Paf56g6/nGo7es6isi2aKnIf1ZEVDUNrarlykszXqGhQmrZRUjlWoTYVN1b7c2NVapTJAndmlzeLz3Mw",
+	"f8tYbO5b9hxmBwqeyqlw3N0ZesJ6UQHiQwolXQl5uwZ31aP6/BavyOUrkUPj6sPXW9syYFh7/YHT7zn9",
+	"MdhQKGjaVoVUmFab3IYb/NUeGAFUb11dq6tln0PMGNJn5xpEqhN8sZXLruVWM7/NvS3pvdPiAvjxgroP",
+	"RLPBo5dma51u3iqWyeKjXihNRcHo3gsD3a55+oYkPFFnMQipXdMtRNMq2MYVfeDE5TxSgZxdiNg1ui0x",
+	"HFT4iCZZwKn292l0EA9xxw95TtQj3bsNsOnWd06MJitX0JjlkD4PAX/kcZsAOBhV7WUSdK27kzpUl18P",
+	"QcoCIGCYS54qdLaDl0OQPf6qzlKH30ubw47Kjj/GYedgv20lpOCxg1KO3D43H84iSTacGSOqMDnyxzdg",
+	"HwASpWqj3uUFmmwuJ9SbXS2qJDDXDI0TCbVY/qRdq5rFx5WQSpDAPZ4CrdV8shoNNioyL5qLrjamzZCP",
+	"FxKtN4lrk5P/yN2VEHf7FfMX/VDnqjlv/quC0X/gelgNVTWEMo/8CRt6ZwNn0qN9Z+SOqXNBz7nT80d+",
+	"jw7diXsOiQ8a4RpgZVOArIWNYcmlu4lDIywGupi5lT2xVgipbawATmGdHdAz3Jkl0BOb24JEoZIZIplN",
+	"fj33+Zx6K8TpDRJy9dv1DWcELqgvQ7FhAFlrkyRYRvo+Wx1LZVM22QDNkUpuAmzfWGM9ksH37zkHLcUS",
+	"3yJk+ltTxt/gujKUFCA6BRowsuoCTKkfnM3XZbu0uFmXIuYEk9MJzKBlqy9RYeGXt43FsIXR01NzFLN3",
+	"hAUtxWbHajqRSB3q4G/mqu/Zz3sLz9QOLXXDSzEM3h0BrABVxtEdc7/IYw1iWCeaVob8/ulDtTozLVvD",
+	"FI1n64yfHjKDA82P/4xTRkKepkVQ3YK6r3Ox5dPQ/sIMy3ZL2oS9LiJ7ZWu72pS1eoHYa83Xt8/X0I2M",
+	"dMk6lGvXRjrp9GHQWi218VgcX0iqsqtRGPakVe9TFady+XzA1bNvV/zWeO5YzCzdx1QURis34QfwMGia",
+	"8vV9msgjhq1oAzTL1Q7YM5CX6N/KYNAZEHKCaPFGlvHd8Ffn+5+THlUSIivSSR+Vdhv2DBO3z7g7Ys7Q",
+	"HTNn5FLmTFzGnIHbY2N3yLzdQ0B/bFsJQotA4Ah9TE485p8sY86jZUyTZOAU0ihsKw1gHPuQmnMC1vLG",
+	"lzNy1uu1OTjkUlZ3dkDeCHdbJpOBqOFsWw6kG3BMpWGnwSFomBV2Rm6PxCZk4JpM6R3vXlmXVy4kxzyD",
+	"vHXHBFT6xCCUbPvqThZJaQ0XkMmM70FjP9mWH4v17CMISOFh+f21sTZaYIOpuWmB5lryTm2z/O1EY0G/",
+	"2GsdsYz1ZEmDyFaeGbq7SoiIiIgRbvnQxmknS+mH5XIay4n8eivfqbqPVRKRG+Ry+g5cLqnaf1THfXEG",
+	"MVxg0fJRn+TOoDxKqBzmAzpSs0xqnJdUsawD5yQ66SJG1KZYPrA2Kge+iqqKTVJw7Fv8zDY0vG65lZu8",
+	"FlceIczwTR2/lArVdKFCzT9SVSnctsebCKivVFACltOntXKYvhfc4+CybCukq8xyQGQdhYnLYhJruqDn",
+	"LuKcEZf7iiIcyW1hSNOa9HSbwI4P9EJiEyQoIDT2VsFDYSYKNqtiflecFFLtpdgGHp+qGxyMR6iNRLAh",
+	"is3dwn/A7x4RdxPemcKpbn7KTV9pXC40For4JN5EchXi1JzsgGNUD+KLpj/VtANJEC3DTOxtEvh4/SEe",
+	"I7k1pMCDFKRTEoqlnEySbO7vRZwi4r8NZB1A/SL/ZAFdRiIJzO4A8HpNVzRdnJRM4AKTUmWURYKlqtIC",
+	"EhdFyFS2h1Eo0zwVLxG85upcrvzrSlBhL0Xu+DbRZ/bZl2vCIwbhuUbd6JCuFg9MqwzShIe+UQhz3p5u",
+	"n/4NAAD//w==",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

@@ -86,7 +86,7 @@ func (a *App) fleetAPI() (http.Handler, error) {
 	cfg := fleetapi.Config{
 		Templates: a.fleet, Cores: a.fleet, Deployments: a.fleet,
 		Components: componentsPort{a.components}, ProvisioningTemplates: provisioningPort{a.templates},
-		Distributions: distributionsPort{a}, Activations: activationsPort{a}, Tokens: a.tokens, AccessKeys: a.keys, Patches: a.patching, Help: a.help,
+		Distributions: distributionsPort{a}, Activations: activationsPort{a}, Tokens: a.tokens, AccessKeys: a.keys, Patches: a.patching, Help: a.help, Enrollments: a.enrollment,
 		Devices: a.fleet, Things: a.things, Once: a.once, BasePath: a.cfg.BasePath, CORSOrigin: a.cfg.CORSOrigin,
 		System: systemPort{a}, Auth: a.tokens, Events: a.eventLog, Webhooks: a.eventLog, Metrics: a.metrics(), Log: a.log,
 	}

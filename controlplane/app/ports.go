@@ -117,7 +117,7 @@ func (p provisioningPort) ProvisioningTemplates(ctx context.Context) ([]fleetapi
 type activationsPort struct{ a *App }
 
 func (p activationsPort) CreateActivation(ctx context.Context, n fleetapi.NewActivation) (fleetapi.IssuedActivation, error) {
-	act, code, err := p.a.enrollment.Activate(ctx, enrollment.NewActivation{DeviceID: n.DeviceID, Life: n.ValidFor, Limit: n.Registrations})
+	act, code, err := p.a.enrollment.Activate(ctx, enrollment.NewActivation{DeviceID: n.DeviceID, Life: n.ValidFor, Limit: n.Registrations, Role: n.Role})
 	if err != nil {
 		return fleetapi.IssuedActivation{}, err
 	}
@@ -131,7 +131,10 @@ func (p activationsPort) Activation(ctx context.Context, id string) (fleetapi.Ac
 	act, err := p.a.enrollment.Activation(ctx, id)
 	out := fleetapi.Activation{
 		ID: act.ID, DeviceID: act.DeviceID, CreatedAt: act.CreatedAt, UpdatedAt: act.UpdatedAt, ExpiresAt: act.ExpiresAt,
-		RegistrationLimit: act.Limit, Registrations: len(act.Issued),
+		RegistrationLimit: act.Limit, Registrations: len(act.Issued), Role: act.Role,
+	}
+	if err == nil && out.Role == "" {
+		out.Role, err = p.a.enrollment.RoleOf(ctx, act.DeviceID)
 	}
 	return out, err
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/names"
+	"github.com/ggfleet/ggfleet/shared/protocol"
 )
 
 // Bounds of an activation.
@@ -30,13 +31,15 @@ const (
 
 // Activation lets a device in, a limited number of times, until it expires.
 type Activation struct {
-	ID        string    `json:"id"`
-	DeviceID  string    `json:"deviceId"` // the core's name
-	CodeHash  string    `json:"codeHash"` // hex SHA-256
-	Limit     int       `json:"limit"`
-	ExpiresAt time.Time `json:"expiresAt"`
-	CreatedAt time.Time `json:"createdAt"`
-	UpdatedAt time.Time `json:"updatedAt"`
+	ID       string `json:"id"`
+	DeviceID string `json:"deviceId"` // the name of the core or client device
+	// Role is the one that the device must have; empty: either.
+	Role      protocol.Role `json:"role,omitempty"`
+	CodeHash  string        `json:"codeHash"` // hex SHA-256
+	Limit     int           `json:"limit"`
+	ExpiresAt time.Time     `json:"expiresAt"`
+	CreatedAt time.Time     `json:"createdAt"`
+	UpdatedAt time.Time     `json:"updatedAt"`
 	// Issued holds the certificate given for each key, by hex SHA-256 of the
 	// public key: a device that lost the answer gets the same one again.
 	Issued map[string]string `json:"issued,omitempty"`
@@ -54,6 +57,7 @@ type NewActivation struct {
 	DeviceID string
 	Life     time.Duration // 0: DefaultLife
 	Limit    int           // 0: one device
+	Role     protocol.Role // that the device must have; empty: either
 }
 
 // Activate makes an activation and returns it with its code, which is not
@@ -74,10 +78,16 @@ func (s *Service) Activate(ctx context.Context, n NewActivation) (Activation, st
 	if n.Limit < 1 || n.Limit > MaxUses {
 		return Activation{}, "", fault.Field("registrationLimit", "is %d, want 1 to %d", n.Limit, MaxUses)
 	}
+	if n.Role != "" && n.Role != protocol.RoleCore && n.Role != protocol.RoleClient {
+		return Activation{}, "", fault.Field("role", "is %q, want %s or %s", clip(string(n.Role)), protocol.RoleCore, protocol.RoleClient)
+	}
+	if err := s.fits(ctx, n); err != nil {
+		return Activation{}, "", err
+	}
 	code := newCode()
 	now := s.now().UTC().Truncate(time.Millisecond)
 	a := Activation{
-		ID: names.NewUUID(), DeviceID: n.DeviceID, CodeHash: hash(code), Limit: n.Limit, ExpiresAt: now.Add(n.Life), CreatedAt: now, UpdatedAt: now,
+		ID: names.NewUUID(), DeviceID: n.DeviceID, Role: n.Role, CodeHash: hash(code), Limit: n.Limit, ExpiresAt: now.Add(n.Life), CreatedAt: now, UpdatedAt: now,
 	}
 	_, err := state.Update(ctx, s.store, state.StepActivation, deviceKey(n.DeviceID), func(id *string, exists bool, b *state.Batch) error {
 		if exists {
@@ -91,6 +101,32 @@ func (s *Service) Activate(ctx context.Context, n NewActivation) (Activation, st
 		return Activation{}, "", fmt.Errorf("store activation for %s: %w", n.DeviceID, err)
 	}
 	return a, code, nil
+}
+
+// fits reports an activation for a role that the device, if it is there, does not
+// have.
+func (s *Service) fits(ctx context.Context, n NewActivation) error {
+	if n.Role == "" {
+		return nil
+	}
+	subject, err := s.subject(ctx, n.DeviceID)
+	switch {
+	case errors.Is(err, fault.NotFound):
+		return nil // it may come
+	case err == nil && subject.Role != n.Role:
+		err = fault.Field("role", "is %s, but %s is a %s", n.Role, n.DeviceID, kindOf(subject.Role))
+	}
+	return err
+}
+
+// RoleOf is what the fleet has of the device: a core, a client device, or nothing
+// yet ("").
+func (s *Service) RoleOf(ctx context.Context, device string) (protocol.Role, error) {
+	subject, err := s.subject(ctx, device)
+	if errors.Is(err, fault.NotFound) {
+		return "", nil
+	}
+	return subject.Role, err
 }
 
 // Activation returns an activation, or fault.NotFound.

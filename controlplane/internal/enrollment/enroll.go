@@ -109,6 +109,9 @@ func (s *Service) byActivation(ctx context.Context, r applicant) (Answer, error)
 	if err := r.agrees(subject); err != nil {
 		return Answer{}, err
 	}
+	if want := a.Value.Role; want != "" && want != subject.Role {
+		return Answer{}, fault.New(fault.Denied, "the activation is for a %s, but %s is a %s", kindOf(want), subject.Name, kindOf(subject.Role))
+	}
 	if pem := a.Value.Issued[r.key]; pem != "" {
 		current, err := s.current(ctx, subject.Name, pem)
 		if err != nil || !current {

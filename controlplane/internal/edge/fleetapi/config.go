@@ -24,6 +24,7 @@ type Config struct {
 	Things                Things
 	Patches               Patches
 	Help                  Help
+	Enrollments           Enrollments
 	Events                Events
 	Webhooks              Webhooks
 	Once                  Once
@@ -81,6 +82,7 @@ func (c *Config) complete() error {
 		{"Things", c.Things},
 		{"Patches", c.Patches},
 		{"Help", c.Help},
+		{"Enrollments", c.Enrollments},
 		{"Events", c.Events},
 		{"Webhooks", c.Webhooks},
 		{"Once", c.Once},

@@ -107,7 +107,7 @@ func exampleURL(t *testing.T, path string, item *openapi3.PathItem, op *openapi3
 			value = "core-0001"
 		case p.Name == "patchId":
 			value = "1f0e7a30-5c3b-4b5e-9a57-000000000001"
-		case p.Name == "requestId":
+		case p.Name == "requestId" && slices.Contains(op.Tags, "help"):
 			value = fleetapitest.HelpID
 		case p.Name == "id" && slices.Contains(op.Tags, "webhooks"):
 			value = "hook-1"

@@ -10,6 +10,7 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/api"
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/fleetapi/gen"
 	"github.com/ggfleet/ggfleet/shared/fault"
+	"github.com/ggfleet/ggfleet/shared/protocol"
 )
 
 func (s *server) ListProvisioningTemplates(ctx context.Context, _ gen.ListProvisioningTemplatesRequestObject) (gen.ListProvisioningTemplatesResponseObject, error) {
@@ -91,7 +92,7 @@ func (s *server) CreateActivation(ctx context.Context, r gen.CreateActivationReq
 	if len(b.DeviceID) > maxDeviceID || !deviceID.MatchString(b.DeviceID) {
 		return nil, fault.Field("deviceId", "%s is no device id: 1 to %d bytes of letters, separators and digits of any script and _ . : / = + - @", show(b.DeviceID), maxDeviceID)
 	}
-	a := NewActivation{DeviceID: b.DeviceID, ValidFor: defaultActivationSeconds * time.Second, Registrations: defaultRegistrations}
+	a := NewActivation{DeviceID: b.DeviceID, ValidFor: defaultActivationSeconds * time.Second, Registrations: defaultRegistrations, Role: protocol.Role(b.Role)}
 	if b.ExpiresInSeconds > 0 {
 		a.ValidFor = time.Duration(b.ExpiresInSeconds) * time.Second
 	}
@@ -123,6 +124,7 @@ func (s *server) GetActivation(ctx context.Context, r gen.GetActivationRequestOb
 		ExpiresAt:         api.At(a.ExpiresAt),
 		RegistrationLimit: a.RegistrationLimit,
 		Registrations:     a.Registrations,
+		Role:              api.AgentRole(a.Role),
 	}, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/fleet"
 	"github.com/ggfleet/ggfleet/controlplane/internal/provisioning"
 	"github.com/ggfleet/ggfleet/shared/logx"
+	"github.com/ggfleet/ggfleet/shared/protocol"
 )
 
 // Errors of every port carry a kind of shared/fault; one without a kind is
@@ -146,7 +147,8 @@ type Activations interface {
 type NewActivation struct {
 	DeviceID      string
 	ValidFor      time.Duration
-	Registrations int // how often it can be used, 1 or more
+	Registrations int           // how often it can be used, 1 or more
+	Role          protocol.Role // that the device must have; empty: either
 }
 
 // IssuedActivation is an activation with its code, which nobody can read again.
@@ -166,6 +168,7 @@ type Activation struct {
 	ExpiresAt         time.Time
 	RegistrationLimit int
 	Registrations     int
+	Role              protocol.Role // of the device; empty: there is none yet
 }
 
 // Authenticator says who holds a token of this API.

@@ -16,6 +16,7 @@ func needs(operationID string) access.Role {
 		"ListDevices", "ListCoreDevices", "GetDevice", "ListDeviceTasks", "ListCoreDeviceTasks", "GetDeviceTask",
 		"GetThing", "GetBulkThings",
 		"ListPatchTemplates", "GetPatchTemplate", "GetPatchTask", "ListPatchTaskPatches", "GetPatch", "ListDevicePatches",
+		"ListEnrollmentRequests", "GetEnrollmentRequest", "ListEnrollmentRules", "GetEnrollmentRule",
 		"ListEvents", "StreamEvents", "ListCoreHistory":
 		return access.Viewer
 	case "CreateTemplate", "UpdateTemplate", "PatchTemplate", "DeleteTemplate",
@@ -24,6 +25,7 @@ func needs(operationID string) access.Role {
 		"PutProvisioningTemplate", "PutDistribution", "ImportDistribution", "ActivateDistribution", "PutNucleusPin", "DeleteNucleusPin",
 		"DeleteProvisioningTemplate", "CreateActivation", "DeleteActivation",
 		"CreateDeviceTask", "DeleteDevice",
+		"ApproveEnrollmentRequest", "DenyEnrollmentRequest", "DeleteEnrollmentRequest", "PutEnrollmentRule", "PutEnrollmentSerials", "DeleteEnrollmentRule",
 		"CancelDeploymentTask", "RetryDeploymentTask", "DeleteDeploymentTask",
 		"CreateThing", "DeleteThing", "UpdateThingCertificates", "CreateBulkThings",
 		"CreatePatchTemplate", "UpdatePatchTemplate", "DeletePatchTemplate", "CreatePatchTask", "UpdatePatch", "DeletePatch",

@@ -18,6 +18,7 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/access"
 	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/fleetapi"
+	"github.com/ggfleet/ggfleet/controlplane/internal/enrollment"
 	"github.com/ggfleet/ggfleet/controlplane/internal/event"
 	"github.com/ggfleet/ggfleet/controlplane/internal/fleet"
 	"github.com/ggfleet/ggfleet/controlplane/internal/help"
@@ -60,9 +61,12 @@ type Fake struct {
 	bulks     map[string]provisioning.Bulk
 
 	patchTemplates map[string]patching.Template
-	patchTasks     map[string]patching.Task
-	patches        map[string]patching.Patch
-	help           *help.Request
+
+	enrollment      enrollment.Request
+	enrollmentRules map[string]enrollment.Rule
+	patchTasks      map[string]patching.Task
+	patches         map[string]patching.Patch
+	help            *help.Request
 
 	log   []event.Event
 	first int64         // sequence of the first event that is kept
@@ -101,9 +105,9 @@ func New() *Fake {
 		things:    map[string]cloud.ThingDetail{},
 		bulks:     map[string]provisioning.Bulk{},
 
-		patchTemplates: map[string]patching.Template{},
-		patchTasks:     map[string]patching.Task{},
-		patches:        map[string]patching.Patch{},
+		patchTemplates: map[string]patching.Template{}, enrollmentRules: map[string]enrollment.Rule{},
+		patchTasks: map[string]patching.Task{},
+		patches:    map[string]patching.Patch{},
 
 		told:  make(chan struct{}),
 		hooks: map[string]event.Webhook{},
@@ -115,7 +119,7 @@ func (f *Fake) Config() fleetapi.Config {
 	return fleetapi.Config{
 		Templates: f, Cores: f, Deployments: f, Components: f, ProvisioningTemplates: f, Distributions: f, Activations: f,
 		Tokens: Tokens{f}, AccessKeys: Keys{f}, System: f, Auth: f,
-		Devices: f, Things: f, Patches: Patches{f}, Help: Help{f}, Events: f, Webhooks: f, Once: answers(),
+		Devices: f, Things: f, Patches: Patches{f}, Help: Help{f}, Enrollments: Enrollments{f}, Events: f, Webhooks: f, Once: answers(),
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "text/plain; version=0.0.4")
 			_, _ = io.WriteString(w, "up 1\n")

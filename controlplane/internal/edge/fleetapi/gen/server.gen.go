@@ -179,6 +179,36 @@ type ServerInterface interface {
 	// ActivateDistribution Offer this archive to agents from now on
 	// (POST /distributions/{name}/{version}/activate)
 	ActivateDistribution(c *gin.Context, name DistributionName, version SemanticVersion, params ActivateDistributionParams)
+	// ListEnrollmentRequests List the devices that ask to be let in
+	// (GET /enrollmentRequests)
+	ListEnrollmentRequests(c *gin.Context, params ListEnrollmentRequestsParams)
+	// DeleteEnrollmentRequest Forget a request
+	// (DELETE /enrollmentRequests/{requestId})
+	DeleteEnrollmentRequest(c *gin.Context, requestID EnrollmentRequestID)
+	// GetEnrollmentRequest Get a device that asks to be let in
+	// (GET /enrollmentRequests/{requestId})
+	GetEnrollmentRequest(c *gin.Context, requestID EnrollmentRequestID)
+	// ApproveEnrollmentRequest Let a device in
+	// (POST /enrollmentRequests/{requestId}/approve)
+	ApproveEnrollmentRequest(c *gin.Context, requestID EnrollmentRequestID)
+	// DenyEnrollmentRequest Keep a device out
+	// (POST /enrollmentRequests/{requestId}/deny)
+	DenyEnrollmentRequest(c *gin.Context, requestID EnrollmentRequestID)
+	// ListEnrollmentRules List the rules, in the order in which they are asked
+	// (GET /enrollmentRules)
+	ListEnrollmentRules(c *gin.Context)
+	// DeleteEnrollmentRule Delete a rule with its list of serials
+	// (DELETE /enrollmentRules/{name})
+	DeleteEnrollmentRule(c *gin.Context, name EnrollmentRuleName, params DeleteEnrollmentRuleParams)
+	// GetEnrollmentRule Get a rule
+	// (GET /enrollmentRules/{name})
+	GetEnrollmentRule(c *gin.Context, name EnrollmentRuleName)
+	// PutEnrollmentRule Make or replace a rule
+	// (PUT /enrollmentRules/{name})
+	PutEnrollmentRule(c *gin.Context, name EnrollmentRuleName, params PutEnrollmentRuleParams)
+	// PutEnrollmentSerials Give a rule its list of serials, in the place of the one it has
+	// (PUT /enrollmentRules/{name}/serials)
+	PutEnrollmentSerials(c *gin.Context, name EnrollmentRuleName, params PutEnrollmentSerialsParams)
 	// ListEvents List events in the order in which they happened
 	// (GET /events)
 	ListEvents(c *gin.Context, params ListEventsParams)
@@ -2338,6 +2368,342 @@ func (siw *ServerInterfaceWrapper) ActivateDistribution(c *gin.Context) {
 	siw.Handler.ActivateDistribution(c, name, version, params)
 }
 
+// ListEnrollmentRequests operation middleware
+func (siw *ServerInterfaceWrapper) ListEnrollmentRequests(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListEnrollmentRequestsParams
+
+	// ------------- Optional query parameter "status" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "status", c.Request.URL.Query(), &params.Status, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter status: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "name" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "name", c.Request.URL.Query(), &params.Name, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter name: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "count" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "count", c.Request.URL.Query(), &params.Count, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter count: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "exclusiveStartToken" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "exclusiveStartToken", c.Request.URL.Query(), &params.ExclusiveStartToken, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter exclusiveStartToken: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListEnrollmentRequests(c, params)
+}
+
+// DeleteEnrollmentRequest operation middleware
+func (siw *ServerInterfaceWrapper) DeleteEnrollmentRequest(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "requestId" -------------
+	var requestID EnrollmentRequestID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "requestId", c.Param("requestId"), &requestID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter requestId: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.DeleteEnrollmentRequest(c, requestID)
+}
+
+// GetEnrollmentRequest operation middleware
+func (siw *ServerInterfaceWrapper) GetEnrollmentRequest(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "requestId" -------------
+	var requestID EnrollmentRequestID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "requestId", c.Param("requestId"), &requestID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter requestId: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetEnrollmentRequest(c, requestID)
+}
+
+// ApproveEnrollmentRequest operation middleware
+func (siw *ServerInterfaceWrapper) ApproveEnrollmentRequest(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "requestId" -------------
+	var requestID EnrollmentRequestID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "requestId", c.Param("requestId"), &requestID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter requestId: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ApproveEnrollmentRequest(c, requestID)
+}
+
+// DenyEnrollmentRequest operation middleware
+func (siw *ServerInterfaceWrapper) DenyEnrollmentRequest(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "requestId" -------------
+	var requestID EnrollmentRequestID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "requestId", c.Param("requestId"), &requestID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter requestId: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.DenyEnrollmentRequest(c, requestID)
+}
+
+// ListEnrollmentRules operation middleware
+func (siw *ServerInterfaceWrapper) ListEnrollmentRules(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListEnrollmentRules(c)
+}
+
+// DeleteEnrollmentRule operation middleware
+func (siw *ServerInterfaceWrapper) DeleteEnrollmentRule(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "name" -------------
+	var name EnrollmentRuleName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", c.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter name: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params DeleteEnrollmentRuleParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.DeleteEnrollmentRule(c, name, params)
+}
+
+// GetEnrollmentRule operation middleware
+func (siw *ServerInterfaceWrapper) GetEnrollmentRule(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "name" -------------
+	var name EnrollmentRuleName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", c.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter name: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetEnrollmentRule(c, name)
+}
+
+// PutEnrollmentRule operation middleware
+func (siw *ServerInterfaceWrapper) PutEnrollmentRule(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "name" -------------
+	var name EnrollmentRuleName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", c.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter name: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params PutEnrollmentRuleParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.PutEnrollmentRule(c, name, params)
+}
+
+// PutEnrollmentSerials operation middleware
+func (siw *ServerInterfaceWrapper) PutEnrollmentSerials(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "name" -------------
+	var name EnrollmentRuleName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", c.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter name: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params PutEnrollmentSerialsParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.PutEnrollmentSerials(c, name, params)
+}
+
 // ListEvents operation middleware
 func (siw *ServerInterfaceWrapper) ListEvents(c *gin.Context) {
 
@@ -3998,6 +4364,16 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.POST(options.BaseURL+"/activations", wrapper.CreateActivation)
 	router.DELETE(options.BaseURL+"/activations/:activationId", wrapper.DeleteActivation)
 	router.GET(options.BaseURL+"/activations/:activationId", wrapper.GetActivation)
+	router.GET(options.BaseURL+"/enrollmentRequests", wrapper.ListEnrollmentRequests)
+	router.DELETE(options.BaseURL+"/enrollmentRequests/:requestId", wrapper.DeleteEnrollmentRequest)
+	router.GET(options.BaseURL+"/enrollmentRequests/:requestId", wrapper.GetEnrollmentRequest)
+	router.POST(options.BaseURL+"/enrollmentRequests/:requestId/approve", wrapper.ApproveEnrollmentRequest)
+	router.POST(options.BaseURL+"/enrollmentRequests/:requestId/deny", wrapper.DenyEnrollmentRequest)
+	router.GET(options.BaseURL+"/enrollmentRules", wrapper.ListEnrollmentRules)
+	router.DELETE(options.BaseURL+"/enrollmentRules/:name", wrapper.DeleteEnrollmentRule)
+	router.GET(options.BaseURL+"/enrollmentRules/:name", wrapper.GetEnrollmentRule)
+	router.PUT(options.BaseURL+"/enrollmentRules/:name", wrapper.PutEnrollmentRule)
+	router.PUT(options.BaseURL+"/enrollmentRules/:name/serials", wrapper.PutEnrollmentSerials)
 	router.POST(options.BaseURL+"/things", wrapper.CreateThing)
 	router.DELETE(options.BaseURL+"/things/:name", wrapper.DeleteThing)
 	router.GET(options.BaseURL+"/things/:name", wrapper.GetThing)
@@ -4055,6 +4431,17 @@ type DeploymentTaskCoresApplicationVndAwsCdfV10PlusJSONResponse DeploymentTaskCo
 type DeviceTasksFoundApplicationVndAwsCdfV10PlusJSONResponse DeviceTaskList
 
 type DevicesFoundApplicationVndAwsCdfV10PlusJSONResponse DeviceList
+
+type EnrollmentRequestFoundApplicationVndAwsCdfV10PlusJSONResponse EnrollmentRequest
+
+type EnrollmentRuleFoundResponseHeaders struct {
+	ETag string
+}
+type EnrollmentRuleFoundApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body EnrollmentRule
+
+	Headers EnrollmentRuleFoundResponseHeaders
+}
 
 type EventsFoundApplicationVndAwsCdfV10PlusJSONResponse EventList
 
@@ -6206,6 +6593,405 @@ func (response ActivateDistributiondefaultApplicationVndAwsCdfV10PlusJSONRespons
 	return err
 }
 
+type ListEnrollmentRequestsRequestObject struct {
+	Params ListEnrollmentRequestsParams
+}
+
+type ListEnrollmentRequestsResponseObject interface {
+	VisitListEnrollmentRequestsResponse(w http.ResponseWriter) error
+}
+
+type ListEnrollmentRequests200ApplicationVndAwsCdfV10PlusJSONResponse EnrollmentRequestList
+
+func (response ListEnrollmentRequests200ApplicationVndAwsCdfV10PlusJSONResponse) VisitListEnrollmentRequestsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListEnrollmentRequestsdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response ListEnrollmentRequestsdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitListEnrollmentRequestsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteEnrollmentRequestRequestObject struct {
+	RequestID EnrollmentRequestID `json:"requestId"`
+}
+
+type DeleteEnrollmentRequestResponseObject interface {
+	VisitDeleteEnrollmentRequestResponse(w http.ResponseWriter) error
+}
+
+type DeleteEnrollmentRequest204Response struct {
+}
+
+func (response DeleteEnrollmentRequest204Response) VisitDeleteEnrollmentRequestResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type DeleteEnrollmentRequestdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response DeleteEnrollmentRequestdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitDeleteEnrollmentRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetEnrollmentRequestRequestObject struct {
+	RequestID EnrollmentRequestID `json:"requestId"`
+}
+
+type GetEnrollmentRequestResponseObject interface {
+	VisitGetEnrollmentRequestResponse(w http.ResponseWriter) error
+}
+
+type GetEnrollmentRequest200ApplicationVndAwsCdfV10PlusJSONResponse struct {
+	EnrollmentRequestFoundApplicationVndAwsCdfV10PlusJSONResponse
+}
+
+func (response GetEnrollmentRequest200ApplicationVndAwsCdfV10PlusJSONResponse) VisitGetEnrollmentRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetEnrollmentRequestdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response GetEnrollmentRequestdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitGetEnrollmentRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ApproveEnrollmentRequestRequestObject struct {
+	RequestID EnrollmentRequestID `json:"requestId"`
+	Body      *ApproveEnrollmentRequestApplicationVndAwsCdfV10PlusJSONRequestBody
+}
+
+type ApproveEnrollmentRequestResponseObject interface {
+	VisitApproveEnrollmentRequestResponse(w http.ResponseWriter) error
+}
+
+type ApproveEnrollmentRequest200ApplicationVndAwsCdfV10PlusJSONResponse struct {
+	EnrollmentRequestFoundApplicationVndAwsCdfV10PlusJSONResponse
+}
+
+func (response ApproveEnrollmentRequest200ApplicationVndAwsCdfV10PlusJSONResponse) VisitApproveEnrollmentRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ApproveEnrollmentRequestdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response ApproveEnrollmentRequestdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitApproveEnrollmentRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DenyEnrollmentRequestRequestObject struct {
+	RequestID EnrollmentRequestID `json:"requestId"`
+	Body      *DenyEnrollmentRequestApplicationVndAwsCdfV10PlusJSONRequestBody
+}
+
+type DenyEnrollmentRequestResponseObject interface {
+	VisitDenyEnrollmentRequestResponse(w http.ResponseWriter) error
+}
+
+type DenyEnrollmentRequest200ApplicationVndAwsCdfV10PlusJSONResponse struct {
+	EnrollmentRequestFoundApplicationVndAwsCdfV10PlusJSONResponse
+}
+
+func (response DenyEnrollmentRequest200ApplicationVndAwsCdfV10PlusJSONResponse) VisitDenyEnrollmentRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DenyEnrollmentRequestdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response DenyEnrollmentRequestdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitDenyEnrollmentRequestResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListEnrollmentRulesRequestObject struct {
+}
+
+type ListEnrollmentRulesResponseObject interface {
+	VisitListEnrollmentRulesResponse(w http.ResponseWriter) error
+}
+
+type ListEnrollmentRules200ApplicationVndAwsCdfV10PlusJSONResponse EnrollmentRuleList
+
+func (response ListEnrollmentRules200ApplicationVndAwsCdfV10PlusJSONResponse) VisitListEnrollmentRulesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListEnrollmentRulesdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response ListEnrollmentRulesdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitListEnrollmentRulesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteEnrollmentRuleRequestObject struct {
+	Name   EnrollmentRuleName `json:"name"`
+	Params DeleteEnrollmentRuleParams
+}
+
+type DeleteEnrollmentRuleResponseObject interface {
+	VisitDeleteEnrollmentRuleResponse(w http.ResponseWriter) error
+}
+
+type DeleteEnrollmentRule204Response struct {
+}
+
+func (response DeleteEnrollmentRule204Response) VisitDeleteEnrollmentRuleResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type DeleteEnrollmentRuledefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response DeleteEnrollmentRuledefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitDeleteEnrollmentRuleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetEnrollmentRuleRequestObject struct {
+	Name EnrollmentRuleName `json:"name"`
+}
+
+type GetEnrollmentRuleResponseObject interface {
+	VisitGetEnrollmentRuleResponse(w http.ResponseWriter) error
+}
+
+type GetEnrollmentRule200ApplicationVndAwsCdfV10PlusJSONResponse struct {
+	EnrollmentRuleFoundApplicationVndAwsCdfV10PlusJSONResponse
+}
+
+func (response GetEnrollmentRule200ApplicationVndAwsCdfV10PlusJSONResponse) VisitGetEnrollmentRuleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetEnrollmentRuledefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response GetEnrollmentRuledefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitGetEnrollmentRuleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutEnrollmentRuleRequestObject struct {
+	Name   EnrollmentRuleName `json:"name"`
+	Params PutEnrollmentRuleParams
+	Body   *PutEnrollmentRuleApplicationVndAwsCdfV10PlusJSONRequestBody
+}
+
+type PutEnrollmentRuleResponseObject interface {
+	VisitPutEnrollmentRuleResponse(w http.ResponseWriter) error
+}
+
+type PutEnrollmentRule200ApplicationVndAwsCdfV10PlusJSONResponse struct {
+	EnrollmentRuleFoundApplicationVndAwsCdfV10PlusJSONResponse
+}
+
+func (response PutEnrollmentRule200ApplicationVndAwsCdfV10PlusJSONResponse) VisitPutEnrollmentRuleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutEnrollmentRuledefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response PutEnrollmentRuledefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitPutEnrollmentRuleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutEnrollmentSerialsRequestObject struct {
+	Name   EnrollmentRuleName `json:"name"`
+	Params PutEnrollmentSerialsParams
+	Body   *PutEnrollmentSerialsApplicationVndAwsCdfV10PlusJSONRequestBody
+}
+
+type PutEnrollmentSerialsResponseObject interface {
+	VisitPutEnrollmentSerialsResponse(w http.ResponseWriter) error
+}
+
+type PutEnrollmentSerials200ApplicationVndAwsCdfV10PlusJSONResponse struct {
+	EnrollmentRuleFoundApplicationVndAwsCdfV10PlusJSONResponse
+}
+
+func (response PutEnrollmentSerials200ApplicationVndAwsCdfV10PlusJSONResponse) VisitPutEnrollmentSerialsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutEnrollmentSerialsdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response PutEnrollmentSerialsdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitPutEnrollmentSerialsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListEventsRequestObject struct {
 	Params ListEventsParams
 }
@@ -8278,6 +9064,36 @@ type StrictServerInterface interface {
 	// ActivateDistribution Offer this archive to agents from now on
 	// (POST /distributions/{name}/{version}/activate)
 	ActivateDistribution(ctx context.Context, request ActivateDistributionRequestObject) (ActivateDistributionResponseObject, error)
+	// ListEnrollmentRequests List the devices that ask to be let in
+	// (GET /enrollmentRequests)
+	ListEnrollmentRequests(ctx context.Context, request ListEnrollmentRequestsRequestObject) (ListEnrollmentRequestsResponseObject, error)
+	// DeleteEnrollmentRequest Forget a request
+	// (DELETE /enrollmentRequests/{requestId})
+	DeleteEnrollmentRequest(ctx context.Context, request DeleteEnrollmentRequestRequestObject) (DeleteEnrollmentRequestResponseObject, error)
+	// GetEnrollmentRequest Get a device that asks to be let in
+	// (GET /enrollmentRequests/{requestId})
+	GetEnrollmentRequest(ctx context.Context, request GetEnrollmentRequestRequestObject) (GetEnrollmentRequestResponseObject, error)
+	// ApproveEnrollmentRequest Let a device in
+	// (POST /enrollmentRequests/{requestId}/approve)
+	ApproveEnrollmentRequest(ctx context.Context, request ApproveEnrollmentRequestRequestObject) (ApproveEnrollmentRequestResponseObject, error)
+	// DenyEnrollmentRequest Keep a device out
+	// (POST /enrollmentRequests/{requestId}/deny)
+	DenyEnrollmentRequest(ctx context.Context, request DenyEnrollmentRequestRequestObject) (DenyEnrollmentRequestResponseObject, error)
+	// ListEnrollmentRules List the rules, in the order in which they are asked
+	// (GET /enrollmentRules)
+	ListEnrollmentRules(ctx context.Context, request ListEnrollmentRulesRequestObject) (ListEnrollmentRulesResponseObject, error)
+	// DeleteEnrollmentRule Delete a rule with its list of serials
+	// (DELETE /enrollmentRules/{name})
+	DeleteEnrollmentRule(ctx context.Context, request DeleteEnrollmentRuleRequestObject) (DeleteEnrollmentRuleResponseObject, error)
+	// GetEnrollmentRule Get a rule
+	// (GET /enrollmentRules/{name})
+	GetEnrollmentRule(ctx context.Context, request GetEnrollmentRuleRequestObject) (GetEnrollmentRuleResponseObject, error)
+	// PutEnrollmentRule Make or replace a rule
+	// (PUT /enrollmentRules/{name})
+	PutEnrollmentRule(ctx context.Context, request PutEnrollmentRuleRequestObject) (PutEnrollmentRuleResponseObject, error)
+	// PutEnrollmentSerials Give a rule its list of serials, in the place of the one it has
+	// (PUT /enrollmentRules/{name}/serials)
+	PutEnrollmentSerials(ctx context.Context, request PutEnrollmentSerialsRequestObject) (PutEnrollmentSerialsResponseObject, error)
 	// ListEvents List events in the order in which they happened
 	// (GET /events)
 	ListEvents(ctx context.Context, request ListEventsRequestObject) (ListEventsResponseObject, error)
@@ -10040,6 +10856,339 @@ func (sh *strictHandler) ActivateDistribution(ctx *gin.Context, name Distributio
 		sh.options.HandlerErrorFunc(ctx, err)
 	} else if validResponse, ok := response.(ActivateDistributionResponseObject); ok {
 		if err := validResponse.VisitActivateDistributionResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListEnrollmentRequests operation middleware
+func (sh *strictHandler) ListEnrollmentRequests(ctx *gin.Context, params ListEnrollmentRequestsParams) {
+	var request ListEnrollmentRequestsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListEnrollmentRequests(ctx, request.(ListEnrollmentRequestsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListEnrollmentRequests")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ListEnrollmentRequestsResponseObject); ok {
+		if err := validResponse.VisitListEnrollmentRequestsResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeleteEnrollmentRequest operation middleware
+func (sh *strictHandler) DeleteEnrollmentRequest(ctx *gin.Context, requestID EnrollmentRequestID) {
+	var request DeleteEnrollmentRequestRequestObject
+
+	request.RequestID = requestID
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.DeleteEnrollmentRequest(ctx, request.(DeleteEnrollmentRequestRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeleteEnrollmentRequest")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(DeleteEnrollmentRequestResponseObject); ok {
+		if err := validResponse.VisitDeleteEnrollmentRequestResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetEnrollmentRequest operation middleware
+func (sh *strictHandler) GetEnrollmentRequest(ctx *gin.Context, requestID EnrollmentRequestID) {
+	var request GetEnrollmentRequestRequestObject
+
+	request.RequestID = requestID
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetEnrollmentRequest(ctx, request.(GetEnrollmentRequestRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetEnrollmentRequest")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(GetEnrollmentRequestResponseObject); ok {
+		if err := validResponse.VisitGetEnrollmentRequestResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ApproveEnrollmentRequest operation middleware
+func (sh *strictHandler) ApproveEnrollmentRequest(ctx *gin.Context, requestID EnrollmentRequestID) {
+	var request ApproveEnrollmentRequestRequestObject
+
+	request.RequestID = requestID
+
+	var body ApproveEnrollmentRequestApplicationVndAwsCdfV10PlusJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ApproveEnrollmentRequest(ctx, request.(ApproveEnrollmentRequestRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ApproveEnrollmentRequest")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ApproveEnrollmentRequestResponseObject); ok {
+		if err := validResponse.VisitApproveEnrollmentRequestResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DenyEnrollmentRequest operation middleware
+func (sh *strictHandler) DenyEnrollmentRequest(ctx *gin.Context, requestID EnrollmentRequestID) {
+	var request DenyEnrollmentRequestRequestObject
+
+	request.RequestID = requestID
+
+	var body DenyEnrollmentRequestApplicationVndAwsCdfV10PlusJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.DenyEnrollmentRequest(ctx, request.(DenyEnrollmentRequestRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DenyEnrollmentRequest")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(DenyEnrollmentRequestResponseObject); ok {
+		if err := validResponse.VisitDenyEnrollmentRequestResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListEnrollmentRules operation middleware
+func (sh *strictHandler) ListEnrollmentRules(ctx *gin.Context) {
+	var request ListEnrollmentRulesRequestObject
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListEnrollmentRules(ctx, request.(ListEnrollmentRulesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListEnrollmentRules")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ListEnrollmentRulesResponseObject); ok {
+		if err := validResponse.VisitListEnrollmentRulesResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeleteEnrollmentRule operation middleware
+func (sh *strictHandler) DeleteEnrollmentRule(ctx *gin.Context, name EnrollmentRuleName, params DeleteEnrollmentRuleParams) {
+	var request DeleteEnrollmentRuleRequestObject
+
+	request.Name = name
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.DeleteEnrollmentRule(ctx, request.(DeleteEnrollmentRuleRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeleteEnrollmentRule")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(DeleteEnrollmentRuleResponseObject); ok {
+		if err := validResponse.VisitDeleteEnrollmentRuleResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetEnrollmentRule operation middleware
+func (sh *strictHandler) GetEnrollmentRule(ctx *gin.Context, name EnrollmentRuleName) {
+	var request GetEnrollmentRuleRequestObject
+
+	request.Name = name
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetEnrollmentRule(ctx, request.(GetEnrollmentRuleRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetEnrollmentRule")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(GetEnrollmentRuleResponseObject); ok {
+		if err := validResponse.VisitGetEnrollmentRuleResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// PutEnrollmentRule operation middleware
+func (sh *strictHandler) PutEnrollmentRule(ctx *gin.Context, name EnrollmentRuleName, params PutEnrollmentRuleParams) {
+	var request PutEnrollmentRuleRequestObject
+
+	request.Name = name
+	request.Params = params
+
+	var body PutEnrollmentRuleApplicationVndAwsCdfV10PlusJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PutEnrollmentRule(ctx, request.(PutEnrollmentRuleRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PutEnrollmentRule")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(PutEnrollmentRuleResponseObject); ok {
+		if err := validResponse.VisitPutEnrollmentRuleResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// PutEnrollmentSerials operation middleware
+func (sh *strictHandler) PutEnrollmentSerials(ctx *gin.Context, name EnrollmentRuleName, params PutEnrollmentSerialsParams) {
+	var request PutEnrollmentSerialsRequestObject
+
+	request.Name = name
+	request.Params = params
+
+	var body PutEnrollmentSerialsApplicationVndAwsCdfV10PlusJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PutEnrollmentSerials(ctx, request.(PutEnrollmentSerialsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PutEnrollmentSerials")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(PutEnrollmentSerialsResponseObject); ok {
+		if err := validResponse.VisitPutEnrollmentSerialsResponse(ctx.Writer); err != nil {
 			sh.options.ResponseErrorHandlerFunc(ctx, err)
 		}
 	} else if response != nil {
