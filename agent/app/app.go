@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/ggfleet/ggfleet/agent/internal/localstate"
+	"github.com/ggfleet/ggfleet/installer/nucleus"
 	"github.com/ggfleet/ggfleet/shared/buildinfo"
 	"github.com/ggfleet/ggfleet/shared/logx"
 )
@@ -35,6 +36,7 @@ type Config struct {
 	SpoolBytes int64         // of reports that wait to be sent
 	UpFor      time.Duration // after which a nucleus without ready file is proven
 	Gate       time.Duration // in which a new nucleus must be proven
+	Settle     time.Duration // in which a crash loop of a new nucleus makes the agent go back
 	Stop       time.Duration // between asking the nucleus to stop and killing it
 	MinWait    time.Duration // before whatever failed is tried again the first time
 
@@ -46,6 +48,7 @@ type Config struct {
 
 	Enroll Enrollment // how to enrol, for Enroll alone
 
+	System nucleus.System    // the host; default the one that this process runs on
 	Around localstate.Around // nil outside tests
 }
 
@@ -55,6 +58,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Log == nil {
 		c.Log = logx.Discard()
+	}
+	if c.System == nil {
+		c.System = nucleus.NewHost()
 	}
 	if c.Version == "" {
 		c.Version = buildinfo.Version

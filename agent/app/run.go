@@ -30,17 +30,19 @@ type agent struct {
 	live *identity.Live
 	id   identity.Identity // as it was at the start; a renewal changes its certificate only
 
-	link     *mqttlink.Link
-	cloud    *deviceapi.Client
-	reporter *telemetry.Reporter
-	watchdog *svc.Watchdog
-	running  selfupdate.Running
-	update   *selfupdate.Updater
-	end      func()            // gives the agent's place to the program that comes next
-	board    *notice.Board     // what notices told
-	notices  map[string]func() // topics to listen on, and whom to tell
-	work     []run.Loop        // ends before reporting and the session do
-	closers  []func() error
+	link       *mqttlink.Link
+	cloud      *deviceapi.Client
+	reporter   *telemetry.Reporter
+	watchdog   *svc.Watchdog
+	supervisor *process.Supervisor
+	loop       *reconcile.Loop
+	running    selfupdate.Running
+	update     *selfupdate.Updater
+	end        func()            // gives the agent's place to the program that comes next
+	board      *notice.Board     // what notices told
+	notices    map[string]func() // topics to listen on, and whom to tell
+	work       []run.Loop        // ends before reporting and the session do
+	closers    []func() error
 }
 
 // ErrHandOver, as the cause of the end of Run's context, makes Run leave the
@@ -117,27 +119,32 @@ func (a *agent) workUntil(ctx, reporting context.Context) error {
 
 // openNucleus makes what installs the nucleus and keeps it running.
 func (a *agent) openNucleus() error {
+	settings, err := reconcile.ReadSettings(a.dir.Path("."))
+	if err != nil {
+		return err
+	}
 	site, err := nucleus.OpenSite(a.dir.Site(), nucleus.Limits{})
 	if err != nil {
 		return err
 	}
 	a.closers = append(a.closers, site.Close)
-	supervisor, err := process.New(process.Config{
-		Dir: a.dir, OnStatus: func(n telemetry.Nucleus) { a.reporter.Nucleus(n); a.update.Nucleus(n.State) }, UpFor: a.cfg.UpFor, Gate: a.cfg.Gate, Stop: a.cfg.Stop, MinWait: a.cfg.MinWait, Log: a.cfg.Log,
+	a.supervisor, err = process.New(process.Config{
+		Dir: a.dir, System: a.cfg.System, OnStatus: func(n telemetry.Nucleus) { a.reporter.Nucleus(n); a.update.Nucleus(n.State) }, UpFor: a.cfg.UpFor, Gate: a.cfg.Gate, Stop: a.cfg.Stop, MinWait: a.cfg.MinWait, Log: a.cfg.Log,
 	})
 	if err != nil {
 		return err
 	}
-	var loop *reconcile.Loop
-	cloud, notice := a.rememberAssignment(func() { loop.Wake() })
+	cloud, notice := a.rememberAssignment(func() { a.loop.Wake() })
 	a.notices[a.id.Subject().AssignmentTopic()] = notice
-	loop, err = reconcile.New(reconcile.Config{
-		Core: a.id.Core, Dir: a.dir, Site: site, Cloud: assignments{cloud, a.update}, Supervisor: supervisor, Every: a.cfg.Poll, MinWait: a.cfg.MinWait, Log: a.cfg.Log,
+	a.loop, err = reconcile.New(reconcile.Config{
+		System: a.cfg.System, Settings: settings, Settle: a.cfg.Settle,
+		Core: a.id.Core, Dir: a.dir, Site: site, Cloud: assignments{cloud, a.update}, Supervisor: a.supervisor, Every: a.cfg.Poll, MinWait: a.cfg.MinWait, Log: a.cfg.Log,
 	})
 	if err != nil {
 		return err
 	}
-	a.work = append(a.work, run.Loop{Name: "nucleus", Run: supervisor.Run}, a.watchdog.Watch(run.Loop{Name: "reconcile", Run: loop.Run}, max(passStall, 3*a.cfg.Poll)))
+	a.closers = append(a.closers, a.loop.Close)
+	a.work = append(a.work, run.Loop{Name: "nucleus", Run: a.supervisor.Run}, a.watchdog.Watch(run.Loop{Name: "reconcile", Run: a.loop.Run}, max(passStall, 3*a.cfg.Poll)))
 	return nil
 }
 

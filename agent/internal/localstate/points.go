@@ -1,6 +1,9 @@
 package localstate
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // Point names one step of the agent's work after which the device or the
 // control plane is different. The kill test ends a real agent before and after
@@ -22,6 +25,7 @@ const (
 	CoreCA          Point = "core-ca"               // what the core trusts is stored
 	CoreConfig      Point = "core-config"           // the installer configuration is stored
 
+	Forget   Point = "forget"   // the version before the current one is given up, to make room
 	Download Point = "download" // the archive is here
 	Unpack   Point = "unpack"   // the version lies beside the others
 	Trial    Point = "trial"    // the intent to change the version is stored
@@ -55,6 +59,41 @@ const (
 	UpdatePrune    Point = "update-prune"    // other releases are gone
 )
 
+// What else is done to the nucleus of a device. PlanStep names the steps of a plan
+// of package installer/nucleus.
+const (
+	Adopt  Point = "adopt"  // a nucleus that was found is remembered
+	Settle Point = "settle" // the new version is trusted
+
+	CoreSwapIntent Point = "core-swap-intent" // the core's old certificate and key are kept aside
+	CoreSwap       Point = "core-swap"        // the new ones are where the nucleus reads them
+	CoreSwapEnd    Point = "core-swap-end"    // they have proved themselves; the old ones are gone
+	CoreSwapBack   Point = "core-swap-back"   // the old ones are back
+
+	PlanAccounts      Point = "plan-accounts"
+	PlanSetup         Point = "plan-setup"
+	PlanLaunchFolder  Point = "plan-launch-folder"
+	PlanUnit          Point = "plan-unit"
+	PlanEnable        Point = "plan-enable"
+	PlanKeep          Point = "plan-keep"
+	PlanLinks         Point = "plan-links"
+	PlanFolders       Point = "plan-folders"
+	PlanKeys          Point = "plan-keys"
+	PlanConfiguration Point = "plan-configuration"
+	PlanDisable       Point = "plan-disable"
+	PlanLaunchFolders Point = "plan-launch-folders"
+	PlanPackage       Point = "plan-package"
+	PlanFiles         Point = "plan-files"
+)
+
+// PlanStep is the point of a step of an installation's plan.
+func PlanStep(name string) Point {
+	if name == "unpack" {
+		return Unpack
+	}
+	return Point("plan-" + strings.ReplaceAll(name, " ", "-"))
+}
+
 // The steps of a renewal of the agent's own certificate, and of the core's.
 const (
 	RenewIntent  Point = "renew-intent"  // the new key has a name
@@ -83,9 +122,25 @@ const (
 	HelpReport  Point = "help-report"  // the control plane knows how it ended
 )
 
+// The steps of a client device.
+const (
+	ClientKey         Point = "client-key"              // the device's key is stored
+	ClientCertCall    Point = "client-certificate-call" // the control plane has signed it
+	ClientCertificate Point = "client-certificate"      // the device's certificate is stored
+	ClientTrust       Point = "client-trust"            // what the control plane or a core is trusted by is stored
+	ClientConfig      Point = "client-config"           // the application's file is stored
+	ClientPrune       Point = "client-prune"            // what was known of a core that is gone is removed
+	ClientSwap        Point = "client-swap"             // another certificate with its key is the device's
+)
+
+// ClientPoints are those of a client device.
+func ClientPoints() []Point {
+	return []Point{ClientKey, ClientCertCall, ClientCertificate, ClientTrust, ClientConfig, ClientPrune, ClientSwap}
+}
+
 // Points returns the whole table.
 func Points() []Point {
-	return slices.Concat(LifePoints(), RenewPoints(), UpdatePoints(), HelpPoints())
+	return slices.Concat(LifePoints(), RenewPoints(), UpdatePoints(), HelpPoints(), ClientPoints())
 }
 
 // HelpPoints are those of what was asked from afar.
@@ -95,7 +150,7 @@ func HelpPoints() []Point { return []Point{HelpTake, HelpPart, HelpRestart, Help
 func LifePoints() []Point {
 	return []Point{
 		EnrollIntent, EnrollKey, EnrollCall, EnrollIdentity, EnrollForget, CoreKey, CoreCertCall, CoreCertificate, CoreCA, CoreConfig,
-		Download, Unpack, Trial, Switch, NucleusIntent, NucleusStart, NucleusRecord, Commit, Revert, Reject, Prune,
+		Forget, Download, Unpack, Trial, Switch, NucleusIntent, NucleusStart, NucleusRecord, Commit, Revert, Reject, Prune,
 		PatchIntent, PatchCall, PatchStart, PatchRun, PatchEnd, PatchReport, PatchForget,
 	}
 }
@@ -105,6 +160,16 @@ func RenewPoints() []Point {
 	return []Point{
 		RenewIntent, RenewKey, RenewCall, RenewStore, RenewSwitch, RenewConfirm, RenewDrop, RenewForget,
 		CoreRenewIntent, CoreRenewCall, CoreRenewStore, CoreRenewInstall, CoreRenewConfirm, CoreRenewForget,
+	}
+}
+
+// NucleusPoints are those of a nucleus that is more than a program in an archive:
+// classic and lite, one that is adopted, a change of its certificate.
+func NucleusPoints() []Point {
+	return []Point{
+		Adopt, Settle, CoreSwapIntent, CoreSwap, CoreSwapEnd, CoreSwapBack,
+		PlanAccounts, PlanSetup, PlanLaunchFolder, PlanUnit, PlanEnable, PlanKeep, PlanLinks, PlanFolders, PlanKeys, PlanConfiguration,
+		PlanDisable, PlanLaunchFolders, PlanPackage, PlanFiles,
 	}
 }
 

@@ -1,10 +1,13 @@
-// Package nucleus keeps the nucleus process running: starts it in a process
-// group of its own, starts it again with growing waits when it ends by itself,
-// proves that it works (the health gate), and stops it.
+// Package nucleus keeps the nucleus running: starts it, starts it again with
+// growing waits when it ends by itself, proves that it works (the health gate),
+// and stops it.
 //
-// The process outlives an agent that is killed. Its pid, start time and a token
-// in its environment are stored, the token before the start, so that the next
-// agent takes it up again and never starts a second one.
+// There are two ways to run one. A process group of the agent's own: it outlives
+// an agent that is killed; its pid, start time and a token in its environment are
+// stored, the token before the start, so that the next agent takes it up and
+// never starts a second one. Or services of the host's systemd: they belong to the
+// host, start with it, and go on when the agent stops; the agent watches them, and
+// starts what systemd has given up.
 //
-// It does not install and does not decide which version runs.
+// The package does not install and does not decide which version runs.
 package nucleus

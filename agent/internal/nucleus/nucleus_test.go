@@ -62,7 +62,7 @@ func script(t *testing.T, root, version, body string) process.Spec {
 	t.Helper()
 	program := filepath.Join(root, "nucleus-"+version)
 	require.NoError(t, os.WriteFile(program, []byte("#!/bin/sh\n"+body), 0o755))
-	return process.Spec{Version: nucleus.Version{Name: "n", Version: version, Digest: version}, Program: program, Root: root}
+	return process.Spec{Version: nucleus.Version{Name: "n", Version: version, Digest: version}, Launch: nucleus.Launch{Program: program}, Root: root}
 }
 
 func TestWithoutReadyFileStayingUpIsTheProof(t *testing.T) {
@@ -90,7 +90,7 @@ func TestTheNucleusSeesNothingOfTheAgentsEnvironment(t *testing.T) {
 func TestAProgramThatCannotStartFailsTheGate(t *testing.T) {
 	s, said, root := supervise(t, process.Config{MinWait: time.Millisecond, MaxWait: time.Millisecond})
 	spec := script(t, root, "1", "")
-	spec.Program = filepath.Join(root, "missing")
+	spec.Launch.Program = filepath.Join(root, "missing")
 	err := s.Use(t.Context(), spec, false)
 	require.ErrorIs(t, err, process.ErrUnproven)
 	require.ErrorContains(t, err, "missing")

@@ -2,16 +2,12 @@ package nucleus
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"io/fs"
-	"log/slog"
-	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
-	"github.com/ggfleet/ggfleet/agent/internal/localstate"
 	"github.com/ggfleet/ggfleet/agent/internal/telemetry"
 	"github.com/ggfleet/ggfleet/installer/nucleus"
 	"github.com/ggfleet/ggfleet/shared/fault"
@@ -20,68 +16,6 @@ import (
 	"github.com/ggfleet/ggfleet/shared/run"
 )
 
-// ErrUnproven is the error of a nucleus that did not pass the health gate.
-var ErrUnproven = errors.New("the nucleus did not pass the health gate")
-
-// quiet is the time between looks at a nucleus that is proven, when only its
-// log may grow: a device that idles should sleep.
-const quiet = 10 * time.Second
-
-// maxEnds is how often a nucleus on trial may end by itself.
-const maxEnds = 3
-
-// Spec is one nucleus that can run.
-type Spec struct {
-	Version  nucleus.Version
-	Manifest nucleus.Manifest
-	Program  string // absolute
-	Args     []string
-	Root     string // absolute; working folder, logs and state lie below it
-}
-
-// Config is what a Supervisor needs. Zero times get their defaults.
-type Config struct {
-	Dir      *localstate.Dir         // required
-	OnStatus func(telemetry.Nucleus) // required; called on the supervisor's goroutine, must not block
-
-	UpFor   time.Duration // without a ready file: proven when up so long; default 10 s
-	Gate    time.Duration // a nucleus on trial has so long to be proven; default 2 min
-	Stop    time.Duration // between SIGTERM and SIGKILL; default 15 s
-	MinWait time.Duration // before a nucleus that ended is started again; default 1 s
-	MaxWait time.Duration // default 5 min
-	Look    time.Duration // between looks at a nucleus that is not proven; default 250 ms
-	LogSize int64         // bytes of nucleus.log before it is rotated; default 5 MiB
-	Log     *slog.Logger
-}
-
-func (c Config) withDefaults() (Config, error) {
-	if c.Dir == nil || c.OnStatus == nil {
-		return c, fault.New(fault.Invalid, "a supervisor needs a state folder and somebody to tell")
-	}
-	for _, d := range []struct {
-		at   *time.Duration
-		dflt time.Duration
-	}{
-		{&c.UpFor, 10 * time.Second},
-		{&c.Gate, 2 * time.Minute},
-		{&c.Stop, 15 * time.Second},
-		{&c.MinWait, time.Second},
-		{&c.MaxWait, 5 * time.Minute},
-		{&c.Look, 250 * time.Millisecond},
-	} {
-		if *d.at <= 0 {
-			*d.at = d.dflt
-		}
-	}
-	if c.LogSize <= 0 {
-		c.LogSize = 5 << 20
-	}
-	if c.Log == nil {
-		c.Log = logx.Discard()
-	}
-	return c, nil
-}
-
 // Installation is what the reconcile loop has to say about a version that does
 // not run yet.
 type Installation struct {
@@ -89,29 +23,45 @@ type Installation struct {
 	Err     string // why it does not go on; empty: it does
 }
 
-// request asks the owner for a change.
+// Health is how the nucleus has done since the last Use or Restart that took
+// effect.
+type Health struct {
+	Proven bool
+	Up     time.Duration // since it was last started or brought back; 0 when not proven
+	Ends   int           // by itself
+	Why    string        // of the last end
+}
+
+// request asks the owner for a change. Without a spec: the same again.
 type request struct {
-	spec    Spec
+	spec    *Spec
 	restart bool
 	reply   chan error
 }
 
-// Supervisor runs one nucleus. The goroutine in Run owns all fields below ask.
+// Supervisor runs one nucleus. The goroutine in Run owns the fields below ask.
 type Supervisor struct {
 	cfg  Config
 	ask  chan request
 	hear chan Installation
 
 	spec     *Spec
-	proc     *process
+	by       runner
+	run      running
+	seen     int // ends that run itself told of
 	proven   bool
+	since    time.Time
 	waiting  []chan error // callers of Use, until proven
 	gate     time.Time    // when those callers have waited enough
-	ends     int          // ends by itself since Use
+	ends     int          // by itself since Use
+	asked    int          // of those, to be started again
 	restarts int
 	backoff  run.Backoff
 	again    <-chan time.Time // when to start it again; nil: not
 	status   telemetry.Nucleus
+
+	mu     sync.Mutex // guards health
+	health Health
 }
 
 // New returns a supervisor. It does nothing before Run.
@@ -131,7 +81,16 @@ func New(cfg Config) (*Supervisor, error) {
 // and ErrUnproven when it ended too often or took too long; it then still is
 // kept running as well as can be, until the next Use.
 func (s *Supervisor) Use(ctx context.Context, spec Spec, restart bool) error {
-	req := request{spec: spec, restart: restart, reply: make(chan error, 1)}
+	return s.request(ctx, request{spec: &spec, restart: restart, reply: make(chan error, 1)})
+}
+
+// Restart restarts what runs and returns nil once it is proven again. Without a
+// nucleus it is fault.NotFound.
+func (s *Supervisor) Restart(ctx context.Context) error {
+	return s.request(ctx, request{restart: true, reply: make(chan error, 1)})
+}
+
+func (s *Supervisor) request(ctx context.Context, req request) error {
 	select {
 	case s.ask <- req:
 	case <-ctx.Done():
@@ -154,48 +113,66 @@ func (s *Supervisor) Installing(ctx context.Context, i Installation) {
 	}
 }
 
-// ErrHandOver, as the cause of the end of Run's context, says that another agent
-// is about to take this one's place.
-var ErrHandOver = errors.New("another agent takes over")
+// Health tells how the nucleus does. It may be called from anywhere.
+func (s *Supervisor) Health() Health {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.health
+}
 
-// Run supervises until ctx is done, then stops the nucleus; it leaves it to the
-// next agent when the cause is ErrHandOver.
+// Run supervises until ctx is done. It then stops a nucleus that is a process of
+// the agent, unless the cause is ErrHandOver; services go on.
 func (s *Supervisor) Run(ctx context.Context) error {
 	look := time.NewTimer(s.cfg.Look)
 	defer look.Stop()
 	s.cfg.OnStatus(s.status)
 	for {
-		var ended <-chan struct{}
-		if s.proc != nil {
-			ended = s.proc.ended
+		var gone <-chan struct{}
+		if s.run != nil {
+			gone = s.run.gone()
 		}
 		select {
 		case <-ctx.Done():
-			return s.shutdown(context.Cause(ctx))
+			return s.shutdown(context.WithoutCancel(ctx), context.Cause(ctx))
 		case req := <-s.ask:
 			if err := s.use(ctx, req); err != nil {
 				req.reply <- err
 			}
 		case i := <-s.hear:
 			s.tell(i)
-		case <-ended:
-			s.fail(ctx, s.proc.err)
+		case <-gone:
+			s.look(ctx)
 		case <-s.again:
 			s.again = nil
 			s.launch(ctx)
 		case <-look.C:
 			s.look(ctx)
 		}
-		if s.proven || s.proc == nil && len(s.waiting) == 0 {
-			look.Reset(quiet)
-		} else {
-			look.Reset(s.cfg.Look)
-		}
+		look.Reset(s.pause())
+		s.note()
 	}
 }
 
+// pause is how long until the next look.
+func (s *Supervisor) pause() time.Duration {
+	if s.by == nil {
+		return quietService
+	}
+	unproven, proven := s.by.look()
+	if s.proven || s.run == nil && len(s.waiting) == 0 {
+		return proven
+	}
+	return unproven
+}
+
 func (s *Supervisor) use(ctx context.Context, req request) error {
-	same := s.spec != nil && s.spec.Version == req.spec.Version
+	if req.spec == nil {
+		if s.spec == nil {
+			return fault.New(fault.NotFound, "there is no nucleus to restart on this device")
+		}
+		req.spec = s.spec
+	}
+	same := s.spec != nil && s.spec.Version == req.spec.Version && s.spec.Launch.Unit == req.spec.Launch.Unit
 	if same && !req.restart {
 		if s.proven {
 			req.reply <- nil
@@ -204,13 +181,12 @@ func (s *Supervisor) use(ctx context.Context, req request) error {
 		s.await(req.reply)
 		return nil
 	}
-	s.spec, s.ends = &req.spec, 0
-	if err := s.replace(req.spec, req.restart); err != nil {
+	if err := s.replace(ctx, *req.spec, req.restart); err != nil {
 		return err
 	}
 	s.backoff.Reset()
 	s.await(req.reply)
-	if s.proc == nil {
+	if s.run == nil {
 		s.launch(ctx)
 	}
 	return nil
@@ -221,127 +197,149 @@ func (s *Supervisor) await(reply chan error) {
 	s.gate = time.Now().Add(s.cfg.Gate)
 }
 
-// replace stops what runs, unless it is a process of spec that an earlier agent
-// has left: that one is taken up.
-func (s *Supervisor) replace(spec Spec, restart bool) error {
+// replace stops what runs, unless it is the nucleus of spec that an earlier agent
+// or the host has started: that one is taken up.
+func (s *Supervisor) replace(ctx context.Context, spec Spec, restart bool) error {
 	s.answer(ErrUnproven)
-	s.again, s.proven = nil, false
-	if s.proc == nil {
-		var r record
-		if err := s.cfg.Dir.ReadJSON(recordName, &r); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			s.cfg.Log.Warn("record of the nucleus process cannot be read", logx.Err, err)
-		}
-		pid, began, ok := r.alive()
-		if !ok {
-			return nil
-		}
-		s.proc = adopt(pid, began)
-		if r.Digest == spec.Version.Digest && !restart {
-			s.cfg.Log.Info("nucleus of an earlier agent is taken up", "pid", pid)
-			r.PID, r.Start = pid, began
-			s.set(spec, protocol.NucleusStarting, pid, "")
-			return s.cfg.Dir.Do(localstate.NucleusRecord, func() error { return s.cfg.Dir.WriteJSON(recordName, r) })
+	by, err := s.runner(spec)
+	if err != nil {
+		return err
+	}
+	s.again, s.proven, s.ends, s.asked, s.seen = nil, false, 0, 0, 0
+	if s.run != nil {
+		err := s.run.stop(ctx)
+		if s.run = nil; err != nil {
+			return err
 		}
 	}
-	err := s.proc.stop(s.cfg.Stop)
-	s.proc = nil
-	return err
+	s.spec, s.by = &spec, by
+	if s.cfg.System != nil && len(spec.Instead) > 0 {
+		if err := (services{&s.cfg, spec}).stopUnits(ctx, spec.Instead); err != nil {
+			return err
+		}
+	}
+	if spec.Launch.Unit != "" { // a process that was left must not run beside the services
+		if p, err := newProcesses(&s.cfg, spec); err == nil {
+			if left, _, err := p.find(ctx); err == nil && left != nil {
+				if err := left.stop(ctx); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	found, same, err := by.find(ctx)
+	if err != nil || found == nil {
+		return err
+	}
+	if same && !restart {
+		s.run = found
+		s.set(spec, protocol.NucleusStarting, found.look(ctx).pid, "")
+		return nil
+	}
+	return found.stop(ctx)
+}
+
+func (s *Supervisor) runner(spec Spec) (runner, error) {
+	if spec.Launch.Unit == "" {
+		return newProcesses(&s.cfg, spec)
+	}
+	if s.cfg.System == nil {
+		return nil, fault.New(fault.Unsupported, "unit %s cannot be run: this host has no systemd", spec.Launch.Unit)
+	}
+	return services{&s.cfg, spec}, nil
 }
 
 // launch starts the nucleus; a failure counts as an end.
 func (s *Supervisor) launch(ctx context.Context) {
-	p, err := s.begin()
-	if p != nil {
-		s.proc, s.proven = p, false
-		s.cfg.Log.InfoContext(ctx, "nucleus started", "pid", p.pid, "version", s.spec.Version.Version)
-		s.set(*s.spec, protocol.NucleusStarting, p.pid, s.status.LastError)
-	}
+	r, err := s.by.start(ctx)
 	if err == nil {
+		st := r.look(ctx)
+		s.run, s.proven, s.seen = r, false, 0
+		s.cfg.Log.InfoContext(ctx, "nucleus started", "pid", st.pid, "version", s.spec.Version.Version)
+		s.set(*s.spec, protocol.NucleusStarting, st.pid, s.status.LastError)
 		return
 	}
-	if p != nil {
-		err = errors.Join(err, p.stop(s.cfg.Stop)) // an unrecorded nucleus could be started twice
+	if r != nil {
+		err = errors.Join(err, r.stop(ctx)) // an unrecorded nucleus could be started twice
 	}
-	s.fail(ctx, err)
+	s.ended(ctx, sight{err: err})
 }
 
-// begin stores that a start is about to happen, starts, and stores what was
-// started.
-func (s *Supervisor) begin() (p *process, err error) {
-	logs := filepath.Join(s.spec.Root, "logs")
-	if err := os.MkdirAll(logs, 0o750); err != nil {
-		return nil, err
-	}
-	if s.spec.Manifest.ReadyFile != "" {
-		if err := os.Remove(readyPath(*s.spec)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
-	}
-	r := record{Token: rand.Text(), Digest: s.spec.Version.Digest, Boot: bootID()}
-	write := func() error { return s.cfg.Dir.WriteJSON(recordName, r) }
-	if err := s.cfg.Dir.Do(localstate.NucleusIntent, write); err != nil {
-		return nil, err
-	}
-	err = s.cfg.Dir.Do(localstate.NucleusStart, func() error {
-		p, err = start(*s.spec, r.Token, filepath.Join(logs, "nucleus.log"))
-		return err
-	})
-	if err != nil {
-		return p, err
-	}
-	r.PID = p.pid
-	r.Start, _ = startOf(p.pid)
-	if r.Start == 0 {
-		return p, nil // it has ended already; the loop will see
-	}
-	return p, s.cfg.Dir.Do(localstate.NucleusRecord, write)
-}
-
-// fail notes that the nucleus ended by itself and when it starts again.
-func (s *Supervisor) fail(ctx context.Context, cause error) {
-	if s.proc != nil {
-		if err := signalGroup(s.proc.pid, 9); err != nil { // what it left behind
-			cause = errors.Join(cause, err)
-		}
-		if s.proven && time.Since(s.proc.since) > s.cfg.MaxWait {
-			s.backoff.Reset()
-		}
-	}
-	s.proc, s.proven = nil, false
-	s.ends++
-	s.restarts++
-	wait := s.backoff.Next()
-	s.again = time.After(wait)
-	s.cfg.Log.WarnContext(ctx, "nucleus ended, will be started again", "after", wait, logx.Err, cause)
-	s.set(*s.spec, protocol.NucleusFailed, 0, fmt.Sprintf("ended: %v", cause))
-	if s.ends >= maxEnds {
-		s.answer(fmt.Errorf("%w: it ended %d times, last with %w", ErrUnproven, s.ends, cause))
-	}
-}
-
-// look is the health gate, and keeps the log small.
+// look sees how the nucleus is: whether it has ended, was brought back, or is
+// proven.
 func (s *Supervisor) look(ctx context.Context) {
-	if s.spec == nil {
-		return
-	}
-	if err := rotate(filepath.Join(s.spec.Root, "logs", "nucleus.log"), s.cfg.LogSize); err != nil {
-		s.cfg.Log.WarnContext(ctx, "nucleus log cannot be rotated", logx.Err, err)
-	}
-	if s.proc != nil && !s.proven && s.works() {
-		s.proven = true
-		s.set(*s.spec, protocol.NucleusRunning, s.proc.pid, "")
-		s.answer(nil)
+	if s.run != nil {
+		st := s.run.look(ctx)
+		if n := st.ends - s.seen; n > 0 {
+			s.broughtBack(ctx, st, n)
+		}
+		switch {
+		case !st.up:
+			s.ended(ctx, st)
+		case !s.proven:
+			s.prove(ctx, st)
+		}
 	}
 	if len(s.waiting) > 0 && !time.Now().Before(s.gate) {
 		s.answer(fmt.Errorf("%w: it was not ready after %s", ErrUnproven, s.cfg.Gate))
 	}
 }
 
-func (s *Supervisor) works() bool {
-	if s.spec.Manifest.ReadyFile != "" {
-		return ready(*s.spec)
+// prove passes the health gate when what is seen is proof.
+func (s *Supervisor) prove(ctx context.Context, st sight) {
+	if !st.ready && (!st.silent || st.err != nil || st.age < s.by.upFor()) {
+		return
 	}
-	return time.Since(s.proc.since) >= s.cfg.UpFor
+	if s.spec.Intact != nil {
+		if err := s.spec.Intact(ctx); err != nil {
+			s.answer(fmt.Errorf("%w: %w", ErrUnproven, err))
+			return
+		}
+	}
+	s.proven, s.since = true, time.Now()
+	s.set(*s.spec, protocol.NucleusRunning, st.pid, "")
+	s.answer(nil)
+}
+
+// broughtBack notes that something else started the nucleus again n times.
+func (s *Supervisor) broughtBack(ctx context.Context, st sight, n int) {
+	s.seen, s.proven = st.ends, false
+	s.ends += n
+	s.restarts += n
+	s.cfg.Log.WarnContext(ctx, "nucleus was restarted by the service manager", "times", s.ends)
+	s.set(*s.spec, protocol.NucleusFailed, st.pid, fmt.Sprintf("the service manager has restarted it %d times", s.ends))
+	s.tooOften(errors.New("the service manager restarted it"))
+}
+
+// ended notes that the nucleus ended and when it starts again.
+func (s *Supervisor) ended(ctx context.Context, st sight) {
+	if s.proven && time.Since(s.since) > s.cfg.MaxWait {
+		s.backoff.Reset()
+	}
+	s.run, s.proven, s.seen = nil, false, 0
+	s.restarts++
+	if st.again && s.asked < maxEnds { // it wants to be started again: that is no failure
+		s.asked++
+		s.again = time.After(0)
+		s.set(*s.spec, protocol.NucleusStarting, 0, s.status.LastError)
+		return
+	}
+	s.ends++
+	wait := s.backoff.Next()
+	s.again = time.After(wait)
+	s.cfg.Log.WarnContext(ctx, "nucleus ended, will be started again", "after", wait, "times", s.ends, logx.Err, st.err)
+	text := fmt.Sprintf("ended: %v", st.err)
+	if s.ends > maxEnds {
+		text = fmt.Sprintf("ended %d times, last: %v; it is started again after %s", s.ends, st.err, wait.Round(time.Second))
+	}
+	s.set(*s.spec, protocol.NucleusFailed, 0, text)
+	s.tooOften(st.err)
+}
+
+func (s *Supervisor) tooOften(cause error) {
+	if s.ends >= maxEnds {
+		s.answer(fmt.Errorf("%w: it ended %d times, last with %w", ErrUnproven, s.ends, cause))
+	}
 }
 
 // answer tells everyone who waits for the proof.
@@ -350,6 +348,17 @@ func (s *Supervisor) answer(err error) {
 		w <- err
 	}
 	s.waiting = nil
+}
+
+// note publishes the health.
+func (s *Supervisor) note() {
+	h := Health{Proven: s.proven, Ends: s.ends, Why: s.status.LastError}
+	if s.proven {
+		h.Up = time.Since(s.since)
+	}
+	s.mu.Lock()
+	s.health = h
+	s.mu.Unlock()
 }
 
 func (s *Supervisor) set(spec Spec, state protocol.NucleusState, pid int, lastError string) {
@@ -372,13 +381,13 @@ func (s *Supervisor) tell(i Installation) {
 }
 
 // shutdown stops the nucleus because the agent was told to stop, or leaves it.
-func (s *Supervisor) shutdown(cause error) error {
+func (s *Supervisor) shutdown(ctx context.Context, cause error) error {
 	s.answer(context.Canceled)
-	if s.proc == nil || errors.Is(cause, ErrHandOver) {
+	if s.run == nil || s.by.remains() || errors.Is(cause, ErrHandOver) {
 		return nil
 	}
-	err := s.proc.stop(s.cfg.Stop)
-	s.proc = nil
+	err := s.run.stop(ctx)
+	s.run = nil
 	s.set(*s.spec, protocol.NucleusStopped, 0, "")
 	return err
 }

@@ -2,11 +2,17 @@ package reconcile
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
+	"strings"
+	"syscall"
+	"time"
 
 	"github.com/ggfleet/ggfleet/agent/internal/localstate"
 	process "github.com/ggfleet/ggfleet/agent/internal/nucleus"
@@ -14,58 +20,12 @@ import (
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/logx"
 	"github.com/ggfleet/ggfleet/shared/protocol"
+	"github.com/ggfleet/ggfleet/shared/run"
 )
 
-// Names in the agent's folder.
-const (
-	RecordName = "install.json"
-	downloads  = "downloads"
-)
-
-// Record says which version is installed. With a Trial, current may point to
-// either; the next pass carries the trial to its end.
-type Record struct {
-	Current  *nucleus.Version `json:"current,omitempty"`
-	Trial    *nucleus.Version `json:"trial,omitempty"`
-	Rejected string           `json:"rejected,omitempty"` // digest that failed the health gate; not tried again while it is the one offered
-}
-
-func (l *Loop) record() (Record, error) {
-	var r Record
-	err := l.cfg.Dir.ReadJSON(RecordName, &r)
-	if errors.Is(err, fs.ErrNotExist) {
-		return Record{}, nil
-	}
-	return r, err
-}
-
-func (l *Loop) store(p localstate.Point, r Record) error {
-	return l.cfg.Dir.Do(p, func() error { return l.cfg.Dir.WriteJSON(RecordName, r) })
-}
-
-// resume starts what is installed, without the control plane.
-func (l *Loop) resume(ctx context.Context) error {
-	r, err := l.record()
-	if err != nil {
-		return err
-	}
-	if r.Trial != nil {
-		return l.try(ctx, r)
-	}
-	if r.Current == nil {
-		return nil
-	}
-	if err := l.apply(ctx, localstate.Switch, l.cfg.Site.SwitchStep(*r.Current, nil)); err != nil {
-		return err
-	}
-	if err := l.start(ctx, *r.Current, false); err != nil {
-		return err
-	}
-	// A kill may have come between settling and clearing up. What was fetched of
-	// another archive stays: the download goes on from there.
-	settled := func(name string) bool { return name == r.Current.Digest || name == r.Rejected }
-	return l.cfg.Dir.Do(localstate.Prune, func() error { return l.prune(*r.Current, settled) })
-}
+// fullFor is how long an installation waits that a disk has stopped: it would
+// fetch and unpack the same again, and fill the disk again.
+const fullFor = 15 * time.Minute
 
 // runNucleus makes the offered version the one that runs.
 func (l *Loop) runNucleus(ctx context.Context, offered *protocol.Distribution) error {
@@ -76,90 +36,163 @@ func (l *Loop) runNucleus(ctx context.Context, offered *protocol.Distribution) e
 	if r.Trial != nil {
 		return l.try(ctx, r)
 	}
-	wanted := r.Current
-	if offered != nil && offered.Digest != r.Rejected {
-		wanted = &nucleus.Version{Name: offered.Name, Version: offered.Version, Digest: offered.Digest}
+	if offered == nil || offered.Digest == r.Rejected || r.has(*offered) {
+		return l.keep(ctx, r, offered)
 	}
-	switch {
-	case wanted == nil:
-		return nil
-	case r.Current != nil && *wanted == *r.Current && l.present(*wanted):
-		if err := l.apply(ctx, localstate.Switch, l.cfg.Site.SwitchStep(*wanted, nil)); err != nil {
-			return err
-		}
-		return l.start(ctx, *wanted, l.changed)
-	case offered == nil || offered.Digest != wanted.Digest:
-		return fault.New(fault.NotFound, "the files of nucleus %s %s are gone from this device and the control plane offers none; offer that version again", wanted.Name, wanted.Version)
-	}
-	if err := l.install(ctx, r, *wanted, *offered); err != nil {
+	if err := l.install(ctx, r, *offered); err != nil {
 		if ctx.Err() == nil {
 			l.cfg.Supervisor.Installing(ctx, installation(*offered, err))
 		}
-		return fmt.Errorf("installing nucleus %s %s: %w", wanted.Name, wanted.Version, err)
+		return fmt.Errorf("installing nucleus %s %s: %w", offered.Name, offered.Version, err)
 	}
 	return nil
 }
 
-func (l *Loop) present(v nucleus.Version) bool {
-	_, err := l.cfg.Site.Manifest(v)
-	return err == nil
+// has reports whether what is offered is what is installed. An adopted nucleus is
+// not installed again in the version that it has.
+func (r Record) has(d protocol.Distribution) bool {
+	if r.Current != nil {
+		return r.Current.id() == nucleus.Version{Name: d.Name, Version: d.Version, Digest: d.Digest}
+	}
+	return r.Adopted != nil && r.Adopted.Version == d.Version && runtimeOf(r.Adopted.Layout) == d.Runtime
 }
 
-// start has v run and waits for its proof. That it is not proven yet is no
+// keep sees to what is installed: it runs, and its files are whole. offered is
+// fetched again when they are not.
+func (l *Loop) keep(ctx context.Context, r Record, offered *protocol.Distribution) error {
+	if r.Current == nil {
+		if r.Adopted != nil {
+			return l.startAdopted(ctx, *r.Adopted, false)
+		}
+		return nil
+	}
+	err := l.ensure(ctx, r)
+	switch {
+	case err == nil || ctx.Err() != nil:
+		return err
+	case errors.Is(err, fs.ErrNotExist) && offered != nil && offered.Digest == r.Current.Digest:
+		return l.install(ctx, r, *offered)
+	case errors.Is(err, fs.ErrNotExist):
+		return fault.New(fault.NotFound, "the files of nucleus %s %s are gone from this device and the control plane offers none; offer that version again", r.Current.Name, r.Current.Version)
+	}
+	return err
+}
+
+// ensure makes the current version ready, when something has changed since it was,
+// and starts it unless it runs.
+func (l *Loop) ensure(ctx context.Context, r Record) error {
+	p, err := l.prepare(ctx, r, *r.Current, nil)
+	if errors.Is(err, fault.Invalid) && p.site != nil {
+		return l.clear(ctx, p, err)
+	}
+	if err != nil {
+		return err
+	}
+	if l.changed || !l.ready {
+		if err := l.carryOut(ctx, p.plan); err != nil {
+			// What is there runs all the same: it did before.
+			l.log.WarnContext(ctx, "installed nucleus cannot be made ready again", logx.Err, err)
+		}
+		l.ready = true
+	}
+	if p.Layout == nucleus.LayoutProgram || p.Layout == "" {
+		if err := l.apply(ctx, localstate.Switch, p.change); err != nil {
+			return err
+		}
+	}
+	return l.start(ctx, p, l.changed)
+}
+
+// clear removes a version whose files are damaged, so that it is fetched anew.
+func (l *Loop) clear(ctx context.Context, p prepared, cause error) error {
+	if p.Layout != nucleus.LayoutProgram && p.Layout != "" {
+		return cause
+	}
+	dir := path.Join(p.site.Path(), p.id().Dir())
+	if err := os.RemoveAll(dir); err != nil {
+		return errors.Join(cause, err)
+	}
+	return fmt.Errorf("its files were damaged and are removed: %w", cause)
+}
+
+// start has a version run and waits for its proof. That it is not proven yet is no
 // failure of a version that nothing replaces: it is kept running as well as can
 // be.
-func (l *Loop) start(ctx context.Context, v nucleus.Version, restart bool) error {
-	err := l.use(ctx, v, restart)
+func (l *Loop) start(ctx context.Context, p prepared, restart bool, instead ...string) error {
+	spec, err := l.spec(p, instead...)
+	if err != nil {
+		return err
+	}
+	return l.use(ctx, spec, restart)
+}
+
+func (l *Loop) use(ctx context.Context, spec process.Spec, restart bool) error {
+	err := l.cfg.Supervisor.Use(ctx, spec, restart)
 	if err == nil || errors.Is(err, process.ErrUnproven) {
 		l.changed = false
 	}
 	if errors.Is(err, process.ErrUnproven) {
-		l.log.WarnContext(ctx, "nucleus is not proven", "version", v.Version, logx.Err, err)
+		l.log.WarnContext(ctx, "nucleus is not proven", "version", spec.Version.Version, logx.Err, err)
 		return nil
 	}
 	return err
 }
 
-func (l *Loop) use(ctx context.Context, v nucleus.Version, restart bool) error {
-	m, err := l.cfg.Site.Manifest(v)
-	if err != nil {
-		return err
-	}
-	program, args := l.cfg.Site.Command(v, m)
-	return l.cfg.Supervisor.Use(ctx, process.Spec{Version: v, Manifest: m, Program: program, Args: args, Root: l.cfg.Site.Path()}, restart)
-}
-
-// install fetches and unpacks v beside what runs, then puts it on trial.
-func (l *Loop) install(ctx context.Context, r Record, v nucleus.Version, d protocol.Distribution) error {
+// install fetches and unpacks what is offered beside what runs, then puts it on
+// trial.
+func (l *Loop) install(ctx context.Context, r Record, d protocol.Distribution) error {
+	v := nucleus.Version{Name: d.Name, Version: d.Version, Digest: d.Digest}
 	if err := v.Check(); err != nil {
 		return err
 	}
+	if l.full.digest == v.Digest && time.Now().Before(l.full.until) {
+		return fault.New(fault.Exhausted, "the disk could not take it; it is tried again in %s", time.Until(l.full.until).Round(time.Minute))
+	}
 	l.cfg.Supervisor.Installing(ctx, process.Installation{Version: v})
 	archive := path.Join(downloads, v.Digest)
-	unpack := l.cfg.Site.UnpackStep(v, l.cfg.Dir.Path(archive), d.Format)
-	if done, err := unpack.Done(ctx); err != nil {
-		// A manifest that cannot be read: the folder is damaged, put it there anew.
-		damaged := nucleus.Plan{unpack, l.cfg.Site.SwitchStep(v, nil)}
-		if err := damaged.Undo(ctx); err != nil {
-			return err
-		}
-		return fmt.Errorf("its files were damaged and are removed: %w", err)
-	} else if !done {
-		if err := l.cfg.Dir.Do(localstate.Download, func() error { return l.download(ctx, archive, d) }); err != nil {
-			return err
+	err := l.fetched(ctx, v, d, archive)
+	if err == nil {
+		err = l.installArchive(ctx, r, v, l.cfg.Dir.Path(archive), d.Format)
+	}
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.EDQUOT) {
+		l.full.digest, l.full.until = v.Digest, time.Now().Add(fullFor)
+		err = errors.Join(err, l.makeRoom(archive))
+	}
+	return err
+}
+
+// fetched sees to it that the archive is here, unless the version is unpacked.
+func (l *Loop) fetched(ctx context.Context, v nucleus.Version, d protocol.Distribution, archive string) error {
+	for _, s := range l.sites() {
+		if _, err := s.Manifest(v); err == nil {
+			return nil
 		}
 	}
-	if err := l.apply(ctx, localstate.Unpack, unpack); err != nil {
-		if errors.Is(err, fault.Invalid) || errors.Is(err, fault.TooLarge) {
-			err = errors.Join(err, l.cfg.Dir.Root().Remove(archive)) // not what was offered: fetch it whole next time
-		}
+	if err := l.forgetOld(v); err != nil {
 		return err
 	}
-	r.Trial = &v
-	if err := l.store(localstate.Trial, r); err != nil {
+	run.Progress(ctx)
+	return l.cfg.Dir.Do(localstate.Download, func() error { return l.download(ctx, archive, d) })
+}
+
+// forgetOld makes room before a new version is fetched: the version before the
+// current one is given up.
+func (l *Loop) forgetOld(next nucleus.Version) error {
+	r, err := l.record()
+	if err != nil {
 		return err
 	}
-	return l.try(ctx, r)
+	if r.Previous != nil {
+		r.Previous = nil
+		if err := l.store(localstate.Forget, r); err != nil {
+			return err
+		}
+	}
+	keep := []nucleus.Version{next}
+	if r.Current != nil {
+		keep = append(keep, r.Current.id())
+	}
+	return l.pruneSites(keep...)
 }
 
 func (l *Loop) download(ctx context.Context, name string, d protocol.Distribution) error {
@@ -170,78 +203,114 @@ func (l *Loop) download(ctx context.Context, name string, d protocol.Distributio
 	return errors.Join(l.cfg.Cloud.Download(ctx, d, f), f.Close())
 }
 
-// try switches to the version on trial and keeps it when it passes the health
-// gate. Otherwise it goes back to the old one. The first version of a device is
-// kept in any case: there is nothing to go back to.
-func (l *Loop) try(ctx context.Context, r Record) error {
-	v := *r.Trial
-	change := l.cfg.Site.SwitchStep(v, r.Current)
-	if err := l.apply(ctx, localstate.Switch, change); err != nil {
+// installArchive prepares the version in the archive and tries it.
+func (l *Loop) installArchive(ctx context.Context, r Record, v nucleus.Version, archive, format string) error {
+	m, err := l.inspect(ctx, v, archive, format)
+	if err != nil {
+		if errors.Is(err, fault.Invalid) || errors.Is(err, fault.TooLarge) {
+			err = errors.Join(err, l.dropArchive(archive)) // not what was offered: fetch it whole next time
+		}
 		return err
 	}
-	err := l.use(ctx, v, l.changed)
-	switch {
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case err == nil, r.Current == nil && errors.Is(err, process.ErrUnproven), r.Current != nil && *r.Current == v:
-		l.changed = false
-		return l.commit(ctx, v)
-	default:
-		return l.revert(ctx, r, change, err)
-	}
-}
-
-func (l *Loop) commit(ctx context.Context, v nucleus.Version) error {
-	if err := l.store(localstate.Commit, Record{Current: &v}); err != nil {
-		return err
-	}
-	l.log.InfoContext(ctx, "nucleus installed", "name", v.Name, "version", v.Version)
-	return l.cfg.Dir.Do(localstate.Prune, func() error { return l.prune(v, all) })
-}
-
-func all(string) bool { return true }
-
-// prune removes every version but keep, and the archives that done names.
-func (l *Loop) prune(keep nucleus.Version, done func(archive string) bool) error {
-	if err := l.cfg.Site.Prune(keep); err != nil {
-		return err
-	}
-	entries, err := fs.ReadDir(l.cfg.Dir.Root().FS(), downloads)
+	p, err := l.prepare(ctx, r, installed(v, m.Layout), &m)
 	if err != nil {
 		return err
 	}
-	for _, e := range entries {
-		if !done(e.Name()) {
-			continue
+	p.options.Archive, p.options.Format = archive, format
+	if p.plan, p.change, err = p.site.Plan(v, m, p.options, l.sys); err != nil {
+		return err
+	}
+	if err := l.carryOut(ctx, p.plan); err != nil {
+		switch {
+		case errors.Is(err, syscall.ENOSPC):
+			err = errors.Join(err, p.plan.Undo(ctx))
+		case strings.HasPrefix(err.Error(), "unpack:") && (errors.Is(err, fault.Invalid) || errors.Is(err, fault.TooLarge)):
+			err = errors.Join(err, l.dropArchive(archive))
 		}
-		if err := l.cfg.Dir.Root().Remove(path.Join(downloads, e.Name())); err != nil {
-			return err
+		return err
+	}
+	l.ready = true
+	r.Trial = &p.Installed
+	if err := l.store(localstate.Trial, r); err != nil {
+		return err
+	}
+	return l.try(ctx, r)
+}
+
+// inspect reads what v holds: what is unpacked already, else the archive.
+func (l *Loop) inspect(ctx context.Context, v nucleus.Version, archive, format string) (nucleus.Manifest, error) {
+	for _, s := range l.sites() {
+		if m, err := s.Manifest(v); err == nil {
+			return m, nil
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			l.log.Warn("unpacked version is damaged", "version", v.Version, logx.Err, err)
+			if err := s.Prune(); err != nil { // all but the current one
+				return m, err
+			}
 		}
+	}
+	f, err := os.Open(archive)
+	if err != nil {
+		return nucleus.Manifest{}, err
+	}
+	defer f.Close() //nolint:errcheck // read only
+	if err := verify(ctx, f, v.Digest); err != nil {
+		return nucleus.Manifest{}, err
+	}
+	m, err := nucleus.Inspect(f, format)
+	if err == nil && (m.Name != v.Name || m.Version != v.Version) {
+		err = fault.New(fault.Invalid, "the archive holds %s %s, but %s %s was offered", m.Name, m.Version, v.Name, v.Version)
+	}
+	return m, err
+}
+
+// verify compares the digest of f before anything of it is believed.
+func verify(ctx context.Context, f *os.File, digest string) error {
+	h := sha256.New()
+	for {
+		_, err := io.CopyN(h, f, 8<<20)
+		run.Progress(ctx)
+		if err == nil {
+			err = ctx.Err()
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("reading the archive: %w", err)
+		}
+	}
+	if got := hex.EncodeToString(h.Sum(nil)); got != digest {
+		return fault.New(fault.Invalid, "the archive has digest %s, want %s; it is not what was offered", got, digest)
 	}
 	return nil
 }
 
-// revert goes back to the old version and remembers the failed one, in that
-// order: killed in between, the trial is repeated and ends the same.
-func (l *Loop) revert(ctx context.Context, r Record, change nucleus.Step, cause error) error {
-	failed, old := *r.Trial, r.Current
-	l.log.ErrorContext(ctx, "new nucleus failed, going back", "version", failed.Version, logx.Err, cause)
-	if old == nil { // nothing to go back to: try again later
-		return cause
+// dropArchive removes an archive that was fetched. One that somebody gave stays.
+func (l *Loop) dropArchive(archive string) error {
+	name, ok := strings.CutPrefix(archive, l.cfg.Dir.Path(downloads)+string(os.PathSeparator))
+	if !ok {
+		return nil
 	}
-	if err := l.cfg.Dir.Do(localstate.Revert, func() error { return change.Undo(ctx) }); err != nil {
-		return err
+	return l.cfg.Dir.Root().Remove(path.Join(downloads, name))
+}
+
+// makeRoom removes what an installation has fetched.
+func (l *Loop) makeRoom(archive string) error {
+	err := l.cfg.Dir.Root().Remove(archive)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.EROFS) {
+		return nil
 	}
-	if err := l.start(ctx, *old, false); err != nil {
-		return errors.Join(cause, err)
-	}
-	if err := l.store(localstate.Reject, Record{Current: old, Rejected: failed.Digest}); err != nil {
-		return err
-	}
-	l.cfg.Supervisor.Installing(ctx, process.Installation{
-		Version: failed, Err: fmt.Sprintf("%s failed and %s runs again: %v", failed.Version, old.Version, cause),
+	return err
+}
+
+// carryOut runs a plan, each step as its point.
+func (l *Loop) carryOut(ctx context.Context, p nucleus.Plan) error {
+	return p.Run(ctx, func(step string, do func() error) error {
+		run.Progress(ctx)
+		l.changed = l.changed || step == "configuration"
+		return l.cfg.Dir.Do(localstate.PlanStep(step), do)
 	})
-	return l.cfg.Dir.Do(localstate.Prune, func() error { return l.prune(*old, all) })
 }
 
 // apply carries out one step of an installation as the point p.

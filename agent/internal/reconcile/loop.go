@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"runtime"
+	"sync"
 	"time"
 
 	"github.com/ggfleet/ggfleet/agent/internal/localstate"
@@ -24,8 +25,11 @@ type Config struct {
 	Site       *nucleus.Site
 	Cloud      Cloud
 	Supervisor Supervisor
+	System     nucleus.System // the host; default nucleus.NewHost()
+	Settings   Settings
 
 	Every   time.Duration // between passes, spread by a fifth; default 1 min
+	Settle  time.Duration // a new version has to be up for so long before a crash loop no longer makes the agent go back; default 1 h
 	MinWait time.Duration // after the first failed pass, doubling up to Every; default 1 s
 	Log     *slog.Logger
 }
@@ -34,17 +38,37 @@ type Config struct {
 type Loop struct {
 	cfg Config
 	log *slog.Logger
+	sys nucleus.System
 
 	wake chan struct{} // the assignment may be another
 
+	mu sync.Mutex // one pass, or one change from outside, at a time; guards all below
+
 	seen    *protocol.CoreAssignment // what the last complete pass made true
 	changed bool                     // files that the running nucleus has read are different now
+	dry     bool                     // plans are only shown
+	ready   bool                     // the installed version's plan was looked at since the start
+	runtime string                   // which nucleus the configuration asks for
+	classic *nucleus.Site            // opened when it is needed first
+	full    struct {                 // an installation that a full or read-only disk has stopped
+		digest string
+		until  time.Time
+	}
 }
 
 // New checks cfg.
 func New(cfg Config) (*Loop, error) {
-	if cfg.Core == "" || cfg.Dir == nil || cfg.Site == nil || cfg.Cloud == nil || cfg.Supervisor == nil {
-		return nil, fault.New(fault.Invalid, "the reconcile loop needs a core, folders, a control plane and a supervisor")
+	if cfg.Dir == nil || cfg.Site == nil || cfg.Supervisor == nil {
+		return nil, fault.New(fault.Invalid, "the reconcile loop needs folders and a supervisor")
+	}
+	if err := cfg.Settings.Check(); err != nil {
+		return nil, err
+	}
+	if cfg.System == nil {
+		cfg.System = nucleus.NewHost()
+	}
+	if cfg.Settle <= 0 {
+		cfg.Settle = time.Hour
 	}
 	if cfg.Every <= 0 {
 		cfg.Every = time.Minute
@@ -55,7 +79,7 @@ func New(cfg Config) (*Loop, error) {
 	if cfg.Log == nil {
 		cfg.Log = logx.Discard()
 	}
-	return &Loop{cfg: cfg, log: cfg.Log, wake: make(chan struct{}, 1)}, nil
+	return &Loop{cfg: cfg, log: cfg.Log, sys: cfg.System, wake: make(chan struct{}, 1)}, nil
 }
 
 // Wake tells that the assignment may be another. It never blocks.
@@ -66,15 +90,24 @@ func (l *Loop) Wake() {
 	}
 }
 
+// Close releases what the loop has opened.
+func (l *Loop) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.classic == nil {
+		return nil
+	}
+	return l.classic.Close()
+}
+
 // Run starts what is installed, then keeps the device as assigned until ctx is
-// done. A pass that fails is logged and tried again.
+// done. A pass that fails is logged and tried again. It needs a core and a control
+// plane in its Config.
 func (l *Loop) Run(ctx context.Context) error {
-	if err := l.tidy(); err != nil {
-		return err
+	if l.cfg.Core == "" || l.cfg.Cloud == nil {
+		return fault.New(fault.Invalid, "the reconcile loop needs a core and a control plane")
 	}
-	if err := l.resume(ctx); err != nil && ctx.Err() == nil {
-		l.log.ErrorContext(ctx, "installed nucleus does not run", logx.Err, err)
-	}
+	l.Start(ctx)
 	backoff := run.Backoff{Min: l.cfg.MinWait, Max: l.cfg.Every}
 	for ctx.Err() == nil {
 		run.Progress(ctx)
@@ -98,6 +131,26 @@ func (l *Loop) Run(ctx context.Context) error {
 	return nil
 }
 
+// Start starts what is installed, or adopts what it finds. It returns when that is
+// proven or cannot be; a failure is logged: there is nothing else to do about it
+// than to look for another version.
+func (l *Loop) Start(ctx context.Context) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, step := range []struct {
+		what string
+		do   func() error
+	}{
+		{"leftovers cannot be removed", l.tidy}, // a disk that cannot be written is no reason not to run what is there
+		{"interrupted change of the certificate cannot be taken back", l.swapBack},
+		{"installed nucleus does not run", func() error { return l.resume(ctx) }},
+	} {
+		if err := step.do(); err != nil && ctx.Err() == nil {
+			l.log.ErrorContext(ctx, step.what, logx.Err, err)
+		}
+	}
+}
+
 // tidy removes what interrupted writes left.
 func (l *Loop) tidy() error {
 	for _, dir := range []string{".", "config"} {
@@ -113,16 +166,35 @@ func (l *Loop) tidy() error {
 
 // pass makes one assignment true.
 func (l *Loop) pass(ctx context.Context) error {
-	a, err := l.cfg.Cloud.Core(ctx, protocol.AssignmentQuery{Platform: runtime.GOOS + "/" + runtime.GOARCH})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r, err := l.record()
 	if err != nil {
-		return fmt.Errorf("asking for the assignment: %w", err)
+		return err
 	}
-	if a.Core != l.cfg.Core {
-		return fault.New(fault.Invalid, "the control plane assigns core %q to the agent of %q", a.Core, l.cfg.Core)
+	if err := l.settle(ctx, r); err != nil {
+		return fmt.Errorf("watching the new nucleus: %w", err)
+	}
+	a, err := l.assignment(ctx)
+	if err != nil {
+		return err
+	}
+	if r.Adopted != nil { // has its own identity and configuration
+		if err := l.runNucleus(ctx, a.Nucleus); err != nil {
+			return err
+		}
+		l.seen = &a
+		return nil
 	}
 	configured, err := l.provision(ctx, a)
 	if err != nil {
 		return fmt.Errorf("provisioning: %w", err)
+	}
+	if asked := l.asksFor(); configured && asked != l.runtime {
+		l.runtime = asked
+		if a, err = l.assignment(ctx); err != nil {
+			return err
+		}
 	}
 	if configured {
 		if err := l.runNucleus(ctx, a.Nucleus); err != nil {
@@ -133,4 +205,16 @@ func (l *Loop) pass(ctx context.Context) error {
 	}
 	l.seen = &a
 	return nil
+}
+
+// assignment asks the control plane what this device is to be.
+func (l *Loop) assignment(ctx context.Context) (protocol.CoreAssignment, error) {
+	a, err := l.cfg.Cloud.Core(ctx, protocol.AssignmentQuery{Platform: runtime.GOOS + "/" + runtime.GOARCH, Runtime: l.runtime})
+	if err != nil {
+		return a, fmt.Errorf("asking for the assignment: %w", err)
+	}
+	if a.Core != l.cfg.Core {
+		return a, fault.New(fault.Invalid, "the control plane assigns core %q to the agent of %q", a.Core, l.cfg.Core)
+	}
+	return a, nil
 }

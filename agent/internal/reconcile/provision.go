@@ -99,7 +99,7 @@ func (l *Loop) places(doc []byte) (places, error) {
 		}
 		top, _, _ := strings.Cut(*f.at, "/")
 		switch top {
-		case "", ".", "..", "agent", "versions", "current", "logs":
+		case "", ".", "..", "agent", "versions", "current", "logs", "alts", "deployments", "packages", "work", "plugins", "telemetry":
 			return p, fault.Field("system."+f.field, "%q is a place of the agent's own", *f.at)
 		}
 		if taken[*f.at] {

@@ -51,13 +51,19 @@ type supervisor struct {
 	used  []process.Spec
 	again []bool
 	told  []process.Installation
-	fail  map[string]error // by version
+	fail  map[string]error // by version, and of "restart"
+
+	restarts int
+	health   process.Health
 }
 
 func (s *supervisor) Use(_ context.Context, spec process.Spec, restart bool) error {
 	s.used, s.again = append(s.used, spec), append(s.again, restart)
 	return s.fail[spec.Version.Version]
 }
+
+func (s *supervisor) Restart(context.Context) error { s.restarts++; return s.fail["restart"] }
+func (s *supervisor) Health() process.Health        { return s.health }
 
 func (s *supervisor) Installing(_ context.Context, i process.Installation) {
 	s.told = append(s.told, i)

@@ -2,7 +2,6 @@ package nucleus
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -14,17 +13,6 @@ import (
 
 // tokenVar marks the nucleus's environment. Its children inherit it.
 const tokenVar = "GGFLEET_NUCLEUS_TOKEN" //nolint:gosec // the name of a variable, and the token is no secret: it tells processes apart
-
-// record says which process is the nucleus.
-type record struct {
-	Token  string `json:"token"`
-	Digest string `json:"digest"`
-	PID    int    `json:"pid,omitempty"` // 0: the start was about to happen
-	Start  uint64 `json:"start,omitempty"`
-	Boot   string `json:"boot"`
-}
-
-const recordName = "nucleus.json"
 
 // bootID tells this run of the machine from every other.
 func bootID() string {
@@ -107,18 +95,6 @@ func signalGroup(pid int, sig syscall.Signal) error {
 		return fmt.Errorf("signal %s to process group %d: %w", sig, pid, err)
 	}
 	return nil
-}
-
-// Running returns the pid of the nucleus that the agent with the given state
-// folder runs. It only reads.
-func Running(agentDir string) (pid int, ok bool) {
-	b, err := os.ReadFile(filepath.Join(agentDir, recordName))
-	var r record
-	if err != nil || json.Unmarshal(b, &r) != nil {
-		return 0, false
-	}
-	pid, _, ok = r.alive()
-	return pid, ok
 }
 
 // reap lets go of the process if it is a child that has ended: this process may
