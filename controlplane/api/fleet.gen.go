@@ -40,28 +40,28 @@ func (e AccessKeyRole) Valid() bool {
 
 // Defines values for AgentNucleusState.
 const (
-	Absent     AgentNucleusState = "absent"
-	Failed     AgentNucleusState = "failed"
-	Installing AgentNucleusState = "installing"
-	Running    AgentNucleusState = "running"
-	Starting   AgentNucleusState = "starting"
-	Stopped    AgentNucleusState = "stopped"
+	AgentNucleusStateAbsent     AgentNucleusState = "absent"
+	AgentNucleusStateFailed     AgentNucleusState = "failed"
+	AgentNucleusStateInstalling AgentNucleusState = "installing"
+	AgentNucleusStateRunning    AgentNucleusState = "running"
+	AgentNucleusStateStarting   AgentNucleusState = "starting"
+	AgentNucleusStateStopped    AgentNucleusState = "stopped"
 )
 
 // Valid indicates whether the value is a known member of the AgentNucleusState enum.
 func (e AgentNucleusState) Valid() bool {
 	switch e {
-	case Absent:
+	case AgentNucleusStateAbsent:
 		return true
-	case Failed:
+	case AgentNucleusStateFailed:
 		return true
-	case Installing:
+	case AgentNucleusStateInstalling:
 		return true
-	case Running:
+	case AgentNucleusStateRunning:
 		return true
-	case Starting:
+	case AgentNucleusStateStarting:
 		return true
-	case Stopped:
+	case AgentNucleusStateStopped:
 		return true
 	default:
 		return false
@@ -560,6 +560,42 @@ func (e ArchiveFormat) Valid() bool {
 	}
 }
 
+// Defines values for ListAgentReleaseDevicesParamsState.
+const (
+	ListAgentReleaseDevicesParamsStateBlocked     ListAgentReleaseDevicesParamsState = "blocked"
+	ListAgentReleaseDevicesParamsStateCommitted   ListAgentReleaseDevicesParamsState = "committed"
+	ListAgentReleaseDevicesParamsStateDownloading ListAgentReleaseDevicesParamsState = "downloading"
+	ListAgentReleaseDevicesParamsStateFailed      ListAgentReleaseDevicesParamsState = "failed"
+	ListAgentReleaseDevicesParamsStateOff         ListAgentReleaseDevicesParamsState = "off"
+	ListAgentReleaseDevicesParamsStateRefused     ListAgentReleaseDevicesParamsState = "refused"
+	ListAgentReleaseDevicesParamsStateTrial       ListAgentReleaseDevicesParamsState = "trial"
+	ListAgentReleaseDevicesParamsStateWaiting     ListAgentReleaseDevicesParamsState = "waiting"
+)
+
+// Valid indicates whether the value is a known member of the ListAgentReleaseDevicesParamsState enum.
+func (e ListAgentReleaseDevicesParamsState) Valid() bool {
+	switch e {
+	case ListAgentReleaseDevicesParamsStateBlocked:
+		return true
+	case ListAgentReleaseDevicesParamsStateCommitted:
+		return true
+	case ListAgentReleaseDevicesParamsStateDownloading:
+		return true
+	case ListAgentReleaseDevicesParamsStateFailed:
+		return true
+	case ListAgentReleaseDevicesParamsStateOff:
+		return true
+	case ListAgentReleaseDevicesParamsStateRefused:
+		return true
+	case ListAgentReleaseDevicesParamsStateTrial:
+		return true
+	case ListAgentReleaseDevicesParamsStateWaiting:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ListCoresParamsAgent.
 const (
 	ListCoresParamsAgentCertificateExpiring ListCoresParamsAgent = "certificateExpiring"
@@ -765,6 +801,116 @@ type AgentNucleus struct {
 
 // AgentNucleusState defines model for AgentNucleus.State.
 type AgentNucleusState string
+
+// AgentRelease defines model for AgentRelease.
+type AgentRelease struct {
+	CreatedAt Timestamp `json:"createdAt"`
+
+	// Failures Devices that failed since it was activated last.
+	Failures int                `json:"failures"`
+	Files    []AgentReleaseFile `json:"files,omitempty,omitzero"`
+
+	// MaxFailures Devices that fail until it stops.
+	MaxFailures int `json:"maxFailures"`
+
+	// NamePattern Of the devices' names, with * and ?; absent: all.
+	NamePattern string `json:"namePattern,omitempty,omitzero"`
+
+	// Percentage Of devices that are to be offered it.
+	Percentage float32                `json:"percentage"`
+	Platforms  []AgentReleasePlatform `json:"platforms"`
+
+	// Reason Why it is paused or stopped.
+	Reason string `json:"reason,omitempty,omitzero"`
+
+	// Running Devices whose agent it is.
+	Running int `json:"running"`
+
+	// Share Of devices that are offered it now.
+	Share float32 `json:"share"`
+
+	// Since When the share began to grow.
+	Since Timestamp `json:"since,omitempty,omitzero"`
+
+	// SpreadSeconds In which the share grows to the percentage.
+	SpreadSeconds int `json:"spreadSeconds"`
+
+	// State stopped: by itself, after too many failures.
+	State string `json:"state"`
+
+	// Updates Devices whose last update it was, by state (docs/self-update.md).
+	Updates map[string]int `json:"updates"`
+	Version string         `json:"version"`
+}
+
+// AgentReleaseActivation defines model for AgentReleaseActivation.
+type AgentReleaseActivation struct {
+	// MaxFailures Absent: 5.
+	MaxFailures int     `json:"maxFailures,omitempty,omitzero"`
+	NamePattern string  `json:"namePattern,omitempty,omitzero"`
+	Percentage  float32 `json:"percentage"`
+
+	// SpreadSeconds Absent: 600. It keeps a fleet from downloading at once.
+	SpreadSeconds *int `json:"spreadSeconds,omitempty"`
+}
+
+// AgentReleaseDevice defines model for AgentReleaseDevice.
+type AgentReleaseDevice struct {
+	// At When it last said something new.
+	At          Timestamp `json:"at"`
+	Name        string    `json:"name"`
+	Platform    string    `json:"platform,omitempty,omitzero"`
+	Reason      string    `json:"reason,omitempty,omitzero"`
+	Role        string    `json:"role"`
+	UpdateState string    `json:"updateState,omitempty,omitzero"`
+
+	// UpdateVersion Of the last update.
+	UpdateVersion string `json:"updateVersion,omitempty,omitzero"`
+
+	// Version Of the agent that runs.
+	Version string `json:"version"`
+}
+
+// AgentReleaseDeviceList defines model for AgentReleaseDeviceList.
+type AgentReleaseDeviceList struct {
+	Devices    []AgentReleaseDevice `json:"devices"`
+	Pagination Pagination           `json:"pagination,omitempty,omitzero"`
+}
+
+// AgentReleaseFile defines model for AgentReleaseFile.
+type AgentReleaseFile struct {
+	// Digest Hex SHA-256.
+	Digest string `json:"digest"`
+	Name   string `json:"name"`
+
+	// Platform Of a binary that devices are offered, GOOS/GOARCH.
+	Platform string `json:"platform,omitempty,omitzero"`
+	Size     int64  `json:"size"`
+}
+
+// AgentReleaseList defines model for AgentReleaseList.
+type AgentReleaseList struct {
+	Releases []AgentRelease `json:"releases"`
+}
+
+// AgentReleasePlatform defines model for AgentReleasePlatform.
+type AgentReleasePlatform struct {
+	// Digest Of the binary, hex SHA-256.
+	Digest string `json:"digest"`
+
+	// KeyID Of the signature; absent: not signed, not offered.
+	KeyID string `json:"keyId,omitempty,omitzero"`
+
+	// Over The signature lets it replace later versions too, up to this one.
+	Over string `json:"over,omitempty,omitzero"`
+
+	// Platform GOOS/GOARCH.
+	Platform string `json:"platform"`
+	Size     int64  `json:"size"`
+
+	// Verified By a key that this server was given.
+	Verified bool `json:"verified"`
+}
 
 // AgentRole defines model for AgentRole.
 type AgentRole string
@@ -2299,6 +2445,9 @@ type ThingName = string
 // WebhookID defines model for WebhookId.
 type WebhookID = string
 
+// AgentReleaseFound defines model for AgentReleaseFound.
+type AgentReleaseFound = AgentRelease
+
 // ComponentsFound defines model for ComponentsFound.
 type ComponentsFound = ComponentList
 
@@ -2358,6 +2507,33 @@ type CreateAccessKeyParams struct {
 
 // CreateActivationParams defines parameters for CreateActivation.
 type CreateActivationParams struct {
+	// IdempotencyKey A second request with the same key gets the answer of the first one and does nothing.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// ActivateAgentReleaseParams defines parameters for ActivateAgentRelease.
+type ActivateAgentReleaseParams struct {
+	// IdempotencyKey A second request with the same key gets the answer of the first one and does nothing.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// ListAgentReleaseDevicesParams defines parameters for ListAgentReleaseDevices.
+type ListAgentReleaseDevicesParams struct {
+	// State Only devices whose last update is in this state.
+	State *ListAgentReleaseDevicesParamsState `form:"state,omitempty" json:"state,omitempty"`
+
+	// Count Size of the page, 1 to 1,000; a larger number is taken as 1,000.
+	Count *Count `form:"count,omitempty" json:"count,omitempty"`
+
+	// ExclusiveStartName List names after this one.
+	ExclusiveStartName *StartName `form:"exclusiveStartName,omitempty" json:"exclusiveStartName,omitempty"`
+}
+
+// ListAgentReleaseDevicesParamsState defines parameters for ListAgentReleaseDevices.
+type ListAgentReleaseDevicesParamsState string
+
+// PauseAgentReleaseParams defines parameters for PauseAgentRelease.
+type PauseAgentReleaseParams struct {
 	// IdempotencyKey A second request with the same key gets the answer of the first one and does nothing.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
@@ -2866,6 +3042,9 @@ type CreateAccessKeyApplicationVndAwsCdfV10PlusJSONRequestBody = NewAccessKey
 // CreateActivationApplicationVndAwsCdfV10PlusJSONRequestBody defines body for CreateActivation for application/vnd.aws-cdf-v1.0+json ContentType.
 type CreateActivationApplicationVndAwsCdfV10PlusJSONRequestBody = NewActivation
 
+// ActivateAgentReleaseApplicationVndAwsCdfV10PlusJSONRequestBody defines body for ActivateAgentRelease for application/vnd.aws-cdf-v1.0+json ContentType.
+type ActivateAgentReleaseApplicationVndAwsCdfV10PlusJSONRequestBody = AgentReleaseActivation
+
 // CreateBulkThingsApplicationVndAwsCdfV10PlusJSONRequestBody defines body for CreateBulkThings for application/vnd.aws-cdf-v1.0+json ContentType.
 type CreateBulkThingsApplicationVndAwsCdfV10PlusJSONRequestBody = NewBulkThings
 
@@ -3070,6 +3249,62 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /activations/{activationId} (the `GetActivation` operationId).
 	GetActivation(ctx context.Context, activationID string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListAgentReleases List the releases of the agent, latest first, without their files
+	//
+	// Corresponds with GET /agentReleases (the `ListAgentReleases` operationId).
+	ListAgentReleases(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteAgentRelease Delete a release of the agent, unless it is offered
+	//
+	// Corresponds with DELETE /agentReleases/{version} (the `DeleteAgentRelease` operationId).
+	DeleteAgentRelease(ctx context.Context, version SemanticVersion, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetAgentRelease Get a release of the agent, whom it is offered to and what became of it
+	//
+	// Corresponds with GET /agentReleases/{version} (the `GetAgentRelease` operationId).
+	GetAgentRelease(ctx context.Context, version SemanticVersion, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ActivateAgentReleaseWithBody Offer a release of the agent to devices, or change to whom
+	//
+	// Devices get the latest version that is offered to them. Those that are offered it already stay so while the percentage
+	// grows. A rollout that was paused or has stopped goes on, its failures counted anew.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /agentReleases/{version}/activate (the `ActivateAgentRelease` operationId).
+	ActivateAgentReleaseWithBody(ctx context.Context, version SemanticVersion, params *ActivateAgentReleaseParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ActivateAgentReleaseWithApplicationVndAwsCdfV10PlusJSONBody Offer a release of the agent to devices, or change to whom
+	//
+	// Devices get the latest version that is offered to them. Those that are offered it already stay so while the percentage
+	// grows. A rollout that was paused or has stopped goes on, its failures counted anew.
+	//
+	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
+	//
+	// Corresponds with POST /agentReleases/{version}/activate (the `ActivateAgentRelease` operationId).
+	ActivateAgentReleaseWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, version SemanticVersion, params *ActivateAgentReleaseParams, body ActivateAgentReleaseApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListAgentReleaseDevices List the devices that run a release of the agent or tried to, by name
+	//
+	// Corresponds with GET /agentReleases/{version}/devices (the `ListAgentReleaseDevices` operationId).
+	ListAgentReleaseDevices(ctx context.Context, version SemanticVersion, params *ListAgentReleaseDevicesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PutAgentReleaseFileWithBody Upload a file of a release of the agent
+	//
+	// A file named `ggfleet-agent_VERSION_GOOS_GOARCH` is the binary of a platform, the same name with `.minisig` its
+	// signature; with both the release can be offered to devices of the platform. Whatever else is uploaded can be fetched
+	// from `/install/` on the device listener, as the binaries can. A file is not replaced by other content; a signature is.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /agentReleases/{version}/files/{file} (the `PutAgentReleaseFile` operationId).
+	PutAgentReleaseFileWithBody(ctx context.Context, version SemanticVersion, file string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PauseAgentRelease Offer a release of the agent to nobody until it is activated again
+	//
+	// Corresponds with POST /agentReleases/{version}/pause (the `PauseAgentRelease` operationId).
+	PauseAgentRelease(ctx context.Context, version SemanticVersion, params *PauseAgentReleaseParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// CreateBulkThingsWithBody Provision many things in the background
 	//
@@ -4062,6 +4297,142 @@ func (c *Client) DeleteActivation(ctx context.Context, activationID string, reqE
 // Corresponds with GET /activations/{activationId} (the `GetActivation` operationId).
 func (c *Client) GetActivation(ctx context.Context, activationID string, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetActivationRequest(c.Server, activationID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListAgentReleases List the releases of the agent, latest first, without their files
+//
+// Corresponds with GET /agentReleases (the `ListAgentReleases` operationId).
+func (c *Client) ListAgentReleases(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListAgentReleasesRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteAgentRelease Delete a release of the agent, unless it is offered
+//
+// Corresponds with DELETE /agentReleases/{version} (the `DeleteAgentRelease` operationId).
+func (c *Client) DeleteAgentRelease(ctx context.Context, version SemanticVersion, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteAgentReleaseRequest(c.Server, version)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetAgentRelease Get a release of the agent, whom it is offered to and what became of it
+//
+// Corresponds with GET /agentReleases/{version} (the `GetAgentRelease` operationId).
+func (c *Client) GetAgentRelease(ctx context.Context, version SemanticVersion, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetAgentReleaseRequest(c.Server, version)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ActivateAgentReleaseWithBody Offer a release of the agent to devices, or change to whom
+//
+// Devices get the latest version that is offered to them. Those that are offered it already stay so while the percentage
+// grows. A rollout that was paused or has stopped goes on, its failures counted anew.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /agentReleases/{version}/activate (the `ActivateAgentRelease` operationId).
+func (c *Client) ActivateAgentReleaseWithBody(ctx context.Context, version SemanticVersion, params *ActivateAgentReleaseParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewActivateAgentReleaseRequestWithBody(c.Server, version, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ActivateAgentReleaseWithApplicationVndAwsCdfV10PlusJSONBody Offer a release of the agent to devices, or change to whom
+//
+// Devices get the latest version that is offered to them. Those that are offered it already stay so while the percentage
+// grows. A rollout that was paused or has stopped goes on, its failures counted anew.
+//
+// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type.
+//
+// Corresponds with POST /agentReleases/{version}/activate (the `ActivateAgentRelease` operationId).
+func (c *Client) ActivateAgentReleaseWithApplicationVndAwsCdfV10PlusJSONBody(ctx context.Context, version SemanticVersion, params *ActivateAgentReleaseParams, body ActivateAgentReleaseApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewActivateAgentReleaseRequestWithApplicationVndAwsCdfV10PlusJSONBody(c.Server, version, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListAgentReleaseDevices List the devices that run a release of the agent or tried to, by name
+//
+// Corresponds with GET /agentReleases/{version}/devices (the `ListAgentReleaseDevices` operationId).
+func (c *Client) ListAgentReleaseDevices(ctx context.Context, version SemanticVersion, params *ListAgentReleaseDevicesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListAgentReleaseDevicesRequest(c.Server, version, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PutAgentReleaseFileWithBody Upload a file of a release of the agent
+//
+// A file named `ggfleet-agent_VERSION_GOOS_GOARCH` is the binary of a platform, the same name with `.minisig` its
+// signature; with both the release can be offered to devices of the platform. Whatever else is uploaded can be fetched
+// from `/install/` on the device listener, as the binaries can. A file is not replaced by other content; a signature is.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /agentReleases/{version}/files/{file} (the `PutAgentReleaseFile` operationId).
+func (c *Client) PutAgentReleaseFileWithBody(ctx context.Context, version SemanticVersion, file string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPutAgentReleaseFileRequestWithBody(c.Server, version, file, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PauseAgentRelease Offer a release of the agent to nobody until it is activated again
+//
+// Corresponds with POST /agentReleases/{version}/pause (the `PauseAgentRelease` operationId).
+func (c *Client) PauseAgentRelease(ctx context.Context, version SemanticVersion, params *PauseAgentReleaseParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPauseAgentReleaseRequest(c.Server, version, params)
 	if err != nil {
 		return nil, err
 	}
@@ -6460,6 +6831,340 @@ func NewGetActivationRequest(server string, activationID string) (*http.Request,
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListAgentReleasesRequest constructs an http.Request for the ListAgentReleases method
+func NewListAgentReleasesRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/agentReleases")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewDeleteAgentReleaseRequest constructs an http.Request for the DeleteAgentRelease method
+func NewDeleteAgentReleaseRequest(server string, version SemanticVersion) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "version", version, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/agentReleases/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetAgentReleaseRequest constructs an http.Request for the GetAgentRelease method
+func NewGetAgentReleaseRequest(server string, version SemanticVersion) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "version", version, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/agentReleases/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewActivateAgentReleaseRequestWithApplicationVndAwsCdfV10PlusJSONBody calls the generic ActivateAgentRelease builder with application/vnd.aws-cdf-v1.0+json body
+func NewActivateAgentReleaseRequestWithApplicationVndAwsCdfV10PlusJSONBody(server string, version SemanticVersion, params *ActivateAgentReleaseParams, body ActivateAgentReleaseApplicationVndAwsCdfV10PlusJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewActivateAgentReleaseRequestWithBody(server, version, params, "application/vnd.aws-cdf-v1.0+json", bodyReader)
+}
+
+// NewActivateAgentReleaseRequestWithBody constructs an http.Request for the ActivateAgentRelease method, with any body, and a specified content type
+func NewActivateAgentReleaseRequestWithBody(server string, version SemanticVersion, params *ActivateAgentReleaseParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "version", version, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/agentReleases/%s/activate", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewListAgentReleaseDevicesRequest constructs an http.Request for the ListAgentReleaseDevices method
+func NewListAgentReleaseDevicesRequest(server string, version SemanticVersion, params *ListAgentReleaseDevicesParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "version", version, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/agentReleases/%s/devices", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.State != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "state", *params.State, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Count != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "count", *params.Count, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ExclusiveStartName != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "exclusiveStartName", *params.ExclusiveStartName, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewPutAgentReleaseFileRequestWithBody constructs an http.Request for the PutAgentReleaseFile method, with any body, and a specified content type
+func NewPutAgentReleaseFileRequestWithBody(server string, version SemanticVersion, file string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "version", version, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "file", file, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/agentReleases/%s/files/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewPauseAgentReleaseRequest constructs an http.Request for the PauseAgentRelease method
+func NewPauseAgentReleaseRequest(server string, version SemanticVersion, params *PauseAgentReleaseParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "version", version, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/agentReleases/%s/pause", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
 	}
 
 	return req, nil
@@ -12028,6 +12733,72 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /activations/{activationId} (the `GetActivation` operationId).
 	GetActivationWithResponse(ctx context.Context, activationID string, reqEditors ...RequestEditorFn) (*GetActivationResponse, error)
 
+	// ListAgentReleasesWithResponse List the releases of the agent, latest first, without their files
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /agentReleases (the `ListAgentReleases` operationId).
+	ListAgentReleasesWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListAgentReleasesResponse, error)
+
+	// DeleteAgentReleaseWithResponse Delete a release of the agent, unless it is offered
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /agentReleases/{version} (the `DeleteAgentRelease` operationId).
+	DeleteAgentReleaseWithResponse(ctx context.Context, version SemanticVersion, reqEditors ...RequestEditorFn) (*DeleteAgentReleaseResponse, error)
+
+	// GetAgentReleaseWithResponse Get a release of the agent, whom it is offered to and what became of it
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /agentReleases/{version} (the `GetAgentRelease` operationId).
+	GetAgentReleaseWithResponse(ctx context.Context, version SemanticVersion, reqEditors ...RequestEditorFn) (*GetAgentReleaseResponse, error)
+
+	// ActivateAgentReleaseWithBodyWithResponse Offer a release of the agent to devices, or change to whom
+	//
+	// Devices get the latest version that is offered to them. Those that are offered it already stay so while the percentage
+	// grows. A rollout that was paused or has stopped goes on, its failures counted anew.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /agentReleases/{version}/activate (the `ActivateAgentRelease` operationId).
+	ActivateAgentReleaseWithBodyWithResponse(ctx context.Context, version SemanticVersion, params *ActivateAgentReleaseParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ActivateAgentReleaseResponse, error)
+
+	// ActivateAgentReleaseWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Offer a release of the agent to devices, or change to whom
+	//
+	// Devices get the latest version that is offered to them. Those that are offered it already stay so while the percentage
+	// grows. A rollout that was paused or has stopped goes on, its failures counted anew.
+	//
+	// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /agentReleases/{version}/activate (the `ActivateAgentRelease` operationId).
+	ActivateAgentReleaseWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, version SemanticVersion, params *ActivateAgentReleaseParams, body ActivateAgentReleaseApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*ActivateAgentReleaseResponse, error)
+
+	// ListAgentReleaseDevicesWithResponse List the devices that run a release of the agent or tried to, by name
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /agentReleases/{version}/devices (the `ListAgentReleaseDevices` operationId).
+	ListAgentReleaseDevicesWithResponse(ctx context.Context, version SemanticVersion, params *ListAgentReleaseDevicesParams, reqEditors ...RequestEditorFn) (*ListAgentReleaseDevicesResponse, error)
+
+	// PutAgentReleaseFileWithBodyWithResponse Upload a file of a release of the agent
+	//
+	// A file named `ggfleet-agent_VERSION_GOOS_GOARCH` is the binary of a platform, the same name with `.minisig` its
+	// signature; with both the release can be offered to devices of the platform. Whatever else is uploaded can be fetched
+	// from `/install/` on the device listener, as the binaries can. A file is not replaced by other content; a signature is.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /agentReleases/{version}/files/{file} (the `PutAgentReleaseFile` operationId).
+	PutAgentReleaseFileWithBodyWithResponse(ctx context.Context, version SemanticVersion, file string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutAgentReleaseFileResponse, error)
+
+	// PauseAgentReleaseWithResponse Offer a release of the agent to nobody until it is activated again
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /agentReleases/{version}/pause (the `PauseAgentRelease` operationId).
+	PauseAgentReleaseWithResponse(ctx context.Context, version SemanticVersion, params *PauseAgentReleaseParams, reqEditors ...RequestEditorFn) (*PauseAgentReleaseResponse, error)
+
 	// CreateBulkThingsWithBodyWithResponse Provision many things in the background
 	//
 	// The template may have no `CDF` section, so that every parameter names a certificate or none is needed.
@@ -13311,6 +14082,335 @@ func (r GetActivationResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetActivationResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListAgentReleasesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSON200 the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSON200 *AgentReleaseList
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSON200 returns the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+func (r ListAgentReleasesResponse) GetApplicationVndAwsCdfV10JSON200() *AgentReleaseList {
+	return r.ApplicationVndAwsCdfV10JSON200
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r ListAgentReleasesResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListAgentReleasesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListAgentReleasesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListAgentReleasesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListAgentReleasesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeleteAgentReleaseResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r DeleteAgentReleaseResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteAgentReleaseResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteAgentReleaseResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteAgentReleaseResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteAgentReleaseResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetAgentReleaseResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSON200 the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSON200 *AgentReleaseFound
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSON200 returns the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+func (r GetAgentReleaseResponse) GetApplicationVndAwsCdfV10JSON200() *AgentReleaseFound {
+	return r.ApplicationVndAwsCdfV10JSON200
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r GetAgentReleaseResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetAgentReleaseResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetAgentReleaseResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetAgentReleaseResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetAgentReleaseResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ActivateAgentReleaseResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSON200 the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSON200 *AgentReleaseFound
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSON200 returns the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+func (r ActivateAgentReleaseResponse) GetApplicationVndAwsCdfV10JSON200() *AgentReleaseFound {
+	return r.ApplicationVndAwsCdfV10JSON200
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r ActivateAgentReleaseResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ActivateAgentReleaseResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ActivateAgentReleaseResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ActivateAgentReleaseResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ActivateAgentReleaseResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListAgentReleaseDevicesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSON200 the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSON200 *AgentReleaseDeviceList
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSON200 returns the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+func (r ListAgentReleaseDevicesResponse) GetApplicationVndAwsCdfV10JSON200() *AgentReleaseDeviceList {
+	return r.ApplicationVndAwsCdfV10JSON200
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r ListAgentReleaseDevicesResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListAgentReleaseDevicesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListAgentReleaseDevicesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListAgentReleaseDevicesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListAgentReleaseDevicesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PutAgentReleaseFileResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSON201 the response for an HTTP 201 `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSON201 *AgentReleaseFile
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSON201 returns the response for an HTTP 201 `application/vnd.aws-cdf-v1.0+json` response
+func (r PutAgentReleaseFileResponse) GetApplicationVndAwsCdfV10JSON201() *AgentReleaseFile {
+	return r.ApplicationVndAwsCdfV10JSON201
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r PutAgentReleaseFileResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r PutAgentReleaseFileResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PutAgentReleaseFileResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PutAgentReleaseFileResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PutAgentReleaseFileResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PauseAgentReleaseResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationVndAwsCdfV10JSON200 the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSON200 *AgentReleaseFound
+	// ApplicationVndAwsCdfV10JSONDefault the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+	ApplicationVndAwsCdfV10JSONDefault *Refused
+}
+
+// GetApplicationVndAwsCdfV10JSON200 returns the response for an HTTP 200 `application/vnd.aws-cdf-v1.0+json` response
+func (r PauseAgentReleaseResponse) GetApplicationVndAwsCdfV10JSON200() *AgentReleaseFound {
+	return r.ApplicationVndAwsCdfV10JSON200
+}
+
+// GetApplicationVndAwsCdfV10JSONDefault returns the response for an HTTP default `application/vnd.aws-cdf-v1.0+json` response
+func (r PauseAgentReleaseResponse) GetApplicationVndAwsCdfV10JSONDefault() *Refused {
+	return r.ApplicationVndAwsCdfV10JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r PauseAgentReleaseResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PauseAgentReleaseResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PauseAgentReleaseResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PauseAgentReleaseResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -18389,6 +19489,120 @@ func (c *ClientWithResponses) GetActivationWithResponse(ctx context.Context, act
 	return ParseGetActivationResponse(rsp)
 }
 
+// ListAgentReleasesWithResponse List the releases of the agent, latest first, without their files
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /agentReleases (the `ListAgentReleases` operationId).
+func (c *ClientWithResponses) ListAgentReleasesWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListAgentReleasesResponse, error) {
+	rsp, err := c.ListAgentReleases(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListAgentReleasesResponse(rsp)
+}
+
+// DeleteAgentReleaseWithResponse Delete a release of the agent, unless it is offered
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /agentReleases/{version} (the `DeleteAgentRelease` operationId).
+func (c *ClientWithResponses) DeleteAgentReleaseWithResponse(ctx context.Context, version SemanticVersion, reqEditors ...RequestEditorFn) (*DeleteAgentReleaseResponse, error) {
+	rsp, err := c.DeleteAgentRelease(ctx, version, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteAgentReleaseResponse(rsp)
+}
+
+// GetAgentReleaseWithResponse Get a release of the agent, whom it is offered to and what became of it
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /agentReleases/{version} (the `GetAgentRelease` operationId).
+func (c *ClientWithResponses) GetAgentReleaseWithResponse(ctx context.Context, version SemanticVersion, reqEditors ...RequestEditorFn) (*GetAgentReleaseResponse, error) {
+	rsp, err := c.GetAgentRelease(ctx, version, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetAgentReleaseResponse(rsp)
+}
+
+// ActivateAgentReleaseWithBodyWithResponse Offer a release of the agent to devices, or change to whom
+//
+// Devices get the latest version that is offered to them. Those that are offered it already stay so while the percentage
+// grows. A rollout that was paused or has stopped goes on, its failures counted anew.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /agentReleases/{version}/activate (the `ActivateAgentRelease` operationId).
+func (c *ClientWithResponses) ActivateAgentReleaseWithBodyWithResponse(ctx context.Context, version SemanticVersion, params *ActivateAgentReleaseParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ActivateAgentReleaseResponse, error) {
+	rsp, err := c.ActivateAgentReleaseWithBody(ctx, version, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseActivateAgentReleaseResponse(rsp)
+}
+
+// ActivateAgentReleaseWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse Offer a release of the agent to devices, or change to whom
+//
+// Devices get the latest version that is offered to them. Those that are offered it already stay so while the percentage
+// grows. A rollout that was paused or has stopped goes on, its failures counted anew.
+//
+// Takes a body of the `application/vnd.aws-cdf-v1.0+json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /agentReleases/{version}/activate (the `ActivateAgentRelease` operationId).
+func (c *ClientWithResponses) ActivateAgentReleaseWithApplicationVndAwsCdfV10PlusJSONBodyWithResponse(ctx context.Context, version SemanticVersion, params *ActivateAgentReleaseParams, body ActivateAgentReleaseApplicationVndAwsCdfV10PlusJSONRequestBody, reqEditors ...RequestEditorFn) (*ActivateAgentReleaseResponse, error) {
+	rsp, err := c.ActivateAgentReleaseWithApplicationVndAwsCdfV10PlusJSONBody(ctx, version, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseActivateAgentReleaseResponse(rsp)
+}
+
+// ListAgentReleaseDevicesWithResponse List the devices that run a release of the agent or tried to, by name
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /agentReleases/{version}/devices (the `ListAgentReleaseDevices` operationId).
+func (c *ClientWithResponses) ListAgentReleaseDevicesWithResponse(ctx context.Context, version SemanticVersion, params *ListAgentReleaseDevicesParams, reqEditors ...RequestEditorFn) (*ListAgentReleaseDevicesResponse, error) {
+	rsp, err := c.ListAgentReleaseDevices(ctx, version, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListAgentReleaseDevicesResponse(rsp)
+}
+
+// PutAgentReleaseFileWithBodyWithResponse Upload a file of a release of the agent
+//
+// A file named `ggfleet-agent_VERSION_GOOS_GOARCH` is the binary of a platform, the same name with `.minisig` its
+// signature; with both the release can be offered to devices of the platform. Whatever else is uploaded can be fetched
+// from `/install/` on the device listener, as the binaries can. A file is not replaced by other content; a signature is.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /agentReleases/{version}/files/{file} (the `PutAgentReleaseFile` operationId).
+func (c *ClientWithResponses) PutAgentReleaseFileWithBodyWithResponse(ctx context.Context, version SemanticVersion, file string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutAgentReleaseFileResponse, error) {
+	rsp, err := c.PutAgentReleaseFileWithBody(ctx, version, file, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePutAgentReleaseFileResponse(rsp)
+}
+
+// PauseAgentReleaseWithResponse Offer a release of the agent to nobody until it is activated again
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /agentReleases/{version}/pause (the `PauseAgentRelease` operationId).
+func (c *ClientWithResponses) PauseAgentReleaseWithResponse(ctx context.Context, version SemanticVersion, params *PauseAgentReleaseParams, reqEditors ...RequestEditorFn) (*PauseAgentReleaseResponse, error) {
+	rsp, err := c.PauseAgentRelease(ctx, version, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePauseAgentReleaseResponse(rsp)
+}
+
 // CreateBulkThingsWithBodyWithResponse Provision many things in the background
 //
 // The template may have no `CDF` section, so that every parameter names a certificate or none is needed.
@@ -20350,6 +21564,233 @@ func ParseGetActivationResponse(rsp *http.Response) (*GetActivationResponse, err
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest Activation
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListAgentReleasesResponse parses an HTTP response from a ListAgentReleasesWithResponse call
+func ParseListAgentReleasesResponse(rsp *http.Response) (*ListAgentReleasesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListAgentReleasesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AgentReleaseList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDeleteAgentReleaseResponse parses an HTTP response from a DeleteAgentReleaseWithResponse call
+func ParseDeleteAgentReleaseResponse(rsp *http.Response) (*DeleteAgentReleaseResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteAgentReleaseResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetAgentReleaseResponse parses an HTTP response from a GetAgentReleaseWithResponse call
+func ParseGetAgentReleaseResponse(rsp *http.Response) (*GetAgentReleaseResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetAgentReleaseResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AgentReleaseFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseActivateAgentReleaseResponse parses an HTTP response from a ActivateAgentReleaseWithResponse call
+func ParseActivateAgentReleaseResponse(rsp *http.Response) (*ActivateAgentReleaseResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ActivateAgentReleaseResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AgentReleaseFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListAgentReleaseDevicesResponse parses an HTTP response from a ListAgentReleaseDevicesWithResponse call
+func ParseListAgentReleaseDevicesResponse(rsp *http.Response) (*ListAgentReleaseDevicesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListAgentReleaseDevicesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AgentReleaseDeviceList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePutAgentReleaseFileResponse parses an HTTP response from a PutAgentReleaseFileWithResponse call
+func ParsePutAgentReleaseFileResponse(rsp *http.Response) (*PutAgentReleaseFileResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PutAgentReleaseFileResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest AgentReleaseFile
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Refused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationVndAwsCdfV10JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePauseAgentReleaseResponse parses an HTTP response from a PauseAgentReleaseWithResponse call
+func ParsePauseAgentReleaseResponse(rsp *http.Response) (*PauseAgentReleaseResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PauseAgentReleaseResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AgentReleaseFound
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -24117,457 +25558,487 @@ func ParseReplayWebhookResponse(rsp *http.Response) (*ReplayWebhookResponse, err
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7L3rdts4uij4Kjg6e626bEmmZPmmrLPOuJykyt2J4207lemOsyOIhCS0KUBNQJaVtGfN08yDzZOchQ8A",
-	"CZKgRNmyk9q76k/FIonrd79+bYR8OuOMMCka/a+NGU7wlEiSwF/HI0mSS/LPOWEhUT9ERIQJnUnKWaPf",
-	"eMfiJSK36luE1atITqhAwnyA2Hw6JMkLFCDMIoSHgjDZR6OET5GcEDSiiZBITrBEVKAbMpPtRrNB1cj/",
-	"nJNk2Wg2GJ6SRr8BgzeaDRFOyBSrhYx4MsWy0W9QJvd7jWZjShmdzqeNftBsyOWM6EdkDN/dtca8pX5t",
-	"iRs6a3HYAI5bM67eSRr9EY4Fub9vNo6TcEJvyWszfHHHv/EFLB3r19S6Zzi8IZFaObnD01msZpY4aY+/",
-	"VGzGLL3ZSMg/5zQhUaMvkzlxd0eY2snHbJwvdNZoNiIyVJ/Npo1P6SaFTCgbN9TaT+xNnsFEX50FhXza",
-	"Nn+1zxMihF3bDMtJtjT436qFTfHdG8LGctLod7qHcOrp3/4lJcSuJn+SVxOioIWNkZoU8RGca8gTkj/K",
-	"mVptKzh4tgXPmefeL+mXdI0zPCZN1EGSo04zCIIXCKMYJ2OSGIBXUCHxDWEIC/1KbkvdPT9chDB1YfEa",
-	"prud3kHvcHe/d+AAeudRgP6S3NJws7uJKWESRfBh/pLGeD4mrc4z3dFLqv4YztVqy6COF6I9Tghh4wQL",
-	"0T6bhzGZizdUkgcub4alJIn68D8/4taX49bfg9bR53br09dOs9M9vP+3hm+Rr1jC43hKmLxQ5FDI0yi/",
-	"zqPR4X4UHHYOD3vhQbS/d4S7I4JxEO7t4Sjo7OHd4ag36gy7w2B42O2GUWcv2g87e8NgFAQ4OPTvJkkn",
-	"2+aJO5uZx6R85jFlpNXdwvket/6OW1+C1tGn7J9w1EFzf7fqpBUDUoRmNYMCKKYCSAziSRmc/TiZkMZD",
-	"T24TdIRNXC1nRNTbhRq0atGwCnfR/5aQUaPf+J87Ga/f0U/FTjoxnOVvJJ5VwOv+qBMe4b1uK4gOSKsX",
-	"doatQ7w7au0Nu9EROQh7uBNsCSb3e+tB8jQi0xmXhIXLv5Jl+dCOkSAhZxEys6MFlROgY0LRtBuyRGMi",
-	"hebmTCxIYumcFks4IyC1RJwIxDiQwzzRo9MZT2SrG3T3W8FuK0jhf0JwBNTY7N9ZakuttQr4/0fr/6mm",
-	"KZsA0+noLZbhxE/YB6+u8Higxa4FFighOHqBep0uWkwIQxSEMcZRzNkYJDqCwnmSKFzhjLTR4OcBmqrh",
-	"iUCYLfNnct3oXjcqz2HU0uuqOIAfr69//td14+P/+J/ZQVw3fnrsWZxxRirOY/DzoI+4Qq8wIViS/DmQ",
-	"OyqkaK/Yjhp69Z6ur39+5PolmVYJJRO+QFiiKRcSCY6mmC0tEEssbn4QiEoyFa6w0tSiOBrM8JgyrEYa",
-	"tNEHKid8LtWmcRwjnBAkJnzBmmg+g0+D4DsVY87V4V+R6SzG0sOYBJGtMObhzeNFk27Qq8Epz2MslYDv",
-	"oeIzkmCphCqxFJJM9UUoPUKSUM4TolGyoF0M5zSWaMSTNnpDRhLxuWyqa0rmTCDOyhgYUza/28HJFLQi",
-	"3wXN7BJXCDmKAysM3L/fyf/pZ8GXZIqZpOHvJBGwW/cOOu2gXcEZbs37W+QLlxInUiFNBb6o8wWscDVW",
-	"zkgTUQYPeRJlvMAwjypOS+7CeC7oLYFZrxSPONMg9fQSA0zpl9/fUCFBdC9ust4+nncLOQx+1r2sx+iN",
-	"N3OFxU3FHhYKu0Ne2Iii0zWhC4sbEKGe6V4Amiv2osTih93HN8CRK35DWHkjHyYEaK5W6NGQjCkTTW2d",
-	"GsRYyFe3OJ5jSaI2I3d6lIFrA0BDMjLmihr7hkVU7LkXHO03/XrQ59anf3+cAGHgJkeS/z7sdT6HrcP/",
-	"8JNlaUFtexpkNYvWBh6lQT6T+SADwdw6nteG8YEMJ5yXLqY3Oop2w71u6yjAnVZveIBbh3iftIJRbxTg",
-	"3eHRcD/yr5Bu877um1Zp+4VHVOukvywlEb/wCHStkDNJtEyKZ7OYhiBJ7vBQEtkSMiEY+K/HXjukDAOa",
-	"VMyZLd+oo8fihkQr5rxlURsvRCuMRq3bTjv493+InAQCix/OWRTDhSukNjc/owkRl6Alikb/cL8XBM3G",
-	"DWWRWqb+QK0qonjMuMh/bX6UNFTQQeSCJ0rGNF+nn8CuMBvnP1Y0Rqmo5r8rPs4+jflYtPUnzUZsBZ+9",
-	"vd39ZoMrLZ5pg1aj2VhgKtPldwN9gkJRm9xsZmD7SL0mMY1z76SGgQpbsbs4+LgJNh+YNzALy8aAy6xn",
-	"fjgjC8fmUAEGlnisgb51kJDbqGj0P8JIIzqeJzDA+1lkRJApSdSVNb5eK/jkN0Sck+QtZXNJrhW5vgdc",
-	"E0Q2+h8bOzLBIWl8um82bsiy4gCTOVNKFojaXNC790IR6cZ4HH6eC5L01T/GCZ/PGvfNVCy2svP9p2Yj",
-	"IrOYL6eEyXMe09Ag5QjTeJ6Q3zCLYsrG8Egt4eLdmze/HJ/8VY1mxf6Mzm5yO6lk5rsaDXEzzoReTuqB",
-	"EK/5nEXbvSsMvBEnrI8Xop+ZePtz0SJYyFYHHmRf9Qum4JOY9s3Rin63vQdaiVb8o2MF+Zkp5yo47AdB",
-	"PwjaQRD8HdxLQlA2Pk4kHeEQVvQpc0+V5lGcXgIwNV6+On/z7m/Hv7x5BT/Oh5Y4Z7es13L/qfa9pOes",
-	"pDF9M3nhJn0B2Q23G8Ydo+SBbdzOUNuA1EwxUTvtNO1vV1ziGH5QguLvzj47XX3oSn7UCFjv+HMwDM4g",
-	"JaNcSiznQml28zDUeDYHHK4ar9PeU+MpfKo5MVVk72b3L627z0cBVj8o3fE1prFCgsD8DfOTSP3UMT9l",
-	"Z1CxUsP/TmAdtVdeH0L0TfuA48rYhwAkXqZ0Rb1+oi/mkWibXm7q/XNvznvyR1edg35vzzn5jOD5Dm+D",
-	"20+H7ma3n1m/Gv2v9blV+bCqEVBpSI4xDlFmvGlJRBJz9Lc0hFvaCrlUs2x87gBgnSB37mpVhsAB+P/z",
-	"qvt5MmkddGqAf7Aa/D9gKrUCswL82TyONyCG2TFWXYZ+A65BOCe/lVPPjktxqJQ7fL1vPu4aDMXLtJLS",
-	"ARWg2Bhe1ZHntFcAjUzlSUe8v9/whCtB3XWkCQ+cl1yh2zh3HEUgWvUbnaDdDdpBu6NOF5w3RmVYRdfV",
-	"EVW8tlfJd44azcx6WjS1Zl6urfh2Ex67DkiSUIVPjV8/tLpBr2PkC8CpRYpTC6xkP8Y3EfFKl1PFMVJT",
-	"aMkfvJXrDM1UeDZL+C2pL5mZK0pd0GArVHK5vrSfG0pO0woa/GzBJdjp7Ktns4TyhMplo98J7EEbh0v6",
-	"tzD2lHVcOl1UKtt14FZg4jDGdNr49JCbmcek8lrmMZigtHcKePerK+wx3L3mCRpYF9ygvdJaUNLNrYd6",
-	"KyRTu7JTTpUnjxGxyqmffKZgL3LCwGleTru3A7Usn+EJQZrZRAi2YoW7o2EnIsNe1NodHkSt3hBHraNh",
-	"FLW6wyA6GO5GoTa5iDQKrnPQbAg+T0IbWKXE/zAaOSpAt6WAmCoQMNyOwj4qIWYDdgeLr6LF+pIAR38j",
-	"OJaTx+rL6XHzm/o0RU/tW9+pBIe6WWA82wY4GcKkAWqoKCCOppTVpyCREwrlgpqxEK3j1HVsI5nRxmUT",
-	"NUMqCqygTPdrEaUNQMyxyFQBmnksmhBXwefguKQJMveY3fBbHJHHapp/3mnVnT7gRqsYiT4xiF3kcVRg",
-	"KW94mMqZ+U/PsZx4vKWrecm5thNsA/try8CpE6fRb7z98LfF36+iydsvx2APnen1aCFeCB5SGFFdqJK1",
-	"N4Q6gAMH5mB0+LEzCsgB3g1ae+HusNUb7pHWEd47aHVHndHecLgbBoTYD1Kdycxtf897UnIRDvq5Pm88",
-	"JkwOsYAPUw55EB6R/f2Do9ZBr7vX6gURaR31esMWCQ5GYWd0FGBy8ChlDG62imiYawfacEFGc0EeLUok",
-	"CU8UX2G3OKZpsBcoAiSODIaJj7uf2saFMyVC4DEpPumj6/TKrhsKC3CcEBwtQZmJ0HCpnZ4fg08byNaw",
-	"Os9BfIDgK6U1LRLOxn00gI0MYF40onckQmLCE4kkuZNNNDCrHiCBlwJitBjSAk4TDWCrA+MkV3g4JdOh",
-	"0b2UWnwchmRmsMBvCVLzCskTEkFUyoLGMRoSFOIkoSRCfC4fRA+sc7u+oNls3LXUV9Sz2NPo4eO6Lsgn",
-	"ME1X2/19pvyH2DyNf7SAmK6iURsq8xZ9D0CY57W0CvWBWYOCyX/OuSSiiUaPVDbsGj8kVEqf9/4SoPVb",
-	"LbFZFwGco9wMCZg3sOfMCcd/+Ni3WZRWYXidvmAmsGeWRoou9GVsfpvG2b0tO8EtsdNuYsSv6VrP9Lye",
-	"cYwbU2gJ9eZJ3Og3JlLORH9nR21QpOgf8unOKCZE1mcW5pCqsHKhHz+Dqp+uWKeAgZZtQqxnCZ+RRBrn",
-	"I7aPdBRDYaTc7TgBAOoUW6APr4hqUZumUyIkns4axfPwTKXF6dUHnO7kghvPfnYqH3ObMeO5O8gSrvjw",
-	"HySEe00HBHmn+njgL7CK116iGt7Mh5MEL6uXK1Yv7YLHxBf7ZCJNb8gS8Rlhoo8Gt5QsSDLQQZA6WJWz",
-	"1Idx/OESHZ+fCk0OwglmY2Lj4ptoAOrZAP0oQZMY4Xksf4JYYv25jnZVD4fz8IZI9XNqLYcAVpPxphfR",
-	"aBp9r5znpvYm6W1KfItnbp89B0xaYd8zj6NnPnaehIypkPo63tAplc6ENmS68JrwZy7ykdSR7YqaK+m7",
-	"3Wj6RqqDTEq90IiUI40Vm1UUEw/jlHDX3HwJ6J3bdS7AvVZ3Ne41+M6xeGheTBpDdlEaHlOEOMuoSxBg",
-	"/P+lvBTIgtU5BqAzz5k6ozTPBEkSx+2GB+4dtl3m6u4xGU3Hvl+5q9+4kH5xKeQsoupvi/1THE4oI20E",
-	"lCPETK10SCB5RL2QgOFAZ/iqxefPCPTTd6ORIFm80tdKE8QPAsEHKCZC6zOCJLck+UE0keQID/lcImzS",
-	"e9RkGcTx+TB2cEunY9aPlmzqlV4uWThJOKNfqnSmG5IwEv8g0IInLhINOY8JZpvMGFFxA6F1j8hqbvQb",
-	"c/vFRhO/TghJJy+kK9hkqJjYhAUDC2BZ+EGgEY/Bw9d89mVfEBy9Y/HSQYUHnDxlPHr+Y9ezqoN/7plj",
-	"jqNOnkJbfPHMujnuTMmUJ8tvAst66veCRN9keqWKKXlpnpATEgs6r8anCZeSCIkEYYInW6Ze85liJQ6J",
-	"3eQQilwkP1glEzlVSxhhXR6iIIxpFz3Jy78lvpaXc5uNKQ6971Vy2vnMQwgqmOJ8Vr2Vt5rJrRCXDRtE",
-	"VDyQE7r5Xt69DDk3mbcFsUGJ2ko3Z8TkXRAcTpB63SsshDMNhKsuXElQIKlf8LkkG2gpWvabS+K7vsjJ",
-	"zvdukVqI2XDGDNI8s2qO7J1vyqOKJ9wPkDbYwidn+SHHFBnwCwvGT4RmCVdKGcIiY6NIECIQ9UFKxP02",
-	"21MtvmtQ0yko2XgeWQQCkdiIjl/SMfEJfO9GiEqByGhEwLiCckHRqX9PkDAhUrxA2AFFMEfrCi5WKYy8",
-	"8AjuGG2s95x4zMfVYojSItUCYz4GcURsKnLoCWB24UtoYsTsQYneSsoBY7xoIkFZSNzLkjiRJNqKyLOK",
-	"oJlQfeGrQ1K5otUHkHAufbBkxTjEtTqSlUMor0prKuVRBJ3OY6VyNVEYYyFoiHiCYl1xo1ovsiq/ppWQ",
-	"1SIkjmOtEcLO9D+TOTNhFCMdeKie8tmMRF77QG09Sa/EOe5KzmCtKHbJxm2rS0j4jRQZjSzxxTGWBEK1",
-	"VhHH9cvPXq1c9+V8OsWJrzrC2FaTMKl8LMoXxFB4bjVVpQIwhe0JmXELbgUNjzNGQkOvVkMiH41iL5d9",
-	"zZM0m/0ARXgpXiiQBLhcQk76iCdjbk3Qq2dZ4ETBjJVDqBaZznOLXscbi+YTyK8XE77QvNdM4eCKPf3C",
-	"RWWHk+3eWWHl7X3Qb3jKFoRqEyMaYkle3c2oAo9BP6ec8cRBZ/X3gulQDcrQbgCn20YDUHc/JBw+n2pO",
-	"ghnCaAq5Lggv8DKt13XNrB7eRgNXDRu00SDmi5dU3Az6VmuHYSRh2hkyVNRdLUqrP2iUENIEKpG+3QkC",
-	"9Jb+0kYDwzBf8gUb9BGV10zjfRsNNASKl3iKxyQaNNNfTtlb0AEGfcVSHS+oMWBinUTcvmaOsdFzjA1j",
-	"A4BDaRTUTcVHYJtg0UoXCSTEXVf2g12Wn0YYA2iZQmgj6VMbMG/Icj2VMUvRb6+ziP8yj28gvVKU9wRf",
-	"Us5eGvL/uLWbxKe0MsYa9o+FfMsjOqIkWjn/A+2UzcaMJCFhEo/JecLHOjLZqXzRCYJ1FMvGAGVc5pSl",
-	"Y+nibjHRROS1ZYMnmIUkzv1brfOTb+Fq1NYtTtL4WHVZuSnUD+406u90KnjoTOf8DVOqHeiIzJp3ItO8",
-	"5NUAmCYjmwNq5iHJc7mFlRSAxXtXq4HZDaDIA/WGm/BNc3LswRV8WmF5pBGaMyWvLSY01PWMTo6Vxqkt",
-	"2SSpkL+pEHOSvKZsTJJZQr3lZH47bnX39tNybxlx1PRT0DETfsmQc7nJ0Or93PiUoZgvSNIKsSBoQu7a",
-	"3jIjOaaKjaMuP7Vvp95Tz2Y/mdgEXb+gYCK/CzeUfX+ZIm6BS5+efT4+uTr9/ZWO6zFqk5hplFGHMTg9",
-	"M2+4PjD9U6PZsE/hn5/Tf1+8+v3dX1+9rInmzk6PtfM8t/tThr2/+t69ILf8RkndpcsonYb3zHNZi2Wg",
-	"zxUirWUXSEe0OYYey0A+QHB17Fr6ZlmES9e2cmdOAZyi4Yd9ax95OYW1pBXYR1kpooSEdEZsARbjw4VQ",
-	"MRTj8EZXx6pt2qvUeGfzYUzFhCSbuNIGWWrtAHGlGJNbkixTxzLEsk5I4ldndSpuicYmc2JKgmGdx6Tr",
-	"ZdlgGCHV32rQF0gXgDPHhGN7VsYms+RzpHMYjX2nbJeprakq6GkW/XrNVIGFrXgueJ24duLPft+ADJpE",
-	"+XLxvb9cvjtDeiYweJE7v53SZNEXB4DPjX17Ixi7924z8Vmnx8afuy6NFnQxNY6b3lepVK40Y1qB37dK",
-	"h4aeExZ5FT8nTnuCBVoSiSRHgrAILGQuS3VisT0GQUhFqjk8vAzjp0UQq0yMr2lMfiWMJFhWWPpyCeFP",
-	"TQ/dZN0qgUpJjyh7VYfDpvpilNUM9YKvPq06UKRzKFcTQSdnyC2IVQZ55+HaJHDzrnjOQA1DqbBDicxJ",
-	"OYuvitr4VIHCxxZhK5wzqa1Dm0atsQpu2LFmEYYYN+9ENHKMvNq8kdpU0Wlal1wJqNrHCPUTrxlm1gCL",
-	"l0KzHV0wGY8xZWkFSWP5EW301hgjcELMUpoouzFEpjO5bKI5kzTO7F2QiAEWCw/pOikYLwpuzwehTF4E",
-	"qzhn68/IWYzznoBkzvJUe61zJ4uw8YgN2UfvplR6vSJZ5REI7NXakaJZGgzQBEfq2hPOp+uNh9l8lybP",
-	"r7IOPADBDeML0UfAjnUInDkjbXgDr8VPTRNGAVZyCsavnKOlaVU6EsciLduRuV/U4H71K2d8LVM4vUZF",
-	"0DESRKhhX+QuUj3iDAKL1YnxBaui8QnxQ53X1e3aHpGJE6wsvvxIUq/tbhfa6OaJyaYkzMoxpAsTM85j",
-	"NOJzFiEzxJM7faIEPBeVSzUP0JjeEobmswKaAXBjBgGUFpi3sayJiQVbi6gQNGZManqt3tJ6TLvsFHM1",
-	"GIiThN6qAx4uc0FdOtjr8TAwzbz3azdhPf33qR231mfWzXtftu+ujmeLqBIq8A2E+JkD0d4NTehjLpyQ",
-	"QA13hEViU7Uh7/fw0G/Bp2TII3BjzOMIxZzfICw3o9XWL7EuRtn1ezjgkmMzJYSo4v4vU0nLsy3Fppki",
-	"M9bApD2Glr6ggbYdgh2mAJcv0CBd5wCUPSj+eEkIg2wrNOELNEqImNhOJQ+I6shRaD9hXSUUp675rP5M",
-	"fRvJq/LHPh5rnK8kOtncDHNa+tY3gz3Wx4spMBLcqFZas4ePHnrm1G9e5QH32ijy5vvfXh2/ufrtb41m",
-	"4/2Z+++/nr37cOZ1CEm82mFZpftW+B19V1oBTK51PYXVKlSsMt8lZBPLnR4HKjU/ndVOLWnVNmyhaI+r",
-	"ajtKaKWy90fR4R6srtlSyAXPZrFq3NetdG4qlp7b1qhrzRUbAT3YISoAfoswR/0pKbnSXV6ZnQvS1Ok/",
-	"aUgUYRGJEBbotfahKRF+zkCtpjdkQQVZr04Va4RtPLcp8JbNbUUlmiC4d1Bh4PWaq0nBpCLKQ1eIT2u3",
-	"TbB4gQKjnoMlDCfQPUQJbyB5rJ9XA5lLxw2+5G/yAi/+cvnu7OE00JLytzbR3Ud8nJps60HWvJkCbb3K",
-	"g7qnzPPRKyiAbFrfaLTM7bM6R8gBiBKs5rFmFanzM8WHXqGp5bcBM9XFHtdI5HrYVdu4MjdshZi0Pt9L",
-	"AvTaJ7bkWVTpDCIi9Pz10tIvyChTsNZ/dmHec7La83u20ztD+g7gJcHRGyKldkEV7W2YMm8kLhVozJWm",
-	"ITkaKoUvprcEyiioT/zqG67WmCGy12r+j1eJsVTcW+aD3To+4gQluWpVntJ3g4Uvf9wYfkC7MnOvd+QT",
-	"U4wrXWw6PhzV6rvyY12UPq+PQ879P5U46i7Lv61UQfNK12dVsuSTOE3q8YeXxfc9YzicqAj1S2PbSt0v",
-	"OtKvYPQCm5c2hUYJzpkniwrYOq5Xka77YIZYU4ovELcn44lNW0Hqtfa/+WwlispQbSeHpjcLnkRpuG8f",
-	"LIxOv7M1UTgWLGvx2tVAX4XLm5s8Vls6toTLrvLsDLl6j5clK8EZh2jgXCBeVtDYSN1etpsvRvzHV7We",
-	"gohtC2ZG3OsGepnxe0YW4CyHcHpQXyY40g3VoI6UXxaoUtW4/Asf6vCMDRSGPzW8b6rhPVTYnyXkUnoZ",
-	"5EkGTYzckgSlxjmg4UCrq4KLEiKT5bvRiqJfC3UlluNawNXNnHQ5gqIQm6u3EvO5ruATx2qWj2vEdPPB",
-	"/acC9JrfNyAUdRg93N0GmPNfhf97deLMgmcPplngX8+gJ1eUzn+kGfkZOL21JdTm8dXWgHxE0kN26dfy",
-	"ty7T6OVtsmcHDzYIH7TW8Y26U+UcoHnShhVNi4ntw85HqKOUhylPdLZR2v7XhCRmUq/WWyE1H8JcqEBT",
-	"PtWaKWfEULg0n+PI/tdcrVjnG2t2WkefPkIvzaDp7RteII72VNPoZp+J3n8x1ln6ncc8OlptdZkcCG3k",
-	"CQElMAI7lD/J4Tn8NrWD9L5hrN0m2lfa2cFDrUxni9pUykY4PhF10sup3sZ/GY/T8xh6HnK7qzxYf7qd",
-	"/nQ7/Td1O7lmMO2Bsuj1TLJ1Dje/mfF4ZS28pwGNZ+ay27B35rpVfSOPocMwH+4zfFmo9FMAunmSeAP2",
-	"341GYDKTJgpf2MBjWwoRswjZOCy/bSOqKGVTyDNN++jXSC/NfG2ZbVbipD3+0mg2vtAZ4PSw0Wwks6nX",
-	"HFstMTohZYWT0FVW2dhW2INcMyeYsKnYkNNmKtNXTN//+kVaPkBwuQ35pjaQMS2FoAu3QJ8LnVNmi7p4",
-	"NyvoF88cUMPHG5Fc5ksPrWaZXr5ZRDpZtvdmCnvroLZC8HXe2AClXGxYh1T5KXzL9IVtegm7RuVXdySE",
-	"0TIi+gBK/2CvU2Y6qHCwZS9UMqJ1+avaKH6crHpaMXvmsK6wFVaN+lzsJXd+7qKaK+54E7aTNRM7Du0J",
-	"pwWY0pZrEWFL01jai/bOKPCNFmY3SZv3pwkW7T++AOoRHb+7JUmcK5y0TpatNjDoMreJqW2A8xkpaEhi",
-	"zsYCSQ4S9vrl5cIEvVERhvRmJNwwKc7sGjQzVLI91yyyMPd+bwXb8c7pTbdpZpkGZrdjfKsrPL1AJBYE",
-	"LYyfWP3u2/8a85xrIjnHCZ4SG4lRO7C5kOidtuwfmJxuSM5sojmD+kFUB+LQW8I81ZiqbTY+k1MfDfSp",
-	"tG7IcgAeFrAAN9FAn6Lze65gVi1AyQiR+2rQ7TXr1BrM0O/ElEBZi36etDWONNlQQO+DDw2NaT1qckeF",
-	"9Fb8+hOTt4rJf6JNxa2sRoWXJKQVNTe2oNIOl2u6sPAbwhyxHPpxWleDm49vdBydJRyRkEYVRuwVsooa",
-	"u0axiHUSwEvC6Mace1uUy3ahq6oW7MNvzY2wuCGRrkYXY1FR9tYpYRNVDzWuqpobYzo9KY7hQbMM5Op1",
-	"cE2B9D7fongbmVDpUIW9clvvb6R0YF3RT2whz3JVNJ8NLvOeLltNvv18CEZU1BQibDNMW0w4REQY4RWo",
-	"mcBL/8yrs7qy7o1r7AlpPieUqwmhe0rJttDX4pObGj/hC7V+XhVKsVm3jcryxG4SWj2wdEysFSUy3jkd",
-	"7HXnF5AdRLV46d2kKXdab1UfPApzdklpcx41ppO35qCVixef6lCj7Zrisoa0dVM0yz2419gP0inWbM8w",
-	"jHKTnE2Il9EYUwtC/S9TMfVJK12tY0grbHOmSpqPwxtvkG1rrxBgxJM+Gsd8CCbLwc/of6OPuPXl0wCC",
-	"CwYJ6esMYszQxasuInfQu49yBnKPwhgTnoCnJJdy7eygu7e/VsGa4rtT/ele4CmylTY797K/3IYSPm0i",
-	"MQ8nCAvkdkavWp5Xcs3WA3UuS+7ftMP614oG5sCpdAwGXxABcqlh9wqrXwABXvDsNQjisAKtEaesKJlW",
-	"3FT/rYnPAFqyceV7TYezXXfLe871kfe1a0oby/vORD9E07mA3gJUa+sxFVKzIirSvu9l4/h6m1VtRCsb",
-	"aXMllpcVfaZSELNuyj4aLkEzw3TqSsWAN8OlG2++KcGcx+SD7RtReR/rTMqGIjqgml1Q/i4fZnNTq/Tz",
-	"GHWND2IU85is5xIw+PqlfdDc2fEF0Gmj2WCckTVmwMsMijfQJWLq7UPAUsDHKKaMNDUxhW4XGIV8OsUZ",
-	"zht9ynatdgW0zHYhMBTfQ8emrLgiT0EQFHTOw93Dw/3gcF2uA6x69WFWlgI1UmpkqnTbddIIljki0lQr",
-	"cjXGJZG64nWMQ/jSVhBVYueYQ1EqXQs2pYhwMlDAxvXtZE3F7TK0qZfCPwis3ibIwVxrLt2Ai78iUtZG",
-	"PMN8U1VIK78/iDwFqKIMebLgKdndaNaAVNtyIg+AxP5cqEBfaLycsm0tZPq9hrrP9KousLoQuS0fols+",
-	"Z1x3kOtDPfBOskLncsYEdJloE9+YI85qJN/BQWQTeMH7ttL39BBtboJnM8LA/1tRUg8a7te3DOoPWjZI",
-	"xHNAdkp/ZeSKslmAUBO+AC0z7ZxIRZbk6U9DS/vH+pptAH6l/JyP07p0lCGMJlRInixX13TyijEirVNW",
-	"dnAZd/BjJAFfzIuZMn/+Zrr0Fivhyc8NIRd0A3Z4+5SB32YxlVsopUorsNf50hF6ZbJa4UedO1340VpU",
-	"ka5hkz3Vzr7SSObn4lj52HDPV7nHxa9/I/EMGaWz+PMriIOzP2Xk3/O+8/DYsBjfs5fAc9InIE2jV4b/",
-	"mJ/rFbWGd9Uxmv02mtlPZo/uT/aszVHbR/pIC0PoHwuDFLIXil+4DwtfqqNMD8z9EY7X/lCyAPgeHWfc",
-	"u/DkpWXm8Ducqz1WqMz/OibEbQbjiQqvp/vYMZzUlwdHhttLccdcWc8om9GHk78RHCtprri7cmEmfuOR",
-	"FTy9geZVE8Wzv1LdydwOGfOxaAPFa+p/J1BTvtkYzlkUO02GIH4FjxkXpCaoq+ne8LG40qPbPy/MBOrv",
-	"X+wkGtjsROqvl+lk9/Zxhf3d5+n4MOFaD6+oO+l0xX36WOXqwBG9R0nDiseVfc+0EROa0TfRhNwhY/D1",
-	"bjfX0tlTvgEzaKUNbkDzLui3mJmQYg6dA1FCpgqLH2+JH/E45gu/J3CUcL+1+8ZA7irMTCH8vtmIjZLk",
-	"swAoJU1UPPL2FlaA20dDIheEMDRQixykVeXNRUCNQu0mg+oarMLMMV0RTTr1yqZ6dt04b4GF0/BI/SUq",
-	"2+cxcle5lwWMhlGG9GistE/uz5vko/UuiEoPQc3uY3mIcWP2jFj6OKhbEfqXtg7RN1kzElBUKM0JGc0F",
-	"ifq2YKhbT5Yk2jhggEBXH1aqD4WenGhIEFbIodGsrAhLfEMgllBn35up3A5zGoOj+se7RbObWqfTxXVN",
-	"o1bXNeJQytRPAhgPnuxiD52VDdOrWN/34TJxWdmjnCWe2pWlXVFxYdonlolDTEckXIYxND7xU6P8KxfV",
-	"/v1KN8U2W7+fCjEn0TGktvyV+MRB+6iCHBEWQdbS+yT2a87HHy6RfSnrJALOUqg6UhH2MK4K/KzlIbWL",
-	"zrykYUJkbptrwiacbZc/T7HJrDN/DKvOWdJb7I+Qx+mzEx75Lz57peIyshcuqg+QpIpC+cJeZbXr06vS",
-	"BYgZIRG43eHzF7rlfkJqlHTKrbpZ3Kdn0bklVh/mFb8hnnOs7qNaA3AsvEg7diECYAJlhVm8RBWdZPwY",
-	"aKBFj+rb0Rss5KtbHM+xt3D7B5ArwNpN7iSaKSY3JGPKssacpkYSVNtSz30xeuW2RBv4RsmdTE98pZ2r",
-	"BpNfVXvJRqnVJH0uHywd6xlZ5HB+A69EtVcZfLLbIEuVK3aJxEZLVuzeF7dh6ow1kSAzDNGZun1TRMdU",
-	"Z9xAM1P4Ah58Rm3URzvof6F/Ry30fxVcJHW80kZ0OGWO6GIajDf6h/u9IPCFo8ZcCfqp1KbEsJwft7t3",
-	"1M37cff9DY6h/51upfCGTqnMTd/xTZ0adavm7tR0IG/gNvYmNVd0Bjwji3xDzU0C7aPReWU8aYFlK1kY",
-	"YICOGTd27XxaA5hUq0d4x3RjAmiLC+jcR4q0EZF6UKzt5geBspFy/t6HFr2GC7LhB77gg3IQq0YYtzID",
-	"bn05bv09aB21P7c+fe00O11vfYbC7VWMnTusiou1Pame5koHIT611exDkshTNuIDQPpyW0en880U3+Ra",
-	"jKyNyfa3kRookMl7OmFkJwCWSkHiUdYnRw1kqg8pfvRCc1zTgI4nUWoksDXNC81TINRgiiPSRmcgtmDk",
-	"CVDfqHVVfk/pI6vjVizE8eu9PT57f/zm8+nZ5dXxmzeDLHSRGUMQrHfz9IpSBH1+pW9JMiYRokzylSdm",
-	"A0nAW/djxEOxM7abFO1p9NMLIwGuO8p1UFId9qlhgTnh1LbRlhc3+ytx8wkC6H+vScMeGDl/BvndWULG",
-	"xrBQtxyMoTe2PsZG+Vor0iFMO5S0N6I9pwqI0/C0YsP7vRqwv0l1KEtn1/EIp0ZCgZJFJL1KqMVmaKr7",
-	"M1jhtNNIDJpI0T7EE6SPM6uqqf7UxEmfgK5j80ITZe1Q0q3G1ARiAv3aIdxjQQVxOXPdimYb10woelvc",
-	"UtoVUFUuQbkBbK2uqVgsDOstsHhL1ldYLJRSLEgutyRJaGTimR0E/4f9pmnDN4ZL8682uoDsKRYhPOSJ",
-	"RGFCJUkoRjMMcQ5UQLx0G/3C5STt95taR3lCx5Th+AeRtqhX3EvtYYP7rS4a+IZI95QqCwfmD7gJaEtw",
-	"pJY5wlQt2clrEa6cQAUSxGcs36DOjVOjr+RzmmoEgd6pkmfN83RyVUIgaCqm4ILW9vdEI09TY47pwqdu",
-	"yItCU8pc6OyU+vkIQeQbOkxwsnxpJHThg1Qd5mju9Vh9hcxnjwnvLZIndzm/Jnw+O8dy4lkPPPMv54Up",
-	"WxPRhITSwl3lIoPeYY4H7zQ2XOZ/zImvKdYxEgQn4aR6jVnsqBH4LIqYL8Z6jzaYaETzXbIy6gSyBZzI",
-	"mY3xTrf6IOmiuN1sAlvbLyGhNuboTPACpYmjQvPvwgpzl7G9FT7J7u/rs6GaBTI9pQSr3P9OHctKtmTL",
-	"3/2h1atNBOcs9+ZP0XnLonO+uNyGwnNFynLR5KJp3wzLiWm17ipDJVvMprXbMpTYjiT8X0bk1d+IR8nJ",
-	"q+oSnpFFORlrAwj6NplaD0qv+jOL6lmzqKxdu2xU/6+eU5X3K3jLXDw6heqPm9pkKEYFMSoEAG7Ey5zo",
-	"iLVVNPIReflTtOGPfRTxUPKkiQyqNaFNbhPNEh4SIYho6tbA6iBNyY06ZTSMG8rnhNpf7YJK26I4EtUL",
-	"hCWKCYbkoRwy7Ae9wxwueN1SToxefmInYMy2+NbxcH2du2EiywBQdfigCWNR4Lvk8yRbKSBuzMf6PR0Y",
-	"JfENAXs7ZBxAL/up7T+sA9sL7b7XHasNKKzaRR8NGLmTRgy2ax2SEU/Ii3SLVJpqq3EEj5dWTNb1SRLi",
-	"8ztuMYbRIZy9w72D/eaK/Qiui7IO3dC2mI9zUNDrHPV2g946MEgjJdMFdMuwmAYR9xXQQcKaXQN838z8",
-	"/Zz5SPPaWrAjr7lFwLaAYC3MXZhoZSWY2pKBpmiMwDRqovTAtQvHODQU48gF3DWapuR41mfbDRvePHSx",
-	"8sAYhzPS5UE01D0+wLYQh1cNKhNLRRyXV0ZNsoBWRhYF5/bqKysQd4D7CtJ+jmU4eUT4wMbOfpng3/Gj",
-	"dMRLCRY6bexVUGhr6hi1z68fqn1axfCs3D9A267WVSiDQbwJY8dpQwAsfQvaxF9R5ez37WLVtT5A95zp",
-	"4uSbqIgaglZriEUHuJll5eIf1hoilz7wkICFFeE8ACKeKDn1fZSj0rmajg+wcm8DTX7HCVUrS3nQLMbL",
-	"Iec3XvxgVSjh2oX+8/r6Lgha19d3ndGnf/dahCotAX/NaeyuXFs0E66oMF6JfgPgF0Ms0lxpHYyYbwiY",
-	"zJkoHcVmnkT75WsakxMdr+4hBibj2jXbej4sFTHbPTrsBL16s1aUgLBvKs1FHcd+r4k66C39xcoG1rIC",
-	"PfwUA7bEasEzn9PGC1vVjaOfaodFKe0hAGZnvExTVx+C5bmo+4cMYJzXZ/xhA/ijPzMAr6CMDyWKWSP/",
-	"2j3HzUxZeHvR1BCssQlugRK7FYwfN8I5j2noC9jMa+ezWbxEVL5AMywEiZCcJHw+nmxgTMxxg81X/I9q",
-	"n3NWKcFuSvubQe7WqbB8/pil+/0GRZP5C0VTMUMag5T+C7YS8s85jjNrNE/QkKCYjKRaVKV/QbsXDvf9",
-	"3oVtIWmNz5tKZTKFQK3Ypv9eYAE+dhvtCTHUQxzerMdqB+2q8FmJ90/ncPpgPUmDk5evB0iQMAvhysRT",
-	"hMVNMcFifbOP783Z88TBmVUXaAPdH9C9zBe/oE0FSExwHJuQRmZKtghd2mXzwL/66QwrchIq9v+BDCec",
-	"3zzAP3FLPBJzQaiDjwd9awzVASRM2nN4uHytM1J8QurSYoegY4blPHFqR1bHX5ZU3/0KX7io6rCgjWtp",
-	"koYiTWQ6k8s+wnFc3wqcFpjIceuDMnee6yysVdLYRMqZ+N/9nZ2P/7mDPq1FnHlFQpMJ9zunD8UTP+do",
-	"r/ZMO6T/Eap3jby481zqYlHumnuFF+CSYwVjXxwuMxckSgEA7GMQ8aseGQdMjkS7ZsJiUtAqGMlnEHlz",
-	"S1KjUCm+iYfUSSsroKvihgPTdgozo4FJUEZke8OeBz8/YUWAqgTFLSjdx6YwtmFqVLEyGU6qTVIVa4Fn",
-	"lWXBzIkMmmgwIyyibKz+KXTfsQG4Q3VCsr8slNcWttrYtd22+c/VHsOecLqY5mpjmrvp/B00C8C/ST0/",
-	"wKaTCRTe2JBPrka4ekLwFvSwqmyxet9vA6/eC/AxC2LDTddh1MNylXJIZ70R0BG7ZtUVuOsL/UEVpuWX",
-	"djFnJvbXiuPODjc1UJew8iHHUFXT+VksKz4MvqwuqgPnvd2aApuawFP794NN3jlj/Qpz9uN433dAj1Mq",
-	"vCHxdM1eT3Y+6/pIOZadcuTHw2hcpRV+lVn9cWbztRbcGgbXldiQf/spgatghF0VXFRhbnW3XtpoXhjI",
-	"plpRBMVAyFo4fpAw8MyerU28VZWYsW2X12pIKUkNJqfxhizRcKn+9wIZJUUX0xIIq19XOsQeEoHrOn5L",
-	"17A1VP7TA/ZAD9hDnVt/uq6MhLaaum25Qa1bL7K+QJalg6zrU7uyOuR56coK1Q/n4Q3xFzK8qVM9yHyv",
-	"3/YuwJqjSZQ6Cwp8IQsePSfTKids1rwv1TN06QuSCLAz+S0FCb3FkpiiKMXqDfEyGzXNVYkIONB0Qh3j",
-	"OhyRxIJUlG/S9YCPE/YY9fCXJRqAiXjQ1Kk15kDAQsJjGi7f8DENcQxdzXSo42ieAImySxCmYBxNDCWn",
-	"bF1YUalgmLOZlZfp+hbYiHtKh/kF9cf3z33W/uam0+4aCd9zKBUkxPPmBmSh6vDXqm7eaX1buSAzU1th",
-	"g+aKJgZjlPDppSmOpEvuEByZcjyaYRVyT9dlo7rfr6m1gSMU6zchQF17IMaYMn+Yu7vUlZXBIKpSV+eY",
-	"QzI0Z6kPJx1/o5Ll9/5T54kkUbWWmLnM6/WKf1l8PxdLcLnW9FmnIN8G8ZvlVtbF9XmBsVD+85aSBUka",
-	"SgA11UqaDRxNKfN2QLjgcczn0h+GMMIJwrq5F6SBmBR2nhQz22nm0RrxRGdpiXLBMVM9c82p6NJiPrnn",
-	"TOf36yr76mh0wMK24nkZV/zEF9RxkuXLLxSfc2ZvN9aFVSfAsZO30GFv5dg4PzSaKU4LnykO+wIFJpB5",
-	"SvPFUyM+H0I9Oc9CNEZqHvwPSPFff/5C8tnMX3ZuqVZgWarnMhzHFo2JbqZYXe/WTLQNsw54RUhUZ3tQ",
-	"3fX9rKLkMxekafu1mnsZkjFm6y9aLTl6p5FpA7TPw4cDhtlK3e05RWjTG3Xm9pKIOftA5abh3zMu6N17",
-	"QTzljgZzQRLtgFL/6kPa/cBf/bC0msulkFqALRUWLfTDcupY6u6f5DHCo66ZCEXIoDgE06UqEvUL8Tsa",
-	"Voj9IZ+aKnJV0vQJNm3jPbqrfgOdHGdZ4KXYHYxciSST50PMTMgIzov8GhnXCfkn+LSipQmNdFAElmph",
-	"eGozFqwCoWuUiybQ+AFeCMolbHKwacnW2gVrM16YFla1YNLMlKoMOnzQf4XFzakX4rZoVa4UBeo5UOvJ",
-	"K1fZm88o4huxxFnmJob9q9zurJDyIS21faqk2zG09m02LrVru9FsvMY0nif+rk0r3ARbCoBdGeP6WPeD",
-	"G+1aZ2WZlNqojHWtGc6XCzvdMFz0+bxJfvm5s7n8vAGUlqBg08hrp5KZbiOzvmpA+ZPMnFSUEW0+nQ2v",
-	"f1CwVJLJASuDBM1rWwuvuoEK2auiqzywXtdW8g8+XFU5OK2gs57ZgC2j8JEdf9Wiv7UhdEs2UDvMBRlt",
-	"UER7K6ruquVU9iWCnbi1q1dL52auB/cjMhPVbkeUX54zv3ezfpsvTvzyE5YyocO5JI/0Qzsm1A3ATa3V",
-	"6YLvY5hjp/BVriaaLjBm85PrzwcY6e3lVpnx8W6EcBy7RRdEU4v/3HTArD898Nrlyipa1SSowidfRM50",
-	"oCbce+6WC1flbDs960qwcq+qNoQ501VQ17I/YtUrlTGOp2fHJ1env78aICExi3SaALklyRLaakJpjgWE",
-	"TptK3IxLW67QzSXXoyiB0gxYM5LLOR0o5n+sY9abpQenzISzfyrlf+TOyt5eefOlM6u8Mg3tz04OxvV5",
-	"5djhkCVordyXQaPaG9M+nZc8nE/zfcTW5q3Ah/W24rxr91KY17sff7OJ51Apt5Lo4UrHlfvzSzbQtWID",
-	"fgEntVY20YP6llLgvB6zv1CjnLL3gqyXA2IsnJaMr2uapPNfOUrrhl9aDXftZ4nxdtTaVamSgHMgxaGq",
-	"VlRxMiu27rsrJ1GoOhco3/Y2dRXp3JiKKuzbw6sKPcLfku6VLoYDRjFIc7SpW9rpoP5copDP4wgNSb73",
-	"b7XDq+LCbeOnss1ddxZWnE8fY7PkkJ/huSCRScDwdGPZJA9KZE1t0mkW+l7dvKgNehs7vsL5DEHl+cxZ",
-	"uMBO0+Qm/Ak7tbkwUHmGCoRdD+YDDjjNy9o8xaqUVfV0pg+TsFVDU1Vv2l01LX45t7CJ/cOgbc2AxbUF",
-	"kitwXXujEY4FVxc7JlKghQZvdesahreV8bdR2t4mlan96X2vniyLb4O1PT7br/Zk99VQ5JcaDAWpj4GW",
-	"layTHNKBP/lUckHCeULl8lKNaoK5CE58Xq1jBEJIWgBQk1Z1nbAkgEj9aTqROs3GvZqHmvieQp9/68ER",
-	"6NeEEDZOsBDo9652nZp6BE3jQE1bJZAo9fZAVZfscDTtJNNmWmJF6KJcEPAJQVjta3bNfv75hE9nWNIh",
-	"jalctn/+OW0oLpp6conFjfk3lNJzmvGnK4LS+vBiWnB7FBMikdCyGLohZKZ+vmYzLCfCVsMXTTQhOCKm",
-	"q5T2gWQVak7SavOma/nrBE/Jgic3PxTPKecCUxcCRfeAlYhrpgYfzuMb80NWJ4pKgc69n2bN5URTJ+1l",
-	"Z53+kO7YpHPkBr5mZtX6YdJGDnsjsQAv3HgMB6XbkZoreUsiipGCHHUfv/CImkqRSmtpo0vCIjTAs1ms",
-	"FETK2c4ti9p4IVphNGrddtrBv/9DcKbdru5r8OsLWzwVESonJAEv3TUb/Lzzs66cqh7ZapPoakIQZmJB",
-	"kh8ErMhU2EO3hEU80T+Zkm5LPkc4DMlMeqYFMcHs78OEoykGYNN7OZ7LCU/oF3i/j34B5EHX8yDYDQHV",
-	"4J9k0EbHaKDjVgZQhEEo+EYDG8FiWEYI3Mk8g5AW/eCaTTHDY3VNoETo8rAg1aIbshR6u1DW1GA4hai/",
-	"wcvTix0Ypw0/D1JZCBD/B4EiLLEpis8Tu01F3oTa5AAckYO0rgLEx4wBTDoKUTvNIAjQj1MTJSF10K3Q",
-	"v//URh9yflv1mg48sBdzzQaZEbmdS/4doAmPI3NlOJ6TtLrCgNyF8VzQW3IpcSL////3/xtkZRbsBqFp",
-	"oCnCaHb1nkG9UovAP/9cqNTIo6XpQwG9cHVAkEZs1AuCQkF+qO0gJ000JKHi6lpOhi5MXMhrpnurATIA",
-	"1iQJT16guVnDP+ckWTrFIeBDyXkbmVISabRMvggK+nFgSr8PmmiQOrsGzWs2KPvN1Dtu+w+IKa0qujH4",
-	"CeYjd2Q6k4b6cr0ht/uEJqOw4GuzGcmVdmNbVGGJpkRbsYBeqNvvG/KiRjNtK3AKLk6Mtr6oS/qFAPgd",
-	"60uZYJHWg+zso7f0l6au2xJzHKmhEklHOJQQtpWEE3pLUBf9Sn8x412QGcFSrQWj83eXV2poIGjwFyxD",
-	"AMadRmQ645KwcNn6K1kO2ug1T1C3hyZQbjQtNWpBJl85+IYskbqZa5aBuAVHjZqcKb1GfZSbSgdbkqgP",
-	"hcRNUK9TKSLijCC5oCFpI5uOUFgCltfM9JfNgW8vCJpQ7UHfHZ8SYeKWslUpOUDSOEaKPUEEhP32SFf4",
-	"hyzQ1vFIkgQImZ1bT6vLyug5oQa6UqqtMpcQDTwkaqO/kiXwx4iORiTRGfVAzKCNjd2v5CgyNZm1JVtt",
-	"11zkqwh86ur+oCCMKWRDIgqNULC+xVdXeDwwzIbqCjfQjux01Hqr+Jk5YCgwD/S2fGqdLqKjayb4lAAE",
-	"As9TGx1hIUmSlXNVg2g5IFeaFC0oE+1rJdfHNCRM2ze0uatxPMPhhLS67cCoOFrIEv2dncVi0cbwuM2T",
-	"8Y75Vuy8OT15dXb5Cr6BMCyp9K6GYcFGYjk+P3UcTv1GR7/MZ4ThGW30G7vtoL2rPau6e8pO2vIX/hxr",
-	"tULzJJOp3VC84Dh7DQLdZ5yZQKVuEBjnsM2eWcvdIUjiDk9nphi8s4SPhd7LjeO/nh7/x96H3VcHF52r",
-	"o78F77unvZzW1290g+5+K9htBd2r4LAfBP0gaAdB8PdGMThqOKdxZBifNRH2bSzp/ad7IwPj2h1NQQkA",
-	"ybggZDt8WcczmMow/nHT89y5ME3YQai3pkC4AJfXN1Pg05qggMiVschaOOuEbWPsyd+mbjrgdnV26x99",
-	"9K8we2XHIVvq8/tPaefyX3i0fCQobHJfdW8r1w73Pq9YmSyiAkB3tgXQqyA410Ic0L+/s9PpHrSDdtDu",
-	"9Ht7+/tZRFi/MRctgoVsdUoH4enzbRfTUoJri3HZwi39UivodHd7e/sHh0d4GEb1T7HYMt0D9Ve6w/kL",
-	"UEz0dMBZiu2jH48QpnEGZg5WpMKh23rdhxj3TZfq7Xx1butew2BMtBcxjzgv4fdcO/Q82PS8jdyIJNE2",
-	"9qyHyu+5Au/z+JwCZhUkUrVSxREa1h9TaASfxxcXYjbrN/NJH32qm5oAXI/NFuQh3QLLUWazOFKTAWq6",
-	"3im+r/WfkEfEhTmTfiIk14Gd8VLJAVh9MGlfs0HWcn0A1tc41nMMDF9t6bxT/dpANwNNi43qfWke76ex",
-	"aUvr74zI2hooDWgr0goOGr7W1bv7QbAZlU33W4vMPl5uyPXU7zf++s+DD6z797u9C3n4t+Hu29H+b/ne",
-	"+7Dn3WG31+kEnRbpDoetXndvr3UY4lGr19ndD/f29/HRftfXoD9Pg51m/SCFddpk+ZfO6T84xb9dBOFv",
-	"b/ffLI9i8utrGf56F5+yYHNSmz/NMq11EANkVkV2FQJsReQgEnwRgGawV4fWuPaqlKCmWK0oanbgBZLq",
-	"Dci2DUowtGlJWiEWBL1/f/pSKTupwmwL7HOtSSs1xKwPUFZfCAFD3FKkf7ZLyGnpuIOc6wn5ByonUYIX",
-	"bBuHawfLU7fqA2765fJfiVy1i+2h1yZoU1swX0GDSh8f5T/29Lnv5H8V4B5zPFhsHscbyPf1UW8b8PCr",
-	"QjYXFJpOsxCN06uAo5Lf17wyL/937n7LAsBwHt/ItJ+/n/9fubndU7y0BoJ8AklW6FbHUmUmQJ30nG9F",
-	"CKZhQ0Mgy6hdwbd/mcc3V3qB3xXfLizlKgvKa4zxfExancZ90/d7FxZSVWg2hd5NeL1zRs+iUtmCT43/",
-	"+6bX6iw+H4n6y83WegwWfsA/L1pDFigYw0BeVKLjgsax4k0hThKqy1IruDGeHzX1Gx6mEdAFxxhUjzYF",
-	"irGA+iTVqFT2ht+11FfUk8l0Gj183PvHE6zUfKw78xjHlKkxMMThzTjhcxY5RMsgvBYWMgqw81Vf7H2l",
-	"8elXInP4uGUmF5qefy8hcHQVxxrpZJ0Tnb4X6JChtzyCNMbKzzv28xlJQsIkHpMsqmovsKlT6krdHCFT",
-	"/tJM1mluCf5Xwf22GNkkzanWTkuNUj5Q2JS4Xukz0FwkxKtA5uT4CUAFcgobR6Nu2MPD4CDaJZ1O1A0P",
-	"cWcYjHpkP9oLd4+6B/hwuB/uRT2yO+qqR+FRdEgORvt4b9gLdxVSUCXgJ68pG5NkllBQIdZ9tm5aMAtx",
-	"mR9082Hyy6gPYyfHVbB1cvwIyDJxDY3+x09FOJNad4DqJ9mmM/f7sQNyQmfjauoT4vZMx3JXQ88vcxbF",
-	"ZDMYumvNyLQ1ohpasmNLQ6eGlKnll8Wi0rk5YdkCYYHOX71tInW92l/zdAd6coyGsPVCy1IWpV4/mcyF",
-	"rDzbXG5ipTfhJHttUyKgSaKSc9a8CJ5hEIO0FFa+x9XHlq3xNfCyLZnxtY9IEiFtIIyCWPBzZU3hstN1",
-	"2y44Jv0ymoGTysQ3JCSkM2h9SOJRGx0b56jI7GfmDSMmG1cYSD0oxuGNcN20hq1rb+aLa6adrhChAz52",
-	"7Q+E8XR8gN2XbWqIkZDzoXGy6onmwx9sW8ZK89mJcxzPJIUv8TR+NPJepefbhqAXdQR/O377BknOQWMZ",
-	"cjlB0zROBkgWvAgRAOARh3gJLNCCxHHOET+Q5E7COsHhD3/dteBv7anNUyR4oI/4yZ0eEHqHE9bHC9Ef",
-	"pwFO/dRq1g+c//rZ1al/ts1I7XMlAfVtHlm/0w7ASVrTrDClQlA2TiFe68tEiLbESXv8pfEpVXFLkyow",
-	"mw9jKiYkafQbr/Qz9AE6IGtBTX13enZ6dXp89eol/DYfpgGjObdrewN7XwroNo/OxxH0/h+kemSNKs0S",
-	"n11fsP6a8lJ0WSVsEKaK8OVZy85XdYX3O26y43pW87t9++Ecp4zndhd4JEliUrik7YgwJGPKRFNvcVAI",
-	"bbJ97PSLtrZPZruxgA/GGYgVyqwz+einLPvSa5ZZl8dcPxj2e2Oj9v51EFcd7rnhvZtfjRCxGgh3vpp/",
-	"1fAhlhD+G7kSPeiYOhJwSkIrj7NSfF67veDpeY164LAYvBDt7L32SUwzHtNt7z2Sx2RcpTyPwzpevjp/",
-	"8+5vx7+8eZXyDk18M9ah17JV1nHlZwFbMluXh34i/Ksh8ZMpZpKG6VnURtmdFNp3vtp/3ntMrk++Yi+T",
-	"SYMbsSgL71CfNMZiQgQYyiHB2LwJwah5tpIThvymfzNbXbP/Xqe71uyvJKsqvQU6i0OlRmN0TZee0FsI",
-	"d1wiQyqyIG4lJJfN9+dzeZxfvSPy+yHcvkKJ2IHSo/D6lnzV28PhS5nV5y4TbSzS5LnFNhD7vdbwMEMO",
-	"MKwQzBJyhcXNOjnMvvW0Gj+0nqgSVR7pgNDLVfv93SHYHR3GCTkmmhfUZCRUnc3N7l9ad5+PAmwTqmyy",
-	"bmD+vsxq/tmfrrjEcWoWtlUHnHpTBgG12N0oO0I/bcBg9LVVRTqepFk2Wwt0dBN3nCBbqksx5uUR9Xe1",
-	"XeQYTBZgQRNc44kseXl04FBCxDyWjilG5yvYsslY3LQRHKeOIddrBM/jHRVSICqumcAj0teZSlQgIybY",
-	"ZNJm+iBNhrghM9lGIIzZhoB4RJDkKIFwdTMWZojgJKYk0SuPyUhesyGZUBbpuOUpv4XI+UpDir7D78eb",
-	"6VQRUP+C5A493ErUWtMvdHsG+pAk0tayhvwXLTYrsY0nY8xMtk/JSnAPNRPZiI5f05j8SpgpTttvvD0+",
-	"e3/85vPp2eXV8Zs3Gbd1gh9mlRtzPbrpBxWtQ11/7qciJdD4a1WT3LHr8y2uSg2R64KeTnkC5mCdJCay",
-	"lpfZcz2mbcOkl6EVD01HaruaU/Ct5Wjurqc9arDME7wt4wZPkD7aSjKVY5a1PJ8Px1xJppvxTSge+VAV",
-	"X69yWwq+1SsMG8hybDxE2s8NHuFW1GC7RpB5ciFmoqsNeNsUwBLRArKpTBEMp9+a0Gm9nJEXaHDGGRmY",
-	"wGj1OiO3JCkWdi4oB62YMlJheJL5BoMPCwPaIPvau3/Yn+M7cfsavNAhumjgrnSQ2+Xu6q1VWNN0yYVu",
-	"p3fQO9zd7x2srMPwiB2a6gGUIaz0HixIX4ctu7cOOUZO8rJOuMrfpRqn4hb16+osc7t08ud//HglP328",
-	"SD59fD//9PEV+fSvj69Hnz4e408f38SfPl4K+PGnf2ts+27dXerQaypsISydXMZHIwWgkO2rU8MBHhY4",
-	"UVwwfwbm3YpjgPFzJ2DLbKUTKn6fjuHEkr26m1Gz3zDm4c2HhMMfERU3FwTbs4354iUF6s103+CXfMHS",
-	"WjXiJZ7isalxDT+csrdkyqv6Mz7KSPuYuIdM+qqn15RFG+kUszUky8mGy5Gd1BS269QH8vc9yIfMrBys",
-	"e58vaJIt/+iqc9Dv7fU73XZ3L/i7jpTLVbUM0yCcUmti6RXM7jfSrlZpVqCAqI0hnkQkyfQhm//AstTX",
-	"7Spgq+QXa0hbJ7k8gd13bD9U/zgpIKSapdENdjtwsYcluHSDEzJZ1+cHtAbbi/dnZ6dnvzY8zr1P7ni2",
-	"o5IJhgAVIqUhRjZWJ1ex4t5Rq9Nt7Xauurv9vaP+3lEaJZ1A6wDdFETHNE+Mpgt0591oJIhMEzaCds8Q",
-	"pMslCycJZ/RLtgBFnMDE1ejvdjq7h3ud7uHRvv79dUKIeZbyuMMCPbN+zpjjqKMm6+41G1MgWPbTYG+v",
-	"Gxwe7Qf2wXtBIvOw1+keHuwfBoEmBwpe5upEYkEVMvcO23sKRSWdknRDh/u7nU7X1BfTp+DD3b3D9p6x",
-	"zeNwolAffAThhEoSqlnArDmF8klDziUAaTA8irphh7T28F6v1QsPSetoeBC1dkedUZfsRfvhwVDd4wxW",
-	"l2LWBdclCD9+bYyxJAus0KZz1G0H7W67A6xGkmSEARyInGhQiajQhQOtL2dIMUO/nr3feUPZ/A51dtGP",
-	"MqF3lPzkDmESYrO+AB+zqQ52uj3FKKY4VDpf2Mf7/d1uP+j0g24/2HW8hWoR6miNyvSp2bghCSNxo9/Y",
-	"Vyp2r9O6PVSHxyP48QKL2ZAkyRKdU9RDb9XP6Bd0QW5Rp63OkCuwjdXCIfkwoVh91jGefdwZdsPdqAfl",
-	"/TTfc4h9wUFiGuprUqFEXw3lFgGTOWOa/90WzQL3eaTUlgIjBsBJWe6r5PrMm2WajOUantks6rU+oE67",
-	"0937u+lw1m9k++g6HgTLCLJ/wITtL3TWSO0DD5weWNSm01MmJI5jkugSEO3lNNaWik1SNXwoNY0Apbyk",
-	"zmPGIaMRgaJZWaG9zKKqLQmv7kgISJLy+JN3b8/fvNLhFt4FWyIQdLMFp3X8FKLv44AckSBs7Y/2hq1e",
-	"1NttHeHdo1Z3FOBe1BntDjud3FdnRUki1TYgWwKqaWgSEnai3fAwaO0GZK/VG+6S1uEoIK3d0T7eD/eH",
-	"+/gApB8o13Gc81lSLqsCY0CogNKjO2E0+jwe33Y/Z4t7zRNr6vmcrfBzt7FevoHjUehvASI6yXNEKi44",
-	"l/YWYzoi4TKMobJrnhuuYJ0+Rqmo9yUhrLyufQfO4C24dl0oPqsYt2I70IhSjngydUmSBZ7fXh2/ufrt",
-	"b1mh0ccKpd31QmlWanJbEukm0mS1A3g7mdeObSYNFdAE4gehaxlvwSKjNpILushkztUGtPK+oSwLFmjw",
-	"66sr5Pl48AL1gl5WAtIa/hmXaIYTWUyzqDTRvRutEHm/rf0M/BS2oS/o08l2b6n5ABubvc/I5QVrzG4u",
-	"3/hjehEjD+c7K1Gm1XwuKPM5D/FJE0b+Pux1Poetw/9oFNyFzrsOJVxL/lbSrKCrJfGSFl1fJ84uuUoz",
-	"dsDgBVSBMgnCAPFjeqvLBpDpTC4hhrm9zaAz5wZt3FlCmoiRBREmPN/BLfe+t0sHNdGt53d/6bz7DfFm",
-	"9bk7i9x6pKDNE4cids6t5d3LJtshd336l0dd3aqofQBZSH+HBFfH0slC8kJXvlpQQVAvCKrSVbOD+/4d",
-	"vPZA1/tyqzyw95ksZ5Ne67pOsyTZrXlO3f0UVrWR69TjIm02eByR5NI0nS85bMtso3Ix3UbtHQt3y5t4",
-	"aR0o/MP4aXPlYDO64CUAFQS4LvF9Jo/hIyjv9qnuRue7Td44IfHsQtOx9ffzm/vyE1+SbhLxoEtSy9zq",
-	"DUFs0QILU4M+vR1zX5UijTrcp2OIhlNHnOiYRl3lmC8YSXR1xzjmC+gBYOKofiyUaoIXBj/ppCnCIhsy",
-	"q+tVZoUqr1nKXNsozXoEhwoypkjwJevPuXoGRXSzqjNuTdIRnyeIzwizM4nV4VgO0D0B014f6qrmP1b3",
-	"3qhIBFsPjG9xRLYAi8fiBgk+Jbr0ZxEKy3BXRnYqJNcdU7xWAN3cQsMDwDzjaa4kjzXga4VBvdhEYh5O",
-	"1C+mELN6bioAQxask5lbFshSmmLW9P2SE30q2ycoEzybEaY7e6/RjXQnlC2TfsfhsDoHxzgezmm97Jsz",
-	"LtGMMgZVQZZQx3obauW70QjqxhqrTBojGs4TKI+Lx5g+qDDUqu091oix0pPzhkpScNfsbpLR4iy8wpRp",
-	"hq4w3HGoLBwVT3Jbtk8n7yytM65XbJOr7VVSYQFG8g2qN23ERuer1ErnMHIhU+pkIA4sO50+tFxIlggr",
-	"ZIVKa1nrH62FCoi4kRzKqyEdfezjcefzIuxtq/zRs4LdOvXFQyLO4ba3AWjnEHZuAQkoqR/mVtfky4xP",
-	"681ELwvv/tHNq1dpusZQd7c44eolxQ+Cpv0ty6PY2OJqMj1o0cL6kBQOKOafCyfK8taVZv+p0D89H/e0",
-	"ReNtJ3MRPtp4uypp5GWh78rWDLTFhi7rEkhK5tkVFbPzW/vOTG3DtA1kaiNaD1dN+89DDWL1AUkd/Sjh",
-	"06sJORaCyDd0mJiuhb75sfPOS1P4sQDizdxL0Br0XNeo/9jYWfDkRuxMcBy3hsVX/wOCOtVx/BOuYURJ",
-	"HGlfMCxaL6fn2LfMtJpIrt40bFRXa7niab/SdItuYw319z/4MA1gEBc8jvlcZk9NFPE5Sd5SNldT7gew",
-	"hMJFpX25tdpjdl1vrTMckuiYRceMLHJLHXEIUNOe/eK68ZAnzkLDhEqSUKxbXH3UlUB1TOLx2cmrN1kx",
-	"NN30t/H6+PQNBGhMKTuDfnfvRvogSGQKj/X3mg05SYiY8Dg6T2uhNfrdAKR49+hKJ0fuNEJRHF+Y/Q+x",
-	"IBfQYTY9zY6irSxMiG7sGELiTae912wkWJJT9QQLcmI2B4do1prS53SxuurFLCGXepWmv109Ur0ZHpk/",
-	"j8UVuZMrMfhX0296A6DISUSmlscGJt0cxftOzbp6lQhnORBp/SG+huB7hKRcVEFV2eIz06iEs6xGsjEX",
-	"tNGx43T39FUpt2c5eoFCzEISI5rW9/LXLC6xoG9TNaLAZfVWJ1ggwiISrWCvVcrqY1nrdpOdHiF/Pp2s",
-	"uf1QgbwQ6Q8MqOfrb/oWd1h/cdq89pYIAbRW5xQbtNIdhMZUSK3VK5TJNc8rLv615kyPW/xR/cVXC+a1",
-	"5m82Fjpr+zWkieqSQCFxw450yN4jFY1d6Bqi2CpIA9l3jNzJiiXupwkdXEKVU11mu8x1E/IPE/8ZmNKl",
-	"6RqgUsP7mdZ06JRE79QKgvvmA+RT/zU/QfDKw7Sd5yiuWia+WQMyCd5Nf27k4+JQctFbVQxzRzOxzaum",
-	"pKNX+YV0JozhMrpPGBoSwtxERkR01RMN2S9yYTpSe7oUd9UtYowmCFVHFmlhf91QDF8z/cy0FpGc36D5",
-	"DI05EYizPH9PmZ6PrXs9QHBGT6FKlqWwUgtyIflsK7r2peSzMig+SMyqkXCbP61nTL99oDO9vNpt+tQB",
-	"F8BNVvf4nwjbayaClc+j8SQZik8XRflwuWhjNrIqevsH4dz4tvgJZ8ZZ8CwQ1dzUtVcJfXWjhvPQ94zx",
-	"w98dBSkHw69G7cEz05OESG3H27LwkO67ZB4Ajq5bjRuyCjxdSxCmQShHjJv+o7qTMXQQiWjUBA5f4u/Q",
-	"J/V52PvzGln0MZnOrg4TAlkIvNTQFk37D2tIA/WCl/9bBy67Qcv5IIpNApcLx12r7MxjIoq/X1tMx2eL",
-	"qS85QGJkp5wYubF1pjxQKZ55E7EjHa6TpV6AteCfV93Pk0nroFPDWtBZXVnOEYiqK8utWFJ9SSgfRPz0",
-	"ynSKYpVVhkqBaA+PWS1wwvXxw/89Y4fzccNrqJqrg1TZ620dQAgW0pUyx5yRNrrM1dszVbwxMt6tajO8",
-	"gYjCpRRbmE75rQ6g0d6CrEej05TM1Ph/gfBQ6ECcZF4o2QplFypq2DhZBZW1fNSI/4JB/tX5V7Ddoj2v",
-	"TOsILAQPqdOLMg3JqrHBFaWKIirs0ObYXyd8arTIJ9/up29Wl9vFgArSs5p5P0XN7UeXUOhsXELBsES3",
-	"gsJ9c8vMdk1mzNPwuCr+pm94i5naNSBpM96i159T0l06XD/5Qg/0Z/qFk37hXta2EzBy9/bfPAWjBHp/",
-	"JmGUkjAqCIeThlFA/JlWrmrg/Ll581nQ3V9o0CzWCitUmCSPvGRiWEqFcAJjGB2pQhr5iFtfPn/62mnu",
-	"du+3K4nUoFnmmLee12fPztiMCwACTyuC273dv42r21I9KGYv0kmg+h2VvkKlwPU9HQyYrk5aq3tBd2+/",
-	"VtNit4DXGhDPvbn9EOf8Qj5+bZgY/qzM21gRtH5jL+p1ekEXD8PesIsP9odHB52j6KjTCToH4d5RF5P9",
-	"YNQJuwfREHeHo86oG/bI8DA8HPVGRzgYNppZ97OIDBvNWhH4xXI8O7bwWjJnksL3sX5T0C+k0d/r9rqH",
-	"h4EndL9+kXr3yCtjjt1zQ8OlBizFbLbYESVFEZsTAhWzbq1pGdijQCFmaEhscsbK3BA/k4ZGescfLn8A",
-	"tpxNYvt9xVgIGqaL+PELnf0EW+Wj9Ed1CfCkiSIybKJkNjUcW5cKBsKIr9nABbi2AsgB+lH3D2kiNbCu",
-	"nw9Cil2JpgzmwmFMCxW5pBRuDwRLqHfg49en0xlPcji1Mdc41ot6rWG5Bvc4tyBc491tyAGr+o50nq7v",
-	"SO5QK3uObLOfSBEtTKHfIiZCXMZIcS1EGaJyTZaLi9hWFsk149pQTnbGe3jnoYrkrDf0hqDB+bvLK5Rf",
-	"+KBZjB8Jstw2e1wTHkcCYS0227qwblO/UirWt0KcP9FgAzR4DHzv4FDSWxP+9o0A3cukTiUakpBPSZbM",
-	"OuIJiHY+xtBGH4xLa2B/GqQx1BFnurcsGOQdJuPmNfq4x7E5nEehwaPZwXM1kloHyaDcO+80EeOLbSbI",
-	"OtnM9pIyJg9dMNWEnK0GeMISHsdTwmQtM9Kr8utr9A5QAK2RYI0GuEh7Kvk0QFFW/lZdULZUozVWlcFP",
-	"F6cDFm0mKE/yanm7Ylns2dozPKN97hE6U5LCUVZNGQoWt7tBO2h3lB4JAqy2xqyshhvjytf2KmvgH61U",
-	"jPTqTO+iw/0oOOwcHvbCg2h/7wh3RwTjINzbw1HQ2cO7w1Fv1Bl2h8HwsNsNo85etB929obBKAgwBN0n",
-	"XJsujI/EVmf+9UOrG/Q6bnXUDLZ1FWvGGdlE7SphXpXuZRFTqV00am+/spvVr8SNIjhDgmIiEd2Yzux8",
-	"Te9iTf4PM0VCEUkSnjgWScuyKINEefWPFxBlBw9MMhBW9JAyBOXoMCOLKk9j6YRr5fy85smYS0m2otKq",
-	"wcCTkKQr2LgYRY1t1ClZUhxlu/VS3QuEi6kHSZtKE6VdpAEBq+FxB8/UzA+Q8/wz1vAAjIkUJYe19aHD",
-	"EZn2/8z0ajEVMIifW4G1HuLkofG/CbGjUlwzt6oOaH8JueU3JFKI5R8LpgIXBeOmCR/Us9AG2z4a6DCn",
-	"QVr3Vkd5mDlHkGqHaSya6tE1s84JRRKFjmfT7fSnOitpgIRC5sVkqZZk37bIbq4G+tPoWyRRmkBABXTs",
-	"S5t0euVUPYAfT7aWJF5uW+immyqc0OF7wDry5QZrtbQrlX3XbZUTgmExDUnDGyJR76DT2aS4YHYq+phw",
-	"XC8V9VuSlDcuSXkcI9qJCFs+Nda/Z5LGJjTGQrM27OVQk4+gKWyG7GOuqKPi6yClpj4+B4U9rI0tnw7S",
-	"tbxnIE7RBsV8+QjxeSIaD4C5l4TRPwLE/ZWQWQZyfC5rw9w8JrU1LHj3OXXa/NxVAiZ0cFVr26psCSM2",
-	"bQ9Y6MCk/lhMaDhJ22tr//1Gh10jYg1S0ajidiGNSGRkSfNXDWlxHpPNXdqjt1iGk8a3C3tSB56FycXq",
-	"HvgIaRVGPFLw1CfyKISdx2S7ImeiF7V9yXIerykSBnBo7OxJXokK+dR6f1AYYzrNiX880c+YLoGgO5Jr",
-	"508qDQ353OF+GmhFG70z3inOIgrGzGv24wDEs0ETDRiRUOZF/dvcuPqn0mbhHwu8FIOfEI5jI6KbWu/M",
-	"lM/mcdRGZ1zD0Nj43AgCUTPPt7i1oAODu2YFOMukWBhKCa2AfRXFzraKdNtigGnBFqs0NJ1i3F4xzVTV",
-	"dhKwf258ajbsrUDnKWMuCXY6++rZLKE8oXKpc8DV/UA3CQUyjU+b1BkpHOETsNotYu5bfANYYLSYtVhc",
-	"Tf93LGF7jGy3FtMVa1RCfaw7+81TU6ySi6Yckv04a6LFhMekvRrCL1NK/D0AeQzliaxh65rpf3SbGnw7",
-	"wTV7iLxn9/h9Q+Gv9DZlmB5emQotKfkDCYaplxVFWwOut2vzKnX52KcL4DoeSZJcKlBhYS3HFCxIN0Cq",
-	"+fIVVAP7bqrn6kNfJWza0rq+ErrZte0ImRA8rSyHfEmSW5K0hMJ7/UUfDWg00J2jCRLm0JEujtVEA3hr",
-	"YKytEtMYyeWMNNEgwhLr3+GVLLNUjzsw/XmpbKPjaxbyKRAb7RMktyRZos4eErrXo7YrGakCkVjoANQ2",
-	"uuJozKHSkknOGCYE3zSRICb1AJohww6wuGaDN1jIFtxP6/TlAP04TPhCkESgiP+k6LZaJAw10LLLhGB1",
-	"1AvKhEnxhMjcEY9jvXhj6I05G5ME3ZCZbGqnPCSVXDMqUK/TBWtRZmvSEpE+FiMX+eSHS7irKmTyOIYM",
-	"lOiz0E6r/H29QEFf0/eyYKbWnuVhOP64Kj8STJNzJKUBYZRJcF5sqwv2U6F3swz/ufOytBGgyLmvBYQp",
-	"h4TeFhpr9zrmrDTgZIeVA7xnOLT1bjJJ7qTGxVZGFLJlFeMcS1q1hss015SwaDsOBYVZKSQLl7hVkTaI",
-	"Lt9Jx6jOXH2tXrw07z1N+2FhBrEtL3ezHuH9jtuB9Ku3Y7i6c6dnuPoz32U3yPqGq/HczuH9oNQ73Pkp",
-	"7R7eD9zKllq+zCoiKckJKlqmOkA3Db6EdztOQ8RT9l7oMmYKQbLEdieVNP/AqYBVfmjTSLNFpzN07puN",
-	"bnni3oMm7lROvFuaePd+k6qIOfjyoMwxSvgiC1VxqjbD3/ZObKAlscERQHPsypCgLCSGGytujSAXYjvG",
-	"FhDBTAb/cFmqiqBXZlY1XGpmCBiqV+dgqM730gg6ITiWky+rUPM3eKXxsOQb9eny4bsn4Vxrqh8/5eoY",
-	"YbVBAtF0IC0nXIGJYe2ulKz7eqebzVKWql3GPgtdPuPkGxnZrKsrTUfVBNFxU1OhE2moyMpj+RKQqq96",
-	"xTYfndevdgOJQI0NWxh7OmbZWPktxF0Q3dB9XfrhDWVQnpiPRVsJ040mlCqG7ummHJ+iI+a/Kz5WQqO6",
-	"beZ0ys4CRvZHnfAI73VbQXRAWr2wM2wd4t1Ra2/YjY7IQdjDnaAcFAKR992g09l1wkEizlZn9DtHWptg",
-	"uqBQZbjXj7eV8+hLrEtzS1iEJopA40RL9o9Pq3M2mHryqwjEjgP2/o615E5CnwWMvtAZ8BFs8+J+zDLg",
-	"fmpCvHwurc6ESbbRhW5bgxPDPaI2uiRhQpQkR6Al7A1hSAl0nGnntwkmQwONDgMrEztDqz8vfztudff2",
-	"7VNtMPIoNYYAnJi9bkQAvtBZXkhNZechZVqmK4qtTS3nzmJM2abfVhTbgqUBPHaD/e98tbZJMXUUFw35",
-	"I55sFaecRppCX+wToM6UyISGYpUg8da8Uk//8Zz02nM1M2zr9MyerG1HLQtBMgwfofME0i7zvTxy0gYk",
-	"wqWlklZ1KDi3b34/zQlMOqTOC/1o+2XCmh02TO5kgn/HumPnF8WG+o33VyfQqBP2ZIRUw8AFkS1QoRr2",
-	"ub5QkFqHGC5hIwdEdnDfaY1zWKCnIIqTa5kHlVplnlx42XZFxnpyWdqk+iA8Ivv7B0etg153r9ULItI6",
-	"6vWGLRIcjMLO6CjA5CAvm7B5HNe+48IFP3VZIbgHE29mrSdOTmvNZNlNigl5br5WPnZ6MM+akv39ZjMX",
-	"Ktdt93pcg8yaG0lffdr7yE32FJH3uTZCupFzap55dYvjOaTXZ5W7M9JeMGF9rE1TCMPDOMv6ZrV5BoTo",
-	"L4ec3xg+A++3l9PYeXTJ59BIxVv5Rpe00WS6peEq2bFfip10DZ8/f87Gvi+RtdQcd8Yb/c4GrCx3nVWx",
-	"UpqXpEerpBKTSRiRZGvxU7P8LJU4tVacscD5ffVbgvgRb2vuLYDfaxoTqz31G28uA3lCgzH+9ehL9Nvb",
-	"/dNfX4vhMf9fcOr2k0JT8rzDQwqTFq7n90lbr+YJn5GdX0gSU9a4f/S6xaqFr0C0zRrUFMhXHdntCRNJ",
-	"Pasp1LHXBKzdaBrnEazp1RUe+8M2rPWYMvTPOZdENMEiMDgdtSCeYtBeWeWirHq+4WFKi0tEYWIV+zzq",
-	"bjbH/dbatOPCOtZJvZbSeIMrfbbYR5KXbx4smT8eE7EXxyBopu6cCrK7WiPIzuTbaAXr6Feewj4ZOfuG",
-	"UkDudI7yp+PIBt2HSQbVpqQi4n8LMnW/ZS1sJf3YOBe8ZI7QzTIVKSgdziAFzQGYY6ckGZMI3ZAlGi7V",
-	"/9roGGLz0hMUaJFQKQl7kaolabDrFEdZV5IbQma6+LOnC/l7AKRt0rdtmYJWYXbqEv2i/RAr8PocJ1Q0",
-	"7h8G/SfQqO3BXX7159EfGDv0DtCUTIckMXpvHlde2DrIUoc+r+G9iunCP2r5QOEyGt+UazquTp3wR3Ua",
-	"YTJnD+KYTxBpktXTVTNprXAjZ+emNlZ4vzMKyAHeDVp74e6w1RvukdYR3jtodUed0d5wuBsGhFjWmRYH",
-	"N83EHmyrLTeAM5GrwDBNfyUQb/R7qPs4y6Hn7I429GrqW1/FRrdsTKzJvbK6FTVv0lM9z0JDzQJ6a+tJ",
-	"3Oc4ZCWnamzd5ZACqG4tstnlPpJLnEq0oHGMhkQRlW0Aw8WcpXQa8pNXEGVPQeM1RkfvF9u3BvoX9vGr",
-	"bliQVVzWAQqdXqdbNx5hAyOZZxGVtjLnXcdktv0yFjPvRKvD9L2nufOV1mLCvprXf0Ad2HdsD0kUrDiP",
-	"LcP/uXO8XxtXtusl/KFp5mVmrLkgArTMrEMmDKEE4ERSUh7iAg4y+0kNYoY9/nDZ75/yq37f9HrIy86G",
-	"YPPhP0go3RBkRXfw4i+X784q60nxcD41wf9URx/M5rKWdPz6u1ASN4WgSo6bUS8PU6Xb5qdzDxyfz+V2",
-	"8bpGvbPRGWfkKVTFPzyuPEBqsKUGv3/kMUbaXB7khqikWBgYM1ZGDV8QHFGmew99n4HDkMmk05aciG1G",
-	"SCRM5FxCXqC9YDdNcaqK9DF/rDiNS/3G9tXN0LhmG4HzX6Npi6WZ+jEz2ug3JlLO+js7ne5BG4qn9Q+D",
-	"Q3g16w8C7wj10lG3HbS77U6g3uqotxbCN0Zvb38/VV0rBuj1dhvNxvSfUq3TfXB4uKtu2NeKhE+nFF4P",
-	"u9Eu0dXWxhqD5qJFsJDQAiSrPR20Ozobup4waS6kgjlqWNiaKmjvwq2VWxk2JmsJ/s8VaJCaSr9xfIGT",
-	"B/PgAANfk/GVDWE73XZ3z7XdN/q7Gygs65SUqyd25ev0OEmEXJHPYsOcssEdwMyOeZ3P/wnd/esLENvJ",
-	"V9UgXhP2Z0b4oK34jS16Q1NHH86uoVNxxjn8r1Ft5qLQuRwtJjSGPlQ8MU1W3Kun0jZpMMlaOZ+RT938",
-	"A6uYtR2seSCv4uBrlMt64LXNKjR+7MY+Aa6AxpuFw1X6zAo6zFN5rR6N/r1vgf5u1+bz91fVl1FV+gOy",
-	"NNCQR8u0HDf0pyB36X2/0OH9VKKYYGgjMXdaJL7CSUxJWmVeF8NpozOTqU9tV3IS+XJBtIH3z/tMrbip",
-	"tpTSleHSdE22wkF9mr7jpu2ulfF+z2jWQ0W9YjODjGjkahIowKkoKUDuwngu6C0BsfD3dMs5W4hOju92",
-	"ege9w9393oGTMd950oz5TcXPgvyYyT7qTx0HEvJp23zRPk+0IpupGx2l/wB4b0f4zIWPbhY8uk7MtOAD",
-	"UuZ8ShIaGkETHTM0ZzeML1gG1roEF2aITGdyCQVqtiqRpnD3DNxqJe7le42s4/sZxH8f7J8z8ox8v0RC",
-	"jtPJbbkZnqCBlkcG6EccC44GpkPB4Kd8af6u39R665xwlUXM7Rf7sdM6+vQxaB19+ho0D+//pSf/l5nU",
-	"0z/WdAQD/rc2J0vbEL+rfKww+j/MXdtu2zgTfhVC11LiU+LYvfKfuv96W3SDJtti0QYLSqRsIbIYSHJS",
-	"owiwT7MPtk+y4HAoUZZkS4nWTW8a2+JRwxlyOPN9vukmLjpaPR6ni8gX2XFa7YbnKtq4ziebsak+VdOp",
-	"LszrvTYRvoYL9j+J7DWnJQfruOJra2o58t//5v9ffCSX8083i3eLy9nNHL79Fv3z199AHQv0Iu9B0xvP",
-	"X31afJ7dzMn7+R+F52P0U8/iaBcgxJpaNI6m9DGZBiKdZt6pqemRm8oCp323503YBR/75/TMHXlDNvEH",
-	"3oi6vTEb8n6fDbwL2nd7/oifszNvOBmM6YV77p2xER/6Ayo7LsLA234Qy8CjIb7DBs2rYoqVF84+ytXe",
-	"pCg8eprJSfvrWs4MYai5ptWgxfheINQuSACHKiIiCrdkxePdyMZmUdHQ/6P72bORSc0MG27YLh5ytaNu",
-	"wl0jfGgKOrsUmhUzgLziIjR7xAjIQMDBuU1JwtMUOUNz7zeeKHJGUcDz2iRcQ2nWuQlQWf6kkz62XprE",
-	"Paf56g6/nGo7es6isi2aKnIf1ZEVDUNrarlykszXqGhQmrZRUjlWoTYVN1b7c2NVapTJAndmlzeLz3Mw",
-	"f8tYbO5b9hxmBwqeyqlw3N0ZesJ6UQHiQwolXQl5uwZ31aP6/BavyOUrkUPj6sPXW9syYFh7/YHT7zn9",
-	"MdhQKGjaVoVUmFab3IYb/NUeGAFUb11dq6tln0PMGNJn5xpEqhN8sZXLruVWM7/NvS3pvdPiAvjxgroP",
-	"RLPBo5dma51u3iqWyeKjXihNRcHo3gsD3a55+oYkPFFnMQipXdMtRNMq2MYVfeDE5TxSgZxdiNg1ui0x",
-	"HFT4iCZZwKn292l0EA9xxw95TtQj3bsNsOnWd06MJitX0JjlkD4PAX/kcZsAOBhV7WUSdK27kzpUl18P",
-	"QcoCIGCYS54qdLaDl0OQPf6qzlKH30ubw47Kjj/GYedgv20lpOCxg1KO3D43H84iSTacGSOqMDnyxzdg",
-	"HwASpWqj3uUFmmwuJ9SbXS2qJDDXDI0TCbVY/qRdq5rFx5WQSpDAPZ4CrdV8shoNNioyL5qLrjamzZCP",
-	"FxKtN4lrk5P/yN2VEHf7FfMX/VDnqjlv/quC0X/gelgNVTWEMo/8CRt6ZwNn0qN9Z+SOqXNBz7nT80d+",
-	"jw7diXsOiQ8a4RpgZVOArIWNYcmlu4lDIywGupi5lT2xVgipbawATmGdHdAz3Jkl0BOb24JEoZIZIplN",
-	"fj33+Zx6K8TpDRJy9dv1DWcELqgvQ7FhAFlrkyRYRvo+Wx1LZVM22QDNkUpuAmzfWGM9ksH37zkHLcUS",
-	"3yJk+ltTxt/gujKUFCA6BRowsuoCTKkfnM3XZbu0uFmXIuYEk9MJzKBlqy9RYeGXt43FsIXR01NzFLN3",
-	"hAUtxWbHajqRSB3q4G/mqu/Zz3sLz9QOLXXDSzEM3h0BrABVxtEdc7/IYw1iWCeaVob8/ulDtTozLVvD",
-	"FI1n64yfHjKDA82P/4xTRkKepkVQ3YK6r3Ox5dPQ/sIMy3ZL2oS9LiJ7ZWu72pS1eoHYa83Xt8/X0I2M",
-	"dMk6lGvXRjrp9GHQWi218VgcX0iqsqtRGPakVe9TFady+XzA1bNvV/zWeO5YzCzdx1QURis34QfwMGia",
-	"8vV9msgjhq1oAzTL1Q7YM5CX6N/KYNAZEHKCaPFGlvHd8Ffn+5+THlUSIivSSR+Vdhv2DBO3z7g7Ys7Q",
-	"HTNn5FLmTFzGnIHbY2N3yLzdQ0B/bFsJQotA4Ah9TE485p8sY86jZUyTZOAU0ihsKw1gHPuQmnMC1vLG",
-	"lzNy1uu1OTjkUlZ3dkDeCHdbJpOBqOFsWw6kG3BMpWGnwSFomBV2Rm6PxCZk4JpM6R3vXlmXVy4kxzyD",
-	"vHXHBFT6xCCUbPvqThZJaQ0XkMmM70FjP9mWH4v17CMISOFh+f21sTZaYIOpuWmB5lryTm2z/O1EY0G/",
-	"2GsdsYz1ZEmDyFaeGbq7SoiIiIgRbvnQxmknS+mH5XIay4n8eivfqbqPVRKRG+Ry+g5cLqnaf1THfXEG",
-	"MVxg0fJRn+TOoDxKqBzmAzpSs0xqnJdUsawD5yQ66SJG1KZYPrA2Kge+iqqKTVJw7Fv8zDY0vG65lZu8",
-	"FlceIczwTR2/lArVdKFCzT9SVSnctsebCKivVFACltOntXKYvhfc4+CybCukq8xyQGQdhYnLYhJruqDn",
-	"LuKcEZf7iiIcyW1hSNOa9HSbwI4P9EJiEyQoIDT2VsFDYSYKNqtiflecFFLtpdgGHp+qGxyMR6iNRLAh",
-	"is3dwn/A7x4RdxPemcKpbn7KTV9pXC40For4JN5EchXi1JzsgGNUD+KLpj/VtANJEC3DTOxtEvh4/SEe",
-	"I7k1pMCDFKRTEoqlnEySbO7vRZwi4r8NZB1A/SL/ZAFdRiIJzO4A8HpNVzRdnJRM4AKTUmWURYKlqtIC",
-	"EhdFyFS2h1Eo0zwVLxG85upcrvzrSlBhL0Xu+DbRZ/bZl2vCIwbhuUbd6JCuFg9MqwzShIe+UQhz3p5u",
-	"n/4NAAD//w==",
+	"7P37duO2si8Kvwq29h4jl0XJlCzf1OMb+3Pc3Yln+rZsJ31m2l4tiIQkTFOEJkFZVvfyHudpzoOdJzkD",
+	"VQAJUqBEybI7c63kn7RFEtdCVaEuv/raCMRkKmIWp7LR+9qY0oROWMoS+Ot0mLLkkv1zxuKAqR9CJoOE",
+	"T1Mu4kav8T6OFoTdqW8JVa+SdMwlkfoDEs8mA5a8ID6hcUjoQLI47ZFhIiYkHTMy5IlMSTqmKeGS3LJp",
+	"2mp4Da5a/ueMJYuG14jphDV6DWi84TVkMGYTqgYyFMmEpo1eg8fpYbfhNSY85pPZpNHzvUa6mDJ8xEbw",
+	"3X1zJJrq16a85dOmgAnQqDkV6p2k0RvSSLKHB69xmgRjfsde6+bLM/5FzGHoFF9T457S4JaFauTsnk6m",
+	"keo5pUlr9KViMnroXiNh/5zxhIWNXprMmD07FquZfMrb+cKnDa8RsoH6bDpp3GSTlGnC41FDjf3M7OQ7",
+	"6OirNaBATFr6r9aHhElpxjal6TgfGvxv1cAm9P4Ni0fpuNFrd45h1bO/3UNKmBlNcSWvxkxRSzwiqlMi",
+	"hrCugUhYcSmnarRN/+jZBjyLHft+yb9kY5zSEfNIm6SCtD3f918QSiKajFiiCV5RRUpvWUyoxFcKU+oc",
+	"uOkigK5Lg0ea7rS7R93j/cPukUXo7UcR+kt2x4PN9ibiLE5JCB8WN2lEZyPWbD/THr3k6o/BTI12mdTp",
+	"XLZGCWPxKKFStt7NgojN5Buesi2HN6VpyhL14X98os0vp80//ObJ51bz5mvba3eOH/5XwzXIV3EiomjC",
+	"4vRCsUOZnofFcZ4Mjw9D/7h9fNwNjsLDgxPaGTJK/eDggIZ++4DuD4bdYXvQGfiD404nCNsH4WHQPhj4",
+	"Q9+n/rF7NknW2S5X3JrMLGLLax7xmDU7O1jf0+YftPnFb57c5P+Epfa9w/2qlVYCSDGa1QIKqJhLYDFE",
+	"JMvk7D6TCWtsu3KbHEeYxNViymS9WahGqwYNo7AH/b8SNmz0Gv9zL5f1e/hU7mUdw1r+wqJpBb0eDtvB",
+	"CT3oNP3wiDW7QXvQPKb7w+bBoBOesKOgS9v+jmjysLueJM9DNpmKlMXB4le2WF60UyJZIOKQ6N7JnKdj",
+	"4GNS8bRbtiAjlkqU5rGcs8TwOVRLRMxAawkFkyQWwA6LTI9PpiJJmx2/c9j095t+Rv9jRkPgxnr+1lCb",
+	"aqxVxP8/mv+nmqdsQkznw7c0DcZuxt5/dUVHfVS75lSShNHwBem2O2Q+ZjHhoIzFgkQiHoFGx0gwSxJ1",
+	"VkTMWqT/Y59MVPNMEhovimty3ehcNyrXYdjEcVUswPfX1z/+53Xj0//4n/lCXDd+eOxavBMxq1iP/o/9",
+	"HhHqeAUJoykrrgO75zKVrRXTUU2vntP19Y+PHH/KJlVKyVjMCU3JRMiUSEEmNF4YIk6pvP1OEp6yibSV",
+	"FQ9VcdKf0hGPqWqp3yIfeToWs1RNmkYRoQkjcizmsUdmU/jU9/+kaswHtfhXbDKNaOoQTJKlzSASwe3j",
+	"VZOO360hKT9ENFUKvoOLT1lCU6VUyYVM2QQ3Qt0jUhaks4ThkSzdLgYzHqVkKJIWecOGKRGz1FPblMxi",
+	"SUS8fAIjHs/u92gygVuRa4OmZogrlBwlgdUJPHzYK/7pFsGXbELjlAe/s0TCbO09aLf8VoVkuNPv71Au",
+	"XKY0SdWhqTgvan3hVNg3VhEzj/AYHookzGWBFh5VkpbdB9FM8jsGvV4pGfEOSerpNQbo0q2/v+EyBdW9",
+	"PMl683jeKRRO8LPOZf2J3ngyV1TeVsxhrk53IEoTUXy6JnVReQsq1DPtC1BzxVyUWrzdfnyDM3Ilblm8",
+	"PJGPYwY8Fy/0ZMBGPJYeWqf6EZXpqzsazWjKwlbM7rGVvm0DIAM21OaKGvOGQVTMueufHHrue9Dn5s2/",
+	"PU6B0HRTYMl/DLrtz0Hz+N/dbDk1pLa7G2S1iEYDj7pBPpP5ICfBwjie14bxkQ3GQixtTHd4Eu4HB53m",
+	"iU/bze7giDaP6SFr+sPu0Kf7g5PBYegeId/lfj145tL2kwg53kl/WqRM/iRCuGsFIk4Z6qR0Oo14AJrk",
+	"nghSljZlmjAK8tdhrx3wmMIxqegzH76+jp7KWxau6PMuDlt0LptBOGzetVv+v/1DFjQQGPxgFocRbLg6",
+	"1Hrnpzxh8hJuibLROz7s+r7XuOVxqIaJH6hRhZyOYiGLX+sfUx4o6mDpXCRKx9RfZ5/ArGg8Kn6seIy6",
+	"our/rsQo/zQSI9nCT7xGZBSfg4P9Q68h1C0+RoNWw2vMKU+z4Xd8XEGpuE2hN92weaReSymPCu9khoEK",
+	"W7E9OPjYA5sP9OvrgeVtwGbWMz+8Y3PL5lBBBoZ5rKG+dZRQmKhs9D5BS0M+miXQwG/TUKsgE5aoLWt8",
+	"vVb0KW6Z/MCStzyepexasesHOGuSpY3ep8ZemtCANW4evMYtW1QsYDKL1SULVG0h+f1vUjHpxmgUfJ5J",
+	"lvTUP0aJmE0bD16mFhvd+eHGa4RsGonFhMXpBxHxQB/KIeXRLGG/0DiMeDyCR2oIF+/fvPnp9OxX1ZpR",
+	"+3M+u8nuZJqZa2uQ4qYiljic0xHYOyNGJXstZnH42N2CW3l4qsgyt7Nc+cc93+/5fsv3/T8anlkFCc6f",
+	"Cb1/nf19gNP/kIlWXIUfG15jypKAxSlVG932vexahIQR8pGix52YaW/ZQvH5xmnnrP3q4OXh6yP/uH3S",
+	"UXei7C5WvrhJ/oU1eifd/aP2cRcogg95tu43QFAxKGj7XkOOacIavW7rQH0IrrrScrXt5ZLThNEw4xyH",
+	"6gTLFEi/QYOU3ynWM4PDIPWZmfA0Vb3ve4004TRq9NolOu0qOq1LVzadIGEt26kSfNxq2J4tuROqKvIA",
+	"CoRBk7hH57KXuw56M9lkVKbNNjzIv+qVXAxnEe/ppZC9TusAbrs1SXfCpeTx6DRJ+ZAGMKKb3O251E8j",
+	"36mXrz68ef/305/evIIfZwMj9PNdwbE83NTel2ydlZbv2pjsBWImrPcnYUrP3MXuDNC2qHqKmJpp2zO/",
+	"XYkUSM8Du/zv1jzbHVx0Aaf+U23OUeCN4GRUuu9lStOZbPQal7MgQP6Nx6GqvXbrQLWnzmXNjrliCLf7",
+	"f2vefz7xqfohZROpGJc6Zr7+G/pnofqprX/K16BipFqvOoNx1B55fQrBna46tXifBf+ikVfq9TPcmEce",
+	"22xzM6+yvXPOlT+5ah/1ugfWyueC1LV4G+x+1nQn3/3cqtrofa2vBS0vVvUBVDdvy8hLeKy9tEnIEr30",
+	"dzyAXdoJu1S9bLzuy1IHHW2awQH5//Oq83k8bh61a5C/v5r8P1Ke4sV4BfnHsyjagBnmy1i1GfgGbIO0",
+	"Vn4nq54vl5JQmXT4+uA9bhs0x8tvu0sLVKJibdBXS16wigBp5FfprMWHhw1XuJLUbQetdND5kot9F+tO",
+	"wxBU9l6j7bc6fstvtdXqglNQX0VX8XW1RBWvHVTKnZNVmmDuPd2JMpqIyHZsM9TmGj9/bHb8blvrF3Cm",
+	"5tmZmlN1p4jFJleHpc2p1vO0iX0pzmAn2xnoruh0mgjQbDdTDbLQBrBBq/ueuUIoPQ0v/vCzIRd/r32o",
+	"nk0TLhKeLvB2gQutHXnZ31Lb6dZJ6WxQmW7Xhl2BjoOI8knjZpudmUXV6vcsAtMmej1Bdr+6og6D8GuR",
+	"kL5x7fZbK61QSzYfE/mwE5aJIRKZpCqyx5AZo4ebfWZkLwvKwHlRT3swDTWNnBEJIyhsQgJTMcrdyaAd",
+	"skE3bO4PjsJmd0DD5skgDJudgR8eDfbDAE15MouubB95DSlmSWAC9pT6H4RD6wrQaSoi5ooEtLTjE7aK",
+	"YjYQdzD4Kl6MmwRn9BdGo3T8WDtMttzitj5Pwa5d4ztPIVBDDzCa7oKcNGNCghooDkjDCY/rc5DQCrGz",
+	"SU1bHtdJ6jo2t9wYaIuJmqE6JVGwzPdrMaUNSMyy9FURmn4sPYjXETNwiPOE6H3Md/gtDdljb5p/7WnV",
+	"nm6xo1WCBFcMYmJFFJZEyhsRZHpm8dMPNB07vPCrZckHtBPs4vTX1oEz52Cj13j78e/zP67C8dsvp2Bn",
+	"n+J4UImXUgQcWlQbqnTtDakO6MCiOWgdfmwPfXZE9/3mQbA/aHYHB6x5Qg+Omp1he3gwGOwHPmPmg+zO",
+	"pPs2vxc9dIXIGXyO601HLE4HVMKHmYQ8Ck7Y4eHRSfOo2zlodv2QNU+63UGT+UfDoD088Sk7etRlDHa2",
+	"imnobQfecMGGM8kerUokiUiUXInvaMSzIEK4CLAo1CdMftq/aWnX4IRJCbbk4pMeuc627LqhTgGNEkbD",
+	"BVxmQjJYoDP9k3+zgW4No3MsxEcI6lO3pnki4lGP9GEifeiXDPk9C4kciyQlKbtPPdLXo+4TSRcSYv9i",
+	"ggqOR/ow1b4OvlDncMImA333Utfi0yBgU30K3JYg1a9MRcJCiHaa8ygiA0YCmiSchUTM0q34gQmaqK9o",
+	"eo37pvqKOwZ7Hm7fru3afgLTdLU/yeUi2sbmqf3upYNpXzRqU2XRU+QgCP281q1CfaDHoGjynzORMumR",
+	"4SMvG2aMHxOepq6okEug1m81RK/uAbCWcrNDEDsDxt5ZaR7bt32XR/+Vmse0GN2BWbMsAnmOm7H5buog",
+	"il3ZCe6Y6XYTI37NkI38ntfVARfaFLp09GZJ1Og1xmk6lb29PTVBmR3/QEz2hhFjaX1hoRep6lTO8fEz",
+	"XPWzEaOrGG7ZOnR/mogpS1Lt1KbmEUbHlFoq7I4VWKJWsQn34RXRUmrSfMJkSifTRnk9HF2hOr3GmWmG",
+	"eyF0xEi+Kp8Kk9Ht2TPIE/nE4B8sgH3NGgR9p3p54C+witceompe90eThC6qhytXD+1CRMwVU6cjmG/Z",
+	"gogpi2WP9O84m7Okj8G1GAQt4syHcfrxkpx+OJfIDoIxjUfM5Ft4pA/Xsz75PoWbxJDOovQHiFHHzzGK",
+	"Wj0czIJblqqfM2s5BEbrTEocRMPT973l/Ek1t5TfZcy3vObm2XPQpFH2Hf1Y98zH9pOwEZcpbscbPuGp",
+	"1aEJxS+9Jt0ZsWKYYsaE4uZK+241PFdLdQ4TRAbAQSqwxorJKo5JB1HGuGtOfonord21NsDeVns09ja4",
+	"1rG8aM6TNIKstSzsqkxxRlAvUYD2/y/lO0F2NeauwJ15Fqs1yvKXSMqiqNVw0L0ltpelur1M+qZj3q+c",
+	"1S9Cpm51KRBxyNXf5vRPaDDmMWsR4BwBjdVIBwySktQLCRgOMHNcDb64RnA/fT8cSpbHwX2tNEF8Jwl8",
+	"QCIm8T4jWXLHku+kR1JB6EDMUkJ12pjqLKc4MRtE1tnCNN/6UbgejvRyEQfjRMT8S9Wd6ZYlMYu+k2Qu",
+	"EvsQDYSIGI036THk8hZCNh+RLd/oNWbmi406fp0wlnVeSoMxSXYRM4kwmhbAsvCdJEMRgYfPe/ZhXzAa",
+	"vo+jhXUUtlh5Hovw+Zcde1UL/9w9R4KG7SKHNufF0evmZ2fCJiJZfBNaxq5/kyz8Jt2rq5jSl2YJO2OR",
+	"5LPq8zQWacpkSiSLpUh2zL1mUyVKLBa7ySKUpUixsUohcq6GMKQIO1JSxtBFz4r675JcK+q5XmNCA+d7",
+	"lZJ2NnUwggqhOJtWT+UtCrkV6rIWg4TLLSWhnUfonMtACJ3RXVIblKqt7uYx0/k8jAZjol53KgvBFIlw",
+	"1YYrDQo09QsxS9kGtxTU/WYpc21faKE+OKfIDcVs2GNOaY5eUSI7+5uIsOKJcBOkCbZw6VluytHgFW5l",
+	"QfuJyDQR6lJGqMzFKJGMScJdlBIKt832HNV3JDVMbcrbc+giEIgUD/nopQ6VdnAmnkrChkMGxhVSCLbP",
+	"/HuSBQlL5QtCLVIEczQiA5lLYeikR3DHoLHeseKRGFWrIeoWqQYYiRGoI3JTlQM7gN6lK1EuZnoOSvVW",
+	"Wg4Y46VHIEbb3qyUJikLd6LyrGJoOgVEuvBtKke0egESIVIXLRk1jgi8juQwG8ujwpvKciuST2aRunJ5",
+	"JIiolDwgIiERIrlU34vMlR95JWRLyZRGEd4IYWb4TxNCjwkE4NCSqZhOWei0D9S+J+FIrOWulAwmBH5J",
+	"xO3QnJAnR3x1hi9qGsUl0KSpr/L6XsxCoo6Z+1IPJ2dDFq8TRHjE3HLaSuBYO2aiqEcdZKL2TroHWcgB",
+	"qdCgdJzhd+jvwvgD8iPYl/73iwy8jFZcou1sEkcHoT1sqjirUMJdDIcsYaFm1EX97KGQkrLF+mZQBI41",
+	"ThiVwpkUu9AIIFM6kyxUB06fiaqzGzvThM0+zcdCGqYCDbs3SGew1Fm5fM1ILObOddM5MI6MX2RG0BsZ",
+	"sBGN1UaMEmznceeslFWzxBJjMh/zYGwNQPUr1QAgozgjoIoVcpt99Ob0yEBtnGTR0DN52UIjghgGYJtD",
+	"Z1N1awOWl2X84I6vYoLF2duKcpYrREM08NDoQ4GhuXTEanpR7IZgq5oXeWqCsAbk+1AEck9NtYmvtCbh",
+	"D9ai5Ty2NsfOcShsg5/h49bZNpRa3u4i17KYri1lzDLZB3udaCgapd2rq0NIixJkJRc91dzsoIUj10gs",
+	"Pvy3EptlmZnagAoHh2tZo92brVy0/LbrJK8+VGYeh77fIucpuWVsCpEOEWMppvKHYh4rWufxiNCUiBi1",
+	"kByT5uCkU5z04wAkbbKyZr5un5H+HXfdtIKP8RRPiaQ8JFJMmAbsYztgZZUK5NRCt3Fol0amVLrRDPvR",
+	"4WkIwbYpn7k0nLDi+e9Vbmgt6C3mss4e7vwehRnIo2QWy5YTEcdhItC+v5zX0LQmWbj9gFmGyBa6gSY3",
+	"h2ZQjHtbHZKVvVmesRnauumBCrg8sYoL5S/snlz+ctrsHBw6N64W2S5fAwlCEuCOGnXD0jQ88vP795d7",
+	"P78/vTj7xdkxJus6zGJrTGGaMPR8dTvr1sxNDDpbdjtqWOsVzlpfNzgb/qrepupDhXvgkfGaPb41UQHO",
+	"ViQfxWAuzRX2WKTws9pH9W+9qc7GxR1L3LaWrGESsRQC5RI2jWiguIlStkw2rNK6DGiaDYyzAUnujNjs",
+	"rPFyJz8tCAUnvcYcA9Tm5I4lcO8b8TsMx1lj+7SQxIo0bHVdTTGbyYT8s1nq4BkjmjJIU1plGFyvCOav",
+	"Vo77cjaZ0MSFODkyCJ0aHikOiyCj0lCluglEjMQiZoqOhDG1lGwAIo5ZoG11q60wYjiMnBbm1yLJEAKP",
+	"SEgX8oU6KHANWgCTG4pkJEz41epe5jRRmuxKPX+dXbgcOgA3FDkWc7Q76y4c2nxpo/LFyWdvjbBy9z7i",
+	"Gw4oyEBNYsgDmrJX91OuyKPfKzgmRWIZCtTf8xjNBDwm+z6sbov0wdX7MRHw+QStqDQmlEwAP4TQOV1k",
+	"GOjXsfFBt0jfdkH2W6QfiflLLm/7PeOxhmZSFmMg4GCRMhgUuv7IMGHMAwtZ9nbb98lb/lOL9LWx+KWY",
+	"x/0e4el1jAafFukjBcqXdEJHLOx72S/n8Vvwf/V7RDJmRQDr4B2KwGyt69i6WTqWsaH937AojZKr1Wvo",
+	"aUI0RzZIMJ/Z48p/MMNy8wgd/LPMITBA6KmDd27ZYj2X0UPBt9dFg/00i24BskpWmAm5iF9qjXgnlsIM",
+	"bXSN6ZvK9K0Igcuv7H/LGB374vghESPMyq2+QFYZTdB9YsjzPM7aQliRiCETeW1MwGc0DlhU+Lcap/OS",
+	"olpt3tEkyw1Vm1XoQv1gd6P+zrqCh1Z31t/QpZoBZiPW3JM0w3pbTYAZwJteIK9ISY7NLY2kRCzOvVpN",
+	"zHbyQJGoN5yEq5uzU8dZoecVUTc8JLM4VLpPZqA7OyVcEoziqlQXuZQzlrzm8Ygl04Q7IXpRlc0g9HPm",
+	"iPxT6ZXSbVkVIt2kafV+oX0ek0jMWdIMqGRKr15/UYUlWu7aNVPnque9n40N6NkGJitr9JfZwS1J6fN3",
+	"n0/Prs5/f4U5LdplKKd4ZNRi9M/f6Tdsgyf+1PAa5in883P274tXv7//9dXLmsfcmumpMZ9av53H1Pmr",
+	"690LdidulZ68tBlLq+Fc8wJizzLRF4q71LoYZi0aO8pTGQmssa2cmWXPKQc9xN86PnwZvmnpVmAe5fDO",
+	"CQv4lBlQWx2/DGlSJKLBLSKO1w5rqbZ6zAYRl2OWbBJG2s9hpfpgLCXsjiWLLKga8jjHLHHfahGGaonH",
+	"JjOmYdYpYnggBrlJBJGp+ls1+oIgqL5eJhqZtdLxCAsxI4jfU3SZWTEJtW3+inq8ckxrbvSHqTg2eJ26",
+	"duZGFNzEco/gg8sFDf52+f4dwZ4g2IPdu2N0NDJhuQH4XBusN6KxB+c0E5e1eqRjmddBSMFdTLVjQ9tU",
+	"XipX2rGMwu8apcVDP7A4dF78rBzlMZVkwVKSCiJZHEJ0iC1SrTxkRzAMwHDUbB5ehvazwhJV4TWvecR+",
+	"ZjFLaFoR5VIAQ3tqfmgDVVUpVGBhz1/FVNDsvhjmdVic5BtmrpB1VJRbsauZoIWXYYOML5O89XAtAJp+",
+	"Vz5nkoLmVNTiRHqlrMFXZSzcVBzhU3NgKwITM1sHOj2MsQp22LJmsZjEQr8T8tAKcNJWRRNPRM6zWm9K",
+	"QcX4WqhJcR3T2AQf0YVEsYM+LTqiPM6qcmjLj2yRt9oYQROmh+KRfMcIm0zThafjQzJ7F4AQgMXCwbrO",
+	"SsaLUsjvVkemqIJVrLOJ5StESxWj4Iyvqb51P88ucagN+UfvDbjn1yqwRwlJrXg7UjwLyYCMaai2PRFi",
+	"st54mPd3qTFuKmvrARHcxmIue8blb60RGt4gYu8HT6cQQIQYB+NXIcjQM1c6FkUyN9JnoYeqcff1q2B8",
+	"XeZwOEbF0CmRTKpmXxQ2Uj0SMSTVqhUT87iKxyfMTXUrgpT0EugcucqCVo9k9Wh3u0CjmyMfmbMghyLM",
+	"BianQkRkKGZxSHQTTx7wGCYQsFI5VP0A/RpkNi0dMyBuGkPyoCHmXQxrrPOg1h5USJjSJjUca6XTX6Jw",
+	"1SeQJgm/Uws8WBQSmjDR6fE0MMkj19dOwkS5P2R23FqfmRDnh2X77upcrpArpYLeQnqbXhD0biCjj4S0",
+	"0uGQ7lgcyk2vDUW/h4N/SzFhAxGCG2MWhSQS4pbQdDNebfwS6zyxtt/DIpeCmFk6EFXSPw86cUxLielY",
+	"sRljYMI4JsNfSB9th2CHKdHlC9LPxtmHyx4U1LhkLAakETIWczJMmByb6q9bZDQUOLSbsa5SirOw9Bx7",
+	"tb6N5NXyxy4ZqwOPWXi2uRnmfOlbVw9mWR+vpkBLsKN4ac0fPrrp1VFDefS300ZRNN//8ur0zdUvf294",
+	"jd/e2f/+9d37j++cDqGUjuoEJi7dfSv8jq4trSAm27qe0WrVUawy3yVsE8sdtgPVr57OapcwuXIapvjW",
+	"k0W0V172/lXucFtf10x5qZJns4yY/nUnwYxl2PVdtbrWXLER0YMdooLgd0hz3A3HUICtdursQjIPoS+y",
+	"dCAWhywkVBIdoKtU+FkM12p+y+ZcsvXXqTI+9sZ9a3DzvG+jKvGEwL7DFQZerzmajEwqojyw6l6GWz6m",
+	"8gXxs/QNSVKaQEVWpbyB5rG+XyQym4/r81LcyQs6/9vl+3fb80DDyt8akDcX87HwyNeTrH4zI9p6qPtY",
+	"p/f5+BUUldLlhPFYFuZZjY9hEcQSrRZPzSpW5xaK226hxrHfQJhioYM1Gjk2u2oaV3qHjRKTYdO/ZMCv",
+	"XWpLUUQ5Yn8l9l8Pku2CDfML1vrPLvR7FqJbOb4Xu7eadC3AS0bDNyxN0QVVtrdRHjuzULkkI6FuGpgj",
+	"FbKI30HGD3zivr6tCpPPIhrJbPr4KzFNlfROi8FuzjwJgKOuhbq8KiPLDlrXfa935DMNRJ0NNmu/Muo8",
+	"36uqaHPzvP4Zsvb/6SLN82G5p5Vd0Jza9bsqXfJJnCb15MPL8vuONixJtJzBh7atzP2iUzuLRi+Bob5z",
+	"no7DhBbMk+UL2DqpVwFVtbVArKnFl5jbk8lEz6AnvxZJla1EcRmOdnIoJDwXSSjzIPShSOwa8muicAxZ",
+	"1pK1q4m+6ixvbvJYbenY0Vm2L89Wk6vneLlkJXgnIBq4EIiXF/PRWrdT7BYL8fzrX7WegontimaGwukG",
+	"epnL+5jNwVkO4fRwfRnTEIvUA4ayWxeouqqJ9G9igOEZG1wY/rrhfdMb3rbK/jRhl+5s/LOcmmJ2xxKS",
+	"GeeAhwOvrgouSliaLN4PVwBeY/6ylriGcDEPCKH4ykpsIUkyEjNEr40i1cunNWq6/uDhpkS9+vcNGEUd",
+	"QQ97t8HJ+a8i/5134tyCZxbGK8mvZ7gnV5SNe6QZ+RkkvbEl1Jbx1daAYkTSNrN03/J3rtPg8DaZs3UO",
+	"NggfNNbxjSp+r8h6poqnRYzEGYh3W10eJiLBbCPwO0NQJ4Yk5lov3lsBls4kGU7EBG+mImaaw2X5HCfm",
+	"vzUABF8LlfLbzZObT37z5Oar7x0/LJfKLzNHs6pZdLPLRO/emIoM/T9bzKN1q62GiIXQRpEwuASGYIdy",
+	"Jzk8h9+mdpDeN4y12+T2tbuc/W+Yp5+Xv/wv4XF6HkPPNru7yoP1l9vpL7fTf1O3k20GQw+UOV7PpFsX",
+	"zuY3Mx6vxIF/GtJ4Zim7C3tnoVLzN/IYWgJze5/hyxLKbYnoZkniDNh/r0HxUh2FL03gsSkDQOOQmDgs",
+	"t22jCqCllGcKcXl39dJLc19bbptNadIafWl4jS98Cmd60PAayXTiNMdug+iDFUbikUGXh1wzK5jQU2LI",
+	"KrFsYTvGi80ASj9CcLkJ+c7gDTMoBAQthRqPmFNmAE2dkzXALmWklrQCmdaJ97JVJYdl+BbdWT53L6O9",
+	"dVRbofhab2xwpOzTsO5QFbtwDdMVtulk7HiUX92zAFrLmegWnH5rr1NuOqhwsOUvVAqidfmraBQ/TVY9",
+	"reh9BdwbqlRVrT6XeCmsnz0ob8UebyJ28kLap4FZ4Qx8OCs3HrJ40UAfovPYW63AN6jMbpI2704TLNt/",
+	"XAHUQz56f8eSqACctE6XrTYwYImXRGMb0GJGChmwSMQjSVKhARjXDS9ZC+WnWW/OwrWQErEZAwpDC82t",
+	"1Pdhd4XYcfbpTLfx8kwDPdsRvUOEpxeERZKRufYTq99d819jnrNNJB9oQifMRGLUDmwuJXoDDIfax77O",
+	"6YbkTI/MYsAPQhTgMhJYTvxVNhs3QGcfV6V5yxZ98LCABdgjfVxF6/cCYFYtQskZkf2q3+l6dXD28+N3",
+	"piFQ1h4/R9qaIMg2FNG76EODC5paTOyey9SJ+PXXSd7pSf7r2FTsyuqj8JIFvAJzYwdX2sFiTQVSccti",
+	"Sy0nySxixtVg5+PrOw5mCYcs4GEVTPkKaNpZVAMXkK7TAF6ymG8suXfFuUwF9qpKOa7zjdKIylsWIhpd",
+	"CeLfOr4WhE1Y3dSoqmJMRPnkrNyG45jlJLcyYHKZSKEKQSLTUzWZ3WRCZU2V5ioM3t9Q3YER0U/uIM9y",
+	"VTSfCS5biXlbwb7dcghaVNwUImzzkzYfC4iI0MorcDNJF3ItgqnjwAFFuuilZE/I8jkBriYAUNIl20IP",
+	"1Sc7NX6M2PmiKpRis0qTlaV57CS0emRpmVgrIDLe59XGddVT0B1ktXrpnKSGO603qo9OVF+zSRk4tWrT",
+	"yluzjpV9Lm7qcKPdmuL0WDdI0VzijutBjnUXa6Y3c2FW0yDdiHnpG2NmQaj/ZaamPinS1TqBtMI2p1HS",
+	"XBJelkC25a3SXnpkFIkBmCz7P5L/TT7R5pebPgQX9BPWwwxiGpOLVx3C7qFuPRcx6D3qxOjwBDphhZTr",
+	"cl2CNResCb0/x08PfAfIFkvnIrmtkqSFCSVi4hE5C8aEStL2Wx2/5bf8vfZh1fCcmms+HsC5XHL/Jlwk",
+	"PK1IkgeFCQrYQAyGmDMJeqkW9+pUvwAGPBf5axDEYRRarU7JbQpEKF6ycdU35MP5rDvLc0YmnUFhOuA+",
+	"4YWKcmn4kExmEurqcbytR1ymKIq4hGVzG8fX26xqH7RlI20BYnlRUWPZBqYHNyWUfKEaScrS0eDcDBZ2",
+	"vPmmDHMWsY9ZLaaq/VhnUtYc0SLVfIOKe7mdzU2NsgILf7YJ/ZU4+1opAY2vH9pHlM6WL4BPGl4jFjFb",
+	"Ywa8zKl4g7tExJ3o+nFG+JREPGYeMlOoEERJICYTmp95fZ/SKha3FbTcdiEpgO+RUw0rrtiT7/ulO+fx",
+	"/vHxoX+8LtcBRr16MSuhQLWWGmqUbjNOHsIwhyzVaEX2jXHBUkS8jmgAXxoEUaV2jgSAUiEWbMYRYWUA",
+	"wMb27eiUEEXnehho6uXwDwajNwly0NeaTdfk4kZEMhsirZOvUYXw8vudLHKAKs5QZAsOyO6GV4NSTbnF",
+	"IgEy83MJgZ7fs1Cp60kK4YGZ2EYl0+015Cxy6M0fKAKf50DkBj6EzBMRj3Kp2wc7yaf9m5bavb6zkxV3",
+	"LqtNOC5jNPGNBBFxjeQ7WIi8Ayd531X6nra5zY3pdMpi8P9WQOqllEcbWAbxg6YJEnEskOnSjYxcAZsF",
+	"B2os5nDLFMMUEzS5zJM83WloSjN3lnQ7TyXBOhxGnotRhkvHY0LJmMtUJIvVmE5ONUZmOGXLDi7tDn6M",
+	"JuCKedFdFtdfd5ftYiU9uaUh5IJuIA7vnjLwWw+mcgpLqdKK7DFfOiSvdFYr/Ii506UfjUWVIIZN/hSd",
+	"fUst6Z/LbRVjwx1fFR6Xv/6FRVOiL53ln19BHJz5KWf/jveth6daxLievQSZkz0BbZq80vJH/1wP1Bre",
+	"Vcuo59vw8p/0HO2fzFrrpTaPcElLTeCPpUZK2QvlL+yHpS/VUmYLZv8Iy2t+WLIAuB6d5tK79OSlEebw",
+	"O6yrWVZA5n8dMWYXg3FEhde7+5g2rNSXrSPDzabYba7EM8p7dJ3JXxiNlDZXnt0yMJO4degKjrq4s6qO",
+	"oumvPA7tJiMxki3geB7+OwFMea8xmMVhZBXYhfgVOoqFZDVJXXX3RozkFbZu/rzQHai/fzKdILGZjtRf",
+	"L7POHszjCvu7y9PxcSzwHl6BO2nQvp4lVrk6cATnmPKg4vHKal6BiFOAY11Xzosh3uVpFXwDjYmYshjc",
+	"gPpduN/SWIcUC6iaTxI2Uaf48Zb4oYgiMXd7AoeJcFu7bzXlrjqZGYU/eI1IX5JcFgB1SauomBoJ15Ir",
+	"wu2RAUvnjMWkrwbZz1Dl9UZYBSIBXSOuMHNMVkSTTpy6KfaORePnVFoFj9RfsrJ0fMzuK+cyh9YoyQ89",
+	"Ganbp3DnTYrhehfEU1WkzCoNP7J2cHXoX1Y6BHeyZiSgrLg0J2w4k7pccBlPliVoHNBEgOjD6urDUxLQ",
+	"mAwYoepw4DFbvgin9JZBLCFm3+uu7OrqeII3Liy8E36nxmnVkV1TmdF2jVicMvOTwIkHT3a5ho4jED1n",
+	"clWi78/hMrFF2aOcJQ7syqVZcXkhROrG7oz4kAWLIFpR6rX4ykW1f7/STbFtsKxzwlLOWHgKqS2/Mpc6",
+	"aB5VsCMWh5C19FsSuW/Opx8viXkpryQCzlJAHakIexjxNRV5V2qnZtC5lzRIWFqY5pqwCWvay59np0mP",
+	"s7gMq9bZrom97IfDZ2cidG98/krFZuQvXFQvIMsuCssb9irHrs+2CgGIY8ZCcLvD5y8APVwtynqrUmHU",
+	"XnmejkEXhli9mFfiljnWsfLY1CEcQy+pabsUATAGWOE4WpCKSjIrCyhjq64ZvaEyfXVHoxl1Ard/BL0C",
+	"rN3sPiVTJeQGbMTjvDCnxkgCtK2prsVfUVFpFYRltW+U3afZiq+0c9UQ8quwl0yUWk3WZ8vBpWV9x+aF",
+	"M7+BV6Laq+yuFb8FW6oc8ZaF81Hcu+I2NM6YRySbUojOxPJNIR9xzLiBYqbwBTz4TFqkR/bI/4/8G2mS",
+	"/3/JRVLHK61Vh/O4UAJ/SGdR2ugdH3Z93xWOGgml6Gdam1LD1tS8P3TmOWL9Oyyl8IZPeFrovu3qOjPq",
+	"VvXdrulA3sBt7ExqrqgM+I7NiwU1Nwm0D4cfKuNJSyJb6cJAA3wUC23XLqY1gEm1uoX3MRYmgLK4cJx7",
+	"RLE2JjMPirHdfCdJ3lLB37st6DVskAk/cAUfLAex4oGxkRlo88tp8w+/edL63Lz52vbaHSc+Q7mmtLvt",
+	"wmJVbKypSfU0W9oP6LlBsw9Ykp7HQ9GHQ79c1tGqfDOht4USI2tjst1lpPqKZIqeTmjZCoDlqWTRMK+T",
+	"oxrS6ENKHr1AiasL0IkkzIwEBtO8VDwFQg0mNGQt8g7UFkocAeobla4qVTo3j8wdt2Igll/v7em7307f",
+	"fD5/d3l1+uZN3y7zjoYgGO/m6RVLEfTFkb5lyYiFhMdQ1r16xUwgCXjrvg9FIPdGZpKyNQl/eKE1wHVL",
+	"uY5KqsM+kRZiK5zaFNpyns3eyrP5BAH0v9fkYVtGzr+D/O48IWNjWqgLB6P5jcHH2Chfa0U6hC6HktVG",
+	"NOtUQXFITysmfNitQfuboEMZPrtORlgYCSVOFrJsKwGLTfNU+2ewwqHTSPY9ongfEQnB5cxRNdWfyJxw",
+	"BRDH5gUyZXQoYakx1YEcQ712CPeYc8lsyVwX0WxjzISyt8WG0q6gqmUIyg1oazWmYhkY1gmweMfWIyyW",
+	"oBRLmssdSxIe6nhm64D/w3zjmfCNwUL/q0UuIHsqDgkdiCQlQcJTlnBKphTiHLiEeOkW+Umk46zeb2Yd",
+	"FQkf8ZhG38msRL2SXmoOG+xvNWjgG5baq1QJHFhcYA+OLaOhGuaQcjVkK69F2noCl0Qyl7F8A5wbC6Nv",
+	"yec0wQMCtVNTkRfPw+SqhEHQVMTBBY329wQPj4cnR1fhUzvkPEITHtvU2V6q5yMlS9/wQUKTxUutoUsX",
+	"pWKYo97XU/UV0Z89Jry3zJ7s4fyciNn0A03HjvHAM/dwXmjYmpAnLEgN3VUO0u8eF2TwXmPDYf77jLmK",
+	"Yp0SyWgSjKvHmMeOaoXPHBH9xQjnaIKJhrxYJSvnTqBbwIq8MzHe2VS30i7K0807MNh+CQvQmIOZ4CVO",
+	"E4Wl4t+lERY2Y3cjfJLZP9QXQzUBMh1QglXufwvHslIsGfi7f+nr1SaKc55785fqvGPVuQgut6HyXJGy",
+	"XDa5IO+b0nSsS63bl6ElW8ym2G35kdiNJvxfRuXFb+Sj9ORVuITv2Hw5GWsDCvo2mVpbpVf9lUX1rFlU",
+	"xq69bFT/r55TVfQrOGEuHp1C9a+b2qQ5RgUzKgUAbiTLrOiItSgaxYi84iqa8MceCUWQisQj+qh5UCbX",
+	"I9NEBExKJj0sDawWUkNu1IHR0G4olxPqcLULKiuLYmlULwhNScQoJA8VDsOh3z0unAWnW8qK0St2bAWM",
+	"mRLfGA/Xw9wNHVkGhIrhgzqMRZHvQsySfKRwcCMxwvcwMCqltwzs7ZBxALXsJ6b+MAa2l8p9r1tWE1BY",
+	"NYse6cfsPtVqsBnrgA1Fwl5kU+SpRluNQni8MGoy4pMkzOV33GEMo8U4u8cHR4feivlIgaCsAzu0LRKj",
+	"AhV02yfdfb+7jgyySMlsAJ1lWsyCiHuK6CBhzYwBvvdyf7+IXax5LRbs0GlukTAtYFhzvRc6WlkppgYy",
+	"UIPGSMpDj2QLji4c7dBQgqMQcNfwNOR4XmfbDhvePHSxcsFiAWuE8CBIdY8PsC3F4VWTythwEcvllXOT",
+	"PKA1ZvOSc3v1lpWYO9B9BWv/QNNg/IjwgY2d/WlCf6ePuiNepmChQ2OvokKDqaOvfe77oZqnuRi+W64f",
+	"gLardQhl0IgzYew0KwhAU9eANvFXVDn7XbNYta1b3D2nCE6+yRURKWj1DbHsANe9rBz8dqUhCukD2wQs",
+	"rAjnARJxRMmp78MCly5gOm5h5d7FMfmdJlyNLJNB04guBkLcOs9HXHUkbLvQf1xf3/t+8/r6vj28+Ten",
+	"RajSEvBr4cZu67VlM+EKhPHK49cHeTGgMsuVxmDEYkHAZBbLpaXYzJNovnzNI3aG8eoOZqAzrm2zrePD",
+	"JRCz/ZPjtt+t12sFBIR5U91c1HIcdj3SJm/5T0Y3MJYVqOGnBLBhVnOR+5w2Htiqahy97HZY1tK2ITDT",
+	"42WWurrNKS9E3W/TgHZevxPbNeCO/swJvIIzbssU80L+tWuO657y8PayqcFfYxPcASe2EYwf18IHEfHA",
+	"FbBZvJ1Pp9GC8PQFmVIpWUjScSJmo/EGxsSCNNh8xP+o9jnnSAlmUuhvBr0bU2HF7DFDd/sNyibzF4qn",
+	"0pjgCVL3X7CVsH/OaJRbo0VCBoxEbJiqQVX6F9C9cHzo9i7s6pDW+NxTVyYNBGrUNvx7TiX42E20J8RQ",
+	"D2hwu/5UW8eu6jwr9f7pHE4fjSepf/bydZ9IFuQhXLl6Sqi8LSdYrC/28Wdz9jxxcGbVBppA9y2ql7ni",
+	"F9BUQOSYRpEOaYw1ZItEaJfNA//qpzOsyEmomP9HNhgLcbuFf+KOOTTmklIHH/d7xhiKASRxatZhe/0a",
+	"M1JcSurCnA7JRzFNZ4mFHVkdf7l09T2s8IXLqgoLaFzLkjQUa2KTabroERpF9a3AGcBEQVofLUvnGWZh",
+	"rdLGxmk6lf+7t7f36T/2yM3agzOrSGjS4X4f+LbnxC05Wqs90xbrf8TVu0Ze3IdC6mJZ75o5lReQkiNF",
+	"Y18sKTOTLMwIAOxjEPGrHmkHTIFF22bCclLQKhopZhA5c0syo9BSfJMIuJVWVjquShr2ddkpGusbWAqX",
+	"kbS1Yc2DH58QEaAqQXEHl+5TDYythRpXoiwNxtUmqYqxwLNKWDC9In2P9KcsDnk8Uv+UWHesD+5QTEh2",
+	"w0I5bWGrjV27LZv/XOUxzApng/FWG9PsSRf3wCsR/yZ4fnCazsYAvLGhnFx94OopwTu4h1Vli9X7fhfn",
+	"6jcJPmbJTLjpuhO1Xa5S4dAZbwRUxK6JugJ7fYEfVJ204tAuZrGO/TXquDXDTQ3US6dym2WownR+FsuK",
+	"6wRfVoPqwHrvFlNgUxN4Zv/e2uRdMNavMGc/Tvb9CfhxxoU3ZJ622evJ1mddHSnLsrMc+bEdj6u0wq8y",
+	"qz/ObL7WglvD4LryNBTffkriKhlhVwUXVZhb7akvTbSoDORdrQBB0RSylo63Ugae2bO1ibeq8mTs2uW1",
+	"mlKWtAad03jLFmSwUP97QfQlBcG0JKHq15UOsW0icG3H79I27Owo/+UB29IDtq1z6y/XldbQVnO3HReo",
+	"tfEi6ytkeTrIujq1K9EhPyxtWQn9cBbcMjeQ4W0d9CD9Pb7tHIAxR7MwcxaU5EIePPqBTaqcsHnxvuye",
+	"gdAXLJFgZ3JbChJ+R1OmQVHK6A3RIm81y1UJGTjQMKEuFhiOyCLJKuCbEA/4NIkfcz38aUH6YCLue5ha",
+	"oxcELCQi4sHijRjxgEZQ1QxDHYezBFiUGYLUgHE80Zycx+vCipYAw6zJrNxM27cQD4UDOsytqD++fu6z",
+	"1jfXlXbXaPiORalgIY43N2ALVYu/9urm7NY1lQs21dgKGxRX1DEYw0RMLjU4EkLuMBpqOB4UWKXc03XZ",
+	"qPb3a7A2aEgifBMC1NEDMaI8doe520NdiQwGUZWIzjGDZGgRZz6crP2NIMsf3KsukpSF1bfE3GVer1b8",
+	"y/L7hViCy7WmzzqAfBvEby6Xsi6Pz0mMJfjPO87mLGkoBVSjlXgNGk547KyAcCGiSMxSdxjCkCaEYnEv",
+	"SAPRKewiKWe289yjNRQJZmnJZcAxjZ65ZlUQWsyl97zD/H5E2VdLgwELu4rnjYWSJ66gjrM8X36u5JzV",
+	"e6uxLqw6AYmdvIUKeyvbpsWmyVRJWvhMSdgXxNeBzBNeBE8NxWwAeHKOgeCJRBn8D0jxX7/+MhXTqRt2",
+	"bqFGYESqYzMsxxaPGBZTrMa71R3twqwDXhEW1pkeoLv+Nq2AfBaSeaZeq96XARvReP1GqyGH7/EwbXDs",
+	"i/RhkWE+Unt6FghttqNW304WMYs/8nTT8O+pkPz+N8kccEf9mWQJOqDUv3qQdt93ox8ujeZyIVNUYJeA",
+	"RUv1sCwcS6z+yR6jPCJmIoCQAThEjFAVifqFuR0NK9T+QEw0ilyVNn1Gddl4x90V3yBnp3kW+FLsDiW2",
+	"RpLr8wGNdcgILar8eBjXKfln9LyipAkPMSiCpmpgdGIyFswFAjHKpQc8vk/nkosUJtnfFLK1NmBtLgsz",
+	"YFVDJl5+qcqpw0X9V1TenjspbodW5UpVoJ4DtZ6+cpW/+YwqvlZLrGFuYti/KszOKCkfM6jtc6XdjqC0",
+	"r9e4RNd2w2u8pjyaJe6qTSvcBDsKgF0Z4/pY94Md7VpnZLmW2qiMda0ZzlcIO90wXPT5vElu/bm9uf68",
+	"AZUuUcGmkdcWkhmWkVmPGrD8SW5OKuuIJp/OhNdvFSyV5HrAyiBB/drOwqtuASF7VXSVg9br2kr+IQar",
+	"kIMzBJ31wgZsGaWPTPurBv2tDaE7soGaZi7YcAMQ7Z1cdVcNp7IuEczExq5erZ3rvrauR6Q7ql2OqDg8",
+	"q3/nZN02X5q49SeapgkfzFL2SD+0ZULdgNzUWK0q+C6BObKArwqYaAgwZvKT6/cHJ9JZy60y4+P9kNAo",
+	"skEXpIfqv9AVMOt3D7J2sRJFq5oFVfjky4cza8iDfS/scmmrrGlna11JVvZW1aYwq7sK7rrsj1j1SmWM",
+	"4/m707Or899f9YlMaRximgC7Y8kCymoCNMccQqc1EncsUgNXaOeSYytKodQN1ozkslYHwPxPMWbdW3pw",
+	"Hutw9pul/I/CWpndW5780ppVbhlS+7Ozg1F9WTmyJOQStVbOSx+j2hNDn85LEcwmxTpia/NW4MN6U7He",
+	"NXMp9eucj7vYxHNcKXeS6GFrx5Xzc2s2ULViA3kBK7VWN8FGXUMpSV6H2V+qVs7j3yRbrwdEVFolGV/X",
+	"NEkXv7IurRt+aW64az9LtLej1qyWkASsBSk3VTWiipVZMXXXXlmJQtW5QMWyt5mrCHNjKlDYd3euKu4R",
+	"7pJ0rxAMB4xikOZoUrfQ6aD+XJBAzKKQDFix9m+1w6tiw03hp2WbO1YWVpIPl9FbcshP6UyyUCdgOKqx",
+	"bJIHJfOiNlk3c9xXOy9qg9rGlq9wNiWAPJ87C+fUKprswZ8wU5MLA8gzXBJqezC3WOAsL2vzFKulrKqn",
+	"M33ohK0aN1X1ppmVZ86XtQub2D/0sa0ZsLgWILnirKM3mtBICrWxI5ZKMkfyVruONLyrjL+N0vY2QaZ2",
+	"p/e9erIsvg3G9vhsv9qdPVRTkVtr0Byk/gk0omSd5pA1fOO6kksWzBKeLi5VqzqYi9HE5dU6JaCEZACA",
+	"yFrVdsKQgCLx06wjtZqNB9UP1/E9pTr/xoMjyc8JY/EooVKS3zvoOtV4BJ52oGalEliYeXsA1SVfHOSd",
+	"bOJlECsSQbkg4BOCsFrX8XX8449nYjKlKR/wiKeL1o8/ZgXFpYedp1Te6n8DlJ5VjD8bEUDrw4sZ4PYw",
+	"YiwlEnUxcsvYVP18HU9pOpYGDV96ZMxoyHRVKfSB5Ag1ZxnavK5a/jqhEzYXye135XUquMDUhgDoHogS",
+	"eR2rxgez6Fb/kONE8VSSD85P8+Jy0sOkvXytsx+yGet0jkLD17EeNT5MWsQSbyyS4IUbjWChsByp3pK3",
+	"LOSUKMpR+/GTCLlGilS3lha5ZHFI+nQ6jdQFkYt47y4OW3Qum0E4bN61W/6//UOKGN2u9mvw6wsDnkoY",
+	"T8csAS/dddz/ce9HRE5VjwzaJLkaM0JjOWfJdxJGpBH2yB2LQ5HgTxrSbSFmhAYBm6aObkFN0PP7OBZk",
+	"QoHYcC6ns3QsEv4F3u+Rn+DwkOuZ7+8HcNTgn6zfIqekj3ErfQBhkIq+Sd9EsGiREYB00s8gpAUfXMcT",
+	"GtOR2ia4RCA8LGi15JYtJE4XYE31CecQ9dd/eX6xB+204Od+pgvBwf9OkpCmVIPii8RMU7E3qSbZB0dk",
+	"P8NVgPiYEZBJWx3Utuf7Pvl+oqMkUgy6lfj7Dy3yseC3Va9h4IHZmOu4nxuRW4Xk3z4ZiyjUW0ajGcvQ",
+	"FfrsPohmkt+xy5Qm6f/7f/8//RxmwUwQigZqEEY9q99iwCs1B/jHH0tIjSJc6DoUUAsXA4LwYJOu75cA",
+	"+QHbIR17ZMACJdVRT4YqTEKm1zHWVoPDAKcmSUTygsz0GP45Y8nCAoeAD1MhWkRDSWTRMkUQFPJ9X0O/",
+	"9z3Sz5xdfe867i/7zdQ7dvkPiCmtAt3o/wD9sXs2maaa+wqckF19AtkoDPhaTyYV6nZjSlTRlEwYWrGA",
+	"X6jd72n2olrTZStoRi5WjDZu1CX/woD8TnFTxlRmeJDtQ/KW/+QhbkskaKiaSlI+pEEKYVtJMOZ3jHTI",
+	"z/wn3d4FmzKaqrFQ8uH95ZVqGhga/AXDkHDizkM2mYqUxcGi+Stb9FvktUhIp0vGADeaQY0akikiB9+y",
+	"BVE7cx3nJG7IEY+miNW9Rn1U6AqDLVnYAyBxHdRrIUWEImYknfOAtYhJRygNgabXsa4vWyDfru97gPaA",
+	"eycmTOq4pXxUSg9IeRQRJZ4gAsJ8e4II/5AF2jwdpiwBRmb6xm4RVgb7BAx0dak2l7mEIfGwsEV+ZQuQ",
+	"jyEfDlmCGfXAzKCMjZlvKkioMZnRkq2mqzfyVQg+dbV/AAijgWxYyKEQCsVdfHVFR30tbDgi3EA5svNh",
+	"862SZ3qBAWAe+O3yqrU7hA+vYykmDCgQZJ6a6JDKlCU5nKtqBPWAAjQpmfNYtq6VXh/xgMVo30BzV+N0",
+	"SoMxa3Zavr7ioJIle3t78/m8ReFxSySjPf2t3Htzfvbq3eUr+AbCsFJ172poEaw1ltMP55bDqddo48ti",
+	"ymI65Y1eY7/lt/bRs4rVU/aykr/w5wivFSiTdKZ2Q8mC0/w1CHSfilgHKnV8XzuHTfbMWukOQRL3dDLV",
+	"YPDWED6Vai83Tn89P/33g4/7r44u2lcnf/d/65x3C7e+XqPjdw6b/n7T71z5xz3f7/l+y/f9Pxrl4KjB",
+	"jEehFnzGRNgzsaQPNw9aB6a1K5rCJQA045KSbclljGfQyDDudrP13LvQRdhBqTemQNgAW9Z7GfHhTVBC",
+	"5MpI5iWcMWFbG3uKu4lFB+yqzjb+0Sf3CPNX9iy2pT5/uMkql/8kwsUjSWGT/aq7W4VyuA/Fi5XOIioR",
+	"dHtXBL2KggslxOH49/b22p2jlt/yW+1e9+DwMI8I6zVmssmoTJvtpYVw1Pk2g2kqxbUZi7RJm/hS0293",
+	"9rsHh0fHJ3QQhPVXsVwy3UH1V1jh/AVcTLA7kCzl8tGPPxC6cAaNrVORKYd26XXXwXjwbK6399XarQek",
+	"wYihF7F4cF7C74Vy6EWy6ToLubGUhbuYMzZVnHPFuS+e54wwqyiRq5EqidAw/phSIfjiebEpZrN6Mze4",
+	"9NndVAfgOmy2oA9hCSzrMpvHkeoMUF31Tsl9vP8EImQ2zen0E5kKDOyMFkoPoOqDces67ucl1/tgfY0i",
+	"7KOv5WoT807xtT4WA83ARnFeKOPdPDYraf0nY7IGA6UBZUWa/lHDVbp6/9D3N+Oy2XxrsdnH6w2Fmvq9",
+	"xq//PPoYd/64P7hIj/8+2H87PPylWHsf5rw/6HTbbb/dZJ3BoNntHBw0jwM6bHbb+4fBweEhPTnsuAr0",
+	"F3mwVawftLB2iy3+1j7/h+D0lws/+OXt4ZvFScR+fp0GP99H57G/OastruYyr7UOBuisiu2qA7ATlYOl",
+	"4IuAYwZztXiNba/KGGp2qhVHzRe8xFKdAdmmQAmFMi1JM6CSkd9+O3+pLjvZhdkA7Au8SatriB4fHFnc",
+	"EAaGuIXM/mwtHU7Dx63DuZ6Rf+TpOEzoPN7F4prGityteoE9t17+M0tXzWJ3x2uTY1NbMV/Bg5Y+Pil+",
+	"7Khz3y7+KsE9Znmw4lkUbaDf1z96u6CHn9Vhs0nBs4qF4JleRRyV8r7mljnlv7X3u1YAoNgRixjVpFp9",
+	"6Sy8uXMCT7IxfPpal26HGLKP9DWh96+zvw9w8T5kXiik6x+V7GdJwGKsVNv2ATshHYpkgj2HfAS1iBon",
+	"w+PD0D9uHx93g6Pw8OCEdoaMUj84OKCh3z6g+4Nhd9gedAb+4LjTCcL2QXgYtA8G/tD3qX+Mmfd45+ic",
+	"tV8dvDx8feQft086fiPvtNFrRDye3e/RZAIOZczDPunuH7WPu2A90AmCILVvIKIaaK237zXkmCas0eu2",
+	"DrKKJKXlatvLJadKQcs0Cig+BBFvhsbylGqT2zDhKeTv7XuNNOE0avTaD0WbRrflb3Rbt6io6sJuiGxn",
+	"t3VMKcJGjQUQCN8jGDOLljfPNiPxhAx5xOzbfEaiWsraB2Lvq16UOrcW68NvdXEx61FaDu2AwegPAXbB",
+	"0L0CK8Tgyun560duN/BazLBk0i64esWk52MxKU6ZpAKuKnPMxQx0XVOeVq3FZheKSzahccoDE6rtYMU5",
+	"PRltTiPWPq4fr+KKZypHj5iON8JjYQrpm4pY1vKkYzZR1zwhWe4cMc/zGuigABIpLCt3zoCv41Ei5hJs",
+	"2JgVnmPW6vAikYAdWaftmtReD0SxYf8EvGIshJLsrhugViHKB+9PdAvcVngts/StOPFWl8XnP8TvFXlV",
+	"HGOs56pjCURiXAmpgOO9MRffs0ra1lKJ9AlaJisHto2pCjHHUmdUplnRAw0OAz4gDQ2Tq5BZGjYoieCz",
+	"zLVElOT27ptAdTEcKiVfzONI0BBjbgaRCG6Rt4Ncx9pi+Ez7Xuy871wVuHlE/M7aM3YGebY1XgRPMwRQ",
+	"4zncqSqabf2nrw26rILuty2dSi++dW2qVO1MuGWDDlOWkLY/8dGHaQracam9dS9MrKcOUzM6X2ZsDkSS",
+	"62qXWoXLNgt//r2kpBXVtv3t1Tak9CrlTZ+Dnepu5rykOu6oigWIhKQJB/nkQalTk0f8zBIbFMe9r+p/",
+	"DzuQ2p59jSzYQj+3W37L/wx09plOwsMKC7Iaycqbo53cedr8gza/+M2Tm/yfrc//9n+aN199r905cpa6",
+	"UJqFC9TlFLRoLMRYMuR+/v3VxeX5+3eff37//vLzz+9PL85+6ZuooAGPabLQoAT6RHm5bx8qAqPnvjXh",
+	"MZd81MdIKSuqGJ4PhI4JMBSjndSWKmPIK69mBt21wKnN7liSxVhlIQ66kSFLgzELr2PAI+rv8VimNIr2",
+	"+iVwRIP+4EGYhZkeV6oLjZX6A4uU+ejB3B4qChYa9QR42QtC86BpwqVL1fkwK0il1/nGW4qK+zCaVziT",
+	"ewD8Ba/v3iG3yyu2pu/yoejmh0Iz33oX7q34IayxgxNepohz+HhG+BuQHaFIJjpKapn/ba7kgJK923tF",
+	"iRxVB7tXu/8VlNFYQKgKFq3A26W5yYWIUVa9X4NZdIsBptVeuSsbcXFCFyZspwjrkpefwgzHPDAPoQip",
+	"na0Kha2NZR+wf1oV3rSfZtHtFQ7wT3WPKg3lKk+VbYzobMSabRCny793kIgryj9ltLKJB85ao2cJdDAw",
+	"7I3/67bbbM8/n8j6w83Hegpxt0DtTmM7YLPB9QS8uGAl4VGkpGFAE9C+dF02HY+tun4jggyXoBSuDjXd",
+	"dNkwKgE1uFpNWc5RuW+qr7gDX+g83L7dh8ezhyyoE+tl63Bxjfw5oMHtKAFGlPMAfeDLHGDvK27sQ+VV",
+	"9GeWFs7jjq9DYIznIn6J14z19ni8xfV8TOR7K0IwYVd+3jaf58aNPNfxwDeARmpLbeQeXZRGd9b2dkT/",
+	"q+h+V+6lcYZ0iKkEeKRcpLApc73CNcDrSUBXkczZ6ROQCiB9NU6GnaBLB/5RuM/a7bATHNP2wB922WF4",
+	"EOyfdI7o8eAwOAi7bH/YUY+Ck/CYHQ0P6cGgG+yDhUPKGUte83jEkmnCwbG/7rN13cL9WaTFRjdvpjiM",
+	"+jR2dlpFW2enj6AsnW3U6H26KdNZih59wCTOJ50nxZxaJCcRIw+5T0BbU0RYqKaen2ZxGLHNaOi+OWWT",
+	"JtxGe1+tZcsSGvHa57hfLq2bBZYg1a3qw6u3HlHbi76cp1vQs1MygKmjWpVVeI3DLBY/TWYyrVzbAmJY",
+	"pW3xLH9tUyawQyva6mXLx7grpToz+ZQcEGKI0edZU9bq2sVQH7wV2jLo49q+kLCATxnhqWTRsEVOdcqC",
+	"zKPa9BtaTdYB6qD1kIgGt9JOntBiHXMMXlzHaCcAHwlkvmCUPrSHWTtlxwolMp0NdOoDdjQbfCcJWAKq",
+	"g9rOrOV4Ji18QSfRow/vVba+LUhFU0vw99O3b0gqBNxYwGozybLXgGXBi5CXA3kqkMVEJZmzKCqkx/RT",
+	"dp/COCENB/66b8LfmD9R5EjwAJf4yUORwcJGk7hH57I3ytIOe1ksW8+3/uvlW6f+2dIttT4oDahn0J16",
+	"YAOsH+wz4VLyeJRRPEaxMClbKU1aoy+Nm8ysstSpIrPZIOJyzJJGr/EKn5GPIrkFlUxbos/fnV+dn169",
+	"egm/zQZZGnchGaK1QRReRuiZycEhEXD+W109si7NyXz2+4KJol4eCoKdU31gqhhfUbTsfVVb+LBnQ5Ct",
+	"FzW/m7e3lzjL59zMAr0eCKyUmjqlAzbisfRwiv1SwqGxx+KLBnE7N4Ubwnd5w4o5iTkmmjNYah26YH0X",
+	"159NjJr9R6NhHem54b7rX7USsZoIN4mRWTrw3ypOZvk4ZuG9NGOhlctZqT6vnZ7/9LJGPbBEDJ3LVv5e",
+	"6yziuYzptA4eKWNyqbLcjyU6Xr768Ob9309/evMqkx3IfHPRgWPZqei4couAXYUdLTX9ROfP29KPWefI",
+	"7mXUvvfV/HML5+bjR+wUMlnKMZXLyjtUDYqoHDMJhnKA/dNvQop4UawUlCF3QK7urW4w7kG7szYYt8J/",
+	"CveWRaphG4zRNRt6wu8gCXlhfIQ5tIJSkltO/2Bx9DvzC27FsXZ3htHd9sKtzqklM5BW81265GJiEcMK",
+	"xSxhV1TertPDzFtPe+OHgrBPEDeT4gw/fYX4lN8tht3G5GpAfkFZUFOQcLU2t/t/a95/PvGpgTkyEHq+",
+	"/vsyr8RhfroSKUQrF8HuLRR4fQBR7W4spyfcbCBgcNuqImLOMuybnQXF2HA6xZhlXGKbFBO2yi5yCiYL",
+	"sKBJgeckXfLyYDpfwuQsSi1TTJLHq2n7OIHlRGQHHCN4Hu+5TCXh8jqWdMh6GFbLJdFqgoF487IHGUTJ",
+	"LZumLQLKmH5RtUBSQRIAkdBt0ZgwmkScJTjyiA3T63jAxjwOEU1gIu4Az6LSkIJ7+OfxZlrYnupfALmC",
+	"za08Wl8blYAiuzXQByxJTYU5iL9FtVmpbSIZ0Vhj8CxZCR6gkkk85KPXPGI/s1iXjOo13p6+++30zefz",
+	"d5dXp2/euGPrKidme3SzDx7cHl3bn3tT5gR4fs3VpLDsuL7lUakmrMqrIcu6PANzsAkM1QqC/RzbNMXR",
+	"cRh48UA+UtvVnJFvLUdzZz3vUY3lnuBdGTdEQnBpK9lUQVjW8nxuf3JTNtlMbkJJl22v+DjK3aYzZGIg",
+	"R75xMGm3NHiEWxHJdo0i8+RKzBgxQJ0B1jBEHV6toWnzWBmQL1wSEbMXpP9OxKyv4QrU6zEE/JXKrZUu",
+	"B82Ix6zC8GS60ejO2yXnbRRT7Zg/zM/yndjVRl9g4jzp2yPtF2a5v3pqFdY0BELttLtH3eP9w+7RSnTU",
+	"R8xQY3rymFB176GS9RBMwN51CKq3IAUxOLq4l6qdil3E19VaNirCZL//dJXefLpIbj79Nrv59Ird/Oen",
+	"18ObT6f05tOb6ObTpYQff/hfjV3vrT1LDDbj0sDTY8KMGA4VgUIaBAI2Aj3MaaKkYHEN9LsVy2DCCpdz",
+	"CrIOlbzP2rBiyV7dT7mebxCJ4PZjIuCPkMvbC0bN2kZi/pID99ZR8C/FPM4QpOVLOqEjXXkOfjiP37KJ",
+	"SBaPyUPY/c3H0r7q3WuWVZvUKjGlWZaFUVVgO5kpbN9C7XZXIy2GzKxsrPNQhBnOh39y1T7qdQ967U6r",
+	"c+D/gZFyhVozQRaEUzDhw6XQqZg9bHS7WnWzggsIhIOLJGRJfh8yqCRxDki32wvYKv3FGNLWaS5PYPcd",
+	"mQ/VP85KB1L10uj4+23Y2OMlurSDE3Jd1+UHNAbbi9/evTt/93PD4dy7sdszdc51MAQmFRkeonVjtXIV",
+	"I+6eNNud5n77qrPfOzjpHZxk2AUJZAZiqV7MBB/rmy7wnffDoWRpliHnt7qaIV0u4mCciJh/yQegmBOY",
+	"uBq9/XZ7//ig3Tk+OcTfXyeM6WeZjDsu8TPj54wEDduqs86B15gAwzKf+gcHHf/45NA3D36TLNQPu+3O",
+	"8dHhse8jO1D0MlMrEkmuDnP3uHWgjmjKJyyb0PHhfrvd0aj/uAqus3tw3DrQtnkajNXRBx9BMOYpC1Qv",
+	"YNbEkPiBECkQqT84CTtBmzUP6EG32Q2OWfNkcBQ294ftYYcdhIfB0UDt4xRGl52sC4GFQT59bYxoyuZU",
+	"HZv2SafltzqtNoialCVDCuTA0jGSSsgllvMwvpwBpzH5+d1ve294PLsn7X3yfZrwe85+sJvQaVp5tc5P",
+	"eVdHe52uEhQTGqg7X9Cjh739Ts9v9/xOz9+3vIVqEGpp8zz7W5bELGr0Gofqit1tN++O1eKJEH68oHI6",
+	"YEmyIB846ZK36mfyE7lgd6TdUmsopMk0AEgwzJ1vtLVnn7YHnWA/7ELRDZR7FrMvOUje6ReAVSjVF6nc",
+	"HMA8OeyubBYopeqjpUCrAbBSRvoqvT73ZunS/4hcreuRmhSLtT6gdqvdOfijocvKNfJ5dCwPghEE+T+g",
+	"w9YXPm1k9oEtuwcRtWn3OnGHJQjM2lpMIrRUbAKg4jpSOifLyeocZhw2HDJAYsjLX+QWVbQkvLpnARyS",
+	"TMafvX/74c0rDLdwDtgwAb+TDzirrqEO+iH12Qnzg+bh8GDQ7Ibd/eYJ3T9pdoY+7Ybt4f6g3S589a6s",
+	"SWS3DcAwAYxbZCFBO9wPjv3mvs8Omt3BPmseD33W3B8e0sPgcHBIj0D7ARDd04LPkou0KjAGlAooCLQX",
+	"hMPPo9Fd53M+uNciMaaez/kIP3ca6/UbWB51/A1BhGdFicjlhRCp2cWID1mwCKIsBzOXhitEp0tQKu59",
+	"yVi8PK5Di87gLdh2LN+Y13FYMZ3l5KeGFVP9y6vTN1e//D0v//NYpbSzXinNC8DsSiPdRJusdgDvBg/R",
+	"ss1koQLIIL7TWd07sMioiRSCLnKdc7UBbXnekFBJJen//OqKOD7uvyBdv5sXZjGG/1ikZEqTtJxmUWmi",
+	"ez9cofJ+W/sZ+CnQWwx35R3ZzfJd8rawsZn9DG1ZsMbsZsuNf00vYuiQfO+WONNqOecvyzkH88kSRv4Y",
+	"dNufg+bxvzdK7kLrXYsTrmV/K3mW30FNfOkWXf9OnG9ydRZ+togvAJtdw/YBxY/4HYJ5ssk0XUAM847T",
+	"9bPOTdxZwjwSs3kGtWSdLXu/d8sHkenW87u/tN79hudm9bpbg9x5pKBBb4TSEtauFd3LYYZykm8f/vKo",
+	"rVsVtQ8kC6CUkOBqWTrjgL3ADPk5l4x0fb8qXTVfuD+/g9dGH1nty63ywD7kupxJeq3rOs2TZHfmObXn",
+	"UxrVRq5Th4vUa4goZMnllEWRrmZccNgui43KwXQatWcs7Slv4qW1qPBfxk9bKNKU8wUnA6hgwHWZ7zN5",
+	"DB/BeXfPdTda313KxjGLphfIx9bvzy/2y0+8SVi6datNUsPc6Q7NDRgdVobMdkfvV6VKoxb36QSiltSh",
+	"YBjTiLXHxDxmiJVHo0jMEYQP46i+LwGowwv9HzBpisWhCZnFKjJ5+ZjrOBOuLZJlPYJDhWhTJPiS8XOh",
+	"nkFpqxwL2q4UNBSzhIgpi01PcnU4lkV0TyC014e6qv5P1b5XQeCsJ8a3NGQ7oMVTeUukmDAsyFOmwmW6",
+	"Wz7sXKYC6xg7rQBYctbLIS81dgmXJBUREj5eGO4AMFPOgrH6RZdHU891XS7IgrUyc5cVsoyn6DH9edkJ",
+	"rsruGcqYTqcs1iCjq+9GWJ94x6zfcjiszsHRjocPvF72zTuRkimPY0AFWUB1udbOcHYyq0wWIxrMEiha",
+	"VYbSqQ3Xvmp6jzVirPTkvOEpK7lr9jfJaLEGXmHK1E1XGO4M9FlpJXdl+7TyzrLqfxrhUCdXm63k0hBM",
+	"KjbAVN9IjM5WXSttSFs7ZGpugN/y1ekB6G2yIFQdVqh/kBfkxlsoAo+mAjFvMfq4AqOtRHu7gj96VrJb",
+	"d31xsIgPsNu7ILQPBiYVbbjCyqkv0tzqShm58Wm9mehl6d1/dfPqVZauMcCas2dCvaTkge+Z3/I8io0t",
+	"rjrTg5ctrNukcECJzUI4UZ63rm72iksULLeFuKcdGm/buYvw0cbbVUkjL0vVkHdmoC2XWV6XQLJknl1R",
+	"x644tT+ZqW2wQHOQZSNaT1ee+ecxklh9QlJLP0zE5GrMTqVk6Rs+SCjq4K7+qfXOS12OpUTiXuGlnxMx",
+	"m37AypGfGntzkdzKvTGNouag/Oq/Q1CnWo5/wjYMOYtC9AXDoHE4Xcu+pbtFJrl60jBRRGu5EjCowhTt",
+	"crfq73+IQRbAIC8Q9D1/qqOIP7DkLY9nqstDH4ZQ2ijoJ9stM+t6Y53SgIWncXgas3lhqEMBAWro2S+P",
+	"mw5EYg00SHjKEk6x8PwnrM+DMYmn785evcnB0K7QZvn69PwNBGhMePxuNhmw5P0QF4KFGnisd+A10nHC",
+	"5FhE4QcL6L3jgxZvL93SyrF7PFCcRhd6/gMqmfq3tZptxVvjIGEQJkEDSLxptw68RkJTdq6eUMnO9ORg",
+	"EfVYM/6cDRZRL6YJu8RR4rrVZNWbnSP956m8YvfpyhMMhLEZURQ0Io3lsYFJt8Dx/qRmXRwloXkORIY/",
+	"JNYwfIeSVIgqqCom9k6XDxZxXrlMmwta5NRyujuqHS8XTT55QQIaBwyAVDW+l7uS2JII+jaoESUpi1Md",
+	"U0lYHBYqqpTFa9Vl9bGidbfJTo/QP59O19x9qEBRiXQHBtTz9XuuwR3XHxya194yKYHXYk6xPlaIGT7i",
+	"MsVbvToyP2e3P/J7pzx4XWnkcYM/qT/4asW8Vv9ZaYrXkCaKkEABs8OOMGTvkReNfSivoMQqaAP5dzG7",
+	"TyuGeJgldIhUF+pqozAtSd2E/UPHf/oaujQbAyA1/DbFmw6fsPC9GoH/4G2hn7q3+QmCV7a77TwHuOoy",
+	"882SIyH4rio38nFxKIXorSqBuYdCbHPUlKz1Kr8QZsJoKYPV+8mAsdhOZFSyh9C8xogdpqPLLinpioWb",
+	"9U0QUEfmWblNLPNPr2N8pks8pULcktnUFGcqyvdM6LnEutMDBGv0FFfJZS2shBidQp2pndy1L1MxXSbF",
+	"rdSsGgm3xdV6xvTbLZ3py6PdpU8dzgK4yeou/xOd9pqJYMvr0XiSDMWni6LcXi/aWIysit7+Tlo7vit5",
+	"ImLtLHgWivI2de1VUl/dqOEi9T1j/PCfjoMsB8OvPtr9Z+YnCUvRjrdj5SGb95J5ACQ6FnvUbBVkOmoQ",
+	"GC8AlU7Q/6XUAxZjBZGQhx5I+CX5fqFm8Tzi/XmNLLhMuDa2EAJdCLzUHoAWgP+whjZQL3j5v3Xgsh20",
+	"XAyi2CRwubTctWBnHhNR/Oe1xbRdtpj6msNyyelCMPNjGlqKZ95E7ciaa+epF2At+OdV5/N43Dxq17AW",
+	"tFcjy1kKUTWy3Ioh1deEikHET3+Zzo5YJcrQUiDa9jGrJUm4Pn74v2fscDFueA1Xs+8gVfZ6gwMIwUKI",
+	"lDkSMWuRywLenkbxpqb2crUZXlPEymK4FwDLh1Y88BZk+ZJ2UTKN8f+C0IHEQJxktlQYN5JVGDZWVkEl",
+	"lo9q8T+hkf9s/6e/W9CeV7p0BJVSBBwWKj9IaEdZP8EVUEUhl6ZpveyvEzHRt8gnn+7NN8Pltk9ABetZ",
+	"LbyfAnP70RAK7Y0hFLRItBEUHrwdC9s1mTFPI+Oq5Bvu8A4ztWtQ0mayBcdfuKTbfLh+8gU29Ff6hZV+",
+	"YW/WrhMwCvv23zwFY4n0/krCWErCqGAcVhpG6eBP8XJV48x/0G8+y3F3Aw3qwRplhUud5FHUTLRIqVBO",
+	"oA19R6qqN06bXz7ffG17+52H3WoiNXiWXuad5/WZtdM24xKBwNOK4PZlZsOzQqaG6wGYvcw6AfQ7nrqA",
+	"SkHqOyoY6Mr4taoXdA4O11YvAFq3ALzWkHjhzd2HOBcH8ulrQ8fw5zBvugL5Qdhtd/0OHQTdQYceHQ5O",
+	"jton4Um77bePgoOTDmWH/rAddI7CAe0Mhu1hJ+iywXFwPOwOT6g/aHh59bOQDRperQj8ylrkySxOOXwf",
+	"4ZtYnPyg0+0cH/uO0P36IPX2klfGHNvrRgYLJCwlbHZYESU7IiYnBBCz7oxpGcSjLBXpX5kb4hbSUEjv",
+	"9OPldyCW805Mva+ISsmDbBDff+HTH2CqYpj9qDYBnngkZAOPJNOJltgIFQyMkV7HfZvgWoog++R7rB/i",
+	"EdUw4ueDkmJGoqu444ZDm4YqCkkpwiwITQHvwCWvzydTkRTO1MZS4xQH9RppuYb0+GBIuMa7u9ADVtUd",
+	"aT9d3ZHCoj5Pif/SsdBAv+WTCHEZQyW1CI8JT9dkudgH2+gihWJcG+rJVnvbVx6qSM56w28Z6X94f3lF",
+	"igPve+X4ET/PbTPLNRZRKAlFtdngwtpF/ZZSsb7VwfnrGGxwDB5D33s0SPmdDn/7RoTuFFLnKRmwQExY",
+	"nsw6FAmodi7B0CIftUurb37qZzHUoYixtiwY5C0hY+c1uqTHqV6cRx2DR4uD5yoktY6S4XJvveORWMx3",
+	"mSBrZTObTcqFPFTBVB2KeDXBszgRUTRhcVrLjPRq+fU19w64ABojwZob4DyrqeS6Acrly9+qDcqHqm+N",
+	"VTD42eAwYNFkgoqkeC1vVQwrfrbyDM9on3vEnSnJ6ChHUwbA4lbHb/mttrpHggKL1piVaLgRrXztoBID",
+	"/2TlxQhHp2sXHR+G/nH7+LgbHIWHBye0M2SU+sHBAQ399gHdHwy7w/agM/AHx51OELYPwsOgfTDwh75P",
+	"Ieg+EWi60D4Sg87888dmx++2bXTUnLYRxToWMdvk2rV08qruXuZgqmsXD1u7R3Yz9yt5qxjOgJGIpYRv",
+	"zGf2vmZ7sSb/J9YgoYQliUgsi6QRWTyGRHn1jxcQZQcPdDIQVfyQxwTg6GjM5lWexqUVrpXz81okI5Gm",
+	"bCdXWtUYeBKSbAQbg1HUmEYdyJJyK7vFS7U3EDamHiVtqk0szSILCFhNj3t0qnreQs9z91jDAzBiqVxy",
+	"WBsfOiyRLv8f61otGgGDuaUVWOshTh4K/+sQO57K69hG1YHbX8LuxC0L1cFytwVdgYsiFroIH+BZoMG2",
+	"R/oY5tTPcG8xykP3OYRUO8oj6alH17FxTiiWKDGeDcvpTzArqU+kOszz8UINybxtDrveGqhPg7vIwiyB",
+	"gEuo2JcV6XTqqdiA+5zsLEl8uWyhnW6qzgSG74HoKMIN1ipptwT7jmWVE0ZhMI2UB7csJd2jdnsTcMF8",
+	"VXCZaFQvFfVbspQ3Nkt5nCDaC1m8eOpT/1uc8kiHxhhqRsNe4WiKIRSFzQ/7SCjuqOQ6aKmZj886wg7R",
+	"Fi+ejtJR39MUp3iDEr5iSMQskY0taO4li/m/AsX9ytg0JzkxS2vT3CxitW9Y8O5z3mmLfVcpmFDBVY1t",
+	"p7oltOiZGrBQgUn9MR/zYJyV10b//UaLXSNiDVLRuJJ2AQ9ZqHVJ/VcNbXEWsc1d2sO3NA3GjW8X9qQW",
+	"PA+Ti9Q+iCHBK4x8pOKJK/KoAzuL2G5VzgQHtXvNchatAQkDOtR29qR4iQrExHh/SBBRPimofyLBZzFC",
+	"IGBFcnT+ZNrQQMws6YdEK1vkvfZOiTjkYMy8jr/vg3rW90g/ZinAvKh/6x1X/1S3WfjHnC5k/wdCo0ir",
+	"6BrrPdbw2SIKW+SdQBoaaZ8bI6BqFuWWMBZ0EHDXcYnOci0WmlJKK5y+CrCznR66XQnADLDFXBo8C4zb",
+	"qaZpVG0rAfvHxo3XMLsClae0ucTfax+qZ9OEi4SnC8wBV/sD1SQUyTRuNsEZKS3hE4jaHZ7ct/QWToG+",
+	"xaw9xdX8f88wtsfodmtPuhKNSqmPsLLfLDPFKr1oIiDZT8QemY9FxFqrKfwy48R/BiKPAJ7IGLauY/xH",
+	"x0PybfvX8Tb6npnjn5sKf+Z3mcB0yMpMacnYH2gwsXpZcbQ15Hq3Nq8S4WOfLoDrdJiy5FKRShzUckzB",
+	"gLAAUs2XrwAN7E+DnouLvkrZNNC6LgjdfNv2ZJowOqmEQ75kyR1LmlKde/yiR/o87GPlaEakXnSC4Fge",
+	"6cNbfW1tTSmPSLqYMo/0Q5pS/B1eyTNLsd2+rs/L0xY5vY4DMQFmgz5BdseSBWkfEIm1HtGupLUKwiKJ",
+	"AagtciXISADSkk7OGCSM3npEMp16AMWQYQZUXsf9N1SmTdif5vnLPvl+kIi5ZIkkofhB8W01SGiqj7rL",
+	"mFG11HMeS53iCZG5QxFFOHht6I1EPGIJuWXT1EOnPCSVXMdckm67A9ai3NaEGhEui9aLXPrDJexV1WFy",
+	"OIY0leBaoNOquF8viN9D/r6smKmx53kYlj+uyo8E3RQcSVlAGI9TcF7sqgr2Ux1vb5n+C+tleCNQkbVf",
+	"cwhTDhi/KxXW7rb1WiHh5ItVILxnWLT1brKU3ad4Fps5U8iHVY5zXLpVI11muaYsDnfjUFAnK6NkaTO3",
+	"KtYG0eV7WRvVmauv1YuX+r2nKT8sdSOm5OV+XiO817YrkH51VgxXe27VDFd/Fqvs+nndcNWeXTm85y/V",
+	"Drd+yqqH93wb2RL1yxwRSWlOgGiZ3QE6WfAlvNu2CiKex79JhDFTByRPbLdSSYsPLASs5YcmjTQfdNZD",
+	"+8FrdJY77m7Vcbuy4/2ljvcfNkFFLNCX48ickkTM81AVC7UZ/jZ7YgItmQmOAJ5jRkYkjwOmpbGS1gRy",
+	"IXZjbAEVTGfwDxZLqAg4Mj2qwQKFIZxQHJ11QjHfCw/omNEoHX9ZdTR/gVca2yXfqE8X28+eBTO8qX66",
+	"KeAYUTVBBtF0oC0nQpGJFu22lox1vbPJ5ilL1S5jl4WumHHyjYxsxtWVpaMiQ7Tc1FxiIg2XOTyWKwGp",
+	"eqtXTPPRef1qNpAI1NiwhLGjYpaJld9B3AXDgu7r0g9veQzwxGIkW0qZbngAVQzV0zUcn+Ij+r8rMVJK",
+	"o9rt2KqUnQeMHA7bwQk96DT98Ig1u0F70Dym+8PmwaATnrCjoEvb/nJQCETed/x2e98KBwlFvDqj31rS",
+	"2gzTJoUqwz0+3lXOoyuxLsstiUMyVgyaJqjZPz6tzppg5smvYhB7Ftm7K9ay+xTqLFDyhU9BjlCTF/d9",
+	"ngH3gwfx8oW0Oh0m2SIXWLaGJlp6hC1yyYKEKU2OQUnYWxYTpdCJGJ3fOpiM9PE49I1ObDWt/rz85bTZ",
+	"OTg0T9Fg5LjUaAZwpue6EQP4wqdFJTXTnQc8Rp2urLZ6qOdOI8rjTb+tANuCoQE9dvzDP/loTZFibl1c",
+	"kPKHItnpmbIKaUrc2Cc4OhOWJjyQqxSJt/qVevcfx0qvXVfdw65WT8/J2Hb+P/audalxHPu/isqf/v+q",
+	"ODgXCAm1HxiGnslML0MB3V1bDNXItpx4cayML9AZhqp9mn2wfZItHUm2nMiOHcylq3a+TAO+yNLRuemc",
+	"348NC0EzDPXQeQRtl0Uuj4K3AY1wGVRSFUPBubzy/ZATiHZI3hd6LfkyYcyKGSbfkgh/xpyx809mhibG",
+	"p6sTIOqEbxJOqjDgMUlMCKEM+Xe+oOC12hgWodEBRD5x7xTjHAaoAURRei2LolIL5kmVl7YRGev5ZRlJ",
+	"9cgZk4OD0dgcDfv75tByiTkeDm2TWCPP6XljC5NR0TcJ0yCovcZrC/zSsEKwDqLeTGZPlJ7Wms2yTcCE",
+	"NCtfqx87m5hXbcl+v93Ma8h17S6PmpDZsiLZpS+7HoWXvUTlfYFGiBM5Z+mZ03scpNBenyN356p9LYV1",
+	"XVunkBDbQd71Hda2GVCiv7IpvRN2Bq7vrhaB8qdLmgKRihb5hkPacDVtcrmK9uSd8V42hq9fv+bPftpQ",
+	"a1k67owak14DU1ZYzrJaKW5LsqllXonoJHRJ1Fr91LL4ltI9tdWdkcL5vviWoH5ES83dgvh98AMio6eJ",
+	"8fHSSk58a4Z/Gv/p/vz3g+lPH2L7mP4NZl3eskZKXjzwSGLRFs7fr/O2TtOILsneDyQK/NB4eva446qB",
+	"V2y0ZgQ1a+qrju/2go2kmtGs4dhzBdY1OuLwCMZ0eoVn+rINmT32Q/RHShMSdyAjcDv1TKinuO1Wolxs",
+	"hp4fqZPp4g2lMJeBfXHrNnvHU2s07XhtHNu8XqlptMWVulzsM9XLmxdLFqdHVOwFATia2XFOidqtjgjy",
+	"OXmbqGCb/ipq2BdTZ2/oBRRmZ1ycHcU36O/mGZSnktY3/luoqaeWo7BK/dG4F3wjHcHJMpkq2Jic20w0",
+	"byEduyDRjLjojqyQvWL/66JjqM3LZjBGD5GfJCQ8ysKSrNh1gd2cleSOkCUHf9awkH8CQWpTv7WVCqra",
+	"2dmR6J/8HKJiX5/jyI+Np92k/wSI2nZm+eW3u9/x7uBfgBZkYZNIxL3FvXIkcZATXvq8xfYyowv/qHUG",
+	"CothvKnVVI46ecOfz9sIozTcyWK+QKVJjqfL3sSjwkaHnU1zrHB9z7PICA8sc98Z2ObQ3ifmGO+PzL7X",
+	"8/Zte+BYhEjTmYGDCzKxnXO1mwRwonIVDKbgVwL3hl+H+s/LHGrmbtzwVJOvepUZbTmZWNN65bgVNVdS",
+	"g54npaEmgN5WPImngoUstVRG60cOmYByapFmi/tMKzFN0IMfBMgmTKm0IQwXaZjpaehPrlDKGkDjLUlH",
+	"7R3tZwP1A7t+5IQFOeIyL1DoDXv9uvUIDZJkmkGU5sqUa5WUWfswFkvti6rL9LWzuffo1zLCOszr7zAG",
+	"1k3bLo2CJfPRsvyfK9P7aFxJ1kv4gevMyzxZc0FiiDJzhkx4BHOAo8Qnm4+4gInMf8UeIh57/OVyMpnS",
+	"q8lEcD0UfWehsKn9T+Ikagky0zv44ZfL385K8aSoky5E8b/Pqw+WaVLLO/7wLoLEphJUanFz7aUxqn7b",
+	"9jTVyPF5mrS7r2vgnXlnNCQvESp+93tlB69BQg2+/80jkrSFPsiGW4mZMEhmVFYNXxDs+iHnHnqfhcPQ",
+	"ycTblpSK7ZAQNxaVcxE5QvvWIGtxKqv0ET9UzMYlv6L9cNMRR7OGpfxndCRYmsCPWfrGxJgnyXKyt9fr",
+	"j7oAnjY5tA7h0pwfBK6J2UXjftfq9rs9i13VY1c9xLpnDPcPDrLQteQBw+HA6BiLPxI2TvUPh4cDtsI6",
+	"KhK6WPhwudN3B4Sjrc34Dkpjk+A4AQqQHHva6vZ4N3Q9Z1IsSIlx5LLQWigo10LFyi0tG0tqOf6vVWiQ",
+	"pUrfuL5A6YPZucBARzJeSQjb63f7+2ru3pgMGgQs24KUqxc+yuftcQmJk4p+FlnmlD9cEcx8mred+b/g",
+	"cf92AGL58ioM4i1lf+IJX3gW32jxNDQ76MP5MvRK5riw/2ugzVysMZejh7kfAA8VjQTJirr0fiJJGkSz",
+	"VuHMSBdufschZu0D1qKQl1nwLcFlPfFqE4VGv7uxzoFb28bNyuFKz8zWYpiXOrV69vYfvsX2V1mbzz9d",
+	"lS9GGfQHdGkgm7qrDI4b+CnIt2y9j3h5v5+ggGCgkUgVisRTHAU+yVDmORhOF52JTn1fspITV9cLwhO8",
+	"/1vPLIubRUuZXrFXgjVZOgf1dfqe2ra71cf7nOusXV29dTKDXGkUMAmY4JRACpBvTpDG/j0Bt/Bz9smF",
+	"XAhvju/3hqPh4eBgOFI65nsv2jHf1P1c8x9z34f9yOtAHLroiju65xEPZPNwo8fiHxDvdpzPQvlos+LR",
+	"bW6mFB/wMtMFiXxHOJroOERpeBfShzAXaw7BhUNEFstkBQA1rXqkmdy9grWq3HtFrpFtdj+X+Pdh/mlI",
+	"XtHub6iQ4+zlEm6GRuiW+yO36P9wEFN0KxgKbv+/CM3f16da75UZLsuIqXyx1z1zfHNtmeObR6tz+PQX",
+	"f/lf4qUa/ljBCAb2b2tPFs8hvqt+LMf11DRxMdHqkCiZhh7NwmnuDZ/yauOynGzGpvqkp1Odqsd7TSp8",
+	"lRTsi1T2qtOSg3Wck4UxMUz23w+nP03P0MnpxdX0w/Tk+OoUfvt7+J9//RuoY4Fe5FfQ9Mr15xfTz8dX",
+	"p+jX038Uro9Envo4CtcBQoyJgaNwgh/iiU+TSZadmqgZuQm7Ya9nW87YPSQj7wDv20Nn4I69vjPEtjVy",
+	"B6TXc/vOIe7ZljckB+6+Mxj3R/jQPnD23SEZeH3MBk4D31l9pDPfwYFYwxqv57dxVl6IfXiqvc6tcOle",
+	"JifNj2uJqwhDyTGtBC0W6wKldn4MOFQhomGwQnMSrVc21quKhvG/ep49+zKmmcHhBndxW6pd6CbhNcIP",
+	"dUFnZ1SyYvrQV1yEZg9dBDLgE0huYxSTJBGcoXn2W0QUOaMo4HmlMZFQmmVpAqEs3yjSF2/fmMSKaF4/",
+	"4OdTbYe7bKqOgRNO7sMHMsdBYEwMm02SuoycBqXuOzZUjlF4Gq8bK/1zbVWq3JMV7hyfXE0/n4L5m0U0",
+	"XTYcOcwO3LjHpsK012foSTxXKEBxEUdJ50Le7IXr6pH//KM4ImdLwj6N8B+ubzqGAsNq9fpmzzJ7I7Ch",
+	"cKNqWzlSYaI3uTUd/HkFjIBQb20dq/Ntn0PMKNLXyTUIUydiYbXbrqGrmZ/m3mzovb3iBnh8xrO3VLPB",
+	"pSfq21p13jTbZHomN0pdUVCG98xCt0uSHKGYxDwWg5LaBV5BNS2HbZzje4JsQkJeyNmGiF2KtKUoB6We",
+	"QJMs4FR7VRodxIPekW2ZE35J+2kD8erGZ04ujuc2xZGbQ/rc++SBRE0K4OCrSg+TYGjtRerwuPx4CFoW",
+	"AAFD3fKYo7NtPRyC7vF3FUttX5cmwQ7vjn+NYGfruDtcSCFjB3eZzH2u/znTOE6Jq3yRxuSwPx6BfQBI",
+	"FJ2j3uYBGntdTqh3fD7VSWCuGWo3EkqxfCOvlc/iw5wyJYjgHI+D1ko+WYkGGxaZF9VNV1rTpsjHM4nW",
+	"69S1scl/IPac0rtqxfxFXtS6as5ff81h9O+J/KyaqhpKmYfe2B04+31zbOGeObRH2DzEB8S0vKFn4YE9",
+	"tg+g8UEiXAOsbAKQteAYbqR00yhQymJgiFla2aELjpDaxAqIKSyzA3KGW7MEcmJzWxBzVDJFJLPJL+c+",
+	"P8XOXOD0+jE6/+3yirgIDqhPApq6AFnbQbE/C+V5Ng9L2as6KAWaI97cBNi+kcR6RP1v33IOWizu+D0U",
+	"TH8L7JIjsa8UJQWITr4EjNQdgHH1I2bzfdkuKW7GCY0IEs3pCGbQ6PBfCoUlfnlTWwwbGD05Na9i9l5h",
+	"QzOxWbOaZkgTE5vib+qutzq7rcKO2qGhbnguhsGHVwArECrj1RNzP7OwRmBYx5JWBn26+KhXZ6plq9mi",
+	"sbPOePOSGfGhefjvEuyigCRJEVS3oO7LUmz5NDQ/MBP3tkvaJEZdRPbK9rbelDVaQDFqyddXlWtoR0ba",
+	"ZB3KtWstnbR332+slppkLF5fSHTd1UIYKtqqq1TFHts+H8XuqfKKf1Suey1mlvZrKgpfy5zwLXgYOEnI",
+	"YpnELMTocNoAyXK1BvYM5CXyb5tg0BkQcizQ4pUu47vBL+a3r2MLcwlhD5JNH1q7DT7D2O65xB665sAe",
+	"uebQxq45tl3X7NuWO7IHrrMeBPRGHSMW0CJQOIIf4q7jet1ZREg4i3Ac981CG0XHSHz4jiqk5pyAddPx",
+	"JS7at6wmgUMuZWWxg+CNsFebZDJQNZy55UC6AWEqDlotDhGGmWNn5PaIpoELqckE35H2lfXmzoXmmB3I",
+	"W9dMgDYnBqVkq3cXWcQbe7iATKb8HjT2U8fwIro4PgMBKVzMfn+p7I0G2GB8bhqguW5kp1ZZ/3YssaCf",
+	"nbUO3Yz1ZIb9sMMzM3h9lyAaIhoJuOVtjtNal9KjYRMcsYm8vmFrys9juUTkBnmzfQcOl/jTH/V1X8SF",
+	"Gi6waPlXd/NkUF4ltFnmAzpSskxKnJeEs6wD56RI0oUu4k4xu2ChPBz4KnQPVknBxdiiHd8h4XU333KV",
+	"P8VmIYRavinrlxLKX114oOQf0T0UTtujNATqK16UIO6T0dpmmb7jL8XHZd1Wgq4y6wFhzyhMXFaTWDIE",
+	"OXchIS6yiccpwgW5LXzSpKQ9vYPA4wO9EHeQIChAOHLm/n1hJgo2S/dhAcExX7+MFGWC0mVAsUvcDqKe",
+	"B6YqoXK4HMsfygxs4kDTi7e+oJF4rG5F5wQVmvvZRvEdMuFnRqICorT2oQN1c/YK/geM8iGy0+BO3Q78",
+	"rGnz1ecSCUyYJ061EqUh2/fi67prcBz6afsiCVcl0UHsh7OA5FPke+LAhT6EzBnFwLzkJxMU0BmbQhSn",
+	"yyWNEsEx0AF6ECCbYf90fTwLaeyrwwGo95KhSII6tkzAPsbkWLlXUDrp7qbQKkkDl/eXKDdluk6ziJCn",
+	"5wvPM/p8a4D3hu7IKhOo4y+XiIQuFAQrzxYpcL14iEZOP4lJ4Ck3iS67p5un/wYAAP//",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

@@ -38,6 +38,27 @@ type ServerInterface interface {
 	// GetActivation Get an activation, without its code
 	// (GET /activations/{activationId})
 	GetActivation(c *gin.Context, activationID string)
+	// ListAgentReleases List the releases of the agent, latest first, without their files
+	// (GET /agentReleases)
+	ListAgentReleases(c *gin.Context)
+	// DeleteAgentRelease Delete a release of the agent, unless it is offered
+	// (DELETE /agentReleases/{version})
+	DeleteAgentRelease(c *gin.Context, version SemanticVersion)
+	// GetAgentRelease Get a release of the agent, whom it is offered to and what became of it
+	// (GET /agentReleases/{version})
+	GetAgentRelease(c *gin.Context, version SemanticVersion)
+	// ActivateAgentRelease Offer a release of the agent to devices, or change to whom
+	// (POST /agentReleases/{version}/activate)
+	ActivateAgentRelease(c *gin.Context, version SemanticVersion, params ActivateAgentReleaseParams)
+	// ListAgentReleaseDevices List the devices that run a release of the agent or tried to, by name
+	// (GET /agentReleases/{version}/devices)
+	ListAgentReleaseDevices(c *gin.Context, version SemanticVersion, params ListAgentReleaseDevicesParams)
+	// PutAgentReleaseFile Upload a file of a release of the agent
+	// (PUT /agentReleases/{version}/files/{file})
+	PutAgentReleaseFile(c *gin.Context, version SemanticVersion, file string)
+	// PauseAgentRelease Offer a release of the agent to nobody until it is activated again
+	// (POST /agentReleases/{version}/pause)
+	PauseAgentRelease(c *gin.Context, version SemanticVersion, params PauseAgentReleaseParams)
 	// CreateBulkThings Provision many things in the background
 	// (POST /bulkthings)
 	CreateBulkThings(c *gin.Context, params CreateBulkThingsParams)
@@ -527,6 +548,253 @@ func (siw *ServerInterfaceWrapper) GetActivation(c *gin.Context) {
 	}
 
 	siw.Handler.GetActivation(c, activationID)
+}
+
+// ListAgentReleases operation middleware
+func (siw *ServerInterfaceWrapper) ListAgentReleases(c *gin.Context) {
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListAgentReleases(c)
+}
+
+// DeleteAgentRelease operation middleware
+func (siw *ServerInterfaceWrapper) DeleteAgentRelease(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "version" -------------
+	var version SemanticVersion
+
+	err = runtime.BindStyledParameterWithOptions("simple", "version", c.Param("version"), &version, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter version: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.DeleteAgentRelease(c, version)
+}
+
+// GetAgentRelease operation middleware
+func (siw *ServerInterfaceWrapper) GetAgentRelease(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "version" -------------
+	var version SemanticVersion
+
+	err = runtime.BindStyledParameterWithOptions("simple", "version", c.Param("version"), &version, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter version: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.GetAgentRelease(c, version)
+}
+
+// ActivateAgentRelease operation middleware
+func (siw *ServerInterfaceWrapper) ActivateAgentRelease(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "version" -------------
+	var version SemanticVersion
+
+	err = runtime.BindStyledParameterWithOptions("simple", "version", c.Param("version"), &version, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter version: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ActivateAgentReleaseParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ActivateAgentRelease(c, version, params)
+}
+
+// ListAgentReleaseDevices operation middleware
+func (siw *ServerInterfaceWrapper) ListAgentReleaseDevices(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "version" -------------
+	var version SemanticVersion
+
+	err = runtime.BindStyledParameterWithOptions("simple", "version", c.Param("version"), &version, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter version: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListAgentReleaseDevicesParams
+
+	// ------------- Optional query parameter "state" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "state", c.Request.URL.Query(), &params.State, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter state: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "count" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "count", c.Request.URL.Query(), &params.Count, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter count: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "exclusiveStartName" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "exclusiveStartName", c.Request.URL.Query(), &params.ExclusiveStartName, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter exclusiveStartName: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListAgentReleaseDevices(c, version, params)
+}
+
+// PutAgentReleaseFile operation middleware
+func (siw *ServerInterfaceWrapper) PutAgentReleaseFile(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "version" -------------
+	var version SemanticVersion
+
+	err = runtime.BindStyledParameterWithOptions("simple", "version", c.Param("version"), &version, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter version: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Path parameter "file" -------------
+	var file string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "file", c.Param("file"), &file, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter file: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.PutAgentReleaseFile(c, version, file)
+}
+
+// PauseAgentRelease operation middleware
+func (siw *ServerInterfaceWrapper) PauseAgentRelease(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "version" -------------
+	var version SemanticVersion
+
+	err = runtime.BindStyledParameterWithOptions("simple", "version", c.Param("version"), &version, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter version: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params PauseAgentReleaseParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.PauseAgentRelease(c, version, params)
 }
 
 // CreateBulkThings operation middleware
@@ -4354,6 +4622,13 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.DELETE(options.BaseURL+"/provisioningTemplates/:id", wrapper.DeleteProvisioningTemplate)
 	router.GET(options.BaseURL+"/provisioningTemplates/:id", wrapper.GetProvisioningTemplate)
 	router.PUT(options.BaseURL+"/provisioningTemplates/:id", wrapper.PutProvisioningTemplate)
+	router.GET(options.BaseURL+"/agentReleases", wrapper.ListAgentReleases)
+	router.DELETE(options.BaseURL+"/agentReleases/:version", wrapper.DeleteAgentRelease)
+	router.GET(options.BaseURL+"/agentReleases/:version", wrapper.GetAgentRelease)
+	router.PUT(options.BaseURL+"/agentReleases/:version/files/:file", wrapper.PutAgentReleaseFile)
+	router.POST(options.BaseURL+"/agentReleases/:version/activate", wrapper.ActivateAgentRelease)
+	router.POST(options.BaseURL+"/agentReleases/:version/pause", wrapper.PauseAgentRelease)
+	router.GET(options.BaseURL+"/agentReleases/:version/devices", wrapper.ListAgentReleaseDevices)
 	router.GET(options.BaseURL+"/distributions", wrapper.ListDistributions)
 	router.POST(options.BaseURL+"/distributions", wrapper.ImportDistribution)
 	router.PUT(options.BaseURL+"/distributions/:name/:version", wrapper.PutDistribution)
@@ -4421,6 +4696,8 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 	router.GET(options.BaseURL+"/metrics", wrapper.GetMetrics)
 	router.GET(options.BaseURL+"/system", wrapper.GetSystem)
 }
+
+type AgentReleaseFoundApplicationVndAwsCdfV10PlusJSONResponse AgentRelease
 
 type ComponentsFoundApplicationVndAwsCdfV10PlusJSONResponse ComponentList
 
@@ -4710,6 +4987,284 @@ type GetActivationdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
 }
 
 func (response GetActivationdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitGetActivationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListAgentReleasesRequestObject struct {
+}
+
+type ListAgentReleasesResponseObject interface {
+	VisitListAgentReleasesResponse(w http.ResponseWriter) error
+}
+
+type ListAgentReleases200ApplicationVndAwsCdfV10PlusJSONResponse AgentReleaseList
+
+func (response ListAgentReleases200ApplicationVndAwsCdfV10PlusJSONResponse) VisitListAgentReleasesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListAgentReleasesdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response ListAgentReleasesdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitListAgentReleasesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteAgentReleaseRequestObject struct {
+	Version SemanticVersion `json:"version"`
+}
+
+type DeleteAgentReleaseResponseObject interface {
+	VisitDeleteAgentReleaseResponse(w http.ResponseWriter) error
+}
+
+type DeleteAgentRelease204Response struct {
+}
+
+func (response DeleteAgentRelease204Response) VisitDeleteAgentReleaseResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type DeleteAgentReleasedefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response DeleteAgentReleasedefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitDeleteAgentReleaseResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAgentReleaseRequestObject struct {
+	Version SemanticVersion `json:"version"`
+}
+
+type GetAgentReleaseResponseObject interface {
+	VisitGetAgentReleaseResponse(w http.ResponseWriter) error
+}
+
+type GetAgentRelease200ApplicationVndAwsCdfV10PlusJSONResponse struct {
+	AgentReleaseFoundApplicationVndAwsCdfV10PlusJSONResponse
+}
+
+func (response GetAgentRelease200ApplicationVndAwsCdfV10PlusJSONResponse) VisitGetAgentReleaseResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAgentReleasedefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response GetAgentReleasedefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitGetAgentReleaseResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ActivateAgentReleaseRequestObject struct {
+	Version SemanticVersion `json:"version"`
+	Params  ActivateAgentReleaseParams
+	Body    *ActivateAgentReleaseApplicationVndAwsCdfV10PlusJSONRequestBody
+}
+
+type ActivateAgentReleaseResponseObject interface {
+	VisitActivateAgentReleaseResponse(w http.ResponseWriter) error
+}
+
+type ActivateAgentRelease200ApplicationVndAwsCdfV10PlusJSONResponse struct {
+	AgentReleaseFoundApplicationVndAwsCdfV10PlusJSONResponse
+}
+
+func (response ActivateAgentRelease200ApplicationVndAwsCdfV10PlusJSONResponse) VisitActivateAgentReleaseResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ActivateAgentReleasedefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response ActivateAgentReleasedefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitActivateAgentReleaseResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListAgentReleaseDevicesRequestObject struct {
+	Version SemanticVersion `json:"version"`
+	Params  ListAgentReleaseDevicesParams
+}
+
+type ListAgentReleaseDevicesResponseObject interface {
+	VisitListAgentReleaseDevicesResponse(w http.ResponseWriter) error
+}
+
+type ListAgentReleaseDevices200ApplicationVndAwsCdfV10PlusJSONResponse AgentReleaseDeviceList
+
+func (response ListAgentReleaseDevices200ApplicationVndAwsCdfV10PlusJSONResponse) VisitListAgentReleaseDevicesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListAgentReleaseDevicesdefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response ListAgentReleaseDevicesdefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitListAgentReleaseDevicesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutAgentReleaseFileRequestObject struct {
+	Version SemanticVersion `json:"version"`
+	File    string          `json:"file"`
+	Body    io.Reader
+}
+
+type PutAgentReleaseFileResponseObject interface {
+	VisitPutAgentReleaseFileResponse(w http.ResponseWriter) error
+}
+
+type PutAgentReleaseFile201ApplicationVndAwsCdfV10PlusJSONResponse AgentReleaseFile
+
+func (response PutAgentReleaseFile201ApplicationVndAwsCdfV10PlusJSONResponse) VisitPutAgentReleaseFileResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutAgentReleaseFiledefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response PutAgentReleaseFiledefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitPutAgentReleaseFileResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PauseAgentReleaseRequestObject struct {
+	Version SemanticVersion `json:"version"`
+	Params  PauseAgentReleaseParams
+}
+
+type PauseAgentReleaseResponseObject interface {
+	VisitPauseAgentReleaseResponse(w http.ResponseWriter) error
+}
+
+type PauseAgentRelease200ApplicationVndAwsCdfV10PlusJSONResponse struct {
+	AgentReleaseFoundApplicationVndAwsCdfV10PlusJSONResponse
+}
+
+func (response PauseAgentRelease200ApplicationVndAwsCdfV10PlusJSONResponse) VisitPauseAgentReleaseResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.aws-cdf-v1.0+json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PauseAgentReleasedefaultApplicationVndAwsCdfV10PlusJSONResponse struct {
+	Body       Error
+	StatusCode int
+}
+
+func (response PauseAgentReleasedefaultApplicationVndAwsCdfV10PlusJSONResponse) VisitPauseAgentReleaseResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -8923,6 +9478,27 @@ type StrictServerInterface interface {
 	// GetActivation Get an activation, without its code
 	// (GET /activations/{activationId})
 	GetActivation(ctx context.Context, request GetActivationRequestObject) (GetActivationResponseObject, error)
+	// ListAgentReleases List the releases of the agent, latest first, without their files
+	// (GET /agentReleases)
+	ListAgentReleases(ctx context.Context, request ListAgentReleasesRequestObject) (ListAgentReleasesResponseObject, error)
+	// DeleteAgentRelease Delete a release of the agent, unless it is offered
+	// (DELETE /agentReleases/{version})
+	DeleteAgentRelease(ctx context.Context, request DeleteAgentReleaseRequestObject) (DeleteAgentReleaseResponseObject, error)
+	// GetAgentRelease Get a release of the agent, whom it is offered to and what became of it
+	// (GET /agentReleases/{version})
+	GetAgentRelease(ctx context.Context, request GetAgentReleaseRequestObject) (GetAgentReleaseResponseObject, error)
+	// ActivateAgentRelease Offer a release of the agent to devices, or change to whom
+	// (POST /agentReleases/{version}/activate)
+	ActivateAgentRelease(ctx context.Context, request ActivateAgentReleaseRequestObject) (ActivateAgentReleaseResponseObject, error)
+	// ListAgentReleaseDevices List the devices that run a release of the agent or tried to, by name
+	// (GET /agentReleases/{version}/devices)
+	ListAgentReleaseDevices(ctx context.Context, request ListAgentReleaseDevicesRequestObject) (ListAgentReleaseDevicesResponseObject, error)
+	// PutAgentReleaseFile Upload a file of a release of the agent
+	// (PUT /agentReleases/{version}/files/{file})
+	PutAgentReleaseFile(ctx context.Context, request PutAgentReleaseFileRequestObject) (PutAgentReleaseFileResponseObject, error)
+	// PauseAgentRelease Offer a release of the agent to nobody until it is activated again
+	// (POST /agentReleases/{version}/pause)
+	PauseAgentRelease(ctx context.Context, request PauseAgentReleaseRequestObject) (PauseAgentReleaseResponseObject, error)
 	// CreateBulkThings Provision many things in the background
 	// (POST /bulkthings)
 	CreateBulkThings(ctx context.Context, request CreateBulkThingsRequestObject) (CreateBulkThingsResponseObject, error)
@@ -9477,6 +10053,210 @@ func (sh *strictHandler) GetActivation(ctx *gin.Context, activationID string) {
 		sh.options.HandlerErrorFunc(ctx, err)
 	} else if validResponse, ok := response.(GetActivationResponseObject); ok {
 		if err := validResponse.VisitGetActivationResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListAgentReleases operation middleware
+func (sh *strictHandler) ListAgentReleases(ctx *gin.Context) {
+	var request ListAgentReleasesRequestObject
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListAgentReleases(ctx, request.(ListAgentReleasesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListAgentReleases")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ListAgentReleasesResponseObject); ok {
+		if err := validResponse.VisitListAgentReleasesResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeleteAgentRelease operation middleware
+func (sh *strictHandler) DeleteAgentRelease(ctx *gin.Context, version SemanticVersion) {
+	var request DeleteAgentReleaseRequestObject
+
+	request.Version = version
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.DeleteAgentRelease(ctx, request.(DeleteAgentReleaseRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeleteAgentRelease")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(DeleteAgentReleaseResponseObject); ok {
+		if err := validResponse.VisitDeleteAgentReleaseResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetAgentRelease operation middleware
+func (sh *strictHandler) GetAgentRelease(ctx *gin.Context, version SemanticVersion) {
+	var request GetAgentReleaseRequestObject
+
+	request.Version = version
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetAgentRelease(ctx, request.(GetAgentReleaseRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetAgentRelease")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(GetAgentReleaseResponseObject); ok {
+		if err := validResponse.VisitGetAgentReleaseResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ActivateAgentRelease operation middleware
+func (sh *strictHandler) ActivateAgentRelease(ctx *gin.Context, version SemanticVersion, params ActivateAgentReleaseParams) {
+	var request ActivateAgentReleaseRequestObject
+
+	request.Version = version
+	request.Params = params
+
+	var body ActivateAgentReleaseApplicationVndAwsCdfV10PlusJSONRequestBody
+	var err error
+	// A request validator built on kin-openapi's openapi3filter with
+	// KeepValidatedValue leaves the value it validated on the body. Bind
+	// that value, matching member names exactly, so the handler receives
+	// what was validated instead of a second, case-insensitive decode.
+	if vb, ok := ctx.Request.Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+		err = ctx.ShouldBindJSON(&body)
+	} else if binding.Validator != nil {
+		// ShouldBindJSON runs the struct validator after decoding; keep that.
+		err = binding.Validator.ValidateStruct(&body)
+	}
+	if err != nil {
+		sh.options.RequestErrorHandlerFunc(ctx, err)
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ActivateAgentRelease(ctx, request.(ActivateAgentReleaseRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ActivateAgentRelease")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ActivateAgentReleaseResponseObject); ok {
+		if err := validResponse.VisitActivateAgentReleaseResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListAgentReleaseDevices operation middleware
+func (sh *strictHandler) ListAgentReleaseDevices(ctx *gin.Context, version SemanticVersion, params ListAgentReleaseDevicesParams) {
+	var request ListAgentReleaseDevicesRequestObject
+
+	request.Version = version
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListAgentReleaseDevices(ctx, request.(ListAgentReleaseDevicesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListAgentReleaseDevices")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ListAgentReleaseDevicesResponseObject); ok {
+		if err := validResponse.VisitListAgentReleaseDevicesResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// PutAgentReleaseFile operation middleware
+func (sh *strictHandler) PutAgentReleaseFile(ctx *gin.Context, version SemanticVersion, file string) {
+	var request PutAgentReleaseFileRequestObject
+
+	request.Version = version
+	request.File = file
+
+	request.Body = ctx.Request.Body
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PutAgentReleaseFile(ctx, request.(PutAgentReleaseFileRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PutAgentReleaseFile")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(PutAgentReleaseFileResponseObject); ok {
+		if err := validResponse.VisitPutAgentReleaseFileResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// PauseAgentRelease operation middleware
+func (sh *strictHandler) PauseAgentRelease(ctx *gin.Context, version SemanticVersion, params PauseAgentReleaseParams) {
+	var request PauseAgentReleaseRequestObject
+
+	request.Version = version
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.PauseAgentRelease(ctx, request.(PauseAgentReleaseRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PauseAgentRelease")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(PauseAgentReleaseResponseObject); ok {
+		if err := validResponse.VisitPauseAgentReleaseResponse(ctx.Writer); err != nil {
 			sh.options.ResponseErrorHandlerFunc(ctx, err)
 		}
 	} else if response != nil {
