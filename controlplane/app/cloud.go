@@ -137,7 +137,7 @@ func (a *App) runComponents(ctx context.Context) error {
 }
 
 // openFleet puts the fleet service on the cloud.
-func (a *App) openFleet(context.Context) error {
+func (a *App) openFleet(ctx context.Context) error {
 	generators, err := a.cfg.generators(a.hostPort(a.listeners.device), port(a.listeners.mqtt), port(a.listeners.device))
 	if err != nil {
 		return err
@@ -157,7 +157,7 @@ func (a *App) openFleet(context.Context) error {
 	}
 	a.fleet, err = fleet.New(fleet.Config{
 		Store: a.hub, Objects: a.objects, Cloud: cloud, Provisioner: provisioner, Realm: a.cfg.realm(), ArtifactPrefix: a.cfg.ArtifactPrefix,
-		Generators: generators, Agents: a.agents, Activations: activationsOfCores{a}, Assets: assets, Deprovision: a.deprovision(),
+		Generators: generators, Agents: a.agents, Reprovisioned: a.assignmentChanged, Activations: activationsOfCores{a}, Assets: assets, Deprovision: a.deprovision(),
 		PreStage: a.cfg.PreStage, Log: a.log,
 	})
 	if err != nil {
