@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/access"
+	"github.com/ggfleet/ggfleet/controlplane/internal/assignment"
 	"github.com/ggfleet/ggfleet/controlplane/internal/distribution"
 	"github.com/ggfleet/ggfleet/controlplane/internal/enrollment"
 	"github.com/ggfleet/ggfleet/controlplane/internal/etcdstore"
@@ -63,6 +64,7 @@ type App struct {
 	greengrass *greengrass.Service
 	devices    *selfhosted.Devices
 	agents     *telemetry.View
+	notices    *assignment.Notices
 	gateway    *gateway.Gateway
 	templates  *provisioning.Templates
 	things     *provisioning.Service
@@ -94,7 +96,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 		}
 	}()
 	for _, step := range []func(context.Context) error{
-		a.openDataDir, a.listen, a.openState, a.openSecrets, a.openObjects, a.openSessions, a.openCloud, a.openEvents, a.openFleet, a.openPatching, a.openHelp, a.firstStart, a.openEdges, a.openPprof,
+		a.openDataDir, a.listen, a.openState, a.openSecrets, a.openObjects, a.openSessions, a.openCloud, a.openEvents, a.openFleet, a.openAssignments, a.openPatching, a.openHelp, a.firstStart, a.openEdges, a.openPprof,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -184,6 +186,7 @@ func (a *App) Run(ctx context.Context) error {
 		{Name: "claims", Run: a.claims.Run},
 		{Name: "enrolments", Run: a.enrollment.Run},
 		{Name: "agents", Run: a.agents.Run},
+		{Name: "assignments", Run: a.notices.Run},
 		{Name: "events", Run: a.runEvents},
 		{Name: "patches", Run: a.patching.Run},
 		{Name: "help", Run: a.help.Run},

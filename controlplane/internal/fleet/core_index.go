@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"maps"
 	"slices"
 	"sync"
 
@@ -93,4 +94,8 @@ func (f CoreFilter) selects(b bucket) bool {
 func (s *Service) coreChanged(key string, before, now *Core) {
 	s.count.change(key, before, now)
 	s.index.change(before, now)
+	if s.cfg.Reprovisioned != nil && before != nil && now != nil &&
+		(before.CertificatePending != now.CertificatePending || !maps.Equal(before.Artifacts, now.Artifacts)) {
+		s.cfg.Reprovisioned(now.Name)
+	}
 }

@@ -36,8 +36,11 @@ type Config struct {
 	ArtifactPrefix string
 	Realm          names.Realm
 
-	Agents      Agents      // nil: no core has one
-	Activations Activations // nil: there are none
+	Agents Agents // nil: no core has one
+	// Reprovisioned is told that a core has other certificates or another
+	// configuration to fetch; nil: nobody asks. It must not block.
+	Reprovisioned func(core string)
+	Activations   Activations // nil: there are none
 	// Assets finds what the assetLibrary members of targets name; nil: none is
 	// connected, and such a member is fault.Invalid.
 	Assets AssetLibrary

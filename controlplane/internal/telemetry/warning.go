@@ -100,6 +100,20 @@ func (v *View) Counts() Counts {
 	return out
 }
 
+// Connected returns the names of the cores and client devices whose agents have a
+// session, in no order.
+func (v *View) Connected() []string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	names := make([]string, 0, v.counts.Connected)
+	for name, a := range v.agents {
+		if a.report.Connected {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 // judge looks again at what time alone changes.
 func (v *View) judge(now time.Time) {
 	v.mu.Lock()
