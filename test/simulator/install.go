@@ -168,6 +168,23 @@ func FromRoot(root string) (Config, error) {
 	return Config{}, fault.New(fault.NotFound, "%s has neither config/config.yaml nor installerConfig.yml", root)
 }
 
+// FromFile is the Config of a nucleus whose configuration is a file and whose
+// state goes below dir: the way of the installed runtimes, classic
+// (config/config.tlog in its root, which for a simulated one is the YAML it was
+// set up with) and lite (/etc/greengrass/config.yaml).
+func FromFile(file, dir string) (Config, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return Config{}, fmt.Errorf("reading the installer configuration: %w", err)
+	}
+	cfg, files, err := ParseInstallerConfig(b)
+	if err != nil {
+		return Config{}, fmt.Errorf("%s: %w", file, err)
+	}
+	cfg.StateDir = dir
+	return cfg, files.Load(dir, &cfg)
+}
+
 // FromIdentity is the Config of a core whose artifacts lie in dir as the control
 // plane makes them: certs/cert.pem, certs/private.key, installerConfig.yml. The
 // paths in the configuration are those of another machine and are not used. rootCA

@@ -61,7 +61,8 @@ func ParseArguments(args []string) (Arguments, error) {
 }
 
 // Setup does on the host what the classic nucleus's installer leaves: folders,
-// the links of the first launch, the configuration. It does not start anything.
+// the links of the first launch, the configuration (as YAML in config.tlog, too;
+// the real one is a log of changes). It does not start anything.
 // args are java's.
 func Setup(sys *nucleus.Host, args []string) (string, error) {
 	a, err := ParseArguments(args)
@@ -79,7 +80,7 @@ func Setup(sys *nucleus.Host, args []string) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		for name, data := range map[string][]byte{"config/effectiveConfig.yaml": b, "config/config.tlog": append([]byte("# "), a.InitConfig...)} {
+		for name, data := range map[string][]byte{"config/effectiveConfig.yaml": b, "config/config.tlog": b} {
 			if err := os.WriteFile(at(name), data, 0o644); err != nil { //nolint:gosec // as the nucleus does
 				return "", err
 			}

@@ -1,6 +1,7 @@
 // Command ggfleet-sim runs simulated Greengrass core devices: many in one process
 // (fleet), or one in the place of an installed nucleus (nucleus), for which it
-// packs itself as a distribution (pack).
+// packs itself as a distribution (pack). Called java, it is the Java runtime of a
+// classic nucleus that was packed so; as lite, nucleus lite's daemons.
 package main
 
 import (
@@ -12,6 +13,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -26,6 +28,7 @@ const usage = `ggfleet-sim simulates Greengrass core devices.
   ggfleet-sim fleet --dir DIR [flags]       run every core whose identity lies in DIR
   ggfleet-sim nucleus --root ROOT [flags]   be the nucleus that is installed in ROOT
   ggfleet-sim pack --out FILE --version V   write this program as a nucleus distribution
+  ggfleet-sim lite DAEMON                   be a daemon of an installed nucleus lite
   ggfleet-sim version
 
 Each command explains its flags with -h.
@@ -33,8 +36,15 @@ Each command explains its flags with -h.
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := command(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	run := command
+	if filepath.Base(os.Args[0]) == "java" {
+		run = runJava
+	}
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
+	if exit, ok := errors.AsType[exitCode](err); ok {
+		os.Exit(int(exit))
+	}
 	switch {
 	case err == nil, errors.Is(err, flag.ErrHelp):
 	case errors.Is(err, fault.Invalid):
@@ -56,6 +66,8 @@ func command(ctx context.Context, args []string, out, errOut io.Writer) error {
 		return runFleet(ctx, args, out, errOut)
 	case "nucleus":
 		return runNucleus(ctx, args, errOut)
+	case "lite":
+		return runLite(ctx, args, errOut)
 	case "pack":
 		return runPack(args, out, errOut)
 	case "version":

@@ -24,9 +24,11 @@ const entrypoint = "bin/ggfleet-sim"
 // runPack writes the archive and prints its digest.
 func runPack(args []string, out, errOut io.Writer) error {
 	f := flag.NewFlagSet("pack", flag.ContinueOnError)
-	file := f.String("out", "", "archive to write, a .tar.gz (mandatory)")
+	file := f.String("out", "", "archive to write (mandatory)")
 	version := f.String("version", "", "version of the distribution (mandatory)")
 	program := f.String("program", "", "ggfleet-sim binary to pack; default: this one")
+	layout := f.String("layout", "program", "what the archive looks like: program, or exactly as AWS's: classic (zip; needs ggfleet-sim as java on the device), lite (tar.gz of programs and units), lite-deb, lite-zip (the deb in a zip)")
+	broken := f.String("broken", "", "of another layout than program: exit (ends at once), hang (runs, never connects), setup (classic's installer fails)")
 	if err := parse(f, args, errOut); err != nil {
 		return err
 	}
@@ -40,7 +42,13 @@ func runPack(args []string, out, errOut io.Writer) error {
 		}
 		*program = self
 	}
-	digest, err := pack(*file, *version, *program)
+	var digest string
+	var err error
+	if *layout == "program" {
+		digest, err = pack(*file, *version, *program)
+	} else {
+		digest, err = packLayout(*file, *layout, *version, *program, *broken)
+	}
 	if err != nil {
 		return fmt.Errorf("packing %s: %w", *file, err)
 	}
