@@ -17,6 +17,7 @@ type rule struct {
 // domain is what decides; it meets the outside only through ports of its own.
 var domain = []string{
 	"controlplane/internal/access",
+	"controlplane/internal/assignment",
 	"controlplane/internal/cloud",
 	"controlplane/internal/distribution",
 	"controlplane/internal/enrollment",
