@@ -138,6 +138,9 @@ AKIAEXAMPLE00002   viewer   dash          2026-03-02T08:00:00.120Z`},
 		{"token delete dash", ""},
 		{"ca show -o env", "export GGFLEET_CA_ID='ca-1'"},
 		{"nucleus import aws.greengrass.NucleusLite 2.3.0 " + archive + " --activate -o json", ""},
+		{"nucleus import " + archive + " --platform linux/arm64 -o json", ""},
+		{"nucleus pin press-07 aws.greengrass.NucleusLite 2.3.0", ""},
+		{"nucleus unpin press-07", ""},
 		{"version", "1.2.3"},
 	} {
 		got, err := o.run(t, c.line)

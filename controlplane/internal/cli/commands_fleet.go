@@ -40,8 +40,9 @@ func (a *app) fleet() *cobra.Command {
 func (a *app) activation() *cobra.Command {
 	var valid time.Duration
 	var limit int
+	var role string
 	create := a.command("create DEVICE", "Let a device enrol; prints the enrolment string", cobra.ExactArgs(1), func(ctx context.Context, c *client, args []string) (result, error) {
-		b, err := body(api.NewActivation{DeviceID: args[0], ExpiresInSeconds: int(valid.Seconds()), RegistrationLimit: limit})
+		b, err := body(api.NewActivation{DeviceID: args[0], ExpiresInSeconds: int(valid.Seconds()), RegistrationLimit: limit, Role: api.AgentRole(role)})
 		if err != nil {
 			return result{}, err
 		}
@@ -53,13 +54,14 @@ func (a *app) activation() *cobra.Command {
 	})
 	create.Flags().DurationVar(&valid, "valid-for", 24*time.Hour, "how long it can be used")
 	create.Flags().IntVar(&limit, "registrations", 1, "how often it can be used")
+	create.Flags().StringVar(&role, "role", "", "core or client: refuse a device that is the other (default: whatever it is)")
 	return group("activation", "Let devices enrol", a.posting(create),
 		a.command("get ID", "Show an activation", cobra.ExactArgs(1), func(ctx context.Context, c *client, args []string) (result, error) {
 			v, err := get[api.Activation](c.GetActivation(ctx, args[0]))
 			if err != nil {
 				return result{}, err
 			}
-			return result{value: v, header: []string{"ID", "DEVICE", "USED", "EXPIRES"}, rows: [][]any{{v.ActivationID, v.DeviceID, fmt.Sprintf("%d of %d", v.Registrations, v.RegistrationLimit), v.ExpiresAt.String()}}}, nil
+			return result{value: v, header: []string{"ID", "DEVICE", "ROLE", "USED", "EXPIRES"}, rows: [][]any{{v.ActivationID, v.DeviceID, v.Role, fmt.Sprintf("%d of %d", v.Registrations, v.RegistrationLimit), v.ExpiresAt.String()}}}, nil
 		}),
 		a.command("delete ID", "Withdraw an activation", cobra.ExactArgs(1), func(ctx context.Context, c *client, args []string) (result, error) {
 			return result{}, done(c.DeleteActivation(ctx, args[0]))

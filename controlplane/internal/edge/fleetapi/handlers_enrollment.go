@@ -26,7 +26,7 @@ func (s *server) ListEnrollmentRequests(ctx context.Context, r gen.ListEnrollmen
 		return nil, err
 	}
 	p := page(opt(r.Params.Count), after)
-	f := enrollment.RequestFilter{Status: enrollment.Status(r.Params.Status), Name: opt(r.Params.Name)}
+	f := enrollment.RequestFilter{Status: enrollment.Status(opt(r.Params.Status)), Name: opt(r.Params.Name)}
 	list, next, err := s.Enrollments.Requests(ctx, f, p.After, cmp.Or(p.Count, fleet.MaxPage))
 	if err != nil {
 		return nil, fmt.Errorf("listing enrolment requests: %w", err)
