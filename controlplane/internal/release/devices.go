@@ -124,7 +124,7 @@ func (s *Service) count(ctx context.Context, b *state.Batch, d *Device) error {
 	r.Value.Failures++
 	if r.Value.State == Active && r.Value.Failures >= r.Value.MaxFailures {
 		now := s.cfg.Now().UTC()
-		r.Value.From, r.Value.Since = r.Value.share(now), now
+		r.Value.From, r.Value.Since = r.Value.Share(now), now
 		r.Value.State = Stopped
 		r.Value.Reason = fmt.Sprintf("%d devices failed, the last of them %s: %s", r.Value.Failures, d.Name, d.Update.Reason)
 		s.log.WarnContext(ctx, "release is stopped", "version", d.Update.Version, "reason", r.Value.Reason)

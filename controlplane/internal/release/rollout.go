@@ -39,7 +39,7 @@ func (s *Service) Activate(ctx context.Context, version string, a Activation) (R
 	_, err = state.Update(ctx, s.cfg.Store, state.StepRelease, rolloutKey(version), func(v *Rollout, _ bool, _ *state.Batch) error {
 		from := 0.0
 		if v.NamePattern == a.NamePattern {
-			from = min(v.share(now), a.Percentage)
+			from = min(v.Share(now), a.Percentage)
 		}
 		*v = Rollout{
 			State: Active, From: from, Percentage: a.Percentage, Since: now, Begun: now, Spread: int(a.Spread.Seconds()),
@@ -90,7 +90,7 @@ func (s *Service) Pause(ctx context.Context, version string) (Release, error) {
 		if !exists || v.State == Paused {
 			return state.ErrKeep
 		}
-		v.From, v.Since = v.share(now), now
+		v.From, v.Since = v.Share(now), now
 		v.State, v.Reason = Paused, "by an operator"
 		return nil
 	})
@@ -100,8 +100,8 @@ func (s *Service) Pause(ctx context.Context, version string) (Release, error) {
 	return s.Get(ctx, version)
 }
 
-// share is the percentage of devices at t.
-func (r Rollout) share(t time.Time) float64 {
+// Share is the percentage of devices at t.
+func (r Rollout) Share(t time.Time) float64 {
 	if r.State != Active {
 		return r.From
 	}
@@ -122,7 +122,7 @@ func (r Rollout) admits(version, device string, t time.Time) bool {
 			return false
 		}
 	}
-	return place(version, device) < r.share(t)
+	return place(version, device) < r.Share(t)
 }
 
 // place is where a device stands in the queue for a version: 0 to 100.

@@ -12,6 +12,7 @@ func (a *API) assignment(w http.ResponseWriter, r *http.Request, core string) er
 	if err != nil {
 		return err
 	}
+	out.Agent = a.release(r, protocol.Subject{Role: protocol.RoleCore, Name: core})
 	return answer(w, out)
 }
 

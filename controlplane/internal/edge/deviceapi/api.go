@@ -90,6 +90,9 @@ type Config struct {
 	CAPEM   string  // what client devices trust
 	Patches Patches // nil: there are none
 	Help    Help    // nil: nothing is asked of devices
+
+	Releases Releases // nil: no releases of the agent
+
 	// Downloads serves links that carry their own permission, below /a/ and
 	// without certificate; nil: none.
 	Downloads http.Handler
@@ -147,11 +150,14 @@ func New(cfg Config) (http.Handler, error) {
 	if cfg.Help != nil {
 		a.helpRoutes(device)
 	}
+	all := http.NewServeMux()
+	if cfg.Releases != nil {
+		a.releaseRoutes(device, all)
+	}
 	device.Handle("/", a.greengrass(func(http.ResponseWriter, *http.Request, gateway.Identity) error {
 		return fault.New(fault.NotFound, "no operation of the device API has this method and path")
 	}))
 
-	all := http.NewServeMux()
 	if cfg.Renewals != nil {
 		a.renewRoutes(device, all)
 	}

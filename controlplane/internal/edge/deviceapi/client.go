@@ -18,6 +18,7 @@ func (a *API) deviceAssignment(w http.ResponseWriter, r *http.Request, device st
 	if err != nil {
 		return err
 	}
+	out.Agent = a.release(r, protocol.Subject{Role: protocol.RoleClient, Name: device})
 	return answer(w, out)
 }
 

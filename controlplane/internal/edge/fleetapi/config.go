@@ -24,6 +24,7 @@ type Config struct {
 	Things                Things
 	Patches               Patches
 	Help                  Help
+	Releases              Releases
 	Enrollments           Enrollments
 	Events                Events
 	Webhooks              Webhooks
@@ -82,6 +83,7 @@ func (c *Config) complete() error {
 		{"Things", c.Things},
 		{"Patches", c.Patches},
 		{"Help", c.Help},
+		{"Releases", c.Releases},
 		{"Enrollments", c.Enrollments},
 		{"Events", c.Events},
 		{"Webhooks", c.Webhooks},

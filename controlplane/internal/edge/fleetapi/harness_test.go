@@ -152,6 +152,7 @@ func populated(t testing.TB, change ...func(*fleetapi.Config)) *harness {
 		{"POST", "/patchTemplates", `{"name":"set-clock","patchType":"agentbased","playbookFileContents":"LS0tCg==","extraVars":{"zone":"UTC"}}`, ""},
 		{"POST", "/patchTasks", `{"patches":[{"deviceId":"press-07","patchTemplateName":"set-clock"}]}`, ""},
 		{"POST", "/cores/press-07/helpRequests", `{"kind":"logs.tail"}`, ""},
+		{"PUT", "/agentReleases/1.0.0/files/ggfleet-agent_1.0.0_linux_amd64", "binary", "application/octet-stream"},
 		{"PUT", "/enrollmentRules/line-2", `{"action":"approve","names":["press-*"]}`, ""},
 		{"POST", "/webhooks", `{"url":"https://hooks.example.com"}`, ""},
 	} {

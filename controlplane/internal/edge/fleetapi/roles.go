@@ -17,6 +17,7 @@ func needs(operationID string) access.Role {
 		"GetThing", "GetBulkThings",
 		"ListPatchTemplates", "GetPatchTemplate", "GetPatchTask", "ListPatchTaskPatches", "GetPatch", "ListDevicePatches",
 		"ListEnrollmentRequests", "GetEnrollmentRequest", "ListEnrollmentRules", "GetEnrollmentRule",
+		"ListAgentReleases", "GetAgentRelease", "ListAgentReleaseDevices",
 		"ListEvents", "StreamEvents", "ListCoreHistory":
 		return access.Viewer
 	case "CreateTemplate", "UpdateTemplate", "PatchTemplate", "DeleteTemplate",
@@ -24,6 +25,7 @@ func needs(operationID string) access.Role {
 		"CreateComponent", "PutArtifact", "DeleteComponentVersion",
 		"PutProvisioningTemplate", "PutDistribution", "ImportDistribution", "ActivateDistribution", "PutNucleusPin", "DeleteNucleusPin",
 		"DeleteProvisioningTemplate", "CreateActivation", "DeleteActivation",
+		"PutAgentReleaseFile", "ActivateAgentRelease", "PauseAgentRelease", "DeleteAgentRelease",
 		"CreateDeviceTask", "DeleteDevice",
 		"ApproveEnrollmentRequest", "DenyEnrollmentRequest", "DeleteEnrollmentRequest", "PutEnrollmentRule", "PutEnrollmentSerials", "DeleteEnrollmentRule",
 		"CancelDeploymentTask", "RetryDeploymentTask", "DeleteDeploymentTask",

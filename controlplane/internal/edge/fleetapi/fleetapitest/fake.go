@@ -24,6 +24,7 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/help"
 	"github.com/ggfleet/ggfleet/controlplane/internal/patching"
 	"github.com/ggfleet/ggfleet/controlplane/internal/provisioning"
+	"github.com/ggfleet/ggfleet/controlplane/internal/release"
 	"github.com/ggfleet/ggfleet/shared/fault"
 )
 
@@ -67,6 +68,7 @@ type Fake struct {
 	patchTasks      map[string]patching.Task
 	patches         map[string]patching.Patch
 	help            *help.Request
+	releases        map[string]release.Release
 
 	log   []event.Event
 	first int64         // sequence of the first event that is kept
@@ -105,7 +107,7 @@ func New() *Fake {
 		things:    map[string]cloud.ThingDetail{},
 		bulks:     map[string]provisioning.Bulk{},
 
-		patchTemplates: map[string]patching.Template{}, enrollmentRules: map[string]enrollment.Rule{},
+		releases: map[string]release.Release{}, patchTemplates: map[string]patching.Template{}, enrollmentRules: map[string]enrollment.Rule{},
 		patchTasks: map[string]patching.Task{},
 		patches:    map[string]patching.Patch{},
 
@@ -119,7 +121,7 @@ func (f *Fake) Config() fleetapi.Config {
 	return fleetapi.Config{
 		Templates: f, Cores: f, Deployments: f, Components: f, ProvisioningTemplates: f, Distributions: f, Activations: f,
 		Tokens: Tokens{f}, AccessKeys: Keys{f}, System: f, Auth: f,
-		Devices: f, Things: f, Patches: Patches{f}, Help: Help{f}, Enrollments: Enrollments{f}, Events: f, Webhooks: f, Once: answers(),
+		Devices: f, Things: f, Patches: Patches{f}, Help: Help{f}, Releases: Releases{f}, Enrollments: Enrollments{f}, Events: f, Webhooks: f, Once: answers(),
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "text/plain; version=0.0.4")
 			_, _ = io.WriteString(w, "up 1\n")
