@@ -38,6 +38,7 @@ type Config struct {
 	Gate       time.Duration // in which a new nucleus must be proven
 	Settle     time.Duration // in which a crash loop of a new nucleus makes the agent go back
 	Stop       time.Duration // between asking the nucleus to stop and killing it
+	Renewal    time.Duration // between looks at certificates
 	MinWait    time.Duration // before whatever failed is tried again the first time
 
 	// A release of the agent on trial: how long, how long at least, and how long

@@ -96,11 +96,12 @@ func (l *Live) RemoveKey(c Credential) error { return l.keys.Remove(c.Key()) }
 
 // Check reports whether c is a certificate of the CA for its own key.
 func (l *Live) Check(c Credential) error {
-	_, err := l.pair(c)
+	_, err := l.Pair(c)
 	return err
 }
 
-func (l *Live) pair(c Credential) (*tls.Certificate, error) {
+// Pair returns the certificate and key of c, checked, for TLS.
+func (l *Live) Pair(c Credential) (*tls.Certificate, error) {
 	key, err := l.Signer(c)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("the agent's key is gone: %v", err) //nolint:errorlint // it is not the identity that does not exist
@@ -129,7 +130,7 @@ func (l *Live) pair(c Credential) (*tls.Certificate, error) {
 
 // Use shows c in every connection made from now on. Nothing is stored.
 func (l *Live) Use(c Credential) error {
-	cert, err := l.pair(c)
+	cert, err := l.Pair(c)
 	if err != nil {
 		return err
 	}
@@ -154,15 +155,6 @@ func (l *Live) TLS(host string) *tls.Config {
 	c := l.Anonymous(host)
 	c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return l.shown(), nil }
 	return c
-}
-
-// As is TLS with c instead of the certificate of the moment.
-func (l *Live) As(host string, c Credential) (*tls.Config, error) {
-	cert, err := l.pair(c)
-	if err != nil {
-		return nil, err
-	}
-	return l.With(host, cert), nil
 }
 
 // With is TLS with any certificate.
