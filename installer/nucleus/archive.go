@@ -68,18 +68,34 @@ func Unpack(ctx context.Context, f *os.File, format, digest string, root *os.Roo
 	return nil
 }
 
-// verify reads f whole, compares its SHA-256 and leaves f at its start.
-func verify(ctx context.Context, f *os.File, digest string) (int64, error) {
-	h := sha256.New()
-	n, err := io.Copy(h, reader{ctx, f})
-	if err != nil {
-		return 0, fmt.Errorf("reading the archive: %w", err)
+// Digest reads f whole and returns its SHA-256 in lower-case hex. It leaves f at
+// its start.
+func Digest(ctx context.Context, f *os.File) (string, error) {
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return "", err
 	}
-	if got := hex.EncodeToString(h.Sum(nil)); got != digest {
+	h := sha256.New()
+	if _, err := io.Copy(h, reader{ctx, f}); err != nil {
+		return "", fmt.Errorf("reading the archive: %w", err)
+	}
+	_, err := f.Seek(0, io.SeekStart)
+	return hex.EncodeToString(h.Sum(nil)), err
+}
+
+// verify compares the digest of f, leaves f at its start and returns its size.
+func verify(ctx context.Context, f *os.File, digest string) (int64, error) {
+	got, err := Digest(ctx, f)
+	if err != nil {
+		return 0, err
+	}
+	if got != digest {
 		return 0, fault.New(fault.Invalid, "the archive has digest %s, want %s; it is not what the control plane offered", got, digest)
 	}
-	_, err = f.Seek(0, io.SeekStart)
-	return n, err
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
 }
 
 // reader ends a long copy when its context does.

@@ -28,6 +28,7 @@ const usage = `ggfleet-sim simulates Greengrass core devices.
   ggfleet-sim fleet --dir DIR [flags]       run every core whose identity lies in DIR
   ggfleet-sim nucleus --root ROOT [flags]   be the nucleus that is installed in ROOT
   ggfleet-sim pack --out FILE --version V   write this program as a nucleus distribution
+  ggfleet-sim plan VERB [flags]             carry out an installation's plan on this host (for tests): show, prepare, switch, back, ...
   ggfleet-sim lite DAEMON                   be a daemon of an installed nucleus lite
   ggfleet-sim version
 
@@ -68,6 +69,8 @@ func command(ctx context.Context, args []string, out, errOut io.Writer) error {
 		return runNucleus(ctx, args, errOut)
 	case "lite":
 		return runLite(ctx, args, errOut)
+	case "plan":
+		return runPlan(ctx, args, out, errOut)
 	case "pack":
 		return runPack(args, out, errOut)
 	case "version":
