@@ -145,8 +145,8 @@ AKIAEXAMPLE00002   viewer   dash          2026-03-02T08:00:00.120Z`},
 	} {
 		got, err := o.run(t, c.line)
 		require.NoError(t, err, c.line)
-		if strings.HasPrefix(c.line, "nucleus") {
-			assert.Contains(t, got, `"current": true`)
+		if strings.HasPrefix(c.line, "nucleus import") {
+			assert.Equal(t, strings.Contains(c.line, "activate"), strings.Contains(got, `"current": true`), got)
 			assert.Contains(t, got, `"format": "zip"`)
 			continue
 		}

@@ -126,13 +126,13 @@ func (s *Store) Put(ctx context.Context, u Upload, r io.Reader) (Record, error) 
 	if n > MaxSize {
 		return Record{}, fault.New(fault.TooLarge, "the archive is over the limit of %d bytes", MaxSize)
 	}
-	m, err := inspect(f, n, u)
+	m, platform, err := inspect(f, u)
 	if err != nil {
 		return Record{}, err
 	}
 	rec := Record{
 		Distribution: protocol.Distribution{
-			Name: m.Name, Version: m.Version, Digest: hex.EncodeToString(h.Sum(nil)), Size: n, Format: u.Format, Runtime: m.Runtime, Platform: u.Platform,
+			Name: m.Name, Version: m.Version, Digest: hex.EncodeToString(h.Sum(nil)), Size: n, Format: u.Format, Runtime: m.Runtime, Platform: platform,
 		},
 		CreatedAt: s.now().UTC(),
 	}

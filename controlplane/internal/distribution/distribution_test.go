@@ -9,7 +9,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -24,30 +27,49 @@ import (
 	"github.com/ggfleet/ggfleet/shared/protocol"
 )
 
-const name = "aws.greengrass.NucleusLite"
+const name = "ggfleet.SimulatedNucleus"
 
-// tarGz and zipped are archives of one file.
-func tarGz(t *testing.T, content string) string {
+// files are the content of an archive of a nucleus: its program says content.
+func files(version, content string) map[string]string {
+	return map[string]string{
+		"distribution.json": fmt.Sprintf(`{"name":%q,"version":%q,"runtime":"simulated","entrypoint":"bin/sim"}`, name, version),
+		"bin/sim":           content,
+	}
+}
+
+// classic are the files that tell AWS's distribution of the classic nucleus.
+func classic(version string) map[string]string {
+	return map[string]string{
+		"lib/Greengrass.jar": "jar", "bin/loader": "#!/bin/sh\n", "bin/greengrass.service.template": "[Service]\n",
+		"conf/recipe.yaml": "ComponentName: aws.greengrass.Nucleus\nComponentVersion: \"" + version + "\"\n",
+	}
+}
+
+func tarGz(t *testing.T, files map[string]string) string {
 	t.Helper()
 	var b bytes.Buffer
 	z := gzip.NewWriter(&b)
 	w := tar.NewWriter(z)
-	require.NoError(t, w.WriteHeader(&tar.Header{Name: "nucleus", Mode: 0o755, Size: int64(len(content))}))
-	_, err := w.Write([]byte(content))
-	require.NoError(t, err)
+	for _, f := range slices.Sorted(maps.Keys(files)) {
+		require.NoError(t, w.WriteHeader(&tar.Header{Name: f, Mode: 0o755, Size: int64(len(files[f]))}))
+		_, err := w.Write([]byte(files[f]))
+		require.NoError(t, err)
+	}
 	require.NoError(t, w.Close())
 	require.NoError(t, z.Close())
 	return b.String()
 }
 
-func zipped(t *testing.T, content string) string {
+func zipped(t *testing.T, files map[string]string) string {
 	t.Helper()
 	var b bytes.Buffer
 	w := zip.NewWriter(&b)
-	f, err := w.Create("nucleus")
-	require.NoError(t, err)
-	_, err = f.Write([]byte(content))
-	require.NoError(t, err)
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		f, err := w.Create(name)
+		require.NoError(t, err)
+		_, err = f.Write([]byte(files[name]))
+		require.NoError(t, err)
+	}
 	require.NoError(t, w.Close())
 	return b.String()
 }
@@ -63,7 +85,7 @@ func TestArchivesAreKeptUnderTheirDigest(t *testing.T) {
 	put := func(version, content string) (distribution.Record, error) {
 		return s.Put(t.Context(), distribution.Upload{Name: name, Version: version, Format: "tar.gz"}, strings.NewReader(content))
 	}
-	first, second := tarGz(t, "one"), tarGz(t, "two")
+	first, second := tarGz(t, files("2.6.0", "one")), tarGz(t, files("2.7.0", "two"))
 	none, err := s.Offer(t.Context(), "gw", protocol.AssignmentQuery{})
 	require.NoError(t, err)
 	assert.Nil(t, none)
@@ -80,7 +102,7 @@ func TestArchivesAreKeptUnderTheirDigest(t *testing.T) {
 	again, err := put("2.6.0", first)
 	require.NoError(t, err)
 	assert.Equal(t, one, again)
-	_, err = put("2.6.0", tarGz(t, "other"))
+	_, err = put("2.6.0", tarGz(t, files("2.6.0", "other")))
 	require.ErrorIs(t, err, fault.Exists)
 
 	require.NoError(t, s.Activate(t.Context(), name, "2.7.0", ""))
@@ -118,10 +140,13 @@ func TestAnArchiveThatCannotBe(t *testing.T) {
 		{"version", name, "1/0", "zip", strings.NewReader("x"), fault.Invalid},
 		{"format", name, "1.0.0", "rar", strings.NewReader("x"), fault.Invalid},
 		{"empty", name, "1.0.0", "zip", strings.NewReader(""), fault.Invalid},
-		{"no zip", name, "1.0.0", "zip", strings.NewReader("PK\x03\x04"), fault.Invalid},
-		{"no zip", name, "1.0.0", "zip", strings.NewReader(tarGz(t, "x")), fault.Invalid},
-		{"no tar.gz", name, "1.0.0", "tar.gz", strings.NewReader(zipped(t, "x")), fault.Invalid},
-		{"no tar.gz", name, "1.0.0", "tar.gz", strings.NewReader("\x1f\x8b"), fault.Invalid},
+		{"not zip", name, "1.0.0", "zip", strings.NewReader("PK\x03\x04"), fault.Invalid},
+		{"name", "other", "1.0.0", "zip", strings.NewReader(zipped(t, files("1.0.0", "x"))), fault.Invalid},
+		{"version", name, "1.0.1", "zip", strings.NewReader(zipped(t, files("1.0.0", "x"))), fault.Invalid},
+		{"archive", name, "1.0.0", "zip", strings.NewReader(zipped(t, map[string]string{"a": "b"})), fault.Invalid},
+		{"not zip", name, "1.0.0", "zip", strings.NewReader(tarGz(t, files("1.0.0", "x"))), fault.Invalid},
+		{"gzip", name, "1.0.0", "tar.gz", strings.NewReader(zipped(t, files("1.0.0", "x"))), fault.Invalid},
+		{"gzip", name, "1.0.0", "tar.gz", strings.NewReader("\x1f\x8b"), fault.Invalid},
 		{"broken", name, "1.0.0", "zip", io.MultiReader(strings.NewReader("x"), failing{broken}), broken},
 	} {
 		t.Run(c.says, func(t *testing.T) {
@@ -148,7 +173,7 @@ func TestFirstArchivesPutAtOnceAreAllKept(t *testing.T) {
 	s := distribution.New(memory.New(), objects.New("bucket"), "distributions/", nil)
 	var wg sync.WaitGroup
 	for _, v := range []string{"1.0.0", "2.0.0", "3.0.0", "4.0.0"} {
-		archive := zipped(t, v)
+		archive := zipped(t, files(v, v))
 		wg.Go(func() {
 			_, err := s.Put(context.WithoutCancel(t.Context()), distribution.Upload{Name: name, Version: v, Format: "zip"}, strings.NewReader(archive))
 			assert.NoError(t, err)
@@ -161,4 +186,63 @@ func TestFirstArchivesPutAtOnceAreAllKept(t *testing.T) {
 	c, err := s.Offer(t.Context(), "gw", protocol.AssignmentQuery{})
 	require.NoError(t, err)
 	require.NotNil(t, c)
+}
+
+func TestEachDeviceIsOfferedWhatFitsIt(t *testing.T) {
+	s := distribution.New(memory.New(), objects.New("bucket"), "distributions/", nil)
+	put := func(u distribution.Upload, content map[string]string) distribution.Record {
+		t.Helper()
+		u.Format = "zip"
+		r, err := s.Put(t.Context(), u, strings.NewReader(zipped(t, content)))
+		require.NoError(t, err)
+		return r
+	}
+	offer := func(core, runtime, platform string) string {
+		t.Helper()
+		d, err := s.Offer(t.Context(), core, protocol.AssignmentQuery{Runtime: runtime, Platform: platform})
+		require.NoError(t, err)
+		if d == nil {
+			return ""
+		}
+		return strings.TrimSpace(d.Runtime + " " + d.Version + " " + d.Platform)
+	}
+	assert.Empty(t, offer("gw", "classic", "linux/arm64"))
+	sim := put(distribution.Upload{}, files("1.0.0", "x"))
+	assert.Equal(t, "simulated", sim.Runtime)
+	assert.Equal(t, "simulated 1.0.0", offer("gw", "classic", "linux/arm64"), "stands in for a runtime that has none")
+	found := put(distribution.Upload{}, classic("2.12.0"))
+	assert.Equal(t, []string{"aws.greengrass.Nucleus", "2.12.0", "classic", ""}, []string{found.Name, found.Version, found.Runtime, found.Platform})
+	assert.Equal(t, "classic 2.12.0", offer("gw", "classic", "linux/arm64"), "built for any platform")
+	assert.Equal(t, "simulated 1.0.0", offer("gw", "lite", "linux/arm64"))
+	assert.Equal(t, "simulated 1.0.0", offer("gw", "", ""), "who says nothing gets what any device can run")
+
+	put(distribution.Upload{Platform: "linux/arm64"}, classic("2.13.0"))
+	amd := put(distribution.Upload{Platform: "linux/amd64"}, classic("2.13.0"))
+	assert.Equal(t, "linux/amd64", amd.Platform)
+	assert.Equal(t, "classic 2.13.0 linux/arm64", offer("gw", "classic", "linux/arm64"), "the first of its platform is current")
+	assert.Equal(t, "classic 2.12.0", offer("gw", "classic", "linux/riscv64"))
+
+	put(distribution.Upload{Platform: "linux/arm64"}, classic("2.14.0"))
+	assert.Equal(t, "classic 2.13.0 linux/arm64", offer("gw", "classic", "linux/arm64"))
+	require.NoError(t, s.SetPin(t.Context(), "canary", distribution.Pin{Name: "aws.greengrass.Nucleus", Version: "2.14.0"}))
+	assert.Equal(t, "classic 2.14.0 linux/arm64", offer("canary", "classic", "linux/arm64"), "before the others")
+	assert.Empty(t, offer("canary", "classic", "linux/amd64"), "there is no such build: it keeps what it has")
+	assert.Empty(t, offer("canary", "lite", "linux/arm64"), "not another runtime")
+	require.NoError(t, s.Activate(t.Context(), "aws.greengrass.Nucleus", "2.14.0", ""))
+	assert.Equal(t, "classic 2.14.0 linux/arm64", offer("gw", "classic", "linux/arm64"))
+	assert.Equal(t, "classic 2.13.0 linux/amd64", offer("gw", "classic", "linux/amd64"))
+	require.NoError(t, s.Forget(t.Context(), "canary"))
+	require.NoError(t, s.Forget(t.Context(), "canary"))
+	require.ErrorIs(t, s.SetPin(t.Context(), "gw", distribution.Pin{Name: "aws.greengrass.Nucleus", Version: "9.9.9"}), fault.NotFound)
+	require.ErrorIs(t, s.Activate(t.Context(), "aws.greengrass.Nucleus", "2.14.0", "linux/amd64"), fault.NotFound)
+
+	list, err := s.List(t.Context())
+	require.NoError(t, err)
+	current := 0
+	for _, r := range list {
+		if r.Current {
+			current++
+		}
+	}
+	assert.Equal(t, 4, current, "one for each runtime and platform")
 }
