@@ -3,6 +3,7 @@ package help
 import (
 	"bytes"
 	"regexp"
+	"slices"
 )
 
 // removed stands where a secret stood.
@@ -19,41 +20,38 @@ type scrubber struct {
 	lines int // of the key so far
 }
 
-// rule takes one kind of secret out of a line. Lines without any of its marks, in
-// small letters, are not looked at closer.
+// rule takes one kind of secret out of a line. Lines with none of its marks, in
+// small letters, or not all that must be there as well, are not looked at closer.
 type rule struct {
 	marks   []string
+	also    string
 	pattern *regexp.Regexp
 	with    string
 }
 
 var (
 	keyBegin = regexp.MustCompile(`-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY[A-Z ]{0,10}-----`)
+	keyMark  = []byte("PRIVATE KEY")
 	keyEnd   = []byte("-----END ")
-	encoded  = regexp.MustCompile(`^[\s"'\[|>-]*[A-Za-z0-9+/_-]{48,}={0,2}["',\]]*\s*$`)
-	bare     = regexp.MustCompile(`(^|[^A-Za-z0-9/+=_.-])([A-Za-z0-9/+]{40})($|[^A-Za-z0-9/+=_.-])`)
 )
-
-// secretWord is a name that says that a secret follows.
-const secretWord = `[\w.-]*(?:passw(?:or)?d|passphrase|passwort|pwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|credential|signing[_-]?key|shared[_-]?key|account[_-]?key|encryption[_-]?key|psk|activation[_-]?code|pin[_-]?value|otp|nonce|session[_-]?id|auth)[\w.-]*`
 
 // The order counts: what is wide comes before what is narrow.
 var rules = []rule{
-	{[]string{"private key-----"}, regexp.MustCompile(`-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY.*?(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY[A-Z ]{0,10}-----|$)`), removed},
-	{[]string{"ggf1."}, regexp.MustCompile(`ggf1\.[A-Za-z0-9_-]+=*`), removed},
-	{[]string{"authorization", "cookie", "x-api-key", "x-auth"}, regexp.MustCompile(`(?i)((?:proxy-)?authorization|(?:set-)?cookie2?|x-api-key|x-auth-token)(\\?["']?\s*[:=,]\s*).*$`), "${1}${2}" + removed},
-	{[]string{"bearer", "basic", "digest", "negotiate", "aws4-hmac"}, regexp.MustCompile(`(?i)\b(bearer|basic|negotiate|aws4-hmac-sha256)\s+\S.*$`), "${1} " + removed},
-	{[]string{"://"}, regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://)[^\s@"'<>]*@`), "${1}" + removed + "@"},
-	{[]string{"/a/"}, regexp.MustCompile(`(https?://[^/\s"']+/a/)[^\s"'<>]+`), "${1}" + removed},
-	{[]string{"sig", "x-amz-", "credential"}, regexp.MustCompile(`(?i)([?&;](?:x-amz-signature|x-amz-security-token|x-amz-credential|signature|sig|awsaccesskeyid)=)[^&;\s"'<>]+`), "${1}" + removed},
-	{[]string{"akia", "asia"}, regexp.MustCompile(`\b(?:AKIA|ASIA)[A-Z0-9]{12,}\b`), removed},
-	{[]string{"eyj"}, regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{5,}(?:\.[A-Za-z0-9_-]*){1,4}`), removed},
-	{[]string{"gh", "xox", "whsec_", "glpat", "sk-", "sk_", "pk_", "aiza", "hf_", "npm_", "ggt_"},
-		regexp.MustCompile(`\b(?:gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|xox[abeprs]-[A-Za-z0-9-]{8,}|whsec_[A-Za-z0-9+/=]{8,}|glpat-[\w-]{12,}|sk[-_][\w-]{16,}|pk_[\w-]{16,}|AIza[\w-]{20,}|hf_\w{16,}|npm_\w{16,}|ggt_\w{16,})`), removed},
-	{[]string{"pass", "pwd", "secret", "token", "key", "credential", "psk", "code", "pin", "otp", "nonce", "session", "auth"},
-		regexp.MustCompile(`(?i)(` + secretWord + `)(\\?["']?\s*(?:[:=]|=>|:=)\s*)(?:\[[^\]]*\]?|\{[^}]*\}?|\\?"(?:[^"\\]|\\.)*\\?"|'[^']*'|[^\s"',;&}\])]+)`), "${1}${2}" + removed},
-	{[]string{"pass", "secret", "token", "key", "pin"}, regexp.MustCompile(`(?i)(\s--?(?:password|passwd|pass|passphrase|secret|token|api-?key|key|pin)\s+)(?:"[^"]*"|'[^']*'|\S+)`), "${1}" + removed},
-	{[]string{"<pass", "<secret", "<token", "<key"}, regexp.MustCompile(`(?i)(<(?:password|passwd|secret|token|key|apikey)[^>]*>)[^<]+`), "${1}" + removed},
+	{[]string{"private key"}, "-----", regexp.MustCompile(`-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY.*?(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY[A-Z ]{0,10}-----|$)`), removed},
+	{[]string{"ggf1."}, "", regexp.MustCompile(`ggf1\.[A-Za-z0-9_-]+=*`), removed},
+	{[]string{"authorization", "cookie", "x-api-key", "x-auth"}, "", regexp.MustCompile(`(?i)((?:proxy-)?authorization|(?:set-)?cookie2?|x-api-key|x-auth-token)(\\?["']?\s*[:=,]\s*).*$`), "${1}${2}" + removed},
+	{[]string{"bearer ", "basic ", "negotiate ", "aws4-hmac"}, "", regexp.MustCompile(`(?i)\b(bearer|basic|negotiate|aws4-hmac-sha256)\s+\S.*$`), "${1} " + removed},
+	{[]string{"://"}, "@", regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://)[^\s@"'<>]*@`), "${1}" + removed + "@"},
+	{[]string{"/a/"}, "://", regexp.MustCompile(`(https?://[^/\s"']+/a/)[^\s"'<>]+`), "${1}" + removed},
+	{[]string{"signature=", "sig=", "x-amz-", "awsaccesskeyid="}, "=", regexp.MustCompile(`(?i)([?&;](?:x-amz-signature|x-amz-security-token|x-amz-credential|signature|sig|awsaccesskeyid)=)[^&;\s"'<>]+`), "${1}" + removed},
+	{[]string{"akia", "asia"}, "", regexp.MustCompile(`\b(?:AKIA|ASIA)[A-Z0-9]{12,}\b`), removed},
+	{[]string{"eyj"}, "", regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{5,}(?:\.[A-Za-z0-9_-]*){1,4}`), removed},
+	{
+		[]string{"ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "xox", "whsec_", "glpat-", "sk-", "sk_", "pk_", "aiza", "hf_", "npm_", "ggt_"}, "",
+		regexp.MustCompile(`\b(?:gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|xox[abeprs]-[A-Za-z0-9-]{8,}|whsec_[A-Za-z0-9+/=]{8,}|glpat-[\w-]{12,}|sk[-_][\w-]{16,}|pk_[\w-]{16,}|AIza[\w-]{20,}|hf_\w{16,}|npm_\w{16,}|ggt_\w{16,})`), removed,
+	},
+	{[]string{"-pass", "-secret", "-token", "-key", "-api", "-pin"}, "", regexp.MustCompile(`(?i)(\s--?(?:password|passwd|pass|passphrase|secret|token|api-?key|key|pin)\s+)(?:"[^"]*"|'[^']*'|\S+)`), "${1}" + removed},
+	{[]string{"<pass", "<secret", "<token", "<key", "<api"}, "", regexp.MustCompile(`(?i)(<(?:password|passwd|secret|token|key|apikey)[^>]*>)[^<]+`), "${1}" + removed},
 }
 
 // line returns l, which holds no end of line, without secrets, and without what
@@ -67,51 +65,34 @@ func (s *scrubber) line(l []byte) (out []byte, ok bool) {
 		return nil, false
 	}
 	l = plain(l)
-	lower := bytes.ToLower(l)
 	begins := false
-	if at := keyBegin.FindIndex(l); at != nil && !bytes.Contains(l[at[1]:], keyEnd) {
-		begins = true
+	if bytes.Contains(l, keyMark) {
+		at := keyBegin.FindIndex(l)
+		begins = at != nil && !bytes.Contains(l[at[1]:], keyEnd)
 	}
-	if encoded.Match(l) {
-		return []byte(removed), true
-	}
+	lower := bytes.ToLower(l)
 	for _, r := range rules {
-		for _, m := range r.marks {
-			if bytes.Contains(lower, []byte(m)) {
-				l = r.pattern.ReplaceAll(l, []byte(r.with))
-				break
-			}
+		if r.marked(lower) {
+			l = r.pattern.ReplaceAll(l, []byte(r.with))
 		}
 	}
-	l = withoutBare(l)
+	l = withoutKeys(withoutValues(l))
 	if begins {
 		s.inKey, s.lines = true, 0
 	}
 	return l, true
 }
 
-// withoutBare removes what looks like an AWS secret that stands alone: 40
-// characters of mixed kind. Digests in hex stay.
-func withoutBare(l []byte) []byte {
-	if len(l) < 40 || !bare.Match(l) {
-		return l
-	}
-	return bare.ReplaceAllFunc(l, func(m []byte) []byte {
-		at := bare.FindSubmatchIndex(m)
-		word := m[at[4]:at[5]]
-		if !bytes.ContainsFunc(word, func(r rune) bool { return r >= 'A' && r <= 'Z' }) ||
-			!bytes.ContainsFunc(word, func(r rune) bool { return r >= 'g' && r <= 'z' }) {
-			return m
-		}
-		out := append([]byte(nil), m[:at[4]]...)
-		out = append(out, removed...)
-		return append(out, m[at[5]:]...)
-	})
+func (r rule) marked(lower []byte) bool {
+	return slices.ContainsFunc(r.marks, func(m string) bool { return bytes.Contains(lower, []byte(m)) }) && bytes.Contains(lower, []byte(r.also))
 }
 
 // plain replaces bytes that are no text: control characters would be obeyed by
 // the terminal that shows them, and junk is no UTF-8.
 func plain(l []byte) []byte {
+	if !bytes.ContainsFunc(l, func(r rune) bool { return r < 0x20 || r > 0x7e }) {
+		return l
+	}
 	out := bytes.ToValidUTF8(l, []byte("?"))
 	return bytes.Map(func(r rune) rune {
 		if r < 0x20 && r != '\t' || r >= 0x7f && r < 0xa0 || r == 0x2028 || r == 0x2029 || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 {
