@@ -97,7 +97,7 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong command line, 3 not found,
 		}
 	}
 	in(groupFleet, a.core(), a.device(), a.component(), a.template(), a.deploy(), a.fleet(), a.patchTemplate(), a.patch())
-	in(groupProvision, a.provisioningTemplate(), a.thing(), a.activation(), a.enrollment(), a.nucleus(), a.ca())
+	in(groupProvision, a.provisioningTemplate(), a.thing(), a.activation(), a.enrollment(), a.nucleus(), a.agentRelease(), a.ca())
 	in(groupEvents, a.events(), a.webhook())
 	in(groupServer, a.tokens(), a.accessKey(), versionCommand(version))
 	in(groupServer, server...)
