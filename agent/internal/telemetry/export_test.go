@@ -22,7 +22,7 @@ func SegmentIsSound(b []byte) bool {
 		}
 		last, at = r.Sequence, p.ends[i]
 	}
-	return p.good <= len(b) && at <= p.good && p.last() >= last && (!p.sound || p.good == len(b))
+	return p.good <= len(b) && at <= p.good && p.last() >= last && p.torn == (p.good < len(b))
 }
 
 // FailWrites makes every write of the spool end with what fail returns, if that

@@ -67,9 +67,11 @@ func TestEverythingIsSaidAgainToWhoeverForgot(t *testing.T) {
 		defer cancel()
 		settle := func() { time.Sleep(10 * time.Minute); synctest.Wait() }
 
+		settle()
+		assert.ElementsMatch(t, []string{"health", "host"}, l.forget(false), "there is no nucleus to tell of")
 		r.ConnectionUp()
 		settle()
-		assert.ElementsMatch(t, []string{"connection", "health", "host"}, l.forget(false), "there is no nucleus to tell of")
+		assert.ElementsMatch(t, []string{"connection", "health", "host"}, l.forget(false))
 
 		r.Nucleus(telemetry.Nucleus{State: protocol.NucleusRunning, Name: "n", Version: "2.0.0", StateFile: state})
 		settle()

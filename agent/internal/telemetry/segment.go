@@ -96,7 +96,7 @@ type parsed struct {
 	seqs    []uint64
 	good    int  // bytes up to the end of the last good record
 	damaged int  // runs of bytes before good that are no record, and a bad header
-	sound   bool // nothing is damaged, and nothing follows what is good
+	torn    bool // bytes follow what is good; only the newest segment may end so
 }
 
 // parseSegment reads a whole segment. It passes over what is damaged and goes on
@@ -125,7 +125,7 @@ func parseSegment(b []byte) parsed {
 		at += n
 		p.good, last = at, r.Sequence
 	}
-	p.sound = p.damaged == 0 && p.good == len(b)
+	p.torn = p.good < len(b)
 	return p
 }
 

@@ -40,6 +40,7 @@ type Spool struct {
 	dropped  uint64 // reports given up, over the life of the device
 	damaged  uint64 // pieces found damaged, since the start
 	acked    uint64 // highest acknowledged sequence
+	noted    uint64 // acked, as it is on disk
 
 	trouble error     // why the disk takes nothing; nil: it does
 	again   time.Time // when it is tried again
@@ -126,6 +127,7 @@ func (s *Spool) settle() error {
 		}
 		s.forgetFirst()
 	}
+	s.writeAck()
 	return nil
 }
 

@@ -49,7 +49,10 @@ func (s *Spool) load() {
 	}
 	// By what is in them: a name is no proof.
 	slices.SortStableFunc(s.segments, func(a, b *segment) int { return cmp.Compare(a.first(), b.first()) })
-	for _, g := range s.segments {
+	for i, g := range s.segments {
+		if g.torn && i < len(s.segments)-1 {
+			s.damaged++
+		}
 		g.above(s.next - 1)
 		s.next = max(s.next, g.last()+1)
 	}
@@ -60,6 +63,7 @@ func (s *Spool) load() {
 		}
 		_ = f.Close() // read only
 	}
+	s.noted = s.acked
 	s.next = max(s.next, s.acked+1)
 }
 
@@ -92,7 +96,7 @@ func (s *Spool) openFiles() error {
 		}
 	}
 	// A segment whose tail was torn stays as it is until it is sent.
-	if n := len(s.segments); n > 0 && s.active == nil && s.segments[n-1].sound {
+	if n := len(s.segments); n > 0 && s.active == nil && s.segments[n-1].damaged == 0 && !s.segments[n-1].torn {
 		s.active, err = s.root.OpenFile(s.segments[n-1].name, os.O_WRONLY|os.O_APPEND, 0)
 		return err
 	}
@@ -134,7 +138,7 @@ func (s *Spool) roll() error {
 	}
 	s.active = f
 	s.segments = slices.DeleteFunc(s.segments, func(g *segment) bool { return g.name == name }) // it held nothing
-	s.segments = append(s.segments, &segment{name: name, parsed: parsed{header: h, good: headerSize, sound: true}})
+	s.segments = append(s.segments, &segment{name: name, parsed: parsed{header: h, good: headerSize}})
 	return nil
 }
 
@@ -159,7 +163,7 @@ func (s *Spool) write(r Record) error {
 	if err != nil {
 		// What the file holds now is not known: the next report begins another.
 		err = errors.Join(err, s.active.Truncate(int64(last.good)), s.active.Close())
-		s.active, last.sound = nil, false
+		s.active, last.torn = nil, true
 		return err
 	}
 	last.add(r.Sequence, len(b))
@@ -209,14 +213,16 @@ func (s *Spool) removeFirst() error {
 
 // writeAck notes what is acknowledged.
 func (s *Spool) writeAck() {
-	if s.ack == nil || s.failure() != nil {
+	if s.ack == nil || s.noted == s.acked || s.failure() != nil {
 		return
 	}
 	b := binary.BigEndian.AppendUint64(nil, s.acked)
 	b = binary.BigEndian.AppendUint32(b, crc(b))
 	if _, err := s.ack.WriteAt(b, 0); err != nil {
 		s.note(fmt.Errorf("storing what is acknowledged: %w", err))
+		return
 	}
+	s.noted = s.acked
 }
 
 // read returns the i-th record of g.

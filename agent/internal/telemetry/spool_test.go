@@ -139,7 +139,9 @@ func TestAFullSpoolDropsTheOldestAndCounts(t *testing.T) {
 
 func TestAReportThatCannotBeStoredLeavesAGap(t *testing.T) {
 	s := openSpool(t, t.TempDir(), 0)
-	err := s.Append("health", func(uint64, telemetry.Condition) ([]byte, error) { return make([]byte, protocol.MaxAgentMessage+1), nil })
+	err := s.Append("health", func(uint64, telemetry.Condition) ([]byte, error) {
+		return make([]byte, protocol.MaxAgentMessage+1), nil
+	})
 	require.ErrorIs(t, err, fault.TooLarge)
 	assert.Equal(t, uint64(2), add(t, s, "next"))
 	assert.Equal(t, uint64(1), s.Condition().Dropped)
