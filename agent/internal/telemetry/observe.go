@@ -24,13 +24,14 @@ type observer struct {
 	hostAt    time.Time
 	health    protocol.HealthReport
 	due       time.Time // when the next heartbeat is
+	spare     int       // reports that may come before it
 
 	saidNucleus, saidComponents, saidHost, saidHealth uint64
 }
 
 // observe reports what changes until ctx is done.
 func (r *Reporter) observe(ctx context.Context) error {
-	o := &observer{Reporter: r}
+	o := &observer{Reporter: r, spare: maxSpare}
 	health := time.NewTimer(0)
 	defer health.Stop()
 	look := time.NewTicker(r.cfg.Components)
@@ -149,11 +150,19 @@ func (o *observer) lookAtHost(ctx context.Context) {
 		o.host = facts
 		o.sayHost(ctx)
 	}
-	health := o.measure(o.cfg.Spool.Condition())
-	if o.saidHealth == 0 || !now.Before(o.due) || notable(o.health, health) {
+	switch {
+	case o.saidHealth == 0, !now.Before(o.due):
+		o.spare = min(o.spare+1, maxSpare)
+		o.sayHealth(ctx)
+	case o.spare > 0 && notable(o.health, o.measure(o.cfg.Spool.Condition())):
+		o.spare--
 		o.sayHealth(ctx)
 	}
 }
+
+// maxSpare is how many reports between heartbeats may come in a row; each
+// heartbeat allows one more. It bounds what a value costs that never rests.
+const maxSpare = 3
 
 // hostEvery is the time between host reports at least: a network that flaps is
 // not worth a line each time.
