@@ -3,6 +3,7 @@ package renew
 import (
 	"context"
 	"crypto"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"time"
@@ -22,15 +23,15 @@ func (l *Loop) own(ctx context.Context) error {
 		id := live.Identity()
 		var err error
 		switch {
+		case id.Next != nil && id.Next.CertificatePEM == "":
+			err = l.request(ctx, *id.Next)
+		case id.Next != nil:
+			err = l.prove(ctx, id)
 		case id.Old != nil:
 			err = l.confirm(ctx, id)
-		case id.Next != nil && id.Next.CertificatePEM != "":
-			err = l.prove(ctx, id)
-		case id.Next != nil:
-			err = l.request(ctx, *id.Next)
 		case due(live.Certificate(), live.Clock().Now()):
 			l.log.InfoContext(ctx, "agent certificate is to be renewed", "ends", live.Certificate().NotAfter)
-			err = live.Store(localstate.RenewIntent, func(i *identity.Identity) { i.Next = &identity.Credential{KeyName: keystore.NewName()} })
+			err = l.begin(func(*identity.Identity) {})
 		default:
 			return nil
 		}
@@ -39,6 +40,21 @@ func (l *Loop) own(ctx context.Context) error {
 		}
 	}
 	return ctx.Err()
+}
+
+// begin stores that there is to be a next certificate, and what change changes.
+func (l *Loop) begin(change func(*identity.Identity)) error {
+	return l.cfg.Live.Store(localstate.RenewIntent, func(i *identity.Identity) {
+		change(i)
+		i.Next = &identity.Credential{KeyName: keystore.NewName()}
+	})
+}
+
+// ended reports whether c is of no use in TLS any more, by the control plane's
+// clock.
+func (l *Loop) ended(c identity.Credential) bool {
+	cert, err := identity.ParseCertificate(c.CertificatePEM)
+	return err != nil || l.cfg.Live.Clock().Now().After(cert.NotAfter)
 }
 
 // request has the next key signed.
@@ -68,12 +84,35 @@ func (l *Loop) request(ctx context.Context, next identity.Credential) error {
 // issue asks for the certificate: with the current one as long as the control plane
 // takes it, or with a signature when that has ended.
 func (l *Loop) issue(ctx context.Context, csr string) (string, error) {
-	current := l.cfg.Live.Certificate()
-	if !l.cfg.Live.Clock().Now().After(current.NotAfter) {
+	id := l.cfg.Live.Identity()
+	if !l.ended(id.Credential) {
 		cert, err := l.cfg.Cloud.Renew(ctx, csr)
 		if err == nil || !refused(err) {
 			return cert, err
 		}
+		if err := l.askTime(ctx); err != nil {
+			return "", err
+		}
+		if !l.ended(id.Credential) {
+			return "", fault.New(fault.Denied, "the control plane does not take the certificate of this agent, which has not ended: it was revoked, or another agent was enrolled for this device; enrol anew with 'ggfleet-agent enroll --again'")
+		}
+	}
+	l.log.WarnContext(ctx, "agent certificate has ended and is renewed late", "ended", l.cfg.Live.Certificate().NotAfter)
+	cert, err := l.late(ctx, id.Credential, csr)
+	if err != nil && id.Old != nil {
+		// Which of the two the control plane knows as the last is not known here.
+		if cert, otherErr := l.late(ctx, *id.Old, csr); otherErr == nil {
+			return cert, nil
+		}
+	}
+	return cert, err
+}
+
+// late renews with a certificate that has ended.
+func (l *Loop) late(ctx context.Context, c identity.Credential, csr string) (string, error) {
+	key, err := l.cfg.Live.Signer(c)
+	if err != nil {
+		return "", err
 	}
 	stranger, err := l.cfg.Dial.AsStranger()
 	if err != nil {
@@ -81,35 +120,24 @@ func (l *Loop) issue(ctx context.Context, csr string) (string, error) {
 	}
 	defer stranger.Close()
 	nonce, err := stranger.Nonce(ctx)
-	switch {
-	case err != nil:
-		return "", err
-	case !nonce.Time.After(current.NotAfter):
-		return "", fault.New(fault.Denied, "the control plane does not take the certificate of this agent, which has not ended: it was revoked, or another agent was enrolled for this device; enrol anew with 'ggfleet-agent enroll --again'")
-	}
-	return l.late(ctx, stranger, nonce, csr)
-}
-
-// late renews a certificate that has ended.
-func (l *Loop) late(ctx context.Context, c Stranger, nonce protocol.RenewNonce, csr string) (string, error) {
-	id := l.cfg.Live.Identity()
-	key, err := l.cfg.Live.Signer(id.Credential)
 	if err != nil {
 		return "", err
 	}
-	l.log.WarnContext(ctx, "agent certificate has ended and is renewed late", "ended", l.cfg.Live.Certificate().NotAfter)
-	r := protocol.ExpiredRequest{CertificatePEM: id.CertificatePEM, CSR: csr, Nonce: nonce.Nonce}
-	if r.Signature, err = key.Sign(nil, r.Digest(), crypto.SHA256); err != nil {
+	r := protocol.ExpiredRequest{CertificatePEM: c.CertificatePEM, CSR: csr, Nonce: nonce.Nonce}
+	if r.Signature, err = key.Sign(rand.Reader, r.Digest(), crypto.SHA256); err != nil {
 		return "", err
 	}
-	return c.RenewExpired(ctx, r)
+	return stranger.RenewExpired(ctx, r)
 }
 
 // prove has the next certificate make a call, and a session if there is one with
 // the current certificate, and then makes it the agent's.
 func (l *Loop) prove(ctx context.Context, id identity.Identity) error {
 	if err := l.admitted(ctx, *id.Next); err != nil {
-		if refused(err) && l.cfg.Cloud.Admitted(ctx) == nil {
+		switch {
+		case refused(err) && l.ended(*id.Next):
+			return l.another(id)
+		case refused(err) && l.cfg.Cloud.Admitted(ctx) == nil:
 			// The control plane knows the current one and not the next: its store is
 			// older than the renewal. Begin anew.
 			l.log.WarnContext(ctx, "the control plane does not take the next agent certificate", logx.Err, err)
@@ -129,9 +157,26 @@ func (l *Loop) prove(ctx context.Context, id identity.Identity) error {
 			return errors.Join(err, l.back(ctx, id.Credential))
 		}
 	}
+	if id.Old != nil { // it ended like the current one; neither is needed any more
+		if err := l.cfg.Live.RemoveKey(*id.Old); err != nil {
+			return fmt.Errorf("destroying the old key: %w", err)
+		}
+	}
 	return l.cfg.Live.Store(localstate.RenewSwitch, func(i *identity.Identity) {
 		i.Old, i.Credential, i.Next = &id.Credential, *id.Next, nil
 	})
+}
+
+// another begins anew for a next certificate that ended before it could prove
+// itself. It is kept: the control plane may know it as the last.
+func (l *Loop) another(id identity.Identity) error {
+	if id.Old == nil {
+		return l.begin(func(i *identity.Identity) { i.Old = id.Next })
+	}
+	if err := l.cfg.Live.RemoveKey(*id.Next); err != nil {
+		return fmt.Errorf("destroying the next key: %w", err)
+	}
+	return l.begin(func(*identity.Identity) {})
 }
 
 func (l *Loop) admitted(ctx context.Context, c identity.Credential) error {
@@ -179,7 +224,10 @@ func (l *Loop) confirm(ctx context.Context, id identity.Identity) error {
 	}
 	defer as.Close()
 	err = l.cfg.Dir.Do(localstate.RenewConfirm, func() error { return as.ConfirmRenewal(ctx) })
-	if refused(err) {
+	switch {
+	case refused(err) && l.ended(id.Credential):
+		return l.begin(func(*identity.Identity) {})
+	case refused(err) && !l.ended(*id.Old):
 		// Both are kept: the old one is shown, and the new one proves itself again.
 		l.log.WarnContext(ctx, "the control plane does not take the new agent certificate any more; the old one is shown again", logx.Err, err)
 		old := *id.Old
