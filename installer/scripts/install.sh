@@ -9,14 +9,16 @@ usage() {
 usage: install.sh [options]              install or upgrade the agent
        install.sh --uninstall [options]  remove it
 
-Where the files of the release come from:
-  --from DIR         a folder that holds them (default: the script's own, if so)
+Where the files of the release come from; if nothing is said, the script's own
+folder when it holds them, else the control plane of --enroll:
+  --from DIR         a folder that holds them
   --url URL          an https address that has them
   --ca-sha256 HEX    with --url: trust the CA with this SHA-256, as it lies there as
                      ca.pem, and no other (default: the CAs of this system)
-  --enroll STRING    the control plane that this enrolment string names; the device
-                     is enrolled with it afterwards, also with --from and --url.
-                     "-" reads the string from standard input.
+  --enroll STRING    the control plane that this enrolment string names, trusting
+                     only the CA that it names; the device is enrolled with it
+                     afterwards, wherever the files come from. "-" reads the string
+                     from standard input.
 
 What is done:
   --version VERSION  of the release, when there are several
@@ -224,7 +226,7 @@ fi
 # --- checking
 
 missing=''
-for tool in awk sed grep tr mktemp; do
+for tool in awk sed grep tr mktemp dirname; do
 	has $tool || missing="$missing $tool"
 done
 has sha256sum || has shasum || has openssl || missing="$missing sha256sum"
@@ -249,6 +251,9 @@ tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 trap 'exit 1' HUP INT TERM
 
+here=$(dirname -- "$0")
+if [ -z "$from" ] && [ -z "$url" ] && [ -f "$here/SHA256SUMS" ] && [ -f "$here/install.sh" ]; then from=$here; fi
+
 server=''
 if [ -n "$enroll" ]; then
 	case $enroll in ggf1.*) ;; *) die 'the enrolment string must begin with "ggf1."; copy it whole from the activation' ;; esac
@@ -266,13 +271,7 @@ if [ -n "$enroll" ]; then
 		ca=$fingerprint
 	fi
 fi
-if [ -z "$from" ] && [ -z "$url" ]; then
-	here=$(dirname -- "$0")
-	if [ ! -f "$here/SHA256SUMS" ] || [ ! -f "$here/install.sh" ]; then
-		wrong 'say where the release is: --from DIR, --url URL or --enroll STRING'
-	fi
-	from=$here
-fi
+[ -n "$from$url" ] || wrong 'say where the release is: --from DIR, --url URL or --enroll STRING'
 [ -z "$from" ] || [ -f "$from/SHA256SUMS" ] || die "there is no SHA256SUMS in $from: that is no folder of a release"
 
 # fetch NAME: of the release, to $tmp/NAME.
@@ -426,6 +425,7 @@ if [ -n "$enroll" ]; then
 	if [ -n "$allow" ]; then set -- --allow "$allow"; else set --; fi
 	printf '%s\n' "$enroll" | "$bin" enroll - "$@" || die "the agent is installed and could not be enrolled; run '$program enroll STRING' when the reason is gone"
 fi
-if systemd || { [ $os = darwin ] && [ -n "$enroll" ]; }; then run "$bin" install; fi
+# A package has made its own service; what an administrator chose for it stays.
+if [ -n "$enroll" ] && { systemd || [ $os = darwin ]; } || { [ "$format" = tar ] && systemd; }; then run "$bin" install; fi
 say "$program $version is installed."
 if [ -z "$enroll" ] && [ ! -e "$root/agent/identity.json" ]; then say "Next: $program enroll STRING"; fi

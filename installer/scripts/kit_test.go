@@ -67,6 +67,7 @@ func newDevice(t *testing.T, shell []string, more ...string) *device {
 	dir := t.TempDir()
 	d := &device{t: t, shell: shell, bin: filepath.Join(dir, "bin"), prefix: filepath.Join(dir, "prefix"), log: filepath.Join(dir, "agent.log")}
 	require.NoError(t, os.Mkdir(d.bin, 0o755))
+	require.FileExists(t, "install.sh") // so the cache of test results knows of it
 	for _, tool := range slices.Concat(tools, more) {
 		path, err := exec.LookPath(tool)
 		if err != nil {

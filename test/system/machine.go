@@ -52,6 +52,7 @@ func Boot(t testing.TB) *Machine {
 	out, err := exec.Command("mount", "-t", "overlay", "overlay", "-o", options, m.Root).CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	t.Cleanup(func() { m.end(t) })
+	m.Write(t, "/etc/hosts", []byte("127.0.0.1 localhost\n"), 0o644) // debootstrap writes none
 	m.start(t)
 	return m
 }
@@ -177,7 +178,7 @@ func (m *Machine) wait(t testing.TB) {
 
 func (m *Machine) end(t testing.TB) {
 	if t.Failed() {
-		log, _ := m.Try(context.Background(), "journalctl --no-pager -n 200; systemctl --failed --no-pager")
+		log, _ := m.Try(context.Background(), "journalctl --no-pager --boot -n 100; systemctl --failed --no-pager")
 		t.Logf("the end of the machine's journal:\n%s", log)
 		console, _ := os.ReadFile(m.console.Name())
 		t.Logf("its console:\n%s", console[max(0, len(console)-4000):])
