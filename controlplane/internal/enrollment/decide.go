@@ -71,7 +71,7 @@ func (s *Service) Deny(ctx context.Context, id, by, reason string) (Request, err
 			return state.ErrKeep
 		}
 		r.Revoke = r.Status == Enrolled
-		r.Status, r.Message, r.Task, r.PEM = Denied, "", "", ""
+		r.Status, r.Message, r.Task = Denied, "", ""
 		r.Decision = &Decision{By: by, At: s.stamp(), Reason: reason}
 		return nil
 	})

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
-	"slices"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
 	"github.com/ggfleet/ggfleet/controlplane/internal/event"
@@ -113,8 +112,8 @@ func (s *Service) byActivation(ctx context.Context, r applicant) (Answer, error)
 		return Answer{}, fault.New(fault.Denied, "the activation is for a %s, but %s is a %s", kindOf(want), subject.Name, kindOf(subject.Role))
 	}
 	if pem := a.Value.Issued[r.key]; pem != "" {
-		current, err := s.current(ctx, subject.Name, pem)
-		if err != nil || !current {
+		current, err := s.current(ctx, subject.Name, func(c cloud.CertificateDetail) bool { return c.PEM == pem })
+		if err != nil || current == "" {
 			return Answer{}, orDenied(err, "another agent has enrolled for %s since, or this one was revoked; make a new activation", subject.Name)
 		}
 		return s.welcome(subject, pem), nil
@@ -184,8 +183,9 @@ type entry struct {
 type agentRecord struct {
 	entry
 
-	Key         string `json:"key"`
-	Certificate string `json:"certificate"` // its id
+	Role        protocol.Role `json:"role"` // of the device
+	Key         string        `json:"key"`
+	Certificate string        `json:"certificate"` // its id
 }
 
 func agentKey(device string) string { return prefix + "agent/" + device }
@@ -216,7 +216,7 @@ func (s *Service) admit(ctx context.Context, r applicant, subject protocol.Subje
 	err = s.cfg.Things.Register(ctx, reg, func(b *state.Batch) error {
 		b.Step = state.StepEnroll
 		more(b, issued)
-		b.If(agentKey(subject.Name), before.Rev).Put(agentKey(subject.Name), agentRecord{entry: e, Key: r.key, Certificate: issued.ID})
+		b.If(agentKey(subject.Name), before.Rev).Put(agentKey(subject.Name), agentRecord{entry: e, Role: subject.Role, Key: r.key, Certificate: issued.ID})
 		if old := before.Value.Request; old != "" && old != e.Request {
 			if err := s.replacedBatch(ctx, b, old); err != nil {
 				return err
@@ -258,16 +258,35 @@ func (s *Service) welcome(subject protocol.Subject, pem string) Answer {
 	return Answer{EnrollResponse: out}
 }
 
-// current reports whether the certificate is ACTIVE and the agent's of the device.
-func (s *Service) current(ctx context.Context, device, pem string) (bool, error) {
+// current returns the ACTIVE certificate of the device's agent that is the one, ""
+// if there is none.
+func (s *Service) current(ctx context.Context, device string, is func(cloud.CertificateDetail) bool) (pem string, _ error) {
 	d, err := s.cfg.Things.Describe(ctx, protocol.AgentThing(device))
 	if errors.Is(err, fault.NotFound) {
-		return false, nil
+		return "", nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("look up agent of %s: %w", device, err)
+		return "", fmt.Errorf("look up agent of %s: %w", device, err)
 	}
-	return slices.ContainsFunc(d.Certificates, func(c cloud.CertificateDetail) bool { return c.PEM == pem && c.Status == cloud.Active }), nil
+	for _, c := range d.Certificates {
+		if c.Status == cloud.Active && is(c) {
+			return c.PEM, nil
+		}
+	}
+	return "", nil
+}
+
+// enrolled returns the certificate that the key got as the device's agent, if that
+// one still may connect: the request that it came by may be forgotten.
+func (s *Service) enrolled(ctx context.Context, device protocol.Subject, key string) (pem string, _ error) {
+	a, err := state.ReadOr[agentRecord](ctx, s.store, agentKey(device.Name))
+	if err != nil {
+		return "", fmt.Errorf("read agent of %s: %w", device.Name, err)
+	}
+	if a.Value.Key != key || a.Value.Role != device.Role {
+		return "", nil
+	}
+	return s.current(ctx, device.Name, func(c cloud.CertificateDetail) bool { return c.ID == a.Value.Certificate })
 }
 
 func orDenied(err error, format string, args ...any) error {

@@ -37,16 +37,20 @@ type kit struct {
 	now     atomic.Int64 // seconds added to the clock
 }
 
-func newKit(t *testing.T) *kit {
+func newKit(t *testing.T, more ...func(*enrollment.Config)) *kit {
 	t.Helper()
 	k := &kit{t: t, store: memory.New(), objects: objects.New("bucket"), cores: map[string]enrollment.Core{"gw": {Name: "gw"}}, devices: map[string]enrollment.Device{}, tasks: map[string]*created{}}
 	k.cloud = selfhostedtest.New(t, k.store)
 	require.NoError(t, k.cloud.Registry.EnsurePolicy(t.Context(), enrollment.AgentPolicy, `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:Connect","Resource":"*"}]}`))
 	var err error
-	k.Service, err = enrollment.New(enrollment.Config{
+	cfg := enrollment.Config{
 		Store: k.store, Objects: k.objects, Things: k.cloud, Cores: k, Devices: k, Creator: k, Distributions: k, CAPEM: "the CA", MQTTAddress: "localhost:8883",
 		Now: func() time.Time { return time.Now().Add(time.Duration(k.now.Load()) * time.Second) },
-	})
+	}
+	for _, m := range more {
+		m(&cfg)
+	}
+	k.Service, err = enrollment.New(cfg)
 	require.NoError(t, err)
 	return k
 }

@@ -64,8 +64,6 @@ type Request struct {
 	Task        string `json:"task,omitempty"` // that creates core or client device
 	Certificate string `json:"certificate,omitempty"`
 
-	// PEM is the certificate that it got: who lost the answer gets it again.
-	PEM string `json:"pem,omitempty"`
 	// Assigned: the name is not the device's own word but who approved it gave it.
 	Assigned bool `json:"assigned,omitempty"`
 	// Manual: rules leave it to people, since it was in before or their approval
@@ -169,17 +167,17 @@ func (s *Service) byRequest(ctx context.Context, a applicant) (Answer, error) {
 		return Answer{}, err
 	}
 	r := &asked{Record: rec, s: s, a: a, before: rec.Value}
-	switch r.Value.Status {
-	case Enrolled, Replaced:
-		current, err := s.current(ctx, r.Value.Name, r.Value.PEM)
+	if r.Value.Name != "" && (fresh || r.Value.Status == Enrolled || r.Value.Status == Replaced) {
+		pem, err := s.enrolled(ctx, r.Value.Subject(), a.key)
 		if err != nil {
 			return Answer{}, err
 		}
-		if current && r.Value.Status == Enrolled {
-			return s.welcome(r.Value.Subject(), r.Value.PEM), nil
+		if pem != "" {
+			return s.welcome(r.Value.Subject(), pem), nil
 		}
+	}
+	if r.Value.Status == Enrolled || r.Value.Status == Replaced {
 		r.again()
-	case Waiting, Approved, Denied:
 	}
 	if r.Value.Status == Waiting {
 		r.Value.Way, r.Value.Claim = a.way(), ""
@@ -296,7 +294,7 @@ func otherKey(what, before, now string) error {
 // again lets a request wait that lost what it had.
 func (r *asked) again() {
 	v := &r.Value
-	v.Status, v.PEM, v.Certificate, v.Task, v.Decision = Waiting, "", "", "", nil
+	v.Status, v.Certificate, v.Task, v.Decision = Waiting, "", "", nil
 	v.Manual = r.a.way() != WayCertificate
 	v.Message = "it was enrolled before and another device took its place, or its certificate was revoked; only an operator can let it in again"
 	if v.Assigned {
@@ -405,7 +403,7 @@ func (r *asked) enter(ctx context.Context) (Answer, error) {
 	}
 	pem, err := r.s.admit(ctx, r.a, subject, entry{Way: r.Value.Way, Request: r.Value.ID}, func(b *state.Batch, issued cloud.Issued) {
 		last := r.Value
-		last.Status, last.Certificate, last.PEM, last.Message = Enrolled, issued.ID, issued.PEM, ""
+		last.Status, last.Certificate, last.Message = Enrolled, issued.ID, ""
 		last.LastAsked, last.Platform, last.Address = r.s.stamp(), r.a.Platform, addressText(r.a.Address)
 		b.If(requestKey(last.ID), r.Rev).Put(requestKey(last.ID), last)
 	})
