@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -30,6 +31,7 @@ const device = "sensor-1"
 
 // cloud is a control plane with one client device.
 type cloud struct {
+	mu        sync.Mutex // held by calls, and by tests that change something meanwhile
 	t         *testing.T
 	ca        *pki.Authority
 	assigned  protocol.DeviceAssignment
@@ -42,6 +44,8 @@ type cloud struct {
 }
 
 func (c *cloud) Device(context.Context) (protocol.DeviceAssignment, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.asked++
 	return c.assigned, c.err["device"]
 }
@@ -73,6 +77,8 @@ func (c *cloud) pair() (cert, key []byte) {
 func (c *cloud) DeviceCerts(context.Context) ([]byte, error) { return c.zip, c.err["zip"] }
 
 func (c *cloud) Discover(_ context.Context, thing string, as tls.Certificate) (protocol.Discovery, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	assert.Equal(c.t, device, thing)
 	var err error
 	c.presented, err = x509.ParseCertificate(as.Certificate[0])
@@ -322,15 +328,19 @@ func TestAWeekWithoutControlPlaneIsSpentQuietly(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() { assert.NoError(t, k.Run(ctx)) }()
 		time.Sleep(7 * 24 * time.Hour)
-		asked := k.cloud.asked
-		assert.Less(t, asked, 7*24*12*2, "about every five minutes")
+		k.cloud.mu.Lock()
+		assert.Less(t, k.cloud.asked, 7*24*12*2, "about every five minutes")
 		delete(k.cloud.err, "device")
 		k.cloud.found = discovery("gw-9")
+		k.cloud.mu.Unlock()
 		time.Sleep(6 * time.Minute)
+		synctest.Wait()
 		c, err := client.ReadConfig(k.root)
 		require.NoError(t, err)
 		assert.Equal(t, "gw-9", c.Cores[0].ThingName, "and back within minutes")
+		k.cloud.mu.Lock()
 		k.cloud.found = discovery("gw-8")
+		k.cloud.mu.Unlock()
 		k.Wake()
 		synctest.Wait()
 		c, err = client.ReadConfig(k.root)
