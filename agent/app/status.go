@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,8 +11,6 @@ import (
 	"path/filepath"
 
 	"github.com/ggfleet/ggfleet/agent/internal/identity"
-	process "github.com/ggfleet/ggfleet/agent/internal/nucleus"
-	"github.com/ggfleet/ggfleet/agent/internal/reconcile"
 	"github.com/ggfleet/ggfleet/shared/buildinfo"
 )
 
@@ -41,24 +40,7 @@ func Status(w io.Writer, root string) error {
 		return err
 	}
 
-	var installed reconcile.Record
-	if err := readJSON(filepath.Join(agent, reconcile.RecordName), &installed); err != nil {
-		return err
-	}
-	state := "not running"
-	if pid, ok := process.Running(agent); ok {
-		state = fmt.Sprintf("running, pid %d", pid)
-	}
-	switch {
-	case installed.Current == nil && installed.Trial == nil:
-		fmt.Fprintln(w, "nucleus:  none installed")
-	case installed.Current != nil:
-		fmt.Fprintf(w, "nucleus:  %s %s (%s)\n", installed.Current.Name, installed.Current.Version, state)
-	}
-	if installed.Trial != nil {
-		fmt.Fprintf(w, "on trial: %s %s (%s)\n", installed.Trial.Name, installed.Trial.Version, state)
-	}
-	return nil
+	return printNucleus(context.Background(), w, agent)
 }
 
 // readJSON fills v from a small file; a missing one leaves v as it is.

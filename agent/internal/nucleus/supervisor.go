@@ -36,6 +36,7 @@ type Health struct {
 type request struct {
 	spec    *Spec
 	restart bool
+	stop    bool // only end it
 	reply   chan error
 }
 
@@ -88,6 +89,12 @@ func (s *Supervisor) Use(ctx context.Context, spec Spec, restart bool) error {
 // nucleus it is fault.NotFound.
 func (s *Supervisor) Restart(ctx context.Context) error {
 	return s.request(ctx, request{restart: true, reply: make(chan error, 1)})
+}
+
+// Stop ends the nucleus of spec, started by whomever, and keeps it so until the
+// next Use.
+func (s *Supervisor) Stop(ctx context.Context, spec Spec) error {
+	return s.request(ctx, request{spec: &spec, restart: true, stop: true, reply: make(chan error, 1)})
 }
 
 func (s *Supervisor) request(ctx context.Context, req request) error {
@@ -185,6 +192,12 @@ func (s *Supervisor) use(ctx context.Context, req request) error {
 		return err
 	}
 	s.backoff.Reset()
+	if req.stop {
+		s.set(*s.spec, protocol.NucleusStopped, 0, "")
+		s.spec, s.by = nil, nil
+		req.reply <- nil
+		return nil
+	}
 	s.await(req.reply)
 	if s.run == nil {
 		s.launch(ctx)

@@ -90,7 +90,10 @@ func (l *Loop) document(r Record, layout nucleus.Layout) ([]byte, error) {
 	if runtimeOf(layout) == "" || r.Adopted != nil && runtimeOf(r.Adopted.Layout) == runtimeOf(layout) {
 		return nil, nil
 	}
-	stored, err := l.cfg.Site.ReadFile(nucleus.ConfigFile, config.MaxDocument)
+	stored, err := l.given, error(nil)
+	if len(stored) == 0 {
+		stored, err = l.cfg.Site.ReadFile(nucleus.ConfigFile, config.MaxDocument)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

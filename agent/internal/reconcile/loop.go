@@ -47,6 +47,7 @@ type Loop struct {
 	seen    *protocol.CoreAssignment // what the last complete pass made true
 	changed bool                     // files that the running nucleus has read are different now
 	dry     bool                     // plans are only shown
+	given   []byte                   // the configuration of a plan that is only shown
 	ready   bool                     // the installed version's plan was looked at since the start
 	runtime string                   // which nucleus the configuration asks for
 	classic *nucleus.Site            // opened when it is needed first

@@ -24,6 +24,8 @@ type Supervisor interface {
 	// Use returns nil once the nucleus of spec runs and is proven, and
 	// nucleus.ErrUnproven when it cannot be.
 	Use(ctx context.Context, spec process.Spec, restart bool) error
+	// Stop ends the nucleus of spec, started by whomever, and keeps it so.
+	Stop(ctx context.Context, spec process.Spec) error
 	// Restart is Use of what runs.
 	Restart(ctx context.Context) error
 	Installing(ctx context.Context, i process.Installation)

@@ -62,8 +62,9 @@ func (s *supervisor) Use(_ context.Context, spec process.Spec, restart bool) err
 	return s.fail[spec.Version.Version]
 }
 
-func (s *supervisor) Restart(context.Context) error { s.restarts++; return s.fail["restart"] }
-func (s *supervisor) Health() process.Health        { return s.health }
+func (s *supervisor) Stop(context.Context, process.Spec) error { return nil }
+func (s *supervisor) Restart(context.Context) error            { s.restarts++; return s.fail["restart"] }
+func (s *supervisor) Health() process.Health                   { return s.health }
 
 func (s *supervisor) Installing(_ context.Context, i process.Installation) {
 	s.told = append(s.told, i)
