@@ -8,7 +8,6 @@ import (
 	"path"
 	"regexp"
 	"slices"
-	"strings"
 
 	"github.com/ggfleet/ggfleet/shared/fault"
 )
@@ -87,7 +86,7 @@ func (l *lite) plan() (Plan, Step, error) {
 		p = append(p, l.s.keepStep(l.v, m, l.m.PackageVersion))
 		change = l.packageSwitch(m)
 	} else {
-		p = append(p, l.linksStep())
+		p = append(p, l.programsStep())
 		change = l.filesSwitch()
 	}
 	p = append(p, l.foldersStep(), l.keysStep(), l.configStep())
@@ -358,164 +357,6 @@ func (l *lite) units() ([]string, error) {
 		return nil, fault.New(fault.Invalid, "the distribution brought no unit %s", LiteTarget)
 	}
 	return out, nil
-}
-
-// linksStep links lite's units and programs to where they belong, through the
-// link current: they lead nowhere until the switch, and from then on to the
-// version that runs.
-func (l *lite) linksStep() Step {
-	return l.s.hostStep(l.v, l.sys, "links", "link lite's units and programs through "+path.Join(l.sys.Name(l.s.path), currentLink), func(context.Context) ([]want, error) {
-		list, err := l.links()
-		if errors.Is(err, fs.ErrNotExist) { // dry run: not unpacked yet
-			return []want{linkWant(systemdDir+"/"+LiteTarget, path.Join(l.sys.Name(l.s.path), currentLink, LiteTarget))}, nil
-		}
-		return list, err
-	}, nil)
-}
-
-// top is what the link current leads to: the version's folder, or the one that
-// its archive has around everything.
-func (l *lite) top() string {
-	first, _, _ := strings.Cut(l.m.Entrypoint, "/")
-	if first == "bin" || first == "usr" {
-		return l.v.Dir()
-	}
-	return path.Join(l.v.Dir(), first)
-}
-
-var execStart = regexp.MustCompile(`(?m)^ExecStart=[-@:+!]*(/\S+)/ggconfigd\b`)
-
-func (l *lite) links() ([]want, error) {
-	fsys := l.s.root.FS()
-	current := path.Join(l.sys.Name(l.s.path), currentLink)
-	bin := strings.TrimPrefix(path.Dir(path.Join(l.v.Dir(), l.m.Entrypoint)), l.top()+"/")
-	prefix := ""
-	var list []want
-	err := fs.WalkDir(fsys, l.top(), func(p string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		rel := strings.TrimPrefix(p, l.top()+"/")
-		base := path.Base(rel)
-		switch {
-		case path.Base(path.Dir(rel)) == "tmpfiles.d" && path.Ext(base) == ".conf":
-			list = append(list, linkWant("/etc/tmpfiles.d/"+base, path.Join(current, rel)))
-		case base == LiteTarget || strings.HasPrefix(base, "ggl.") && slices.Contains([]string{".service", ".socket", ".target"}, path.Ext(base)):
-			list = append(list, linkWant(systemdDir+"/"+base, path.Join(current, rel)))
-			if base == "ggl.core.ggconfigd.service" {
-				b, err := l.s.ReadFile(p, maxRecipe)
-				if err != nil {
-					return err
-				}
-				if m := execStart.FindSubmatch(b); m != nil {
-					prefix = string(m[1])
-				}
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	if prefix == "" || path.Clean(prefix) != prefix {
-		return nil, fault.New(fault.Invalid, "the archive's unit ggl.core.ggconfigd.service does not say where the programs belong (ExecStart=/.../ggconfigd)")
-	}
-	programs, err := fs.ReadDir(fsys, path.Join(l.top(), bin))
-	if err != nil {
-		return nil, err
-	}
-	if path.Join(current, bin) != prefix { // else the units name the link already
-		for _, e := range programs {
-			list = append(list, linkWant(path.Join(prefix, e.Name()), path.Join(current, bin, e.Name())))
-		}
-	}
-	return list, l.free(list)
-}
-
-// free is an error when one of the links would take the place of something that
-// is not ours, or of a link that the version that runs needs.
-func (l *lite) free(list []want) error {
-	for _, w := range list {
-		st, err := look(l.sys, w.name)
-		switch {
-		case err != nil:
-			return err
-		case st.Kind == "" || st.Kind == kindLink && st.Target == w.target:
-		case st.Kind == kindLink && strings.HasPrefix(st.Target, path.Join(l.sys.Name(l.s.path), currentLink)+"/"):
-			return fault.New(fault.Conflict, "this archive has %s at another place than the version that is installed; remove that one first", path.Base(w.name))
-		default:
-			return fault.New(fault.Conflict, "%s is there and is not ours; is lite installed as a package? Remove that first, or take the package", w.name)
-		}
-	}
-	return nil
-}
-
-// filesSwitch turns the link current, in one rename, and has systemd read the
-// units that it leads to.
-func (l *lite) filesSwitch() Step {
-	const name = "switch"
-	current := path.Join(l.sys.Name(l.s.path), currentLink)
-	after := func(ctx context.Context) error {
-		if has(l.sys, "systemd-tmpfiles") {
-			if _, err := run(ctx, l.sys, Command{Argv: []string{"systemd-tmpfiles", "--create", "--prefix=/run/greengrass"}}); err != nil {
-				return err
-			}
-		}
-		return reload(ctx, l.sys)
-	}
-	turn := l.s.hostStep(l.v, l.sys, name, "", func(context.Context) ([]want, error) {
-		return []want{linkWant(current, l.top())}, nil
-	}, after)
-	return Step{
-		Name: name, Describe: "point " + current + " to " + l.top() + " and have systemd start " + LiteTarget + " with the device",
-		Done: func(ctx context.Context) (bool, error) {
-			if ok, err := turn.Done(ctx); err != nil || !ok {
-				return false, err
-			}
-			units, err := l.units()
-			if err != nil {
-				return false, err
-			}
-			return allEnabled(ctx, l.sys, units)
-		},
-		Do: func(ctx context.Context) error {
-			err := l.s.remember(l.v, "switch units", func() (before, error) {
-				was, err := enabled(ctx, l.sys, liteAllUnits())
-				return before{Enabled: was}, err
-			})
-			if err != nil {
-				return err
-			}
-			if err := turn.Do(ctx); err != nil {
-				return err
-			}
-			units, err := l.units()
-			if err != nil {
-				return err
-			}
-			return enable(ctx, l.sys, units)
-		},
-		Undo: func(ctx context.Context) error {
-			r, err := l.s.recall(l.v, "switch units")
-			if err != nil {
-				return err
-			}
-			if r != nil {
-				if err := backToEnabled(ctx, l.sys, onlyOff(r.Enabled)); err != nil {
-					return err
-				}
-			}
-			if err := turn.Undo(ctx); err != nil {
-				return err
-			}
-			if r != nil {
-				if err := backToEnabled(ctx, l.sys, r.Enabled); err != nil {
-					return err
-				}
-			}
-			return l.s.forget(l.v, "switch units")
-		},
-	}
 }
 
 func (l *lite) launch() Launch {

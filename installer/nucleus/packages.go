@@ -3,6 +3,7 @@ package nucleus
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"path"
 	"strings"
@@ -40,12 +41,17 @@ func (m manager) installed(ctx context.Context, name string) (version string, br
 	if m.format == FormatRPM {
 		argv = []string{"rpm", "-q", "--qf", "ii  %{VERSION}-%{RELEASE}", name}
 	}
-	const unknown = 1
-	out, err := run(ctx, m.sys, Command{Argv: argv}, unknown)
+	r, err := m.sys.Run(ctx, Command{Argv: argv})
 	if err != nil {
-		return "", false, err
+		return "", false, fmt.Errorf("asking %s what is installed: %w", argv[0], err)
 	}
-	f := strings.Fields(out)
+	if r.Code == 1 { // both say so of a package that they do not know
+		return "", false, nil
+	}
+	if r.Code != 0 {
+		return "", false, fault.New(fault.Unavailable, "%s ended with code %d: %s", strings.Join(argv, " "), r.Code, lastLines(r))
+	}
+	f := strings.Fields(string(r.Stdout))
 	switch {
 	case len(f) < 2 || strings.HasSuffix(f[0], "n") || strings.HasSuffix(f[0], "c"): // not installed, or only its configuration
 		return "", false, nil

@@ -48,33 +48,32 @@ func (s *Site) Remove(v Version, m Manifest, o Options, sys System) (Plan, error
 }
 
 func (l *lite) removal() Plan {
-	p := Plan{stopped(l.sys, LiteTarget), disableStep(l.sys, func() ([]string, error) {
+	p := Plan{stopped(l.sys, LiteTarget)}
+	if l.m.Layout == LayoutLiteFiles {
+		var names []string
+		if list, err := l.installed(); err == nil {
+			for _, w := range list {
+				names = append(names, w.name)
+			}
+		}
+		p = append(p, goneStep(l.sys, "units", names, func(ctx context.Context) error { return reload(ctx, l.sys) }))
+		return append(p, l.s.filesGone())
+	}
+	m := managerOf(l.sys, l.m.Package)
+	return append(p, disableStep(l.sys, func() ([]string, error) {
 		units, err := l.units()
 		if errors.Is(err, fault.Invalid) { // none
 			return nil, nil
 		}
 		return units, err
-	})}
-	if l.m.Layout == LayoutLitePackage {
-		m := managerOf(l.sys, l.m.Package)
-		p = append(p, Step{
-			Name: "package", Describe: "remove the package " + litePackageName + " with " + m.program(),
-			Done: func(ctx context.Context) (bool, error) {
-				version, _, err := m.installed(ctx, litePackageName)
-				return version == "", err
-			},
-			Do: func(ctx context.Context) error { return m.remove(ctx, litePackageName) },
-		})
-	} else {
-		var names []string
-		if list, err := l.links(); err == nil {
-			for _, w := range list {
-				names = append(names, w.name)
-			}
-		}
-		p = append(p, goneStep(l.sys, "links", names, func(ctx context.Context) error { return reload(ctx, l.sys) }))
-	}
-	return append(p, l.s.filesGone())
+	}), Step{
+		Name: "package", Describe: "remove the package " + litePackageName + " with " + m.program(),
+		Done: func(ctx context.Context) (bool, error) {
+			version, _, err := m.installed(ctx, litePackageName)
+			return version == "", err
+		},
+		Do: func(ctx context.Context) error { return m.remove(ctx, litePackageName) },
+	}, l.s.filesGone())
 }
 
 func stopped(sys System, unit string) Step {

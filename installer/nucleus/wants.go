@@ -21,6 +21,7 @@ type want struct {
 	target string
 	dir    bool
 	keep   bool // a file or folder that is there: only owner and mode are made so
+	gone   bool // nothing is to be there
 	data   []byte
 	mode   fs.FileMode
 	uid    int
@@ -137,6 +138,8 @@ func (w want) holds(sys System) (bool, error) {
 	}
 	owned := (w.uid < 0 || w.uid == st.UID) && (w.gid < 0 || w.gid == st.GID)
 	switch {
+	case w.gone:
+		return st.Kind == "", nil
 	case w.target != "":
 		return st.Kind == kindLink && st.Target == w.target, nil
 	case w.keep:
@@ -154,6 +157,8 @@ func (w want) make(sys System) error {
 	}
 	var err error
 	switch {
+	case w.gone:
+		return sys.Remove(w.name)
 	case w.target != "":
 		return sys.Symlink(w.target, w.name)
 	case w.keep:
@@ -276,7 +281,7 @@ func (s *Site) hostStep(v Version, sys System, name, describe string, wants func
 				return err
 			}
 			for _, w := range list {
-				if !w.dir && !w.keep {
+				if !w.dir && !w.keep && !w.gone {
 					if err := sys.MkdirAll(path.Dir(w.name), 0o755); err != nil {
 						return err
 					}
