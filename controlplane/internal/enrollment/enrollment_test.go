@@ -26,6 +26,7 @@ import (
 type kit struct {
 	*enrollment.Service
 	t       *testing.T
+	cfg     enrollment.Config
 	store   *memory.Store
 	objects *objects.Store
 	cloud   *selfhostedtest.World
@@ -50,6 +51,7 @@ func newKit(t *testing.T, more ...func(*enrollment.Config)) *kit {
 	for _, m := range more {
 		m(&cfg)
 	}
+	k.cfg = cfg
 	k.Service, err = enrollment.New(cfg)
 	require.NoError(t, err)
 	return k

@@ -11,14 +11,13 @@ import (
 	"github.com/ggfleet/ggfleet/shared/protocol"
 )
 
-// created is a task of the creator: it makes its subject when it is looked at,
-// unless it fails.
+// created is a task of the creator: kit.work carries it out, unless it fails.
 type created struct {
 	id      string
 	subject protocol.Subject
 	how     enrollment.Creation
 	failure string
-	slow    bool // not done yet
+	done    bool
 }
 
 func (k *kit) EnrollDevice(_ context.Context, name string) (enrollment.Device, error) {
@@ -56,7 +55,7 @@ func (k *kit) SubjectCreated(_ context.Context, s protocol.Subject, task string)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, t := range k.tasks {
-		if t.id == task && !t.slow {
+		if t.id == task && (t.done || t.failure != "") {
 			return true, t.failure, nil
 		}
 	}
@@ -69,12 +68,14 @@ func (k *kit) work() {
 	defer k.mu.Unlock()
 	for _, t := range k.tasks {
 		switch {
-		case t.failure != "" || t.slow:
+		case t.failure != "" || t.done:
+			continue
 		case t.subject.Role == protocol.RoleClient:
 			k.devices[t.subject.Name] = enrollment.Device{Name: t.subject.Name, Core: t.how.Core, CertificatePending: true}
 		default:
 			k.cores[t.subject.Name] = enrollment.Core{Name: t.subject.Name, CertificatePending: true}
 		}
+		t.done = true
 	}
 }
 

@@ -212,4 +212,3 @@ func TestTheLifeOfARequest(t *testing.T) {
 		})
 	})
 }
-

@@ -67,13 +67,7 @@ func TestACoreThatDoesNotExistIsCreatedOnApproval(t *testing.T) {
 	r, err := k.Approve(t.Context(), id, enrollment.Approval{By: "ada"})
 	require.NoError(t, err)
 	assert.NotEmpty(t, r.Task)
-	for _, c := range k.tasks {
-		c.slow = true
-	}
 	d.waits()
-	for _, c := range k.tasks {
-		c.slow = false
-	}
 	k.work()
 	assert.Equal(t, "new", d.enters().Core)
 	assert.Len(t, k.tasks, 1)
