@@ -30,11 +30,11 @@ func Status(w io.Writer, root string) error {
 
 	agent := filepath.Join(root, "agent")
 	var id identity.Identity
-	if err := readJSON(filepath.Join(agent, "identity.json"), &id); err != nil || id.Core == "" {
-		fmt.Fprintln(w, "enrolled: no")
+	if err := readJSON(filepath.Join(agent, "identity.json"), &id); err != nil || id.AgentThing == "" {
+		printUnenrolled(w, root)
 		return err
 	}
-	fmt.Fprintf(w, "enrolled: %s at %s\ncore:     %s\n", id.AgentThing, id.URL, id.Core)
+	printIdentity(w, agent, id)
 
 	if err := PrintConsent(w, root); err != nil {
 		return err

@@ -32,6 +32,13 @@ func TestTheCommandLine(t *testing.T) {
 		"patches forbidden twice":      {[]string{"forbid", "patches", "--root", "ROOT"}, 0, "", "allowed:  nothing\n"},
 		"patches perhaps":              {[]string{"allow", "perhaps", "--root", "ROOT"}, 1, `"perhaps"`, ""},
 		"allowed with enroll":          {[]string{"enroll", "x", "--allow", "perhaps", "--root", "ROOT"}, 1, `"perhaps"`, ""},
+		"nothing says how to enrol":    {[]string{"enroll", "--root", "ROOT"}, 1, "nothing says how to enrol", ""},
+		"an address without a CA":      {[]string{"enroll", "--url", "https://127.0.0.1:1", "--root", "ROOT"}, 1, "a false server could not be told from the true one", ""},
+		"an address that is not https": {[]string{"enroll", "--url", "fleet.example", "--root", "ROOT"}, 1, "is not an address such as", ""},
+		"a certificate without key":    {[]string{"enroll", "--cert", "x", "--root", "ROOT"}, 2, "key-file", ""},
+		"a claim and a thing":          {[]string{"enroll", "--cert", "x", "--key-file", "x", "--claim-cert", "x", "--claim-key", "x"}, 2, "none of the others can be", ""},
+		"a file that is not there":     {[]string{"enroll", "--file", "ROOT/none.json", "--root", "ROOT"}, 1, "no such file", ""},
+		"a key that is nowhere":        {[]string{"enroll", "--url", "https://127.0.0.1:1", "--ca-fingerprint", "0000000000000000000000000000000000000000000000000000000000000000", "--key", "tpm:/dev/none", "--root", "ROOT"}, 1, "there is no TPM at /dev/none", ""},
 		"run before it is enrolled":    {[]string{"run", "--root", "ROOT"}, 1, "not enrolled", ""},
 		"the string on standard input": {[]string{"enroll", "-", "--root", "ROOT"}, 1, "copy it whole", ""},
 	}
