@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -59,7 +60,7 @@ func (a *agent) openUpdate() (err error) {
 			}
 			return *free, true
 		},
-		Trial: a.cfg.UpdateTrial, Settle: a.cfg.UpdateSettle, Retry: a.cfg.UpdateRetry, Every: a.cfg.Poll, Log: a.cfg.Log,
+		Trial: a.cfg.UpdateTrial, Settle: a.cfg.UpdateSettle, Retry: a.cfg.UpdateRetry, Every: min(cmp.Or(a.cfg.Poll, time.Minute), time.Minute), Log: a.cfg.Log,
 	})
 	if err == nil {
 		a.work = append(a.work, run.Loop{Name: "self-update", Run: a.update.Run})

@@ -24,6 +24,7 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/object"
 	"github.com/ggfleet/ggfleet/controlplane/internal/once"
 	"github.com/ggfleet/ggfleet/controlplane/internal/provisioning"
+	"github.com/ggfleet/ggfleet/controlplane/internal/release"
 	"github.com/ggfleet/ggfleet/controlplane/internal/s3store"
 	"github.com/ggfleet/ggfleet/controlplane/internal/seal"
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted"
@@ -80,7 +81,8 @@ type App struct {
 	servers    []server
 	started    time.Time
 	patchParts
-	help *help.Service
+	help     *help.Service
+	releases *release.Service
 	claimParts
 }
 
@@ -96,7 +98,7 @@ func New(ctx context.Context, cfg Config, log *slog.Logger) (_ *App, err error) 
 		}
 	}()
 	for _, step := range []func(context.Context) error{
-		a.openDataDir, a.listen, a.openState, a.openSecrets, a.openObjects, a.openSessions, a.openCloud, a.openEvents, a.openFleet, a.openAssignments, a.openPatching, a.openHelp, a.firstStart, a.openEdges, a.openPprof,
+		a.openDataDir, a.listen, a.openState, a.openSecrets, a.openObjects, a.openSessions, a.openCloud, a.openEvents, a.openFleet, a.openAssignments, a.openPatching, a.openHelp, a.openReleases, a.firstStart, a.openEdges, a.openPprof,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -190,6 +192,7 @@ func (a *App) Run(ctx context.Context) error {
 		{Name: "events", Run: a.runEvents},
 		{Name: "patches", Run: a.patching.Run},
 		{Name: "help", Run: a.help.Run},
+		{Name: "releases of the agent", Run: a.releases.Run},
 		{Name: "repeated requests", Run: a.once.Run},
 		{Name: "job timeouts", Run: a.expireJobs},
 		{Name: "roll-outs", Run: a.greengrass.RunRollouts},

@@ -84,6 +84,8 @@ type Config struct {
 	AgentCertificateLife  time.Duration `koanf:"agent-certificate-life"`
 	AgentCertificateGrace time.Duration `koanf:"agent-certificate-grace"` // after its end, in which one may still be renewed; 0: none
 
+	AgentUpdateKeys string `koanf:"agent-update-keys"` // file of public keys; empty: signatures of releases are not checked here
+
 	BasePath   string `koanf:"base-path"`   // removed from the path of requests to the fleet API
 	CORSOrigin string `koanf:"cors-origin"` // empty: no page of another origin may call the fleet API
 
@@ -145,6 +147,7 @@ func Flags(f *pflag.FlagSet) {
 	f.Duration("agent-certificate-life", enrollment.DefaultCertificateLife, "how long certificates of agents are valid; an agent renews its own after two thirds of that")
 	f.Duration("agent-certificate-grace", enrollment.DefaultCertificateGrace, "how long after its end an agent that was away may still renew its certificate; 0: not at all")
 	f.Int("enrollment-waiting-from", enrollment.DefaultFromOne, "devices of one address that may wait to be approved at once")
+	f.String("agent-update-keys", "", "file of minisign public keys: releases of the agent that are signed otherwise are refused when they are uploaded")
 	f.String("base-path", "", "path under which a proxy publishes the fleet API, removed from requests")
 	f.String("cors-origin", "", "origin whose web pages may call the fleet API, or * (default: none)")
 	f.Int("event-retain", 100_000, "events that the log keeps for readers, webhooks and replays")

@@ -26,7 +26,7 @@ func (a *App) openEdges(context.Context) error {
 	claims := selfhosted.Clients{Identities: ids, Claims: a.claims} // enrol, and nothing else
 	devices, err := deviceapi.New(deviceapi.Config{
 		Identities: ids, Claims: claims, Components: a.components, Cores: a.greengrass, RoleAliases: a.registry, Sessions: a.sessions, URLs: a.signer, Agents: a.enrollment,
-		Realm: a.cfg.realm(), CAPEM: string(a.registry.CA().Bundle()), Patches: a.patching, Help: a.help, Renewals: a.enrollment, Downloads: a.patchDownloads, Log: a.log,
+		Realm: a.cfg.realm(), CAPEM: string(a.registry.CA().Bundle()), Patches: a.patching, Help: a.help, Releases: a.releases, Renewals: a.enrollment, Downloads: a.patchDownloads, Log: a.log,
 	})
 	if err != nil {
 		return err
@@ -86,7 +86,7 @@ func (a *App) fleetAPI() (http.Handler, error) {
 	cfg := fleetapi.Config{
 		Templates: a.fleet, Cores: a.fleet, Deployments: a.fleet,
 		Components: componentsPort{a.components}, ProvisioningTemplates: provisioningPort{a.templates},
-		Distributions: distributionsPort{a}, Activations: activationsPort{a}, Tokens: a.tokens, AccessKeys: a.keys, Patches: a.patching, Help: a.help, Enrollments: a.enrollment,
+		Distributions: distributionsPort{a}, Activations: activationsPort{a}, Tokens: a.tokens, AccessKeys: a.keys, Patches: a.patching, Help: a.help, Releases: a.releases, Enrollments: a.enrollment,
 		Devices: a.fleet, Things: a.things, Once: a.once, BasePath: a.cfg.BasePath, CORSOrigin: a.cfg.CORSOrigin,
 		System: systemPort{a}, Auth: a.tokens, Events: a.eventLog, Webhooks: a.eventLog, Metrics: a.metrics(), Log: a.log,
 	}

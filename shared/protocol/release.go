@@ -23,6 +23,10 @@ type AgentRelease struct {
 	Digest    string `json:"digest"`    // lower-case hex SHA-256 of the binary
 	Size      int64  `json:"size"`      // bytes
 	Signature string `json:"signature"` // minisign's signature file of the binary (package signed)
+
+	// WaitSeconds is after how long the device may fetch it, so that a fleet does not
+	// come at once.
+	WaitSeconds int `json:"waitSeconds,omitempty"`
 }
 
 // UpdateState says how far a device is with a release.

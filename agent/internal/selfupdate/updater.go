@@ -56,6 +56,7 @@ type Updater struct {
 	session  bool       // the broker did
 	reached  time.Time  // when both had
 	offer    *protocol.AgentRelease
+	turnAt   time.Time // when it may be fetched
 	nucleus  protocol.NucleusState
 	update   protocol.AgentUpdate
 
@@ -114,8 +115,20 @@ func (u *Updater) About() protocol.AgentAbout {
 // Assigned tells that the control plane has answered, and what it offers. It
 // never blocks.
 func (u *Updater) Assigned(offer *protocol.AgentRelease) {
-	u.tell(func() { u.assigned, u.offer = true, offer })
+	u.tell(func() {
+		if offer != nil {
+			// The same answer may be told again and again: its time goes on.
+			at := time.Now().Add(time.Duration(min(max(offer.WaitSeconds, 0), maxWait)) * time.Second)
+			if u.offer == nil || u.offer.Digest != offer.Digest || at.Before(u.turnAt) {
+				u.turnAt = at
+			}
+		}
+		u.assigned, u.offer = true, offer
+	})
 }
+
+// maxWait bounds AgentRelease.WaitSeconds.
+const maxWait = 60 * 24 * 3600
 
 // SessionUp tells that there is a session with the broker. It never blocks.
 func (u *Updater) SessionUp() { u.tell(func() { u.session = true }) }
@@ -140,13 +153,14 @@ func (u *Updater) tell(change func()) {
 type seen struct {
 	reached time.Time // zero: not yet
 	offer   *protocol.AgentRelease
+	turnAt  time.Time
 	nucleus protocol.NucleusState
 }
 
 func (u *Updater) look() seen {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return seen{u.reached, u.offer, u.nucleus}
+	return seen{u.reached, u.offer, u.turnAt, u.nucleus}
 }
 
 func (u *Updater) say(x protocol.AgentUpdate) {
@@ -216,8 +230,11 @@ func (u *Updater) turn(ctx context.Context) error {
 	if inbox, ok := u.inbox(ctx); ok {
 		return u.take(ctx, r, inbox)
 	}
-	if o := u.look().offer; o != nil {
-		return u.take(ctx, r, u.offered(*o))
+	if now := u.look(); now.offer != nil {
+		if time.Now().Before(now.turnAt) {
+			return nil
+		}
+		return u.take(ctx, r, u.offered(*now.offer))
 	}
 	return u.off()
 }

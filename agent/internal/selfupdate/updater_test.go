@@ -401,3 +401,32 @@ func TestADiskThatTakesNothingAtAnyStepCostsTimeOnly(t *testing.T) {
 		})
 	}
 }
+
+func TestAFleetDoesNotComeAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newKit(t)
+		r := k.release("1.4.0", script("1.4.0"), "")
+		r.WaitSeconds = 3600
+		u := k.connected("", "1.0.0", &r)
+		for range 58 { // the same answer again does not put it off
+			runs(t, u, time.Minute)
+			u.Assigned(&r)
+		}
+		require.Zero(t, k.fetched)
+		runs(t, u, 3*time.Minute)
+		assert.Equal(t, 1, k.hands())
+	})
+}
+
+func TestAnOfferThatIsTakenBackIsNotFetched(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newKit(t)
+		r := k.release("1.4.0", script("1.4.0"), "")
+		r.WaitSeconds = 600
+		u := k.connected("", "1.0.0", &r)
+		runs(t, u, time.Minute)
+		u.Assigned(nil)
+		runs(t, u, time.Hour)
+		assert.Zero(t, k.fetched)
+	})
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/object"
@@ -33,11 +34,13 @@ func (s *Service) best(device string, q protocol.AssignmentQuery) (best *protoco
 	rollouts, _ := s.rollouts.Range("", 0, func(_ string, r *Rollout) bool { return r.State == Active })
 	for _, r := range rollouts {
 		version := r.Key[len(rolloutPrefix):]
-		if best != nil && !later(version, best.Version) || !r.Value.admits(version, device, now) {
+		wait, ok := r.Value.admits(version, device, now)
+		if !ok || best != nil && !later(version, best.Version) {
 			continue
 		}
 		o, st, ok := s.binary(version, q.Platform)
 		if ok && st.Replaces(q.Agent.Version) {
+			o.WaitSeconds = int(math.Ceil(wait.Seconds()))
 			best = &o
 		}
 	}
@@ -139,14 +142,19 @@ func (s *Service) Forget(ctx context.Context, device string) error {
 	return err
 }
 
-// Open returns the binary with this digest, for devices, or fault.NotFound. The
-// caller closes the reader.
+// Open returns the binary with this digest of a release that is offered, for
+// devices, or fault.NotFound. The caller closes the reader.
 func (s *Service) Open(ctx context.Context, digest string) (object.Reader, object.Info, error) {
-	list, _ := s.files.Range("", 1, func(_ string, f *File) bool { return f.Platform != "" && f.Digest == digest })
+	list, _ := s.files.Range("", 1, func(_ string, f *File) bool { return f.Platform != "" && f.Digest == digest && s.active(f.Version) })
 	if len(list) == 0 {
-		return nil, object.Info{}, fault.New(fault.NotFound, "no release has a binary with digest %.80q", digest)
+		return nil, object.Info{}, fault.New(fault.NotFound, "no release that is offered has a binary with digest %.80q", digest)
 	}
 	return s.cfg.Objects.Open(ctx, s.objectKey(list[0].Value.Version, list[0].Value.Name))
+}
+
+func (s *Service) active(version string) bool {
+	r, _, ok := s.rollouts.Get(rolloutKey(version))
+	return ok && r.State == Active
 }
 
 // Install returns a file for technicians: of the given version, or with none of

@@ -206,7 +206,10 @@ func TestAReleaseWithoutSignatureIsNotActivated(t *testing.T) {
 func (k *kit) offered(n int) map[string]bool {
 	got := map[string]bool{}
 	for i := range n {
-		if name := fmt.Sprintf("gw-%d", i); k.offer(name, "1.3.0", protocol.AgentUpdate{}) != "" {
+		name := fmt.Sprintf("gw-%d", i)
+		o, err := k.Offer(k.t.Context(), protocol.Subject{Name: name}, protocol.AssignmentQuery{Platform: platform, Agent: protocol.AgentAbout{Version: "1.3.0"}})
+		require.NoError(k.t, err)
+		if o != nil && o.WaitSeconds == 0 {
 			got[name] = true
 		}
 	}
@@ -223,6 +226,11 @@ func TestAShareGrowsAndKeepsWhoIsIn(t *testing.T) {
 	_, err := k.Activate(t.Context(), "1.4.0", release.Activation{Percentage: 50, Spread: new(time.Hour)})
 	require.NoError(t, err)
 	assert.InDelta(t, len(ten), len(k.offered(1000)), 5, "it grows from what it was")
+	late, err := k.Offer(t.Context(), protocol.Subject{Name: "gw-3"}, protocol.AssignmentQuery{Platform: platform, Agent: protocol.AgentAbout{Version: "1.3.0"}})
+	require.NoError(t, err)
+	if late != nil {
+		assert.LessOrEqual(t, late.WaitSeconds, 3600, "the others know when it is their turn")
+	}
 	k.ahead.Add(1800)
 	thirty := k.offered(1000)
 	assert.InDelta(t, 300, len(thirty), 60)
@@ -334,6 +342,9 @@ func TestFilesForDevicesAndTechnicians(t *testing.T) {
 
 	r, err := k.Get(t.Context(), "1.5.0")
 	require.NoError(t, err)
+	_, _, err = k.Open(t.Context(), r.Platforms[0].Digest)
+	require.ErrorIs(t, err, fault.NotFound, "what is not offered is not sent")
+	k.activate("1.5.0", release.Activation{Percentage: 1})
 	f, _, err := k.Open(t.Context(), r.Platforms[0].Digest)
 	require.NoError(t, err)
 	require.NoError(t, f.Close())
@@ -342,6 +353,8 @@ func TestFilesForDevicesAndTechnicians(t *testing.T) {
 	require.ErrorIs(t, err, fault.NotFound)
 
 	require.ErrorIs(t, k.Remove(t.Context(), "1.4.0"), fault.Conflict, "it is offered")
+	_, err = k.Pause(t.Context(), "1.5.0")
+	require.NoError(t, err)
 	require.NoError(t, k.Remove(t.Context(), "1.5.0"))
 	require.NoError(t, k.Remove(t.Context(), "1.5.0"), "twice")
 	assert.Empty(t, read("1.5.0", "install.sh"))

@@ -112,17 +112,26 @@ func (r Rollout) Share(t time.Time) float64 {
 	return r.From + (r.Percentage-r.From)*done
 }
 
-// admits reports whether the device is offered version at t.
-func (r Rollout) admits(version, device string, t time.Time) bool {
+// admits reports whether the device is offered version, and how long after t its
+// turn is.
+func (r Rollout) admits(version, device string, t time.Time) (wait time.Duration, ok bool) {
 	if r.State != Active {
-		return false
+		return 0, false
 	}
 	if r.NamePattern != "" {
 		if ok, err := path.Match(r.NamePattern, device); err != nil || !ok {
-			return false
+			return 0, false
 		}
 	}
-	return place(version, device) < r.Share(t)
+	at := place(version, device)
+	if at >= r.Percentage {
+		return 0, false
+	}
+	if at < r.Share(t) {
+		return 0, true
+	}
+	turn := r.Since.Add(time.Duration((at - r.From) / (r.Percentage - r.From) * float64(r.Spread) * float64(time.Second)))
+	return max(0, turn.Sub(t)), true
 }
 
 // place is where a device stands in the queue for a version: 0 to 100.
