@@ -61,6 +61,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 	a.closers = append(a.closers, a.dir.Close)
 	defer func() { err = errors.Join(err, a.close()) }()
+	a.keepLog()
 	if err := a.identify(ctx); err != nil {
 		return errors.Join(err, context.Cause(ctx))
 	}
@@ -76,7 +77,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err != nil {
 		return err
 	}
-	for _, open := range []func() error{a.openUpdate, a.openNucleus, a.openPatches} {
+	for _, open := range []func() error{a.openUpdate, a.openNucleus, a.openPatches, a.openHelp} {
 		if err := open(); err != nil {
 			return err
 		}

@@ -60,6 +60,7 @@ type State struct {
 	Ranges     []string          // Range headers seen
 	Calls      map[string]int
 	Patches    []*Patch // that wait, and those that ended
+	Help       []*Help  // the same
 }
 
 // New starts a control plane that knows one core.
@@ -182,6 +183,10 @@ func (c *Cloud) agent(w http.ResponseWriter, r *http.Request) {
 	defer c.mu.Unlock()
 	if strings.HasPrefix(r.URL.Path, protocol.PathPatches) {
 		c.patches(w, r)
+		return
+	}
+	if strings.HasPrefix(r.URL.Path, protocol.PathHelp) {
+		c.help(w, r)
 		return
 	}
 	switch r.URL.Path {

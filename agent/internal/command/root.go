@@ -77,7 +77,7 @@ Exit status: 0 done, 1 it failed, 2 wrong command line.`,
 		&cobra.Group{ID: groupService, Title: "The service:"})
 	for group, list := range map[string][]*cobra.Command{
 		groupSetup:   {o.enroll(), o.allow(), o.forbid(), o.update(), o.updateKey()},
-		groupLook:    {o.status(), version()},
+		groupLook:    {o.status(), o.logs(), o.supportBundle(), version()},
 		groupService: append(o.services(), o.run()),
 	} {
 		for _, c := range list {

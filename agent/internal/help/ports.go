@@ -24,7 +24,7 @@ type Device interface {
 	Log(of, component string) (Log, error)
 	// Bundle writes a support bundle of at most protocol.MaxHelpContent bytes.
 	Bundle(ctx context.Context, w io.Writer) error
-	// Restart restarts the nucleus or a component and returns when it was begun.
+	// Restart restarts the nucleus, and returns when it works again, or a component.
 	Restart(ctx context.Context, of, component string) error
 	// Diagnose writes what a named diagnostic finds.
 	Diagnose(ctx context.Context, name string, w io.Writer) error

@@ -150,7 +150,11 @@ func (r *Runner) help(ctx context.Context, id string) {
 	err = r.persist(ctx, "reporting", func() error {
 		return r.cfg.Dir.Do(localstate.HelpReport, func() error { return r.cfg.Cloud.ReportHelp(ctx, id, result) })
 	})
-	r.log.InfoContext(ctx, "request for help ended", "request", id, "kind", string(order.Kind), "outcome", string(result.Outcome), "bytes", result.Size, logx.Err, err)
+	if err != nil {
+		r.log.WarnContext(ctx, "end of a request for help not reported", "request", id, "outcome", string(result.Outcome), logx.Err, err)
+		return
+	}
+	r.log.InfoContext(ctx, "request for help ended", "request", id, "outcome", string(result.Outcome), "bytes", result.Size)
 }
 
 // persist calls f until it succeeds, or fails in a way that stays, or ctx is
@@ -204,7 +208,7 @@ func (r *Runner) carryOut(ctx context.Context, id, runID string, ask protocol.He
 	if !may() {
 		return failed(protocol.HelpRefused, r.refusal(p))
 	}
-	r.log.InfoContext(ctx, "help is given", "request", id, "kind", string(ask.Kind), "of", ask.Of, "component", ask.Component, "diagnostic", ask.Diagnostic)
+	r.log.InfoContext(ctx, "help is given", "request", id, "kind", string(ask.Kind), "of", ask.Of+ask.Diagnostic, "component", ask.Component)
 	out := r.sending(ctx, id, runID, may)
 	err := r.do(ctx, ask, out, &result)
 	if err == nil {
