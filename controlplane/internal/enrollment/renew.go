@@ -22,7 +22,7 @@ import (
 // may still be renewed.
 const (
 	DefaultCertificateLife  = 5 * 365 * 24 * time.Hour
-	MinCertificateLife      = time.Hour
+	MinCertificateLife      = 10 * time.Minute
 	MaxCertificateLife      = 20 * 365 * 24 * time.Hour
 	DefaultCertificateGrace = 180 * 24 * time.Hour
 	MaxCertificateGrace     = 5 * 365 * 24 * time.Hour
