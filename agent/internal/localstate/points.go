@@ -140,7 +140,7 @@ func ClientPoints() []Point {
 
 // Points returns the whole table.
 func Points() []Point {
-	return slices.Concat(LifePoints(), RenewPoints(), UpdatePoints(), HelpPoints(), ClientPoints())
+	return slices.Concat(LifePoints(), RenewPoints(), UpdatePoints(), HelpPoints(), ClientPoints(), NucleusPoints())
 }
 
 // HelpPoints are those of what was asked from afar.
