@@ -20,6 +20,11 @@ func TestPacketsHaveTheBytesThatTheRuntimeSent(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "102000044d5154540502001e052700001388000e68656c646f75742d636f72652d31", hex.EncodeToString(b))
 
+	connect.WillTopic, connect.Will = "a/b", []byte("gone")
+	b, err = mqttwire.Append(nil, connect, mqttwire.V5)
+	require.NoError(t, err)
+	assert.Equal(t, "102c00044d515454050e001e052700001388000e68656c646f75742d636f72652d31"+"00"+"0003612f62"+"0004676f6e65", hex.EncodeToString(b))
+
 	next := "$aws/things/" + thing + "/jobs/$next/namespace-aws-gg-deployment/get"
 	sizes := map[string]struct {
 		p    mqttwire.Packet

@@ -70,6 +70,8 @@ type Packet struct {
 	Username   string // CONNECT; empty: no user name flag
 	CleanStart bool   // CONNECT
 	KeepAlive  uint16 // CONNECT, seconds
+	WillTopic  string // CONNECT; empty: no will
+	Will       []byte // CONNECT, sent with QoS 1
 
 	SessionPresent bool   // CONNACK
 	Codes          []byte // CONNACK, PUBACK, SUBACK, UNSUBACK, DISCONNECT
@@ -164,6 +166,9 @@ func appendConnect(b []byte, p Packet, version byte) []byte {
 	if p.Username != "" {
 		flags |= 0x80
 	}
+	if p.WillTopic != "" {
+		flags |= 0x04 | 1<<3
+	}
 	b = binary.BigEndian.AppendUint16(append(b, flags), p.KeepAlive)
 	if version == V5 {
 		var props []byte
@@ -179,6 +184,10 @@ func appendConnect(b []byte, p Packet, version byte) []byte {
 		b = append(binary.AppendUvarint(b, uint64(len(props))), props...)
 	}
 	b = appendString(b, p.ClientID)
+	if p.WillTopic != "" {
+		b = appendString(noProperties(b, version), p.WillTopic)
+		b = appendString(b, string(p.Will))
+	}
 	if p.Username != "" {
 		b = appendString(b, p.Username)
 	}
