@@ -63,11 +63,28 @@ func (c *classic) plan() (Plan, Step, error) {
 	if err != nil {
 		return nil, Step{}, err
 	}
-	p := Plan{c.checkStep(), c.s.accountsStep(c.v, c.sys, []account{{user, group, true}}), c.s.unpackStep(c.v, c.o), c.setupStep(), c.launchStep()}
+	p := Plan{c.checkStep(), c.accounts(account{user, group, true}), c.s.unpackStep(c.v, c.o), c.setupStep(), c.launchStep()}
 	if c.service() {
 		p = append(p, c.unitStep(), c.s.enableStep(c.v, c.sys, ClassicUnit))
 	}
 	return p, c.switchStep(), nil
+}
+
+// accounts makes the components' default user. A nucleus that is set up has
+// its own, unless another is asked for.
+func (c *classic) accounts(a account) Step {
+	step := c.s.accountsStep(c.v, c.sys, []account{a})
+	if c.o.Classic.DefaultUser != "" {
+		return step
+	}
+	done := step.Done
+	step.Done = func(ctx context.Context) (bool, error) {
+		if set, err := c.isSetUp(); err != nil || set {
+			return set, err
+		}
+		return done(ctx)
+	}
+	return step
 }
 
 func (c *classic) service() bool { return !c.o.Classic.NoSystemService && systemd(c.sys) }
@@ -125,14 +142,11 @@ func (c *classic) settled() error {
 
 // unitIsOurs is an error when the unit starts a nucleus in another root.
 func (c *classic) unitIsOurs() error {
-	b, err := c.sys.ReadFile(systemdDir + "/" + ClassicUnit)
-	if missing(err) || len(b) == 0 {
-		return nil
-	}
+	other, err := classicUnitRoot(c.sys)
 	if err != nil {
 		return err
 	}
-	if other := unitRoot(b); other != "" && other != c.root {
+	if other != "" && other != c.root {
 		return fault.New(fault.Conflict, "this device has a classic nucleus in %s already (%s); take that one over (--nucleus-root %s) or remove it first", other, ClassicUnit, other)
 	}
 	return nil
@@ -313,11 +327,11 @@ func (c *classic) unitStep() Step {
 	unit := systemdDir + "/" + ClassicUnit
 	return c.s.hostStep(c.v, c.sys, "unit", "write "+unit+", which runs "+c.at("alts/current/"+"distro/bin/loader"), func(context.Context) ([]want, error) {
 		var list []want
-		have, err := c.sys.ReadFile(unit)
-		if err != nil && !missing(err) {
+		have, err := classicUnitRoot(c.sys)
+		if err != nil {
 			return nil, err
 		}
-		if unitRoot(have) != c.root {
+		if have != c.root {
 			template, err := c.sys.ReadFile(path.Join(c.dist(), classicTemplate))
 			if err != nil && !missing(err) { // dry run: not unpacked yet
 				return nil, err

@@ -321,3 +321,46 @@ func TestClassicIsTakenAwayAndItsDataStay(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, whole(t, d, d.Host, r, classicOptions()).Run(t.Context(), nil), "and installed again")
 }
+
+func TestAClassicThatSomebodyElseInstalledIsTakenOverAsItIs(t *testing.T) {
+	d := newDevice(t, classicAt)
+	for _, f := range hosttest.ClassicFiles("2.9.0", []byte("jar"), []byte("#!/bin/sh\n")) {
+		d.put("/opt/GreengrassInstaller/"+f.Name, string(f.Data), f.Mode)
+	}
+	d.put("/tmp/config.yaml", classicConfig, 0o600)
+	_, err := hosttest.Setup(d.Host.Host, []string{"-Droot=" + classicAt, "-jar", "/opt/GreengrassInstaller/lib/Greengrass.jar", "--init-config", "/tmp/config.yaml", "--start", "false"})
+	require.NoError(t, err)
+	d.put("/usr/lib/systemd/system/greengrass.service", "[Service]\nExecStart=/bin/sh -c \"/greengrass/v2/alts/current/distro/bin/loader >> /greengrass/v2/logs/loader.log 2>&1\"\n[Install]\nWantedBy=multi-user.target\n", 0o644)
+	_, err = d.Run(t.Context(), nucleus.Command{Argv: []string{"systemctl", "enable", "greengrass.service"}})
+	require.NoError(t, err)
+	f, err := nucleus.Find(t.Context(), d.Host)
+	require.NoError(t, err)
+	assert.Equal(t, nucleus.Found{Layout: nucleus.LayoutClassic, Version: "2.9.0", Root: classicAt, Unit: "greengrass.service", Config: classicAt + "/config/effectiveConfig.yaml"}, f)
+	found := d.tree()
+
+	r := classicRelease(t, "2.18.0")
+	p := whole(t, d, d.Host, r, nucleus.Options{})
+	pending, err := p.Pending(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, []string{"unpack", "launch folder", "switch"}, stepNames(pending), "its users, its unit and its configuration stay")
+	require.NoError(t, p.Run(t.Context(), nil))
+	f, err = nucleus.Find(t.Context(), d.Host)
+	require.NoError(t, err)
+	assert.Equal(t, "2.18.0", f.Version)
+	require.NoError(t, whole(t, d, d.Again(), r, nucleus.Options{}).Undo(t.Context()))
+	same(t, found, d.tree(), "back to what was found")
+}
+
+func TestAnUndoDoesNotBringBackAnOldKey(t *testing.T) {
+	d := newDevice(t, liteAt)
+	r := liteTree(t, "2.5.0")
+	require.NoError(t, whole(t, d, d.Host, r, liteOptions()).Run(t.Context(), nil))
+	d.put(liteAt+"/private.key", "-----BEGIN PRIVATE KEY-----\nrenewed\n", 0o640)
+	require.NoError(t, whole(t, d, d.Host, r, liteOptions()).Undo(t.Context()))
+	b, err := d.ReadFile(liteAt + "/private.key")
+	require.NoError(t, err)
+	assert.Contains(t, string(b), "renewed")
+	info, err := d.Lstat(liteAt + "/private.key")
+	require.NoError(t, err)
+	assert.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+}

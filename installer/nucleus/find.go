@@ -43,18 +43,12 @@ var unitDirs = []string{systemdDir, "/usr/lib/systemd/system", "/lib/systemd/sys
 
 func findClassic(sys System) (Found, bool, error) {
 	f := Found{Layout: LayoutClassic, Root: classicRoot}
-	for _, dir := range unitDirs {
-		b, err := sys.ReadFile(path.Join(dir, ClassicUnit))
-		if missing(err) {
-			continue
-		}
-		if err != nil {
-			return f, false, err
-		}
-		if root := unitRoot(b); root != "" {
-			f.Root, f.Unit = root, ClassicUnit
-			break
-		}
+	root, err := classicUnitRoot(sys)
+	if err != nil {
+		return f, false, err
+	}
+	if root != "" {
+		f.Root, f.Unit = root, ClassicUnit
 	}
 	if _, err := sys.Lstat(path.Join(f.Root, "alts/current")); missing(err) {
 		return Found{}, false, nil
@@ -69,6 +63,21 @@ func findClassic(sys System) (Found, bool, error) {
 		return f, false, err
 	}
 	return f, true, nil
+}
+
+// classicUnitRoot is the root of the nucleus that greengrass.service starts; ""
+// when there is no such unit, or it starts something else.
+func classicUnitRoot(sys System) (string, error) {
+	for _, dir := range unitDirs {
+		b, err := sys.ReadFile(path.Join(dir, ClassicUnit))
+		if err == nil {
+			return unitRoot(b), nil
+		}
+		if !missing(err) {
+			return "", err
+		}
+	}
+	return "", nil
 }
 
 func findLite(ctx context.Context, sys System) (Found, bool, error) {

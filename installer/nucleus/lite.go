@@ -41,6 +41,11 @@ func (s *Site) lite(v Version, m Manifest, o Options, sys System) (*lite, error)
 		if l.facts, err = CheckConfig(o.Config, m.Layout, ""); err != nil {
 			return nil, fault.Under("config", err)
 		}
+	} else if b, err := sys.ReadFile(liteConfig); err == nil {
+		// What runs here already, for whomever wrote it: its folder and user.
+		if facts, err := CheckConfig(b, m.Layout, ""); err == nil {
+			l.facts = facts
+		}
 	}
 	for name, b := range o.Lite.ConfigD {
 		if !configDName.MatchString(name) {

@@ -53,6 +53,7 @@ const (
 	kindFile = "file"
 	kindLink = "link"
 	kindDir  = "dir"
+	kindKept = "kept" // only owner and mode are known: the content is another's affair, and may be secret
 )
 
 // missing reports whether err says that a name is not there, also because what
@@ -97,7 +98,7 @@ func (st state) restore(sys System) error {
 	if err != nil {
 		return err
 	}
-	if now.Kind == kindDir && st.Kind != kindDir {
+	if now.Kind == kindDir && st.Kind != kindDir && st.Kind != kindKept {
 		// A folder of ours that something else was put into stays.
 		if err := sys.Remove(st.Name); notEmpty(err) {
 			return nil
@@ -108,6 +109,11 @@ func (st state) restore(sys System) error {
 	switch st.Kind {
 	case "":
 		return sys.Remove(st.Name)
+	case kindKept:
+		if now.Kind == "" || now.Kind == kindLink {
+			return nil
+		}
+		err = sys.Chmod(st.Name, st.Mode)
 	case kindLink:
 		err = sys.Symlink(st.Target, st.Name)
 	case kindDir:
@@ -334,8 +340,18 @@ func looks(sys System, list []want) (before, error) {
 		return err
 	}
 	for _, w := range list {
-		if err := add(w.name); err != nil {
+		if !w.keep {
+			if err := add(w.name); err != nil {
+				return r, err
+			}
+			continue
+		}
+		st, err := look(sys, w.name)
+		if err != nil {
 			return r, err
+		}
+		if st.Kind == kindFile || st.Kind == kindDir {
+			r.States = append(r.States, state{Name: st.Name, Kind: kindKept, Mode: st.Mode, UID: st.UID, GID: st.GID})
 		}
 	}
 	return r, nil
