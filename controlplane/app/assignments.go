@@ -1,6 +1,10 @@
 package app
 
 import (
+	"context"
+
+	"context"
+
 	"github.com/ggfleet/ggfleet/controlplane/internal/assignment"
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/gateway"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
@@ -9,7 +13,7 @@ import (
 
 // openAssignments makes what tells agents that their assignment may be another.
 // The records are those that enrollment.Service.Assignment reads.
-func (a *App) openAssignments() (err error) {
+func (a *App) openAssignments(context.Context) (err error) {
 	a.notices, err = assignment.New(assignment.Config{
 		Store: a.hub, Names: a.agents.Connected, Tell: a.assignmentChanged, Log: a.log,
 		All: []string{state.Root + "distribution/current/", state.Root + "release/rollout/"},
