@@ -3,8 +3,6 @@ package app
 import (
 	"context"
 
-	"context"
-
 	"github.com/ggfleet/ggfleet/controlplane/internal/assignment"
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/gateway"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
