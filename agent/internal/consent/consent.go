@@ -66,7 +66,11 @@ func Allow(agentDir string, p Permission, allow bool) error {
 		return fmt.Errorf("allowing %s: %w", p, err)
 	}
 	text := fmt.Sprintf("The control plane may use %q on this device; 'ggfleet-agent forbid %s' ends that.\n", p, p)
-	if err := durable.WriteFileAt(name, []byte(text), 0o600); err != nil {
+	err := durable.WriteFileAt(name, []byte(text), 0o600)
+	if errors.Is(err, fs.ErrNotExist) { // an agent that starts sweeps its folder
+		err = durable.WriteFileAt(name, []byte(text), 0o600)
+	}
+	if err != nil {
 		return fmt.Errorf("allowing %s: %w", p, err)
 	}
 	return nil
