@@ -27,6 +27,7 @@ const (
 
 	Forget   Point = "forget"   // the version before the current one is given up, to make room
 	Download Point = "download" // the archive is here
+	Prepare  Point = "prepare"  // the intent to install a version is stored
 	Unpack   Point = "unpack"   // the version lies beside the others
 	Trial    Point = "trial"    // the intent to change the version is stored
 	Switch   Point = "switch"   // current points to the new version
@@ -77,6 +78,7 @@ const (
 	PlanEnable        Point = "plan-enable"
 	PlanKeep          Point = "plan-keep"
 	PlanLinks         Point = "plan-links"
+	PlanPrograms      Point = "plan-programs"
 	PlanFolders       Point = "plan-folders"
 	PlanKeys          Point = "plan-keys"
 	PlanConfiguration Point = "plan-configuration"
@@ -150,7 +152,7 @@ func HelpPoints() []Point { return []Point{HelpTake, HelpPart, HelpRestart, Help
 func LifePoints() []Point {
 	return []Point{
 		EnrollIntent, EnrollKey, EnrollCall, EnrollIdentity, EnrollForget, CoreKey, CoreCertCall, CoreCertificate, CoreCA, CoreConfig,
-		Forget, Download, Unpack, Trial, Switch, NucleusIntent, NucleusStart, NucleusRecord, Commit, Revert, Reject, Prune,
+		Forget, Download, Prepare, Unpack, Trial, Switch, NucleusIntent, NucleusStart, NucleusRecord, Commit, Revert, Reject, Prune,
 		PatchIntent, PatchCall, PatchStart, PatchRun, PatchEnd, PatchReport, PatchForget,
 	}
 }
@@ -168,7 +170,7 @@ func RenewPoints() []Point {
 func NucleusPoints() []Point {
 	return []Point{
 		Adopt, Settle, CoreSwapIntent, CoreSwap, CoreSwapEnd, CoreSwapBack,
-		PlanAccounts, PlanSetup, PlanLaunchFolder, PlanUnit, PlanEnable, PlanKeep, PlanLinks, PlanFolders, PlanKeys, PlanConfiguration,
+		PlanAccounts, PlanSetup, PlanLaunchFolder, PlanUnit, PlanEnable, PlanKeep, PlanLinks, PlanPrograms, PlanFolders, PlanKeys, PlanConfiguration,
 		PlanDisable, PlanLaunchFolders, PlanPackage, PlanFiles,
 	}
 }

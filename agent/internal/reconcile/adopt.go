@@ -28,7 +28,7 @@ func (l *Loop) resume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if r.Current == nil && r.Trial == nil && r.Adopted == nil {
+	if r.Current == nil && r.Trial == nil && r.Adopted == nil && r.Preparing == nil {
 		if r, err = l.adopt(ctx); err != nil {
 			return err
 		}

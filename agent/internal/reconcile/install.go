@@ -220,6 +220,12 @@ func (l *Loop) installArchive(ctx context.Context, r Record, v nucleus.Version, 
 	if p.plan, p.change, err = p.site.Plan(v, m, p.options, l.sys); err != nil {
 		return err
 	}
+	if r.Preparing == nil || r.Preparing.id() != v {
+		r.Preparing = &p.Installed
+		if err := l.store(localstate.Prepare, r); err != nil {
+			return err
+		}
+	}
 	if err := l.carryOut(ctx, p.plan); err != nil {
 		switch {
 		case errors.Is(err, syscall.ENOSPC):
@@ -230,7 +236,7 @@ func (l *Loop) installArchive(ctx context.Context, r Record, v nucleus.Version, 
 		return err
 	}
 	l.ready = true
-	r.Trial = &p.Installed
+	r.Trial, r.Preparing = &p.Installed, nil
 	if err := l.store(localstate.Trial, r); err != nil {
 		return err
 	}

@@ -138,7 +138,7 @@ func (l *Loop) Install(ctx context.Context, a Archive, doc []byte) error {
 // something to go back to.
 func (l *Loop) found(ctx context.Context) error {
 	r, err := l.record()
-	if err != nil || r.Current != nil || r.Trial != nil || r.Adopted != nil {
+	if err != nil || r.Current != nil || r.Trial != nil || r.Adopted != nil || r.Preparing != nil {
 		return err
 	}
 	_, err = l.adopt(ctx)

@@ -40,9 +40,10 @@ func (i Installed) id() nucleus.Version {
 // Record says what is installed. With a Trial, the device may be switched to
 // either; the next pass carries the trial to its end.
 type Record struct {
-	Current  *Installed `json:"current,omitempty"`
-	Trial    *Installed `json:"trial,omitempty"`
-	Previous *Installed `json:"previous,omitempty"` // its files stay until the next installation, so that it can be gone back to
+	Current   *Installed `json:"current,omitempty"`
+	Trial     *Installed `json:"trial,omitempty"`
+	Preparing *Installed `json:"preparing,omitempty"` // its plan is being carried out; what is found of it on the device is no nucleus to adopt
+	Previous  *Installed `json:"previous,omitempty"`  // its files stay until the next installation, so that it can be gone back to
 
 	// Adopted is the nucleus that was on the device before the agent. It is what
 	// runs while there is no Current. Its configuration and identity are its own and
