@@ -76,8 +76,8 @@ Exit status: 0 done, 1 it failed, 2 wrong command line.`,
 	root.AddGroup(&cobra.Group{ID: groupSetup, Title: "Set up this device:"}, &cobra.Group{ID: groupLook, Title: "Look at it:"},
 		&cobra.Group{ID: groupService, Title: "The service:"})
 	for group, list := range map[string][]*cobra.Command{
-		groupSetup:   {o.enroll(), o.allow(), o.forbid(), o.update(), o.updateKey()},
-		groupLook:    {o.status(), o.logs(), o.supportBundle(), version()},
+		groupSetup:   {o.enroll(), o.allow(), o.forbid(), o.nucleus(), o.client(), o.update(), o.updateKey()},
+		groupLook:    {o.status(), o.doctor(), o.logs(), o.supportBundle(), version()},
 		groupService: append(o.services(), o.run()),
 	} {
 		for _, c := range list {
