@@ -16,9 +16,7 @@ import (
 func (a *agent) openRenewal() error {
 	cfg := renew.Config{
 		Dir: a.dir, Live: a.live, Cloud: a.cloud, Dial: dialer{a}, Session: a.link, Every: a.cfg.Renewal, MinWait: a.cfg.MinWait, Log: a.cfg.Log,
-	}
-	if a.loop != nil {
-		cfg.Core = a.loop
+		Core: a.holder,
 	}
 	loop, err := renew.New(cfg)
 	if err != nil {

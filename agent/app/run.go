@@ -12,6 +12,7 @@ import (
 	process "github.com/ggfleet/ggfleet/agent/internal/nucleus"
 	"github.com/ggfleet/ggfleet/agent/internal/patch"
 	"github.com/ggfleet/ggfleet/agent/internal/reconcile"
+	"github.com/ggfleet/ggfleet/agent/internal/renew"
 	"github.com/ggfleet/ggfleet/agent/internal/selfupdate"
 	"github.com/ggfleet/ggfleet/agent/internal/svc"
 	"github.com/ggfleet/ggfleet/agent/internal/telemetry"
@@ -39,6 +40,7 @@ type agent struct {
 	running    selfupdate.Running
 	update     *selfupdate.Updater
 	end        func()            // gives the agent's place to the program that comes next
+	holder     renew.Core        // keeps the device's certificate
 	board      *notice.Board     // what notices told
 	notices    map[string]func() // topics to listen on, and whom to tell
 	work       []run.Loop        // ends before reporting and the session do
@@ -77,7 +79,11 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err != nil {
 		return err
 	}
-	for _, open := range []func() error{a.openUpdate, a.openNucleus, a.openPatches, a.openHelp} {
+	parts := []func() error{a.openUpdate, a.openNucleus, a.openPatches, a.openHelp}
+	if a.id.Subject().Role == protocol.RoleClient {
+		parts = []func() error{a.openUpdate, a.openClient, a.openHelp}
+	}
+	for _, open := range parts {
 		if err := open(); err != nil {
 			return err
 		}
@@ -147,6 +153,7 @@ func (a *agent) openNucleus() error {
 	if err != nil {
 		return err
 	}
+	a.holder = a.loop
 	a.closers = append(a.closers, a.loop.Close)
 	a.work = append(a.work, run.Loop{Name: "nucleus", Run: a.supervisor.Run}, a.watchdog.Watch(run.Loop{Name: "reconcile", Run: a.loop.Run}, max(passStall, 3*a.cfg.Poll)))
 	return nil

@@ -40,6 +40,9 @@ func Status(w io.Writer, root string) error {
 		return err
 	}
 
+	if id.Device != "" {
+		return nil // it has no nucleus; 'ggfleet-agent client' shows its cores
+	}
 	return printNucleus(context.Background(), w, agent)
 }
 

@@ -14,8 +14,14 @@ type AssignmentQuery struct {
 // maxQuery bounds each member of an AssignmentQuery in bytes.
 const maxQuery = 64
 
-// Path returns the path of the assignment call with q as its query.
-func (q AssignmentQuery) Path() string {
+// Path returns the path of a core's assignment call with q as its query.
+func (q AssignmentQuery) Path() string { return q.under(PathAgentCore) }
+
+// DevicePath returns the path of a client device's assignment call with q as its
+// query.
+func (q AssignmentQuery) DevicePath() string { return q.under(PathAgentDevice) }
+
+func (q AssignmentQuery) under(path string) string {
 	v := url.Values{}
 	for name, value := range map[string]string{"platform": q.Platform, "runtime": q.Runtime} {
 		if value != "" {
@@ -24,9 +30,9 @@ func (q AssignmentQuery) Path() string {
 	}
 	q.Agent.Set(v)
 	if len(v) == 0 {
-		return PathAgentCore
+		return path
 	}
-	return PathAgentCore + "?" + v.Encode()
+	return path + "?" + v.Encode()
 }
 
 // ParseAssignmentQuery reads what Path wrote. A value that is none is taken as

@@ -5,14 +5,14 @@ import (
 	"slices"
 )
 
-// waitingHigh is more than an agent that gets through has ever waiting.
-const waitingHigh = 50
+// waitingHigh is more than an agent that gets through ever has waiting.
+const waitingHigh = 1 << 20
 
 func checkWaiting(_ context.Context, e *examination) finding {
 	if e.Waiting > waitingHigh {
-		return warned("%d wait", e.Waiting)
+		return warned("%d KB wait", e.Waiting>>10)
 	}
-	return passed("%d wait", e.Waiting)
+	return passed("%d KB wait", e.Waiting>>10)
 }
 
 func checkDropped(_ context.Context, e *examination) finding {

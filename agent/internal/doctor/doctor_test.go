@@ -190,7 +190,7 @@ func cases() map[string]broken {
 		"a nucleus that complains":        {"D415", W, "40 lines", nucleus(func(n *doctor.Nucleus) { n.LogErrors = 40 })},
 		"a full disk of the nucleus":      {"D416", F, "0 MB", volume("/greengrass/v2", func(v *doctor.Volume) { v.Free = 0 })},
 		"a read-only disk of the nucleus": {"D416", F, "read-only", volume("/greengrass/v2", func(v *doctor.Volume) { v.ReadOnly = true })},
-		"reports that wait":               {"D501", W, "51 wait", device(func(d *doctor.Device) { d.Waiting = 51 })},
+		"reports that wait":               {"D501", W, "2048 KB wait", device(func(d *doctor.Device) { d.Waiting = 2 << 20 })},
 		"reports that were lost":          {"D502", W, "3 were", device(func(d *doctor.Device) { d.Dropped = 3 })},
 		"patches without Ansible":         {"D503", F, "ansible", func(_ *testing.T, h *healthy) { h.host.LookPath = without(h.host.LookPath, "ansible-playbook") }},
 		"an update that failed":           {"D504", W, "1.5.0", device(func(d *doctor.Device) { d.Update.Rejected = "1.5.0 crashed" })},
@@ -296,9 +296,13 @@ func TestWhatIsUnknownIsNoComplaint(t *testing.T) {
 
 func TestAnAgentWhoseCertificateIsRefusedByTLSIsToldSo(t *testing.T) {
 	h := newHealthy(t)
-	h.device.TLS.Certificates = nil
+	connect := h.device.TLS
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
-		h.device.TLS.MinVersion, h.device.TLS.MaxVersion = version, version
+		h.device.TLS = func(host string) *tls.Config {
+			c := connect(host)
+			c.Certificates, c.MinVersion, c.MaxVersion = nil, version, version
+			return c
+		}
 		results := doctor.Run(t.Context(), h.host, h.device)
 		i := slices.IndexFunc(results, func(r doctor.Result) bool { return r.Code == "D310" })
 		assert.Equal(t, doctor.Failed, results[i].Status)

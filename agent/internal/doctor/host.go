@@ -73,15 +73,16 @@ type Device struct {
 	Name     string // the device's
 	Core     bool   // it is a core device, not a client device
 
-	URL            string      // of the device HTTPS listener
-	AssignmentPath string      // of the call that every agent may make
-	MQTTAddress    string      // host:port
-	TLS            *tls.Config // as the agent; trusts only the CA of the enrolment
-	Certificate    Certificate // the agent's own
+	URL            string // of the device HTTPS listener
+	AssignmentPath string // of the call that every agent may make
+	MQTTAddress    string // host:port
+	// TLS connects to a host as the agent; it trusts only the CA of the enrolment.
+	TLS         func(host string) *tls.Config
+	Certificate Certificate // the agent's own
 
 	Service ServiceState
 	Secrets []string // files that nobody but their owner may read
-	Waiting int      // reports that wait to be sent
+	Waiting int64    // bytes of reports that wait to be sent, or were sent a little while ago
 	Dropped uint64   // reports given up
 
 	Nucleus Nucleus

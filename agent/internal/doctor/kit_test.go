@@ -138,7 +138,7 @@ func newHealthy(t *testing.T) *healthy {
 }
 
 // client is the configuration of an agent that trusts ca.
-func (h *healthy) client(t *testing.T, ca *pki.Authority) *tls.Config {
+func (h *healthy) client(t *testing.T, ca *pki.Authority) func(host string) *tls.Config {
 	t.Helper()
 	key, err := pki.NewKey(pki.P256)
 	require.NoError(t, err)
@@ -146,8 +146,11 @@ func (h *healthy) client(t *testing.T, ca *pki.Authority) *tls.Config {
 	require.NoError(t, err)
 	pool := x509.NewCertPool()
 	pool.AddCert(ca.Cert)
-	return &tls.Config{
-		MinVersion: tls.VersionTLS12, RootCAs: pool, Certificates: []tls.Certificate{pki.TLSCertificate(key, leaf)}, Time: func() time.Time { return at(t, now) },
+	return func(host string) *tls.Config {
+		return &tls.Config{
+			MinVersion: tls.VersionTLS12, ServerName: host, RootCAs: pool, Certificates: []tls.Certificate{pki.TLSCertificate(key, leaf)},
+			Time: func() time.Time { return at(t, now) },
+		}
 	}
 }
 

@@ -114,11 +114,12 @@ func (e *examination) shake(ctx context.Context, address string, protocols ...st
 		return tls.ConnectionState{}, err
 	}
 	defer raw.Close() //nolint:errcheck // nothing is sent
-	config := e.TLS.Clone()
-	config.NextProtos = protocols
-	if config.ServerName, _, err = net.SplitHostPort(address); err != nil {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
 		return tls.ConnectionState{}, err
 	}
+	config := e.TLS(host)
+	config.NextProtos = protocols
 	c := tls.Client(raw, config)
 	if err := c.HandshakeContext(ctx); err != nil {
 		return tls.ConnectionState{}, err
@@ -162,11 +163,15 @@ func checkServerCertificate(_ context.Context, e *examination) finding {
 
 // ask asks for the assignment, which every agent may.
 func (e *examination) ask(ctx context.Context) (status int, date time.Time, text string, err error) {
+	host, _, err := net.SplitHostPort(e.https())
+	if err != nil {
+		return 0, date, "", err
+	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(e.URL, "/")+e.AssignmentPath, nil)
 	if err != nil {
 		return 0, date, "", err
 	}
-	transport := &http.Transport{DialContext: e.Dial, TLSClientConfig: e.TLS.Clone(), DisableKeepAlives: true}
+	transport := &http.Transport{DialContext: e.Dial, TLSClientConfig: e.TLS(host), DisableKeepAlives: true}
 	defer transport.CloseIdleConnections()
 	resp, err := (&http.Client{Transport: transport, Timeout: checkTime}).Do(req)
 	if err != nil {

@@ -64,8 +64,27 @@ func acquire(root *os.Root, site string) (*os.File, error) {
 	return f, nil
 }
 
+// Look opens ROOT/agent for reading, beside an agent that may work there: nothing
+// is made, locked or cleared up. fs.ErrNotExist: no agent ever was here.
+func Look(site string) (*Dir, error) {
+	site, err := filepath.Abs(site)
+	if err != nil {
+		return nil, err
+	}
+	root, err := os.OpenRoot(filepath.Join(site, agentDir))
+	if err != nil {
+		return nil, err
+	}
+	return &Dir{site: site, root: root}, nil
+}
+
 // Close releases the lock.
-func (d *Dir) Close() error { return errors.Join(d.lock.Close(), d.root.Close()) }
+func (d *Dir) Close() error {
+	if d.lock == nil {
+		return d.root.Close()
+	}
+	return errors.Join(d.lock.Close(), d.root.Close())
+}
 
 // Site is the absolute path of ROOT.
 func (d *Dir) Site() string { return d.site }

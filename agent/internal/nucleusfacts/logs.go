@@ -40,14 +40,30 @@ func (r *Reader) readLogs() {
 			r.facts.LogBytes += info.Size()
 		}
 	}
+	if path, size, ok := ownLog(r.at); ok {
+		r.errors += r.tail.count(path, size, first)
+		r.facts.LogErrors = r.errors
+	}
+}
+
+// ownLog is the log of the nucleus itself.
+func ownLog(n Nucleus) (path string, size int64, ok bool) {
 	for _, name := range []string{"greengrass.log", "nucleus.log"} {
-		path := filepath.Join(logFolder(r.at), name)
+		path = filepath.Join(logFolder(n), name)
 		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
-			r.errors += r.tail.count(path, info.Size(), first)
-			r.facts.LogErrors = r.errors
-			return
+			return path, info.Size(), true
 		}
 	}
+	return "", 0, false
+}
+
+// RecentErrors returns how many lines near the end of the nucleus's own log tell
+// of errors.
+func RecentErrors(n Nucleus) uint64 {
+	if path, size, ok := ownLog(n); ok {
+		return new(tail).count(path, size, false)
+	}
+	return 0
 }
 
 // count returns how many lines that were added to the log tell of errors. What

@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/kardianos/service"
@@ -90,6 +91,9 @@ func Name(root string) string {
 	h := sha256.Sum256([]byte(filepath.Clean(root)))
 	return baseName + "-" + hex.EncodeToString(h[:4])
 }
+
+// Manager is what runs services on this system: systemd, launchd, windows.
+func (s *Service) Manager() string { return strings.TrimPrefix(s.s.Platform(), runtime.GOOS+"-") }
 
 // Name is the name of the service.
 func (s *Service) Name() string { return s.def.Name }

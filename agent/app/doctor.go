@@ -1,0 +1,236 @@
+package app
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/ggfleet/ggfleet/agent/internal/client"
+	"github.com/ggfleet/ggfleet/agent/internal/consent"
+	"github.com/ggfleet/ggfleet/agent/internal/doctor"
+	"github.com/ggfleet/ggfleet/agent/internal/identity"
+	"github.com/ggfleet/ggfleet/agent/internal/localstate"
+	process "github.com/ggfleet/ggfleet/agent/internal/nucleus"
+	"github.com/ggfleet/ggfleet/agent/internal/nucleusfacts"
+	"github.com/ggfleet/ggfleet/agent/internal/reconcile"
+	"github.com/ggfleet/ggfleet/agent/internal/selfupdate"
+	"github.com/ggfleet/ggfleet/agent/internal/svc"
+	"github.com/ggfleet/ggfleet/agent/internal/telemetry"
+	"github.com/ggfleet/ggfleet/installer/config"
+	"github.com/ggfleet/ggfleet/installer/nucleus"
+	"github.com/ggfleet/ggfleet/shared/buildinfo"
+	"github.com/ggfleet/ggfleet/shared/fault"
+	"github.com/ggfleet/ggfleet/shared/protocol"
+)
+
+// Doctor looks at the device of the agent in root (package doctor), writes what
+// it found, and reports whether nothing failed. It changes nothing and works
+// beside a running agent.
+func Doctor(ctx context.Context, w io.Writer, root string, asJSON bool) (well bool, err error) {
+	results, err := Examine(ctx, root)
+	if err != nil {
+		return false, err
+	}
+	well = doctor.Worst(results) != doctor.Failed
+	if asJSON {
+		e := json.NewEncoder(w)
+		e.SetIndent("", "  ")
+		return well, e.Encode(results)
+	}
+	for _, r := range results {
+		fmt.Fprintf(w, "%-8s %s %s: %s\n", r.Status, r.Code, r.Name, r.Detail)
+		if r.Fix != "" {
+			fmt.Fprintf(w, "              %s\n              → %s\n", r.Meaning, r.Fix)
+		}
+	}
+	return well, nil
+}
+
+// ExplainCheck writes what the code of a check means.
+func ExplainCheck(w io.Writer, code string) error {
+	for _, c := range doctor.Checks() {
+		if strings.EqualFold(c.Code, code) {
+			_, err := fmt.Fprintf(w, "%s %s\n%s\n→ %s\n", c.Code, c.Name, c.Meaning, c.Fix)
+			return err
+		}
+	}
+	return fault.New(fault.NotFound, "there is no check %q; 'ggfleet-agent doctor' lists them all", code)
+}
+
+// Examine runs all checks of the doctor on the device of the agent in root.
+func Examine(ctx context.Context, root string) ([]doctor.Result, error) {
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return nil, err
+	}
+	d := doctor.Device{Root: root, Core: true}
+	patient := patient{&d}
+	patient.service()
+	dir, err := localstate.Look(root)
+	if err == nil {
+		defer dir.Close() //nolint:errcheck // read only
+		patient.identity(dir)
+		patient.agent(dir)
+		if d.Core {
+			patient.nucleus(dir)
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		d.Damaged = err
+	}
+	return doctor.Run(ctx, doctor.Machine(buildinfo.Time()), d), nil
+}
+
+// patient collects what the agent knows of itself.
+type patient struct{ *doctor.Device }
+
+func (p patient) service() {
+	s, err := svc.New(p.Root)
+	if err != nil {
+		return // there is no service manager
+	}
+	state := s.State()
+	p.Service = doctor.ServiceState{Manager: s.Manager(), Installed: state.Installed, Enabled: state.Boot, Running: state.Running}
+}
+
+func (p patient) identity(dir *localstate.Dir) {
+	id, err := identity.Read(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	p.Enrolled = true
+	live, err := identity.Open(dir)
+	if err != nil {
+		p.Damaged = err
+	} else {
+		p.TLS = live.TLS
+		c := live.Certificate()
+		p.Certificate = doctor.Certificate{NotBefore: c.NotBefore, NotAfter: c.NotAfter}
+	}
+	subject := id.Subject()
+	p.Thing, p.Name, p.Core = id.AgentThing, subject.Name, subject.Role != protocol.RoleClient
+	p.URL, p.MQTTAddress, p.AssignmentPath = id.URL, id.MQTTAddress, protocol.PathAgentCore
+	if !p.Core {
+		p.AssignmentPath = protocol.PathAgentDevice
+		p.Secrets = append(p.Secrets, filepath.Join(p.Root, client.Folder, filepath.FromSlash(client.KeyName)))
+	}
+	keys, _ := filepath.Glob(filepath.Join(p.Root, "agent", "key*")) // the pattern is good
+	p.Secrets = append(p.Secrets, keys...)
+}
+
+func (p patient) agent(dir *localstate.Dir) {
+	p.Waiting, p.Dropped = telemetry.Look(dir.Root().FS(), "spool")
+	for _, c := range consent.Given(dir.Path(".")) {
+		p.Allowed = append(p.Allowed, string(c))
+	}
+	if keys, err := selfupdate.Keys(p.Root); err == nil {
+		p.Update.Keys = len(keys)
+	}
+	if r, err := selfupdate.Read(p.Root); err == nil && r.Last.State.Failure() {
+		p.Update.Rejected = r.Last.Version + ": " + r.Last.Reason
+	}
+}
+
+func (p patient) nucleus(dir *localstate.Dir) {
+	agentDir := dir.Path(".")
+	settings, err := reconcile.ReadSettings(agentDir)
+	if err != nil {
+		p.Nucleus.LastError = err.Error()
+		return
+	}
+	r, err := reconcile.ReadRecord(agentDir)
+	if err != nil {
+		p.Nucleus.LastError = err.Error()
+		return
+	}
+	n := &p.Nucleus
+	if r.Rejection != nil {
+		n.Rejected = r.Rejection.Version + ": " + r.Rejection.Why
+	}
+	document := filepath.Join(p.Root, filepath.FromSlash(nucleus.ConfigFile))
+	layout := nucleus.Layout("")
+	switch {
+	case r.Current != nil:
+		layout, n.Version, n.Root = r.Current.Layout, r.Current.Version, p.Root
+		if layout == nucleus.LayoutClassic {
+			n.Root = settings.Root
+		}
+	case r.Adopted != nil:
+		layout, n.Version, n.Root, document = r.Adopted.Layout, cmp.Or(r.Adopted.Version, "of unknown version"), r.Adopted.Root, r.Adopted.Config
+	}
+	n.Config, _ = os.ReadFile(document) //nolint:gosec // the agent's own record names it
+	p.credential()
+	switch layout {
+	case nucleus.LayoutProgram:
+		p.program(r.Current)
+	case nucleus.LayoutClassic:
+		n.Runtime = nucleusfacts.Classic
+		n.User, n.Group, _ = strings.Cut(cmp.Or(settings.Classic.DefaultUser, "ggc_user:ggc_group"), ":")
+		if settings.Classic.NoSystemService || r.Adopted != nil && r.Current == nil && r.Adopted.Unit == "" {
+			n.Program = filepath.Join(n.Root, "alts/current/distro/bin/loader")
+			_, n.Running = process.Running(agentDir)
+		} else {
+			n.Units = []string{nucleus.ClassicUnit}
+		}
+	case nucleus.LayoutLitePackage, nucleus.LayoutLiteFiles:
+		n.Runtime = nucleusfacts.Lite
+		n.User, n.Group, _ = strings.Cut(cmp.Or(settings.Lite.ComponentUser, "gg_component:gg_component"), ":")
+		services, _ := nucleus.LiteUnits()
+		n.Units = append([]string{nucleus.LiteTarget}, services...)
+	}
+	n.LogErrors = int(nucleusfacts.RecentErrors(nucleusfacts.Nucleus{Runtime: n.Runtime, Root: n.Root})) //nolint:gosec // lines of the end of a log
+}
+
+// program fills in a nucleus that is a program of the agent's.
+func (p patient) program(current *reconcile.Installed) {
+	n := &p.Nucleus
+	n.Runtime = "simulated"
+	_, n.Running = process.Running(filepath.Join(p.Root, "agent"))
+	site, err := nucleus.OpenSite(p.Root, nucleus.Limits{})
+	if err != nil {
+		n.LastError = err.Error()
+		return
+	}
+	defer site.Close() //nolint:errcheck // a folder
+	v := nucleus.Version{Name: current.Name, Version: current.Version, Digest: current.Digest}
+	m, err := site.Manifest(v)
+	if err != nil {
+		n.LastError = err.Error()
+		n.Program = filepath.Join(p.Root, filepath.FromSlash(v.Dir()))
+		return
+	}
+	n.Program, _ = site.Command(v, m)
+}
+
+// credential looks at the core's certificate, key and root CA file.
+func (p patient) credential() {
+	n := &p.Nucleus
+	sys, err := config.ReadSystem(n.Config)
+	if err != nil || sys.CertificateFilePath == "" {
+		return
+	}
+	p.Secrets = append(p.Secrets, sys.PrivateKeyPath)
+	if ca, err := os.ReadFile(sys.RootCAPath); err == nil { //nolint:gosec // the configuration names it
+		own, _ := os.ReadFile(filepath.Join(p.Root, "agent", "identity.json"))
+		var id identity.Identity
+		if json.Unmarshal(own, &id) == nil {
+			_, err := identity.Bundle(string(ca), id.CAFingerprint)
+			n.Trusts = err == nil
+		}
+	}
+	pair, err := tls.LoadX509KeyPair(sys.CertificateFilePath, sys.PrivateKeyPath)
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	n.Certificate.Err = err
+	if err == nil && pair.Leaf != nil {
+		n.Certificate.NotBefore, n.Certificate.NotAfter = pair.Leaf.NotBefore, pair.Leaf.NotAfter
+	}
+}
