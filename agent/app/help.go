@@ -90,6 +90,10 @@ func helpHost(root string) help.HostConfig {
 		Nucleus:   func() help.Nucleus { return nucleusOn(root) },
 		Status:    func(w io.Writer) error { return Status(w, root) },
 		Endpoints: func() []help.Endpoint { return endpoints(root) },
+		Doctor: func(ctx context.Context, w io.Writer) error {
+			_, err := Doctor(ctx, w, root, false)
+			return err
+		},
 	}
 	cfg.AgentLog = help.KeptLog(logFolder(root))
 	if s, err := svc.New(root); err == nil && s.State().Running {
