@@ -13,8 +13,10 @@ import (
 )
 
 func (a *app) core() *cobra.Command {
-	return group("core", "Create, show and delete core devices",
+	c := group("core", "Create, show and delete core devices, and help from afar",
 		a.coreCreate(), a.coreDelete(), a.coreList(), a.coreGet(), a.coreDeployments(), a.coreDevices(), a.coreHistory(), a.coreTasks(), a.coreTask())
+	c.AddCommand(a.coreHelp()...)
+	return c
 }
 
 func (a *app) coreCreate() *cobra.Command {

@@ -13,8 +13,10 @@ import (
 )
 
 func (a *app) device() *cobra.Command {
-	return group("device", "Create, show and delete client devices of cores",
+	c := group("device", "Create, show and delete client devices of cores, and help from afar",
 		a.deviceCreate(), a.deviceDelete(), a.deviceList(), a.deviceGet(), a.deviceTasks(), a.deviceTask())
+	c.AddCommand(a.deviceHelp()...)
+	return c
 }
 
 func (a *app) deviceCreate() *cobra.Command {

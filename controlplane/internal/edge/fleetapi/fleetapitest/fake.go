@@ -87,6 +87,8 @@ type Fake struct {
 	LastThing       provisioning.NewThing
 	LastRetry       patching.Retry
 	LastHelp        help.New
+	HelpRefusal     string // what the owner of each device says
+	HelpLost        bool   // whether logs were rotated too fast
 	LastReplay      event.ReplayRequest
 }
 

@@ -2,6 +2,8 @@ package fleetapitest
 
 import (
 	"context"
+	"crypto/sha256"
+	"fmt"
 	"strings"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/help"
@@ -30,7 +32,10 @@ func (h Help) Create(_ context.Context, n help.New) (help.Request, error) {
 	}
 	r := help.Request{
 		ID: HelpID, Device: n.Subject.Name, Role: n.Subject.Role, HelpAsk: n.HelpAsk, By: n.By, Status: help.Done, CreatedAt: Now(), UpdatedAt: Now(),
-		ExpiresAt: Now(), Size: int64(len(HelpContent)), Digest: strings.Repeat("0", 64), Next: "AAAA", Follows: n.Follows,
+		ExpiresAt: Now(), Size: int64(len(HelpContent)), Digest: fmt.Sprintf("%x", sha256.Sum256([]byte(HelpContent))), Next: "AAAA", Lost: h.f.HelpLost, Follows: n.Follows,
+	}
+	if h.f.HelpRefusal != "" {
+		r.Status, r.Message, r.Size = help.Refused, h.f.HelpRefusal, 0
 	}
 	h.f.help = &r
 	h.f.LastHelp = n
