@@ -36,6 +36,9 @@ func (a *App) listen(ctx context.Context) error {
 		{"artifact-addr", a.cfg.ArtifactAddr, &a.listeners.artifact},
 	} {
 		var lc net.ListenConfig
+		if l.flag == "mqtt-addr" {
+			lc.KeepAlive = -1 // MQTT has keep-alives of its own; TCP's would be most of an idle device's bytes
+		}
 		ln, err := lc.Listen(ctx, "tcp", l.addr)
 		if err != nil {
 			return listenError(l.flag, l.addr, err)

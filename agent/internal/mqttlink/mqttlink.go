@@ -120,6 +120,7 @@ func (l *Link) session(ctx context.Context) error {
 		ServerUrls: []*url.URL{l.url}, TlsCfg: l.cfg.TLS, KeepAlive: keepAlive,
 		CleanStartOnInitialConnection: true, // no session state: the spool is the memory
 		ConnectTimeout:                ackTimeout,
+		AttemptConnection:             dial,
 		ReconnectBackoff:              l.wait,
 		OnConnectionUp: func(m *autopaho.ConnectionManager, _ *paho.Connack) {
 			l.cfg.Log.InfoContext(ctx, "connected", logx.Address, l.cfg.Address, logx.ClientID, l.cfg.ClientID)
