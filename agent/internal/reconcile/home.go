@@ -38,8 +38,10 @@ func (l *Loop) site(layout nucleus.Layout) (*nucleus.Site, error) {
 		return l.cfg.Site, nil
 	}
 	if l.classic == nil {
-		if err := l.sys.MkdirAll(l.cfg.Settings.Root, 0o755); err != nil {
-			return nil, err
+		if _, err := l.sys.Lstat(l.cfg.Settings.Root); err != nil {
+			if err := l.sys.MkdirAll(l.cfg.Settings.Root, 0o755); err != nil {
+				return nil, err
+			}
 		}
 		site, err := nucleus.OpenSite(l.sys.Path(l.cfg.Settings.Root), nucleus.Limits{})
 		if err != nil {
@@ -131,6 +133,7 @@ func (l *Loop) deliver(ctx context.Context, from, to []byte) error {
 		if f.from == "" || f.from == f.to {
 			continue
 		}
+		f.to = l.sys.Name(f.to) // the stored document names files as this process sees them
 		want, err := l.readHost(f.from)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // the plan says what it misses

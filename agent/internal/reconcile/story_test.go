@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -145,7 +146,7 @@ type life struct {
 	kill  string
 	dead  bool
 	seen  map[localstate.Point]bool
-	said  *telemetry.Nucleus
+	said  atomic.Pointer[telemetry.Nucleus]
 }
 
 var errKilled = errors.New("killed here")
@@ -200,7 +201,7 @@ func (l *life) agent(f func(ctx context.Context, loop *reconcile.Loop)) {
 	site, err := nucleus.OpenSite(root, nucleus.Limits{})
 	require.NoError(l.t, err)
 	sup, err := process.New(process.Config{
-		Dir: dir, System: l.m, OnStatus: func(n telemetry.Nucleus) { l.said = &n },
+		Dir: dir, System: l.m, OnStatus: func(n telemetry.Nucleus) { l.said.Store(&n) },
 		UpFor: 10 * time.Millisecond, Look: time.Millisecond, Gate: time.Second, MinWait: time.Millisecond, MaxWait: 5 * time.Millisecond,
 	})
 	require.NoError(l.t, err)
