@@ -25,8 +25,8 @@ const nonceSize = 8 + 16 + sha256.Size
 // RenewNonce begins the renewal of an expired certificate. Nothing is stored.
 func (s *Service) RenewNonce() protocol.RenewNonce {
 	now := s.now()
-	b := binary.BigEndian.AppendUint64(nil, uint64(now.UnixMilli())) //nolint:gosec // after 1970
-	b = b[:24]
+	b := make([]byte, nonceSize-sha256.Size)
+	binary.BigEndian.PutUint64(b, uint64(now.UnixMilli())) //nolint:gosec // after 1970
 	rand.Read(b[8:])
 	return protocol.RenewNonce{Nonce: base64.RawURLEncoding.EncodeToString(s.seal(b)), Time: now.UTC()}
 }
@@ -40,7 +40,7 @@ func (s *Service) seal(b []byte) []byte {
 // fresh reports whether the nonce is ours and not older than MaxNonceAge.
 func (s *Service) fresh(nonce string) bool {
 	b, err := base64.RawURLEncoding.DecodeString(nonce)
-	if err != nil || len(b) != nonceSize || !hmac.Equal(s.seal(slices.Clip(slices.Clone(b[:24]))), b) {
+	if err != nil || len(b) != nonceSize || !hmac.Equal(s.seal(slices.Clone(b[:nonceSize-sha256.Size])), b) {
 		return false
 	}
 	age := s.now().Sub(time.UnixMilli(int64(binary.BigEndian.Uint64(b)))) //nolint:gosec // we made it
