@@ -47,16 +47,11 @@ func (c Creation) check() error {
 // made reports whether the core or client device of an approved request exists, and
 // creates it if not. Why it cannot be created lets the request wait again.
 func (s *Service) made(ctx context.Context, r *Request) (bool, error) {
-	subject, err := s.subject(ctx, r.Name)
+	exists, err := s.there(ctx, r)
 	switch {
-	case err == nil && subject.Role == r.Role:
-		return true, nil
-	case err == nil:
-		return false, s.unmade(ctx, r, fmt.Sprintf("%s is a %s, but the device asks to be a %s", r.Name, kindOf(subject.Role), kindOf(r.Role)))
-	case !errors.Is(err, fault.NotFound):
-		return false, err
-	}
-	if r.Task == "" {
+	case err != nil || exists || r.Status != Approved:
+		return exists, err
+	case r.Task == "":
 		return false, s.create(ctx, r)
 	}
 	ended, failure, err := s.cfg.Creator.SubjectCreated(ctx, r.Subject(), r.Task)
@@ -67,10 +62,28 @@ func (s *Service) made(ctx context.Context, r *Request) (bool, error) {
 		failure = "task " + r.Task + " is gone"
 	case !ended:
 		return false, nil
-	case failure == "": // it was made, and deleted since
+	case failure == "": // in this moment, or it was deleted since
+		if exists, err = s.there(ctx, r); err != nil || exists || r.Status != Approved {
+			return exists, err
+		}
 		failure = fmt.Sprintf("%s was created by task %s and does not exist any more", r.Name, r.Task)
 	}
 	return false, s.unmade(ctx, r, failure)
+}
+
+// there reports whether core or client device exist. A name that the other role has
+// lets the request wait again.
+func (s *Service) there(ctx context.Context, r *Request) (bool, error) {
+	subject, err := s.subject(ctx, r.Name)
+	switch {
+	case errors.Is(err, fault.NotFound):
+		return false, nil
+	case err != nil:
+		return false, err
+	case subject.Role != r.Role:
+		return false, s.unmade(ctx, r, fmt.Sprintf("%s is a %s, but the device asks to be a %s", r.Name, kindOf(subject.Role), kindOf(r.Role)))
+	}
+	return true, nil
 }
 
 // create starts the task. It is the same one when it is started again.

@@ -25,17 +25,18 @@ import (
 
 type kit struct {
 	*enrollment.Service
-	t       *testing.T
-	cfg     enrollment.Config
-	store   *memory.Store
-	objects *objects.Store
-	cloud   *selfhostedtest.World
-	cores   map[string]enrollment.Core
-	devices map[string]enrollment.Device
-	tasks   map[string]*created // by key
-	mu      sync.Mutex          // guards cores, devices and tasks
-	offer   *protocol.Distribution
-	now     atomic.Int64 // seconds added to the clock
+	t         *testing.T
+	cfg       enrollment.Config
+	store     *memory.Store
+	objects   *objects.Store
+	cloud     *selfhostedtest.World
+	cores     map[string]enrollment.Core
+	devices   map[string]enrollment.Device
+	tasks     map[string]*created // by key
+	mu        sync.Mutex          // guards cores, devices and tasks
+	offer     *protocol.Distribution
+	meanwhile func()       // if set, called when a task is looked up
+	now       atomic.Int64 // seconds added to the clock
 }
 
 func newKit(t *testing.T, more ...func(*enrollment.Config)) *kit {

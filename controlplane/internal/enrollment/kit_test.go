@@ -52,6 +52,9 @@ func (k *kit) CreateSubject(_ context.Context, s protocol.Subject, how enrollmen
 }
 
 func (k *kit) SubjectCreated(_ context.Context, s protocol.Subject, task string) (bool, string, error) {
+	if k.meanwhile != nil {
+		k.meanwhile()
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, t := range k.tasks {

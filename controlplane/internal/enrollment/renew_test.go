@@ -121,7 +121,7 @@ func TestWhatIsNotRenewed(t *testing.T) {
 }
 
 // late asks as a device does whose certificate has ended.
-func (k *kit) late(t *testing.T, c own, csr string, spoil ...func(*protocol.ExpiredRequest)) (protocol.CSRResponse, error) {
+func (k *kit) renewLate(t *testing.T, c own, csr string, spoil ...func(*protocol.ExpiredRequest)) (protocol.CSRResponse, error) {
 	t.Helper()
 	r := protocol.ExpiredRequest{CertificatePEM: c.pem, CSR: csr, Nonce: k.RenewNonce().Nonce}
 	var err error
@@ -171,7 +171,7 @@ func TestAnExpiredCertificateIsRenewedWithinItsGraceAlone(t *testing.T) {
 			k, old := renewing(t)
 			k.now.Store(int64(c.after.Seconds()))
 			key, csr := request(t)
-			out, err := k.late(t, old, csr, func(r *protocol.ExpiredRequest) {
+			out, err := k.renewLate(t, old, csr, func(r *protocol.ExpiredRequest) {
 				if c.spoil != nil {
 					c.spoil(k, old, r)
 				}
@@ -186,7 +186,7 @@ func TestAnExpiredCertificateIsRenewedWithinItsGraceAlone(t *testing.T) {
 			next := owned(t, key, out.CertificatePEM)
 			require.NoError(t, k.ConfirmRenewal(t.Context(), gw, next.id))
 			assert.Equal(t, map[string]cloud.CertificateStatus{old.id: cloud.Revoked, next.id: cloud.Active}, k.statuses(t))
-			_, err = k.late(t, old, csr)
+			_, err = k.renewLate(t, old, csr)
 			require.ErrorIs(t, err, fault.Denied, "the old one is not renewed a second time")
 		})
 	}

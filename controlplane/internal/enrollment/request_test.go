@@ -84,3 +84,13 @@ func TestTheCertificateOfAThingLetsItsAgentIn(t *testing.T) {
 	k.work()
 	assert.Equal(t, "fresh", other.enters().Core, "the core is created")
 }
+
+// The core appears between two looks: first it is not there, then its task has ended.
+func TestACoreThatIsCreatedWhileItsDeviceAsksIsThere(t *testing.T) {
+	k := newKit(t)
+	d := k.device("new")
+	_, err := k.Approve(t.Context(), d.waits(), enrollment.Approval{By: "ada"})
+	require.NoError(t, err)
+	k.meanwhile = k.work
+	assert.Equal(t, "new", d.enters().Core)
+}
