@@ -66,5 +66,6 @@ func (c Config) withDefaults() Config {
 	if c.Version == "" {
 		c.Version = buildinfo.Version
 	}
+	c.fromBuild()
 	return c
 }
