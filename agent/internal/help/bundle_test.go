@@ -200,7 +200,7 @@ func TestNamedDiagnostics(t *testing.T) {
 	for name, want := range map[string][]string{
 		"network":   {"good connect to port", "bad connect to port", "FAILED", "odd nowhere is no address"},
 		"disk":      {"file system of " + root, filepath.Join(root, "versions", "v1") + " 3072 KiB", "file system of / "},
-		"processes": {"processes; by memory", "help.test"},
+		"processes": {"processes; by memory", "STATE NAME"},
 		"clock":     {"ahead of the control plane by 1m30s", "zone"},
 		"nucleus":   {"runtime simulated", "version 1.0.0"},
 	} {

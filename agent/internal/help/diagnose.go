@@ -48,18 +48,22 @@ func (s *scrubbing) Write(p []byte) (int, error) {
 			}
 			continue
 		}
-		if err := s.end(); err != nil {
+		if err := s.line(); err != nil {
 			return 0, err
 		}
 	}
 	return len(p), nil
 }
 
-// end writes the line that was begun.
+// end writes a last line that nobody ended.
 func (s *scrubbing) end() error {
-	if s.rest == nil {
+	if len(s.rest) == 0 {
 		return nil
 	}
+	return s.line()
+}
+
+func (s *scrubbing) line() error {
 	l, ok := s.scrub.line(s.rest)
 	s.rest = s.rest[:0]
 	if !ok {

@@ -176,7 +176,10 @@ func (h helping) restart() *cobra.Command {
 	var wait time.Duration
 	cmd := h.command("restart NAME", "Restart the nucleus of a device, or one component", cobra.ExactArgs(1), func(ctx context.Context, c *client, args []string) (result, error) {
 		q, err := h.request(ctx, c, args[0], api.NewHelpRequest{Kind: api.HelpRestart, Component: t.component, ExpiresSeconds: int(wait.Seconds())})
-		return result{value: q, line: "restarted"}, err
+		if err != nil {
+			return result{}, err
+		}
+		return result{value: q, line: "restarted"}, nil
 	})
 	t.flags(cmd, false)
 	expires(cmd, &wait)
