@@ -10,6 +10,7 @@ import (
 
 	"github.com/ggfleet/ggfleet/agent/internal/nucleusfacts"
 	"github.com/ggfleet/ggfleet/shared/protocol"
+	"github.com/ggfleet/ggfleet/shared/run"
 )
 
 // observer owns what was last reported. Sequences are 0 for what was never said.
@@ -37,6 +38,7 @@ func (r *Reporter) observe(ctx context.Context) error {
 	look := time.NewTicker(r.cfg.Components)
 	defer look.Stop()
 	for {
+		run.Progress(ctx)
 		select {
 		case <-ctx.Done():
 			return nil
