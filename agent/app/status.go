@@ -32,7 +32,10 @@ func Status(w io.Writer, root string) error {
 	var id identity.Identity
 	if err := readJSON(filepath.Join(agent, "identity.json"), &id); err != nil || id.AgentThing == "" {
 		printUnenrolled(w, root)
-		return err
+		if err != nil {
+			return err
+		}
+		return printNucleus(context.Background(), w, agent)
 	}
 	printIdentity(w, agent, id)
 

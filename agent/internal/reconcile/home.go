@@ -38,7 +38,13 @@ func (l *Loop) site(layout nucleus.Layout) (*nucleus.Site, error) {
 		return l.cfg.Site, nil
 	}
 	if l.classic == nil {
-		if _, err := l.sys.Lstat(l.cfg.Settings.Root); err != nil {
+		for dir := l.cfg.Settings.Root; dir != "/"; dir = path.Dir(dir) {
+			if _, err := l.sys.Lstat(dir); err == nil {
+				break
+			}
+			l.made = append(l.made, dir)
+		}
+		if len(l.made) > 0 {
 			if err := l.sys.MkdirAll(l.cfg.Settings.Root, 0o755); err != nil {
 				return nil, err
 			}

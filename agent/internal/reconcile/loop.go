@@ -50,6 +50,7 @@ type Loop struct {
 	given   []byte                   // the configuration of a plan that is only shown
 	ready   bool                     // the installed version's plan was looked at since the start
 	runtime string                   // which nucleus the configuration asks for
+	made    []string                 // folders that were made for it
 	classic *nucleus.Site            // opened when it is needed first
 	full    struct {                 // an installation that a full or read-only disk has stopped
 		digest string

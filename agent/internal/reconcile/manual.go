@@ -61,11 +61,20 @@ type Planned struct {
 
 // Show returns the steps that installing an archive would take, and changes
 // nothing. doc is the installer configuration; empty: the stored one.
-func (l *Loop) Show(ctx context.Context, a Archive, doc []byte) ([]Planned, error) {
+func (l *Loop) Show(ctx context.Context, a Archive, doc []byte) (out []Planned, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.dry, l.given = true, doc
-	defer func() { l.dry, l.given = false, nil }()
+	defer func() {
+		l.dry, l.given = false, nil
+		for _, dir := range l.made { // nothing is left of a look
+			err = errors.Join(err, l.sys.Remove(dir))
+		}
+		if len(l.made) > 0 {
+			err = errors.Join(err, l.classic.Close())
+			l.made, l.classic = nil, nil
+		}
+	}()
 	r, err := l.record()
 	if err != nil {
 		return nil, err
@@ -74,7 +83,6 @@ func (l *Loop) Show(ctx context.Context, a Archive, doc []byte) ([]Planned, erro
 	if err != nil {
 		return nil, err
 	}
-	var out []Planned
 	for _, s := range append(p.plan, p.change) {
 		done, err := s.Done(ctx)
 		out = append(out, Planned{s, done, err})

@@ -253,8 +253,6 @@ func TestByHandWithoutAControlPlane(t *testing.T) {
 		require.Greater(t, len(steps), 5)
 		assert.Equal(t, "switch", steps[len(steps)-1].Step.Name)
 		now := l.tree()
-		delete(now, "/greengrass/v2")
-		delete(before, "/greengrass/v2")
 		assert.Equal(t, before, now, "a plan changes nothing")
 		require.NoError(t, loop.Install(ctx, archive("2.12.0"), []byte(classicOf)))
 		require.NoError(t, loop.Install(ctx, archive("2.12.0"), nil), "again")
