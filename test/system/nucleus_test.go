@@ -1,7 +1,6 @@
 package system_test
 
 import (
-	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -78,10 +77,18 @@ func TestANucleusIsInstalledUpdatedAndKeptFromABadOneOnSystemd(t *testing.T) {
 			runs := func(version string) { m.Until(t, "V="+version+"; "+r.alive+"; systemctl is-active "+r.unit) }
 
 			r.offer(t, w, r.pack(t, sim, "2.10.0"), "2.10.0")
+			system.Release(t, first) // is not part of what is measured
 			began := time.Now()
 			m.InstallAgent(t, first, activation.Enrollment)
-			system.Healthy(t, w, core, first, began)
+			world.Eventually(t, func() string {
+				if s := system.Show(t, w, core).Device.Status; s != "HEALTHY" {
+					return s
+				}
+				return ""
+			})
 			t.Logf("%s: from the agent's package to HEALTHY: %.1f s", name, time.Since(began).Seconds())
+			system.Healthy(t, w, core, first, began)
+			t.Logf("%s: and past the gate: %.1f s", name, time.Since(began).Seconds())
 			runs("2.10.0")
 			status := m.Sh(t, "ggfleet-agent status")
 			assert.Contains(t, status, "service "+r.unit+", active")
@@ -110,7 +117,17 @@ func TestANucleusIsInstalledUpdatedAndKeptFromABadOneOnSystemd(t *testing.T) {
 			m.Sh(t, "systemctl start ggfleet-agent")
 			m.Until(t, "ggfleet-agent status | grep -E 'there before the agent|2.11.0'")
 			system.Healthy(t, w, core, first, time.Now())
-			fmt.Fprintln(t.Output(), m.Sh(t, "ggfleet-agent status"))
+
+			// By hand, the agent stopped: the nucleus goes on.
+			m.Copy(t, r.pack(t, sim, "2.13.0"), "/media/next")
+			m.Sh(t, "ggfleet-agent stop")
+			runs("2.11.0")
+			t.Log(m.Sh(t, "ggfleet-agent nucleus plan --archive /media/next"))
+			m.Sh(t, "ggfleet-agent nucleus install --archive /media/next")
+			runs("2.13.0")
+			m.Sh(t, "ggfleet-agent nucleus rollback")
+			runs("2.11.0")
+			t.Log(m.Sh(t, "ggfleet-agent status"))
 		})
 	}
 }
