@@ -7,8 +7,8 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 )
 
-// Forget removes the activation of a device; none is no error. Agents that used it
-// stay enrolled.
+// Forget removes the activation of a device, and whose its agent was; nothing is no
+// error. Its requests stay: a device that asks again waits for an operator.
 func (s *Service) Forget(ctx context.Context, device string) error {
 	key := deviceKey(device)
 	_, err := state.Update(ctx, s.store, state.StepActivation, key, func(id *string, exists bool, b *state.Batch) error {
@@ -20,6 +20,12 @@ func (s *Service) Forget(ctx context.Context, device string) error {
 	})
 	if err != nil {
 		return fmt.Errorf("forget activation of %s: %w", device, err)
+	}
+	if checkName(device) != nil {
+		return nil // no agent can have this name
+	}
+	if _, err := s.store.Commit(ctx, state.NewBatch(state.StepActivation).Delete(agentKey(device))); err != nil {
+		return fmt.Errorf("forget agent of %s: %w", device, err)
 	}
 	return nil
 }

@@ -108,15 +108,23 @@ func (s *Service) leaveFleet(ctx context.Context, core string) error {
 	if err := s.cfg.Cloud.ForgetCore(ctx, core); err != nil {
 		return failed(fmt.Errorf("forget core device %s: %w", core, err), "Failed removing the core device from Greengrass")
 	}
+	return s.leaveAgent(ctx, core)
+}
+
+// leaveAgent ends what lets an agent of the core or client device in, and the agent.
+func (s *Service) leaveAgent(ctx context.Context, device string) error {
 	if s.cfg.Activations != nil { // first: no agent comes after this
-		if err := s.cfg.Activations.Forget(ctx, core); err != nil {
-			return failed(fmt.Errorf("forget activations of %s: %w", core, err), "Failed removing activations")
+		if err := s.cfg.Activations.Forget(ctx, device); err != nil {
+			return failed(fmt.Errorf("forget activations of %s: %w", device, err), "Failed removing activations")
 		}
 	}
-	if agent := protocol.AgentThing(core); names.CheckThing(agent) == nil {
-		if err := s.cfg.Cloud.Deprovision(ctx, agent, cloud.Deprovision{Certificates: true}, s.commitTo(ctx)); err != nil {
-			return failed(fmt.Errorf("remove agent of %s: %w", core, err), "Failed removing the agent")
-		}
+	agent := protocol.AgentThing(device)
+	if names.CheckThing(agent) != nil {
+		return nil
+	}
+	err := s.cfg.Cloud.Deprovision(ctx, agent, cloud.Deprovision{Certificates: true}, s.commitTo(ctx))
+	if err != nil {
+		return failed(fmt.Errorf("remove agent of %s: %w", device, err), "Failed removing the agent")
 	}
 	return nil
 }

@@ -78,7 +78,7 @@ type removal struct {
 	deprovision bool
 }
 
-// removeDevice takes association, artifacts and, if asked, the thing away, and
+// removeDevice takes association, agent, artifacts and, if asked, the thing away, and
 // the record last, together with what end adds and commits. A core of the fleet
 // keeps its thing and artifacts, whoever called it a client device.
 func (s *Service) removeDevice(ctx context.Context, d removal, end func(*state.Batch) error) error {
@@ -96,6 +96,9 @@ func (s *Service) removeDevice(ctx context.Context, d removal, end func(*state.B
 		return err
 	}
 	if !is && d.rev != 0 { // they go before the record: without it there are none, or those of a device to come
+		if err := s.leaveAgent(ctx, d.name); err != nil {
+			return err
+		}
 		if err := s.removeArtifacts(ctx, d.name); err != nil {
 			return err
 		}
