@@ -16,7 +16,7 @@ import (
 // that is not reserved (4294967295 means "no user" to the kernel).
 var namePattern = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`)
 
-const maxID = 1<<32 - 2
+const maxID uint64 = 1<<32 - 2
 
 // ParseAccount splits user[:group]: names, or numbers for accounts that need not
 // exist. The error is of kind fault.Invalid.

@@ -3,9 +3,7 @@ package nucleus
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"path"
 	"strings"
 
@@ -54,6 +52,7 @@ func (c *classic) at(name string) string { return path.Join(c.root, name) }
 // dist and launchDir are where the version's files and the links of its start
 // lie. Classic's own names for launch folders are "init" and deployment ids.
 func (c *classic) dist() string { return c.at(c.v.Dir()) }
+
 func (c *classic) launchDir() string {
 	return c.at("alts/ggfleet-" + path.Base(c.v.Dir()))
 }
@@ -166,121 +165,6 @@ func unitRoot(unit []byte) string {
 		}
 	}
 	return ""
-}
-
-// isSetUp reports whether the root holds a nucleus that can start: what
-// classic's installer leaves.
-func (c *classic) isSetUp() (bool, error) {
-	for _, name := range []string{"alts/current", "config/config.tlog"} {
-		if _, err := c.sys.Lstat(c.at(name)); missing(err) {
-			return false, nil
-		} else if err != nil {
-			return false, err
-		}
-	}
-	return true, nil
-}
-
-// madeBySetup are the names that classic's installer and the nucleus make in
-// their root; alts/current comes last of all.
-var madeBySetup = []string{
-	"alts", "cli_ipc_info", "config/bootstrap.tlog", "config/config.tlog", "config/config.tlog~", "config/effectiveConfig.yaml",
-	"deployments", "ipc.socket", "logs", "packages", "plugins", "telemetry", "work", configDir,
-}
-
-// configDir may hold files of others, so it only goes when it is empty.
-const configDir = "config"
-
-// setupStep runs classic's own installer, once in the life of a root: a second
-// run would merge the configuration again over what deployments have changed,
-// and would not switch to another version (it leaves alts/current alone). It is
-// run without --setup-system-service: releases differ in whether --start false
-// holds then, and they end with code 0 when it failed. unitStep does the same.
-func (c *classic) setupStep() Step {
-	const name = "setup"
-	argv := c.setupCommand("java")
-	return Step{
-		Name: name, Describe: "run the nucleus's installer once: " + strings.Join(argv, " "),
-		Done: func(context.Context) (bool, error) { return c.isSetUp() },
-		Do: func(ctx context.Context) error {
-			if err := c.s.remember(c.v, name, c.absent); err != nil {
-				return err
-			}
-			if err := c.clearSetup(name); err != nil {
-				return err
-			}
-			java, err := javaProgram(c.sys, c.o.Classic)
-			if err != nil {
-				return err
-			}
-			if err := c.sys.WriteFile(c.at(initConfig), c.o.Config, 0o600); err != nil {
-				return err
-			}
-			argv := c.setupCommand(java)
-			if _, err := run(ctx, c.sys, Command{Argv: argv, Dir: c.root}); err != nil {
-				return err
-			}
-			if set, err := c.isSetUp(); err != nil || !set {
-				return errors.Join(err, fault.New(fault.Unavailable, "the nucleus's installer ended well but left no alts/current or config/config.tlog in %s; see logs/greengrass.log there", c.root))
-			}
-			return nil
-		},
-		Undo: func(context.Context) error {
-			if err := c.clearSetup(name); err != nil {
-				return err
-			}
-			return c.s.forget(c.v, name)
-		},
-	}
-}
-
-// absent records which names the installer is going to make. What is there of
-// an older nucleus, or of the agent, is not touched by an undo.
-func (c *classic) absent() (before, error) {
-	var r before
-	for _, name := range append([]string{initConfig}, madeBySetup...) {
-		if _, err := c.sys.Lstat(c.at(name)); missing(err) {
-			r.Absent = append(r.Absent, c.at(name))
-		} else if err != nil {
-			return r, err
-		}
-	}
-	return r, nil
-}
-
-// clearSetup removes what the installer made, as far as the step's record says
-// that it was not there before.
-func (c *classic) clearSetup(step string) error {
-	r, err := c.s.recall(c.v, step)
-	if r == nil || err != nil {
-		return err
-	}
-	for _, name := range r.Absent {
-		remove := c.sys.RemoveAll
-		if path.Base(name) == configDir {
-			remove = c.sys.Remove
-		}
-		if err := remove(name); err != nil && !notEmpty(err) {
-			return err
-		}
-	}
-	return nil
-}
-
-func (c *classic) setupCommand(java string) []string {
-	argv := append([]string{java}, c.o.Classic.JVMOptions...)
-	argv = append(argv, "-Droot="+c.root, "-Dlog.store="+c.o.Classic.logStore(), "-jar", path.Join(c.dist(), classicJar),
-		"--init-config", c.at(initConfig), "--component-default-user", c.o.Classic.user())
-	for _, p := range c.o.Classic.TrustedPlugins {
-		argv = append(argv, "--trusted-plugin", p)
-	}
-	if c.o.Classic.AWSRegion != "" {
-		argv = append(argv, "--aws-region", c.o.Classic.AWSRegion)
-	}
-	if c.o.Classic.EnvStage != "" {
-		argv = append(argv, "--env-stage", c.o.Classic.EnvStage)
-	}
-	return append(argv, "--setup-system-service", "false", "--start", "false")
 }
 
 // launchStep makes the folder that alts/current will point to: the link to the
@@ -396,29 +280,4 @@ func (s *Site) used() map[string]bool {
 		}
 	}
 	return out
-}
-
-// checkIdentity looks at the files that the configuration names.
-func checkIdentity(sys System, f Facts, pkcs8 bool) error {
-	for _, file := range []struct{ field, name string }{
-		{"system.certificateFilePath", f.Certificate}, {"system.privateKeyPath", f.Key}, {"system.rootCaPath", f.RootCA},
-	} {
-		if file.name == "" || strings.HasPrefix(file.name, "pkcs11:") {
-			continue
-		}
-		b, err := sys.ReadFile(file.name)
-		if errors.Is(err, fs.ErrNotExist) {
-			return fault.Field("config."+file.field, "%s is not there; put it there first", file.name)
-		}
-		if err != nil {
-			return err
-		}
-		if !bytes.Contains(b, []byte("-----BEGIN ")) {
-			return fault.Field("config."+file.field, "%s is not PEM", file.name)
-		}
-		if pkcs8 && bytes.Contains(b, []byte("-----BEGIN EC PRIVATE KEY")) {
-			return fault.Field("config."+file.field, "%s is an EC key in SEC1 form, which classic cannot load; write it as PKCS#8: openssl pkcs8 -topk8 -nocrypt -in KEY -out NEW", file.name)
-		}
-	}
-	return nil
 }

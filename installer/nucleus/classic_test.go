@@ -12,6 +12,7 @@ import (
 
 	"github.com/ggfleet/ggfleet/installer/nucleus"
 	"github.com/ggfleet/ggfleet/installer/nucleus/hosttest"
+	"github.com/ggfleet/ggfleet/installer/nucleus/standin"
 	"github.com/ggfleet/ggfleet/shared/fault"
 )
 
@@ -41,7 +42,7 @@ services:
 
 func classicRelease(t *testing.T, version string) release {
 	t.Helper()
-	return newRelease(t, hosttest.Zip(hosttest.ClassicFiles(version, []byte("jar "+version), []byte("#!/bin/sh\n"))), "zip")
+	return newRelease(t, standin.Zip(standin.ClassicFiles(version, []byte("jar "+version), []byte("#!/bin/sh\n"))), "zip")
 }
 
 func classicOptions() nucleus.Options { return nucleus.Options{Config: []byte(classicConfig)} }
@@ -324,11 +325,11 @@ func TestClassicIsTakenAwayAndItsDataStay(t *testing.T) {
 
 func TestAClassicThatSomebodyElseInstalledIsTakenOverAsItIs(t *testing.T) {
 	d := newDevice(t, classicAt)
-	for _, f := range hosttest.ClassicFiles("2.9.0", []byte("jar"), []byte("#!/bin/sh\n")) {
+	for _, f := range standin.ClassicFiles("2.9.0", []byte("jar"), []byte("#!/bin/sh\n")) {
 		d.put("/opt/GreengrassInstaller/"+f.Name, string(f.Data), f.Mode)
 	}
 	d.put("/tmp/config.yaml", classicConfig, 0o600)
-	_, err := hosttest.Setup(d.Host.Host, []string{"-Droot=" + classicAt, "-jar", "/opt/GreengrassInstaller/lib/Greengrass.jar", "--init-config", "/tmp/config.yaml", "--start", "false"})
+	_, err := standin.Setup(d.Host.Host, []string{"-Droot=" + classicAt, "-jar", "/opt/GreengrassInstaller/lib/Greengrass.jar", "--init-config", "/tmp/config.yaml", "--start", "false"})
 	require.NoError(t, err)
 	d.put("/usr/lib/systemd/system/greengrass.service", "[Service]\nExecStart=/bin/sh -c \"/greengrass/v2/alts/current/distro/bin/loader >> /greengrass/v2/logs/loader.log 2>&1\"\n[Install]\nWantedBy=multi-user.target\n", 0o644)
 	_, err = d.Run(t.Context(), nucleus.Command{Argv: []string{"systemctl", "enable", "greengrass.service"}})

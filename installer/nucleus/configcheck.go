@@ -36,13 +36,13 @@ const (
 
 // regions are the ones that the SDK inside the classic nucleus knows; it refuses
 // every other name.
-var regions = strings.Fields(`
+const regions = `
 us-east-1 us-east-2 us-west-1 us-west-2 us-gov-east-1 us-gov-west-1 us-iso-east-1 us-iso-west-1 us-isob-east-1
 ca-central-1 ca-west-1 mx-central-1 sa-east-1
 eu-central-1 eu-central-2 eu-north-1 eu-south-1 eu-south-2 eu-west-1 eu-west-2 eu-west-3
 ap-east-1 ap-northeast-1 ap-northeast-2 ap-northeast-3 ap-south-1 ap-south-2
 ap-southeast-1 ap-southeast-2 ap-southeast-3 ap-southeast-4 ap-southeast-5 ap-southeast-7
-af-south-1 il-central-1 me-central-1 me-south-1 cn-north-1 cn-northwest-1`)
+af-south-1 il-central-1 me-central-1 me-south-1 cn-north-1 cn-northwest-1`
 
 var (
 	thingPattern = regexp.MustCompile(`^[a-zA-Z0-9:_-]{1,128}$`)
@@ -249,7 +249,7 @@ func (c *checker) settings(n *yaml.Node) {
 	switch {
 	case c.region == "":
 		c.refuse("awsRegion", "is missing; without it the nucleus stays offline. Any region serves a self-hosted fleet, us-east-1 is safe")
-	case !c.lite && !slices.Contains(regions, c.region):
+	case !c.lite && !slices.Contains(strings.Fields(regions), c.region):
 		c.refuse("awsRegion", "%q is no region that the nucleus knows, so it would refuse to start; any serves a self-hosted fleet, us-east-1 is safe", c.region)
 	case c.lite && len(c.region) > liteRegion:
 		c.refuse("awsRegion", "has %d characters; lite takes at most %d", len(c.region), liteRegion)

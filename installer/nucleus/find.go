@@ -39,7 +39,9 @@ func Find(ctx context.Context, sys System) (Found, error) {
 }
 
 // unitDirs are where systemd looks for units, in the order of precedence.
-var unitDirs = []string{systemdDir, "/usr/lib/systemd/system", "/lib/systemd/system"}
+func unitDirs() []string {
+	return []string{systemdDir, "/usr/lib/systemd/system", "/lib/systemd/system"}
+}
 
 func findClassic(sys System) (Found, bool, error) {
 	f := Found{Layout: LayoutClassic, Root: classicRoot}
@@ -58,7 +60,7 @@ func findClassic(sys System) (Found, bool, error) {
 	f.Config = path.Join(f.Root, "config/effectiveConfig.yaml")
 	b, err := ReadLinked(sys, path.Join(f.Root, "alts/current/distro", classicRecipe))
 	if err == nil {
-		_, f.Version, _ = parseRecipe(b) //nolint:errcheck // then it does not say its version
+		_, f.Version, _ = parseRecipe(b) // an error: it does not say its version
 	} else if !missing(err) {
 		return f, false, err
 	}
@@ -68,7 +70,7 @@ func findClassic(sys System) (Found, bool, error) {
 // classicUnitRoot is the root of the nucleus that greengrass.service starts; ""
 // when there is no such unit, or it starts something else.
 func classicUnitRoot(sys System) (string, error) {
-	for _, dir := range unitDirs {
+	for _, dir := range unitDirs() {
 		b, err := sys.ReadFile(path.Join(dir, ClassicUnit))
 		if err == nil {
 			return unitRoot(b), nil
@@ -86,7 +88,7 @@ func findLite(ctx context.Context, sys System) (Found, bool, error) {
 		if !has(sys, m.program()) {
 			continue
 		}
-		version, _, err := m.installed(ctx, litePackageName)
+		version, _, err := m.installed(ctx)
 		if err != nil {
 			return f, false, err
 		}
@@ -96,7 +98,7 @@ func findLite(ctx context.Context, sys System) (Found, bool, error) {
 	}
 	if f.Package == "" {
 		there := false
-		for _, dir := range unitDirs {
+		for _, dir := range unitDirs() {
 			_, err := sys.Lstat(path.Join(dir, LiteTarget))
 			if err != nil && !missing(err) {
 				return f, false, err

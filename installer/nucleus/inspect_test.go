@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ggfleet/ggfleet/installer/nucleus"
-	"github.com/ggfleet/ggfleet/installer/nucleus/hosttest"
+	"github.com/ggfleet/ggfleet/installer/nucleus/standin"
 	"github.com/ggfleet/ggfleet/shared/fault"
 )
 
@@ -49,21 +49,21 @@ func rpm(name, version, release, arch string) []byte {
 }
 
 func TestInspectTellsTheLayoutNameAndVersion(t *testing.T) {
-	deb := hosttest.LiteDeb("1:2.5.0-3~deb12", "arm64", "libc6 (>= 2.34)", hosttest.LiteFiles("/usr/bin", []byte("x")))
-	files := hosttest.LiteFiles("/usr/local/bin", []byte("x"))
-	classic := hosttest.ClassicFiles("2.10", []byte("jar"), []byte("#!"))
+	deb := standin.LiteDeb("1:2.5.0-3~deb12", "arm64", "libc6 (>= 2.34)", standin.LiteFiles("/usr/bin", []byte("x")))
+	files := standin.LiteFiles("/usr/local/bin", []byte("x"))
+	classic := standin.ClassicFiles("2.10", []byte("jar"), []byte("#!"))
 	tests := map[string]struct {
 		archive []byte
 		format  string
 		want    nucleus.Manifest
 	}{
-		"AWS's zip of classic": {hosttest.Zip(classic), "zip", nucleus.Manifest{Name: nucleus.ClassicName, Version: "2.10", Runtime: "classic", Entrypoint: "bin/loader", Layout: nucleus.LayoutClassic}},
-		"classic as tar.gz":    {hosttest.TarGz(classic), "tar.gz", nucleus.Manifest{Name: nucleus.ClassicName, Version: "2.10", Runtime: "classic", Entrypoint: "bin/loader", Layout: nucleus.LayoutClassic}},
+		"AWS's zip of classic": {standin.Zip(classic), "zip", nucleus.Manifest{Name: nucleus.ClassicName, Version: "2.10", Runtime: "classic", Entrypoint: "bin/loader", Layout: nucleus.LayoutClassic}},
+		"classic as tar.gz":    {standin.TarGz(classic), "tar.gz", nucleus.Manifest{Name: nucleus.ClassicName, Version: "2.10", Runtime: "classic", Entrypoint: "bin/loader", Layout: nucleus.LayoutClassic}},
 		"a deb": {deb, "deb", nucleus.Manifest{
 			Name: nucleus.LiteName, Version: "2.5.0", Runtime: "lite", Entrypoint: "package.deb", Layout: nucleus.LayoutLitePackage,
 			Package: "package.deb", PackageVersion: "1:2.5.0-3~deb12", Architecture: "arm64", Depends: "libc6 (>= 2.34)",
 		}},
-		"a deb in AWS's zip": {hosttest.LiteZip("2.5.0", deb), "zip", nucleus.Manifest{
+		"a deb in AWS's zip": {standin.LiteZip("2.5.0", deb), "zip", nucleus.Manifest{
 			Name: nucleus.LiteName, Version: "2.5.0", Runtime: "lite", Entrypoint: "aws-greengrass-lite-2.5.0-Linux.deb", Layout: nucleus.LayoutLitePackage,
 			Package: "aws-greengrass-lite-2.5.0-Linux.deb", PackageVersion: "1:2.5.0-3~deb12", Architecture: "arm64", Depends: "libc6 (>= 2.34)",
 		}},
@@ -71,10 +71,10 @@ func TestInspectTellsTheLayoutNameAndVersion(t *testing.T) {
 			Name: nucleus.LiteName, Version: "2.5.0", Runtime: "lite", Entrypoint: "package.rpm", Layout: nucleus.LayoutLitePackage,
 			Package: "package.rpm", PackageVersion: "2.5.0-1.el9", Architecture: "x86_64",
 		}},
-		"lite as files": {hosttest.LiteTarGz("2.6.0", files), "tar.gz", nucleus.Manifest{
+		"lite as files": {standin.LiteTarGz("2.6.0", files), "tar.gz", nucleus.Manifest{
 			Name: nucleus.LiteName, Version: "2.6.0", Runtime: "lite", Entrypoint: "aws-greengrass-lite-2.6.0-Linux/usr/bin/ggconfigd", Layout: nucleus.LayoutLiteFiles,
 		}},
-		"lite as files with a file that names the version": {hosttest.Zip(append(files, hosttest.File{Name: "VERSION", Data: []byte("2.6.1\n"), Mode: 0o644})), "zip", nucleus.Manifest{
+		"lite as files with a file that names the version": {standin.Zip(append(files, standin.File{Name: "VERSION", Data: []byte("2.6.1\n"), Mode: 0o644})), "zip", nucleus.Manifest{
 			Name: nucleus.LiteName, Version: "2.6.1", Runtime: "lite", Entrypoint: "usr/bin/ggconfigd", Layout: nucleus.LayoutLiteFiles,
 		}},
 	}
@@ -93,28 +93,28 @@ func TestInspectTellsTheLayoutNameAndVersion(t *testing.T) {
 }
 
 func TestInspectRefusesWhatIsNoNucleus(t *testing.T) {
-	classic := hosttest.ClassicFiles("2.10.0", []byte("jar"), []byte("#!"))
+	classic := standin.ClassicFiles("2.10.0", []byte("jar"), []byte("#!"))
 	without := func(name string) []byte {
-		var left []hosttest.File
+		var left []standin.File
 		for _, f := range classic {
 			if f.Name != name {
 				left = append(left, f)
 			}
 		}
-		return hosttest.Zip(left)
+		return standin.Zip(left)
 	}
 	inFolder := func() []byte {
-		var out []hosttest.File
+		var out []standin.File
 		for _, f := range classic {
 			f.Name = "aws.greengrass.nucleus/" + f.Name
 			out = append(out, f)
 		}
-		return hosttest.Zip(out)
+		return standin.Zip(out)
 	}
 	other := func(name string) []byte {
-		deb := hosttest.LiteDeb("1.0.0", "all", "", []hosttest.File{{Name: "usr/bin/x", Data: []byte("x"), Mode: 0o755}})
+		deb := standin.LiteDeb("1.0.0", "all", "", []standin.File{{Name: "usr/bin/x", Data: []byte("x"), Mode: 0o755}})
 		// The control data are compressed, so another name takes another package.
-		return hosttest.Zip([]hosttest.File{{Name: name, Data: deb[:len(deb)/3], Mode: 0o644}})
+		return standin.Zip([]standin.File{{Name: name, Data: deb[:len(deb)/3], Mode: 0o644}})
 	}
 	tests := map[string]struct {
 		archive []byte
@@ -123,14 +123,14 @@ func TestInspectRefusesWhatIsNoNucleus(t *testing.T) {
 	}{
 		"a text":                         {[]byte("hello, this is text"), fault.Unsupported, "known format"},
 		"nothing":                        {nil, fault.Unsupported, "known format"},
-		"a zip of something else":        {hosttest.Zip([]hosttest.File{{Name: "a", Data: []byte("b"), Mode: 0o644}}), fault.Invalid, "is no nucleus"},
+		"a zip of something else":        {standin.Zip([]standin.File{{Name: "a", Data: []byte("b"), Mode: 0o644}}), fault.Invalid, "is no nucleus"},
 		"classic without its loader":     {without("bin/loader"), fault.Invalid, "bin/loader"},
 		"classic without its recipe":     {without("conf/recipe.yaml"), fault.Invalid, "conf/recipe.yaml"},
 		"classic in a folder of its own": {inFolder(), fault.Invalid, "is no nucleus"},
 		"a deb that is cut off":          {other("x.deb"), fault.Invalid, "package"},
 		"an rpm of something else":       {rpm("bash", "5.1", "1", "x86_64"), fault.Invalid, `"bash"`},
 		"an rpm that is cut off":         {rpm("aws-greengrass-lite", "2.5.0", "1", "x86_64")[:120], fault.Invalid, "no rpm"},
-		"lite's files without a version": {hosttest.Zip(hosttest.LiteFiles("/usr/bin", nil)), fault.Invalid, "VERSION"},
+		"lite's files without a version": {standin.Zip(standin.LiteFiles("/usr/bin", nil)), fault.Invalid, "VERSION"},
 		"a deb compressed with zstd":     {[]byte("!<arch>\ndebian-binary   0           0     0     100644  4         `\n2.0\ncontrol.tar.zst 0           0     0     100644  4         `\nabcd"), fault.Unsupported, "-Zgzip"},
 	}
 	for name, tc := range tests {
@@ -145,12 +145,12 @@ func TestInspectRefusesWhatIsNoNucleus(t *testing.T) {
 }
 
 func FuzzInspect(f *testing.F) {
-	deb := hosttest.LiteDeb("2.5.0", "amd64", "libc6", []hosttest.File{{Name: "usr/bin/x", Mode: 0o755}})
+	deb := standin.LiteDeb("2.5.0", "amd64", "libc6", []standin.File{{Name: "usr/bin/x", Mode: 0o755}})
 	f.Add(deb)
-	f.Add(hosttest.LiteZip("2.5.0", deb))
+	f.Add(standin.LiteZip("2.5.0", deb))
 	f.Add(rpm("aws-greengrass-lite", "2.5.0", "1", "x86_64"))
-	f.Add(hosttest.Zip(hosttest.ClassicFiles("2.10.0", []byte("j"), []byte("l"))))
-	f.Add(hosttest.LiteTarGz("2.6.0", hosttest.LiteFiles("/usr/bin", nil)[:3]))
+	f.Add(standin.Zip(standin.ClassicFiles("2.10.0", []byte("j"), []byte("l"))))
+	f.Add(standin.LiteTarGz("2.6.0", standin.LiteFiles("/usr/bin", nil)[:3]))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := inspect(t, b, "")
 		if err != nil {

@@ -88,7 +88,7 @@ func (l *lite) plan() (Plan, Step, error) {
 			return nil, Step{}, fault.New(fault.Unsupported, "the package %q is neither deb nor rpm", l.m.Package)
 		}
 		m := managerOf(l.sys, l.m.Package)
-		p = append(p, l.s.keepStep(l.v, m, l.m.PackageVersion))
+		p = append(p, l.s.keepStep(m, l.m.PackageVersion))
 		change = l.packageSwitch(m)
 	} else {
 		p = append(p, l.programsStep())
@@ -247,7 +247,7 @@ func (l *lite) packageSwitch(m manager) Step {
 	return Step{
 		Name: name, Describe: "install " + file + " with " + m.program() + " and have systemd start " + LiteTarget + " with the device",
 		Done: func(ctx context.Context) (bool, error) {
-			version, broken, err := m.installed(ctx, litePackageName)
+			version, broken, err := m.installed(ctx)
 			if err != nil || broken || version != l.m.PackageVersion {
 				return false, err
 			}
@@ -261,7 +261,7 @@ func (l *lite) packageSwitch(m manager) Step {
 			if err := l.s.remember(l.v, name, func() (before, error) { return l.beforePackage(ctx, m) }); err != nil {
 				return err
 			}
-			if version, broken, err := m.installed(ctx, litePackageName); err != nil {
+			if version, broken, err := m.installed(ctx); err != nil {
 				return err
 			} else if broken || version != l.m.PackageVersion {
 				if err := m.install(ctx, file); err != nil {
@@ -306,7 +306,7 @@ func (l *lite) packageSwitch(m manager) Step {
 
 func (l *lite) beforePackage(ctx context.Context, m manager) (before, error) {
 	var old oldPackage
-	version, broken, err := m.installed(ctx, litePackageName)
+	version, broken, err := m.installed(ctx)
 	if err != nil {
 		return before{}, err
 	}
@@ -333,14 +333,14 @@ func (l *lite) beforePackage(ctx context.Context, m manager) (before, error) {
 }
 
 func (l *lite) packageBack(ctx context.Context, m manager, old oldPackage) error {
-	now, broken, err := m.installed(ctx, litePackageName)
+	now, broken, err := m.installed(ctx)
 	switch {
 	case err != nil:
 		return err
 	case now == old.Version && !broken:
 		return nil
 	case old.Version == "":
-		return m.remove(ctx, litePackageName)
+		return m.remove(ctx)
 	}
 	return m.install(ctx, old.File)
 }
@@ -349,7 +349,7 @@ func (l *lite) packageBack(ctx context.Context, m manager, old oldPackage) error
 func (l *lite) units() ([]string, error) {
 	var out []string
 	for _, u := range liteAllUnits() {
-		for _, dir := range []string{systemdDir, "/usr/lib/systemd/system", "/lib/systemd/system"} {
+		for _, dir := range unitDirs() {
 			if _, err := l.sys.Lstat(path.Join(dir, u)); err == nil {
 				out = append(out, u)
 				break

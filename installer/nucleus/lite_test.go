@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ggfleet/ggfleet/installer/nucleus"
-	"github.com/ggfleet/ggfleet/installer/nucleus/hosttest"
+	"github.com/ggfleet/ggfleet/installer/nucleus/standin"
 	"github.com/ggfleet/ggfleet/shared/fault"
 )
 
@@ -40,13 +40,13 @@ func liteOptions() nucleus.Options { return nucleus.Options{Config: []byte(liteC
 
 func litePackage(t *testing.T, version string) release {
 	t.Helper()
-	deb := hosttest.LiteDeb(version, hosttest.Architecture(), "", hosttest.LiteFiles("/usr/bin", []byte("#!/bin/sh\n# "+version+"\n")))
-	return newRelease(t, hosttest.LiteZip(version, deb), "zip")
+	deb := standin.LiteDeb(version, standin.Architecture(), "", standin.LiteFiles("/usr/bin", []byte("#!/bin/sh\n# "+version+"\n")))
+	return newRelease(t, standin.LiteZip(version, deb), "zip")
 }
 
 func liteTree(t *testing.T, version string) release {
 	t.Helper()
-	return newRelease(t, hosttest.LiteTarGz(version, hosttest.LiteFiles("/usr/local/bin", []byte("#!/bin/sh\n# "+version+"\n"))), "tar.gz")
+	return newRelease(t, standin.LiteTarGz(version, standin.LiteFiles("/usr/local/bin", []byte("#!/bin/sh\n# "+version+"\n"))), "tar.gz")
 }
 
 func liteDevice(t *testing.T) device {
@@ -134,11 +134,11 @@ func TestALitePackageThatSomebodyElseInstalledIsKeptForTheWayBack(t *testing.T) 
 	require.NoError(t, whole(t, other, other.Host, r1, liteOptions()).Run(t.Context(), nil))
 	deb, err := os.ReadFile(other.Path(liteAt + "/" + r1.v.Dir() + "/" + r1.m.Package))
 	require.NoError(t, err)
-	d.put("/root/stick.deb", string(deb), 0o644)
+	d.put("/srv/stick.deb", string(deb), 0o644)
 	d.put("/etc/greengrass/config.yaml", liteConfig, 0o644)
-	_, err = d.Run(t.Context(), nucleus.Command{Argv: []string{"dpkg", "-i", "/root/stick.deb"}})
+	_, err = d.Run(t.Context(), nucleus.Command{Argv: []string{"dpkg", "-i", "/srv/stick.deb"}})
 	require.NoError(t, err)
-	require.NoError(t, os.Remove(d.Path("/root/stick.deb")))
+	require.NoError(t, os.Remove(d.Path("/srv/stick.deb")))
 	require.Equal(t, "2.4.0", installed(t, d))
 	found := d.tree()
 
@@ -234,9 +234,9 @@ func TestAPackageThatDpkgDidNotFinishIsInstalledAgain(t *testing.T) {
 }
 
 func TestADeviceThatCannotTakeLiteSaysWhy(t *testing.T) {
-	arch := hosttest.Architecture()
+	arch := standin.Architecture()
 	pack := func(arch, depends string) release {
-		return newRelease(t, hosttest.LiteDeb("2.5.0", arch, depends, hosttest.LiteFiles("/usr/bin", []byte("x"))), "deb")
+		return newRelease(t, standin.LiteDeb("2.5.0", arch, depends, standin.LiteFiles("/usr/bin", []byte("x"))), "deb")
 	}
 	plain := pack(arch, "")
 	tests := map[string]struct {

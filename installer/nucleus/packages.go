@@ -34,12 +34,12 @@ func (m manager) program() string {
 	return "dpkg"
 }
 
-// installed returns the version that is installed whole, "" for none. A deb
+// installed returns the version of lite's package that is installed whole, "" for none. A deb
 // whose installation was cut off counts as none of its versions: broken says so.
-func (m manager) installed(ctx context.Context, name string) (version string, broken bool, err error) {
-	argv := []string{"dpkg-query", "-W", "-f=${db:Status-Abbrev} ${Version}", name}
+func (m manager) installed(ctx context.Context) (version string, broken bool, err error) {
+	argv := []string{"dpkg-query", "-W", "-f=${db:Status-Abbrev} ${Version}", litePackageName}
 	if m.format == FormatRPM {
-		argv = []string{"rpm", "-q", "--qf", "ii  %{VERSION}-%{RELEASE}", name}
+		argv = []string{"rpm", "-q", "--qf", "ii  %{VERSION}-%{RELEASE}", litePackageName}
 	}
 	r, err := m.sys.Run(ctx, Command{Argv: argv})
 	if err != nil {
@@ -74,10 +74,10 @@ func (m manager) install(ctx context.Context, file string) error {
 
 // remove takes the package away. Never dpkg --purge: lite's package would delete
 // the core's configuration and data with it.
-func (m manager) remove(ctx context.Context, name string) error {
-	argv := []string{"dpkg", "--remove", name}
+func (m manager) remove(ctx context.Context) error {
+	argv := []string{"dpkg", "--remove", litePackageName}
 	if m.format == FormatRPM {
-		argv = []string{"rpm", "-e", name}
+		argv = []string{"rpm", "-e", litePackageName}
 	}
 	_, err := run(ctx, m.sys, Command{Argv: argv})
 	return err
@@ -190,7 +190,7 @@ func parseDepends(field string) []alternatives {
 	return out
 }
 
-// find looks for the file of a package that is installed: among the versions
+// findPackage looks for the file of a package that is installed: among the versions
 // and the packages kept in dir, and where apt keeps what it fetched.
 func (s *Site) findPackage(ctx context.Context, m manager, version string) (string, error) {
 	var dirs []string
@@ -238,9 +238,9 @@ const keepDir = versionsDir + "/.kept"
 
 // keepStep sees to it that the installed package can be put back: it finds its
 // file, or makes it anew from what is installed.
-func (s *Site) keepStep(v Version, m manager, pkgVersion string) Step {
+func (s *Site) keepStep(m manager, pkgVersion string) Step {
 	way := func(ctx context.Context) (old oldPackage, repack bool, err error) {
-		version, broken, err := m.installed(ctx, litePackageName)
+		version, broken, err := m.installed(ctx)
 		if err != nil || version == "" || version == pkgVersion {
 			return oldPackage{}, false, err
 		}

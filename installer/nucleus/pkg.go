@@ -198,7 +198,7 @@ func rpmHeader(r io.Reader, padded bool) (map[uint32]string, error) {
 	for ; len(index) > 0; index = index[16:] {
 		const stringType, i18nType = 6, 9
 		kind, offset := binary.BigEndian.Uint32(index[4:]), binary.BigEndian.Uint32(index[8:])
-		if kind != stringType && kind != i18nType || offset >= uint32(len(store)) {
+		if kind != stringType && kind != i18nType || int64(offset) >= int64(len(store)) {
 			continue
 		}
 		value := store[offset:]

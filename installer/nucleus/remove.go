@@ -69,10 +69,10 @@ func (l *lite) removal() Plan {
 	}), Step{
 		Name: "package", Describe: "remove the package " + litePackageName + " with " + m.program(),
 		Done: func(ctx context.Context) (bool, error) {
-			version, _, err := m.installed(ctx, litePackageName)
+			version, _, err := m.installed(ctx)
 			return version == "", err
 		},
-		Do: func(ctx context.Context) error { return m.remove(ctx, litePackageName) },
+		Do: func(ctx context.Context) error { return m.remove(ctx) },
 	}, l.s.filesGone())
 }
 

@@ -5,14 +5,16 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"slices"
 	"strings"
 
 	"github.com/ggfleet/ggfleet/installer/durable"
 )
 
-// controlFiles are what a deb may bring besides its control file.
-var controlFiles = []string{"preinst", "postinst", "prerm", "postrm", "conffiles", "triggers", "shlibs"}
+// controlFiles are what a deb may bring besides its control file, with their
+// modes.
+func controlFiles() map[string]fs.FileMode {
+	return map[string]fs.FileMode{"preinst": 0o755, "postinst": 0o755, "prerm": 0o755, "postrm": 0o755, "conffiles": 0o644, "triggers": 0o644, "shlibs": 0o644}
+}
 
 // repack makes the deb of the lite package that is installed, from its files and
 // what dpkg knows of it, and puts it into keepDir. An older one there goes: one
@@ -82,16 +84,12 @@ func copyPackage(ctx context.Context, sys System, tree string) error {
 			return err
 		}
 	}
-	for _, name := range controlFiles {
+	for name, mode := range controlFiles() {
 		b, err := sys.ReadFile("/var/lib/dpkg/info/" + litePackageName + "." + name)
 		if missing(err) {
 			continue
 		}
 		if err == nil {
-			mode := fs.FileMode(0o755)
-			if slices.Contains(controlFiles[4:], name) {
-				mode = 0o644
-			}
 			err = sys.WriteFile(path.Join(tree, "DEBIAN", name), b, mode)
 		}
 		if err != nil {

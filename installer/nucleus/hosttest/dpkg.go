@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
-	"strings"
 
 	"github.com/ggfleet/ggfleet/installer/nucleus"
 )
@@ -17,20 +16,20 @@ import (
 // folder. It reports false when the machine has none or the test is not root.
 func (h *Host) UseDpkg() (bool, error) {
 	for _, p := range []string{"dpkg", "dpkg-query", "dpkg-deb", "cp"} {
-		real, err := exec.LookPath(p)
+		program, err := exec.LookPath(p)
 		if err != nil || os.Geteuid() != 0 {
 			return false, nil //nolint:nilerr // then not
 		}
-		h.Programs[p] = func(ctx context.Context, c nucleus.Command) nucleus.Result { return h.below(ctx, real, c) }
+		h.Programs[p] = func(ctx context.Context, c nucleus.Command) nucleus.Result { return h.below(ctx, program, c) }
 	}
 	admin := h.Path("/var/lib/dpkg")
 	for _, d := range []string{"updates", "info"} {
-		if err := os.MkdirAll(filepath.Join(admin, d), 0o755); err != nil { //nolint:gosec // as dpkg's
+		if err := os.MkdirAll(filepath.Join(admin, d), 0o755); err != nil {
 			return false, err
 		}
 	}
 	for _, f := range []string{"status", "available"} {
-		if err := os.WriteFile(filepath.Join(admin, f), nil, 0o644); err != nil { //nolint:gosec // as dpkg's
+		if err := os.WriteFile(filepath.Join(admin, f), nil, 0o644); err != nil {
 			return false, err
 		}
 	}
@@ -70,13 +69,4 @@ func (h *Host) below(ctx context.Context, program string, c nucleus.Command) nuc
 		return failed(127, "%v", err)
 	}
 	return r
-}
-
-// Architecture is what dpkg calls the machine's.
-func Architecture() string {
-	out, err := exec.Command("dpkg", "--print-architecture").Output() //nolint:noctx // a test's question
-	if err != nil {
-		return "amd64"
-	}
-	return strings.TrimSpace(string(out))
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/ggfleet/ggfleet/installer/nucleus"
+	"github.com/ggfleet/ggfleet/installer/nucleus/standin"
 )
 
 func ok(text string) nucleus.Result { return nucleus.Result{Stdout: []byte(text)} }
@@ -66,7 +67,7 @@ func (h *Host) systemctl(_ context.Context, c nucleus.Command) nucleus.Result {
 					_ = os.Remove(h.Path(path.Dir(w))) // when it is empty, as systemd does
 					continue
 				}
-				if err := os.MkdirAll(h.Path(path.Dir(w)), 0o755); err != nil { //nolint:gosec // as systemd does
+				if err := os.MkdirAll(h.Path(path.Dir(w)), 0o755); err != nil {
 					return endOf(err)
 				}
 				if err := os.Symlink(h.unit(u), h.Path(w)); err != nil && !os.IsExist(err) {
@@ -164,7 +165,7 @@ func (h *Host) addLine(file, name string, line func(id int) string) error {
 			id = n + 1
 		}
 	}
-	return os.WriteFile(h.Path(file), append(b, line(id)+"\n"...), 0o644) //nolint:gosec // as everywhere
+	return os.WriteFile(h.Path(file), append(b, line(id)+"\n"...), 0o644)
 }
 
 func (h *Host) dropLine(file, name string) error {
@@ -178,14 +179,14 @@ func (h *Host) dropLine(file, name string) error {
 			out = append(out, l...)
 		}
 	}
-	return os.WriteFile(h.Path(file), out, 0o644) //nolint:gosec // as everywhere
+	return os.WriteFile(h.Path(file), out, 0o644)
 }
 
 func (h *Host) java(_ context.Context, c nucleus.Command) nucleus.Result {
 	if slices.Contains(c.Argv, "-version") {
 		return nucleus.Result{Stderr: []byte("openjdk version \"17.0.10\" 2024-01-16\nOpenJDK Runtime Environment\n")}
 	}
-	out, err := Setup(h.Host, c.Argv[1:])
+	out, err := standin.Setup(h.Host, c.Argv[1:])
 	if err != nil {
 		return failed(1, "Error while trying to setup Greengrass Nucleus: %v", err)
 	}

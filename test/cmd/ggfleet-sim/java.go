@@ -17,16 +17,16 @@ import (
 	"time"
 
 	"github.com/ggfleet/ggfleet/installer/nucleus"
-	"github.com/ggfleet/ggfleet/installer/nucleus/hosttest"
+	"github.com/ggfleet/ggfleet/installer/nucleus/standin"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/logx"
 	"github.com/ggfleet/ggfleet/test/simulator"
 )
 
-// exitCode ends the process with a code that means something to its starter.
-type exitCode int
+// exitError ends the process with a code that means something to its starter.
+type exitError int
 
-func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+func (e exitError) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
 // runJava is the Java runtime and the classic nucleus in it: -version, the
 // installer, or the nucleus itself.
@@ -35,7 +35,7 @@ func runJava(ctx context.Context, args []string, out, errOut io.Writer) error {
 		_, err := fmt.Fprintln(errOut, "openjdk version \"17.0.10\" 2024-01-16\nggfleet-sim in the place of a Java runtime")
 		return err
 	}
-	a, err := hosttest.ParseArguments(args)
+	a, err := standin.ParseArguments(args)
 	if err != nil {
 		return fault.New(fault.Invalid, "%v", err)
 	}
@@ -55,7 +55,7 @@ func runJava(ctx context.Context, args []string, out, errOut io.Writer) error {
 		return errors.New("error while trying to setup Greengrass Nucleus")
 	}
 	if a.InitConfig != "" {
-		text, err := hosttest.Setup(nucleus.NewHost(), args)
+		text, err := standin.Setup(nucleus.NewHost(), args)
 		if err != nil {
 			return err
 		}
@@ -72,7 +72,7 @@ func runJava(ctx context.Context, args []string, out, errOut io.Writer) error {
 
 // setupService does what the nucleus's installer does with
 // --setup-system-service true.
-func setupService(ctx context.Context, a hosttest.Arguments) error {
+func setupService(ctx context.Context, a standin.Arguments) error {
 	const unit = "/etc/systemd/system/" + nucleus.ClassicUnit
 	template, err := os.ReadFile(filepath.Join(a.Root, "alts/current/distro/bin/greengrass.service.template"))
 	if err != nil {
@@ -116,7 +116,7 @@ func runClassic(ctx context.Context, root string, j jar) error {
 	log := logx.New(f, slog.LevelInfo, "text")
 	if j.Broken == brokenHang {
 		<-ctx.Done()
-		return exitCode(143)
+		return exitError(143)
 	}
 	cfg, err := simulator.FromFile(filepath.Join(root, "config/config.tlog"), root)
 	if err != nil {
@@ -130,18 +130,18 @@ func runClassic(ctx context.Context, root string, j jar) error {
 	go func() {
 		switch <-told {
 		case syscall.SIGUSR1:
-			cancel(exitCode(nucleus.ExitRestart))
+			cancel(exitError(nucleus.ExitRestart))
 		case syscall.SIGUSR2:
-			cancel(exitCode(nucleus.ExitReboot))
+			cancel(exitError(nucleus.ExitReboot))
 		}
 	}()
 	if err := runInstalled(ctx, cfg, log); err != nil {
 		return err
 	}
-	if code, ok := errors.AsType[exitCode](context.Cause(ctx)); ok {
+	if code, ok := errors.AsType[exitError](context.Cause(ctx)); ok {
 		return code
 	}
-	return exitCode(143) // as a JVM that got SIGTERM
+	return exitError(143) // as a JVM that got SIGTERM
 }
 
 // runInstalled is a core until ctx ends.

@@ -11,7 +11,7 @@ import (
 	"slices"
 
 	"github.com/ggfleet/ggfleet/installer/durable"
-	"github.com/ggfleet/ggfleet/installer/nucleus/hosttest"
+	"github.com/ggfleet/ggfleet/installer/nucleus/standin"
 	"github.com/ggfleet/ggfleet/shared/fault"
 )
 
@@ -51,19 +51,19 @@ func packLayout(file, layout, version, program, broken string) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		b = hosttest.Zip(hosttest.ClassicFiles(version, content, loader))
+		b = standin.Zip(standin.ClassicFiles(version, content, loader))
 	case "lite", "lite-deb", "lite-zip":
 		binary, err := os.ReadFile(program)
 		if err != nil {
 			return "", fmt.Errorf("reading the program: %w", err)
 		}
 		if layout == "lite" {
-			b = hosttest.LiteTarGz(version, liteFiles(filesPrefix, broken, binary))
+			b = standin.LiteTarGz(version, liteFiles(filesPrefix, broken, binary))
 			break
 		}
-		b = hosttest.LiteDeb(version, hosttest.Architecture(), "", liteFiles(packagePrefix, broken, binary))
+		b = standin.LiteDeb(version, standin.Architecture(), "", liteFiles(packagePrefix, broken, binary))
 		if layout == "lite-zip" {
-			b = hosttest.LiteZip(version, b)
+			b = standin.LiteZip(version, b)
 		}
 	default:
 		return "", fault.New(fault.Invalid, "layout %q, want program, classic, lite, lite-deb or lite-zip", layout)
@@ -74,12 +74,12 @@ func packLayout(file, layout, version, program, broken string) (string, error) {
 
 // liteFiles are lite's: this program once, and a script for each of lite's that
 // calls it.
-func liteFiles(prefix, broken string, binary []byte) []hosttest.File {
-	files := hosttest.LiteFiles(prefix, nil)
+func liteFiles(prefix, broken string, binary []byte) []standin.File {
+	files := standin.LiteFiles(prefix, nil)
 	for i, f := range files {
 		if path.Dir(f.Name) == "usr/bin" {
 			files[i].Data = fmt.Appendf(nil, "#!/bin/sh\nexec %s/ggl-sim lite --broken=%s %s \"$@\"\n", prefix, broken, path.Base(f.Name))
 		}
 	}
-	return append(files, hosttest.File{Name: "usr/bin/ggl-sim", Data: binary, Mode: 0o755})
+	return append(files, standin.File{Name: "usr/bin/ggl-sim", Data: binary, Mode: 0o755})
 }

@@ -43,7 +43,7 @@ func main() {
 	}
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
-	if exit, ok := errors.AsType[exitCode](err); ok {
+	if exit, ok := errors.AsType[exitError](err); ok {
 		os.Exit(int(exit))
 	}
 	switch {

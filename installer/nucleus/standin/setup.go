@@ -1,4 +1,4 @@
-package hosttest
+package standin
 
 import (
 	"fmt"
@@ -71,7 +71,7 @@ func Setup(sys *nucleus.Host, args []string) (string, error) {
 	}
 	at := func(name string) string { return sys.Path(path.Join(a.Root, name)) }
 	for _, d := range []string{"alts", "config", "deployments", "logs", "packages/recipes", "packages/artifacts", "packages/artifacts-unarchived", "plugins/trusted", "telemetry", "work/aws.greengrass.Nucleus"} {
-		if err := os.MkdirAll(at(d), 0o755); err != nil { //nolint:gosec // as the nucleus does
+		if err := os.MkdirAll(at(d), 0o755); err != nil {
 			return "", err
 		}
 	}
@@ -81,7 +81,7 @@ func Setup(sys *nucleus.Host, args []string) (string, error) {
 			return "", err
 		}
 		for name, data := range map[string][]byte{"config/effectiveConfig.yaml": b, "config/config.tlog": b} {
-			if err := os.WriteFile(at(name), data, 0o644); err != nil { //nolint:gosec // as the nucleus does
+			if err := os.WriteFile(at(name), data, 0o644); err != nil {
 				return "", err
 			}
 		}
@@ -91,14 +91,14 @@ func Setup(sys *nucleus.Host, args []string) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if err := os.WriteFile(at("plugins/trusted/"+path.Base(p)), b, 0o644); err != nil { //nolint:gosec // as the nucleus does
+		if err := os.WriteFile(at("plugins/trusted/"+path.Base(p)), b, 0o644); err != nil {
 			return "", err
 		}
 	}
 	if _, err := os.Readlink(at("alts/current")); err == nil {
 		return "Nucleus start set to false, exiting...\n", nil // a second version over a root changes nothing
 	}
-	if err := os.MkdirAll(at("alts/init"), 0o755); err != nil { //nolint:gosec // as the nucleus does
+	if err := os.MkdirAll(at("alts/init"), 0o755); err != nil {
 		return "", err
 	}
 	for _, l := range [][2]string{{path.Dir(path.Dir(a.Jar)), "alts/init/distro"}, {path.Join(a.Root, "alts/init"), "alts/current"}} {

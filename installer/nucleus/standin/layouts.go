@@ -1,4 +1,4 @@
-package hosttest
+package standin
 
 import (
 	"archive/tar"
@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"runtime"
 	"strings"
 	"time"
 
@@ -133,6 +134,18 @@ func LiteDeb(version, arch, depends string, files []File) []byte {
 		}
 	}
 	return b.Bytes()
+}
+
+// Architecture is what Debian calls the architecture that this program is built
+// for.
+func Architecture() string {
+	switch runtime.GOARCH {
+	case "arm":
+		return "armhf"
+	case "386":
+		return "i386"
+	}
+	return runtime.GOARCH
 }
 
 // LiteZip is a deb in a zip as AWS publishes it.
