@@ -349,6 +349,7 @@ func TestFilesForDevicesAndTechnicians(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, f.Close())
 	assert.True(t, r.Platforms[0].Verified)
+	assert.Len(t, r.Platforms, 1, "a signature is no platform")
 	_, _, err = k.Open(t.Context(), "x")
 	require.ErrorIs(t, err, fault.NotFound)
 

@@ -147,5 +147,8 @@ func platformOf(version, name string) (platform string, ok bool) {
 		arch, ok = strings.CutSuffix(arch, ".exe")
 	}
 	s := signed.Statement{Version: version, Platform: goos + "/" + arch}
-	return s.Platform, ok && s.Check() == nil
+	if !ok || s.Check() != nil {
+		return "", false
+	}
+	return s.Platform, true
 }
