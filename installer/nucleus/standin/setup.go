@@ -13,7 +13,7 @@ import (
 // reads it.
 type Arguments struct {
 	Root, Jar, InitConfig, DefaultUser string
-	SystemService, Start               bool
+	SystemService, Start, Version      bool
 	TrustedPlugins                     []string
 }
 
@@ -41,6 +41,8 @@ func ParseArguments(args []string) (Arguments, error) {
 			a.Root = value()
 		case arg == "--component-default-user" || arg == "-u":
 			a.DefaultUser = value()
+		case arg == "--version" || arg == "-v":
+			a.Version = true
 		case arg == "--setup-system-service" || arg == "-ss":
 			a.SystemService = strings.EqualFold(value(), "true")
 		case arg == "--start" || arg == "-s":
@@ -54,7 +56,7 @@ func ParseArguments(args []string) (Arguments, error) {
 			return a, fmt.Errorf("undefined command line argument: %s", arg)
 		}
 	}
-	if a.Root == "" || a.Jar == "" {
+	if a.Jar == "" || a.Root == "" && !a.Version {
 		return a, fmt.Errorf("no -Droot or no -jar in %q", args)
 	}
 	return a, nil

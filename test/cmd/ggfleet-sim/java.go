@@ -47,7 +47,7 @@ func runJava(ctx context.Context, args []string, out, errOut io.Writer) error {
 	if err := json.Unmarshal(b, &j); err != nil {
 		return fault.New(fault.Invalid, "%s was not packed by ggfleet-sim: %v", a.Jar, err)
 	}
-	if slices.Contains(args, "--version") {
+	if a.Version {
 		_, err := fmt.Fprintf(out, "AWS Greengrass v%s\n", j.Version)
 		return err
 	}
