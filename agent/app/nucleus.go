@@ -62,35 +62,14 @@ func PlanNucleus(ctx context.Context, cfg Config, h NucleusByHand) error {
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(root); err != nil { // nothing is made for the sake of a look
-		if root, err = os.MkdirTemp("", "ggfleet-plan-"); err != nil {
-			return err
-		}
-		defer os.RemoveAll(root) //nolint:errcheck // empty but for a lock
-	}
-	dir, err := localstate.Open(root, nil)
-	if errors.Is(err, fault.Exists) { // the agent runs: its records are read all the same
-		scratch, err := os.MkdirTemp("", "ggfleet-plan-")
-		if err != nil {
-			return err
-		}
-		defer os.RemoveAll(scratch) //nolint:errcheck // a copy
-		for _, name := range []string{reconcile.RecordName, reconcile.SettingsName} {
-			b, err := os.ReadFile(filepath.Join(root, "agent", name))
-			if err == nil {
-				err = errors.Join(os.MkdirAll(filepath.Join(scratch, "agent"), 0o700), os.WriteFile(filepath.Join(scratch, "agent", name), b, 0o600))
-			}
-			if err != nil && !errors.Is(err, os.ErrNotExist) {
-				return err
-			}
-		}
-		if dir, err = localstate.Open(scratch, nil); err != nil {
-			return err
-		}
-	} else if err != nil {
+	dir, forget, err := copyOf(root)
+	if err != nil {
 		return err
 	}
-	defer dir.Close() //nolint:errcheck // only the lock is left
+	defer forget()
+	if _, err := os.Stat(root); err != nil { // nothing is made for the sake of a look
+		root = dir.Site()
+	}
 	return withLoop(ctx, cfg, dir, root, func(l *reconcile.Loop) error {
 		steps, err := l.Show(ctx, a, doc)
 		if err != nil {
@@ -99,6 +78,36 @@ func PlanNucleus(ctx context.Context, cfg Config, h NucleusByHand) error {
 		fmt.Fprintf(h.Out, "%s %s (%s) for %s:\n", a.Version.Name, a.Version.Version, a.Manifest.Runtime, root)
 		return printSteps(h.Out, steps)
 	})
+}
+
+// copyOf is a state folder that knows what the agent in root does, so that its
+// records can be looked at while it runs.
+func copyOf(root string) (dir *localstate.Dir, forget func(), err error) {
+	scratch, err := os.MkdirTemp("", "ggfleet-plan-")
+	if err != nil {
+		return nil, nil, err
+	}
+	forget = func() {
+		if dir != nil {
+			_ = dir.Close()
+		}
+		_ = os.RemoveAll(scratch)
+	}
+	if dir, err = localstate.Open(scratch, nil); err != nil {
+		forget()
+		return nil, nil, err
+	}
+	for _, name := range []string{reconcile.RecordName, reconcile.SettingsName} {
+		b, err := os.ReadFile(filepath.Join(root, "agent", name))
+		if err == nil {
+			err = dir.Write(name, b)
+		}
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			forget()
+			return nil, nil, err
+		}
+	}
+	return dir, forget, nil
 }
 
 // InstallNucleus installs the archive, and goes back to what ran before when it

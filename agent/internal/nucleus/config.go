@@ -13,14 +13,12 @@ import (
 	"github.com/ggfleet/ggfleet/shared/logx"
 )
 
-var (
-	// ErrUnproven is the error of a nucleus that did not pass the health gate.
-	ErrUnproven = errors.New("the nucleus did not pass the health gate")
+// ErrUnproven is the error of a nucleus that did not pass the health gate.
+var ErrUnproven = errors.New("the nucleus did not pass the health gate")
 
-	// ErrHandOver, as the cause of the end of Run's context, says that another agent
-	// is about to take this one's place.
-	ErrHandOver = errors.New("another agent takes over")
-)
+// ErrHandOver says, as the cause of the end of Run's context, that another agent is
+// about to take this one's place.
+var ErrHandOver = errors.New("another agent takes over")
 
 // maxEnds is how often a nucleus on trial may end by itself.
 const maxEnds = 3

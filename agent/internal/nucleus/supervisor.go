@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ggfleet/ggfleet/agent/internal/nucleusfacts"
 	"github.com/ggfleet/ggfleet/agent/internal/telemetry"
 	"github.com/ggfleet/ggfleet/installer/nucleus"
 	"github.com/ggfleet/ggfleet/shared/fault"
@@ -377,6 +378,13 @@ func (s *Supervisor) note() {
 func (s *Supervisor) set(spec Spec, state protocol.NucleusState, pid int, lastError string) {
 	s.status = telemetry.Nucleus{
 		State: state, Name: spec.Version.Name, Version: spec.Version.Version, PID: pid, Restarts: s.restarts, LastError: lastError,
+		Runtime: spec.Manifest.Runtime, Root: spec.Root,
+	}
+	if spec.Manifest.Runtime == "" { // it was there before the agent: nothing came with a manifest
+		s.status.Adopted, s.status.Runtime = true, nucleusfacts.Classic
+		if spec.Version.Name == nucleus.LiteName {
+			s.status.Runtime = nucleusfacts.Lite
+		}
 	}
 	if f := spec.Manifest.StateFile; f != "" {
 		s.status.StateFile = filepath.Join(spec.Root, filepath.FromSlash(f))

@@ -27,6 +27,7 @@ func runtimeOf(layout nucleus.Layout) string {
 		return runtimeClassic
 	case nucleus.LayoutLitePackage, nucleus.LayoutLiteFiles:
 		return runtimeLite
+	case nucleus.LayoutProgram:
 	}
 	return ""
 }

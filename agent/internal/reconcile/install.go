@@ -83,7 +83,7 @@ func (l *Loop) keep(ctx context.Context, r Record, offered *protocol.Distributio
 func (l *Loop) ensure(ctx context.Context, r Record) error {
 	p, err := l.prepare(ctx, r, *r.Current, nil)
 	if errors.Is(err, fault.Invalid) && p.site != nil {
-		return l.clear(ctx, p, err)
+		return l.clear(p, err)
 	}
 	if err != nil {
 		return err
@@ -104,7 +104,7 @@ func (l *Loop) ensure(ctx context.Context, r Record) error {
 }
 
 // clear removes a version whose files are damaged, so that it is fetched anew.
-func (l *Loop) clear(ctx context.Context, p prepared, cause error) error {
+func (l *Loop) clear(p prepared, cause error) error {
 	if p.Layout != nucleus.LayoutProgram && p.Layout != "" {
 		return cause
 	}
@@ -249,7 +249,7 @@ func (l *Loop) inspect(ctx context.Context, v nucleus.Version, archive, format s
 		if m, err := s.Manifest(v); err == nil {
 			return m, nil
 		} else if !errors.Is(err, fs.ErrNotExist) {
-			l.log.Warn("unpacked version is damaged", "version", v.Version, logx.Err, err)
+			l.log.WarnContext(ctx, "unpacked version is damaged", "version", v.Version, logx.Err, err)
 			if err := s.Prune(); err != nil { // all but the current one
 				return m, err
 			}

@@ -143,12 +143,12 @@ func (l *Loop) Start(ctx context.Context) {
 		what string
 		do   func() error
 	}{
-		{"leftovers cannot be removed", l.tidy}, // a disk that cannot be written is no reason not to run what is there
-		{"interrupted change of the certificate cannot be taken back", l.swapBack},
-		{"installed nucleus does not run", func() error { return l.resume(ctx) }},
+		{"removing leftovers", l.tidy}, // a disk that cannot be written is no reason not to run what is there
+		{"taking back an interrupted change of the certificate", l.swapBack},
+		{"starting the installed nucleus", func() error { return l.resume(ctx) }},
 	} {
 		if err := step.do(); err != nil && ctx.Err() == nil {
-			l.log.ErrorContext(ctx, step.what, logx.Err, err)
+			l.log.ErrorContext(ctx, "start of the nucleus is not as it should be", "step", step.what, logx.Err, err)
 		}
 	}
 }

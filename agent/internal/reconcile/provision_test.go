@@ -32,6 +32,7 @@ type cloud struct {
 func (c *cloud) Core(context.Context, protocol.AssignmentQuery) (protocol.CoreAssignment, error) {
 	return c.assignment, nil
 }
+
 func (c *cloud) CoreCertificate(context.Context, string) (string, error) {
 	return "", errors.New("nobody signs here")
 }
