@@ -117,9 +117,13 @@ func nucleusOn(root string) help.Nucleus {
 	if err == nil {
 		n.Root = settings.Root
 	}
+	now := r.Current
+	if r.Trial != nil {
+		now = r.Trial
+	}
 	switch {
-	case r.Current != nil:
-		layout, n.Text = r.Current.Layout, fmt.Sprintf("name\t%s\nversion\t%s", r.Current.Name, r.Current.Version)
+	case now != nil:
+		layout, n.Text = now.Layout, fmt.Sprintf("name\t%s\nversion\t%s\non trial\t%t", now.Name, now.Version, r.Trial != nil)
 	case r.Adopted != nil:
 		layout, n.Text = r.Adopted.Layout, fmt.Sprintf("adopted\ttrue\nversion\t%s", r.Adopted.Version)
 	default:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -154,7 +155,10 @@ func (r *Runner) help(ctx context.Context, id string) {
 		r.log.WarnContext(ctx, "end of a request for help not reported", "request", id, "outcome", string(result.Outcome), logx.Err, err)
 		return
 	}
-	r.log.InfoContext(ctx, "request for help ended", "request", id, "outcome", string(result.Outcome), "bytes", result.Size)
+	r.log.Log(ctx, level(order.HelpAsk), "request for help ended", "request", id, "outcome", string(result.Outcome), "bytes", result.Size)
+	if result.Size > 0 {
+		debug.FreeOSMemory() // a device that idles gives back what a bundle took
+	}
 }
 
 // persist calls f until it succeeds, or fails in a way that stays, or ctx is
@@ -176,6 +180,15 @@ func (r *Runner) persist(ctx context.Context, what string, f func() error) error
 
 func stays(err error) bool {
 	return slices.Contains([]fault.Kind{fault.Invalid, fault.NotFound, fault.Conflict, fault.TooLarge}, fault.KindOf(err))
+}
+
+// level is how loud a request is: somebody who follows the agent's own log must
+// not be told of that all the time.
+func level(a protocol.HelpAsk) slog.Level {
+	if a.Kind == protocol.HelpLogsRange {
+		return slog.LevelDebug
+	}
+	return slog.LevelInfo
 }
 
 // permission is what the owner must allow for a kind.
@@ -208,7 +221,7 @@ func (r *Runner) carryOut(ctx context.Context, id, runID string, ask protocol.He
 	if !may() {
 		return failed(protocol.HelpRefused, r.refusal(p))
 	}
-	r.log.InfoContext(ctx, "help is given", "request", id, "kind", string(ask.Kind), "of", ask.Of+ask.Diagnostic, "component", ask.Component)
+	r.log.Log(ctx, level(ask), "help is given", "request", id, "kind", string(ask.Kind), "of", ask.Of+ask.Diagnostic, "component", ask.Component)
 	out := r.sending(ctx, id, runID, may)
 	err := r.do(ctx, ask, out, &result)
 	if err == nil {
