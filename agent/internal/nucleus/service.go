@@ -28,7 +28,7 @@ type services struct {
 func (s services) upFor() time.Duration { return s.cfg.ServiceUp }
 
 func (s services) look() (unproven, proven time.Duration) {
-	return max(s.cfg.Look, min(time.Second, s.cfg.ServiceUp/4)), min(quietService, 40*s.cfg.Look)
+	return max(s.cfg.Look, min(time.Second, s.cfg.ServiceUp/4)), min(quietService, 120*s.cfg.Look)
 }
 
 func (s services) remains() bool { return true }

@@ -25,6 +25,7 @@ import (
 	"github.com/ggfleet/ggfleet/agent/internal/telemetry"
 	"github.com/ggfleet/ggfleet/installer/nucleus"
 	"github.com/ggfleet/ggfleet/installer/nucleus/hosttest"
+	"github.com/ggfleet/ggfleet/installer/nucleus/standin"
 	"github.com/ggfleet/ggfleet/shared/protocol"
 )
 
@@ -273,11 +274,11 @@ func (l *life) tree() map[string]string {
 }
 
 func classicZip(version string) []byte {
-	return hosttest.Zip(hosttest.ClassicFiles(version, []byte("jar "+version), []byte("#!/bin/sh\n")))
+	return standin.Zip(standin.ClassicFiles(version, []byte("jar "+version), []byte("#!/bin/sh\n")))
 }
 
 func liteTar(version string) []byte {
-	return hosttest.LiteTarGz(version, hosttest.LiteFiles("/usr/bin", []byte("#!/bin/sh\n# "+version+"\n")))
+	return standin.LiteTarGz(version, standin.LiteFiles("/usr/bin", []byte("#!/bin/sh\n# "+version+"\n")))
 }
 
 // story is a device's life with one runtime: installed, updated, and kept from a
