@@ -120,7 +120,7 @@ func (n NewRule) check() error {
 	if n.Action == ActionApprove && len(n.Names) == 0 && len(n.Networks) == 0 && !n.Serials {
 		return fault.Field("names", "is missing: a rule that approves needs names, networks or serials; the name * is every device")
 	}
-	return n.Create.check()
+	return fault.Under("create", n.Create.check())
 }
 
 // matches reports whether the pattern is about the whole name.
