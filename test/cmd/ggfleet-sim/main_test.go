@@ -186,7 +186,7 @@ func TestAPackIsTheSameTwiceAndCanBeUnpacked(t *testing.T) {
 	require.NoError(t, nucleus.Unpack(t.Context(), f, "tar.gz", first.String()[:64], root, "unpacked", nucleus.Limits{}))
 	b, err := os.ReadFile(filepath.Join(dir, "unpacked/distribution.json"))
 	require.NoError(t, err)
-	assert.JSONEq(t, `{"name":"ggfleet.SimulatedNucleus","version":"2.6.1","runtime":"lite","entrypoint":"bin/ggfleet-sim","args":["nucleus","--root","{root}"],"stateFile":"state/components.json","readyFile":"state/ready"}`, string(b))
+	assert.JSONEq(t, `{"name":"ggfleet.SimulatedNucleus","version":"2.6.1","runtime":"simulated","entrypoint":"bin/ggfleet-sim","args":["nucleus","--root","{root}"],"stateFile":"state/components.json","readyFile":"state/ready"}`, string(b))
 	info, err := os.Stat(filepath.Join(dir, "unpacked/bin/ggfleet-sim"))
 	require.NoError(t, err)
 	assert.NotZero(t, info.Mode()&0o100)

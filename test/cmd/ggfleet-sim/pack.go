@@ -61,7 +61,7 @@ func runPack(args []string, out, errOut io.Writer) error {
 // bytes. file appears whole or not at all.
 func pack(file, version, program string) (digest string, err error) {
 	manifest, err := json.Marshal(nucleus.Manifest{
-		Name: "ggfleet.SimulatedNucleus", Version: version, Runtime: "lite", Entrypoint: entrypoint,
+		Name: "ggfleet.SimulatedNucleus", Version: version, Runtime: "simulated", Entrypoint: entrypoint,
 		Args: []string{"nucleus", "--root", nucleus.PlaceRoot}, StateFile: "state/components.json", ReadyFile: "state/ready",
 	})
 	if err != nil {
