@@ -55,11 +55,13 @@ func TestMain(m *testing.M) {
 	cfg := fast(os.Getenv("AGENT_TEST_ROOT"))
 	cfg.Log = logx.New(os.Stderr, slog.LevelDebug, "text")
 	cfg.Around = killer(os.Getenv("AGENT_TEST_KILL"), os.Getenv("AGENT_TEST_MARK"), os.Getenv("AGENT_TEST_HITS"))
+	asRelease(&cfg)
 	if _, err := app.Enroll(ctx, cfg, os.Getenv("AGENT_TEST_STRING")); err != nil {
 		cfg.Log.Error("enroll", logx.Err, err)
 		os.Exit(1)
 	}
 	if err := app.Run(ctx, cfg); err != nil {
+		packagedAgain(err)
 		cfg.Log.Error("run", logx.Err, err)
 		os.Exit(1)
 	}
@@ -93,7 +95,7 @@ func killer(at, mark, hits string) localstate.Around {
 
 func fast(root string) app.Config {
 	return app.Config{
-		Root: root, Poll: 100 * time.Millisecond, Rest: 100 * time.Millisecond, Health: time.Second, Components: 50 * time.Millisecond, Patches: time.Second,
+		Root: root, Poll: 100 * time.Millisecond, Rest: 100 * time.Millisecond, Health: time.Second, Components: 50 * time.Millisecond, Patches: time.Second, Renewal: 200 * time.Millisecond,
 		Gate: 20 * time.Second, Stop: 5 * time.Second, MinWait: 20 * time.Millisecond,
 	}
 }

@@ -52,6 +52,7 @@ type State struct {
 	CertsZip   []byte
 	Archives   map[string][]byte // by digest
 	Away       bool              // every call gets 503
+	Aged       bool              // certificates are given near their end, but for renewals
 	Lose       map[string]int    // path → how many answers are lost on the way
 	Cut        int               // downloads that end after half
 	Refuse     int               // status that enrolment is refused with; 0: not
@@ -59,6 +60,7 @@ type State struct {
 	Cores      map[string]string // the same for the core
 	Ranges     []string          // Range headers seen
 	Calls      map[string]int
+	Deaf       string   // version of the agent that is not told its assignment
 	Patches    []*Patch // that wait, and those that ended
 	Help       []*Help  // the same
 }
@@ -124,10 +126,11 @@ func (c *Cloud) sign(pub any, cn string) ([]byte, error) {
 		return nil, err
 	}
 	tmpl := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: cn}, NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(time.Hour),
+		SerialNumber: serial, Subject: pkix.Name{CommonName: cn},
 		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
+	c.dates(tmpl)
 	return x509.CreateCertificate(rand.Reader, tmpl, c.Root, pub, c.rootKey)
 }
 
@@ -171,8 +174,9 @@ func (c *Cloud) serve(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusServiceUnavailable, "away")
 	case r.URL.Path == protocol.PathEnroll:
 		c.enroll(w, r)
+	case c.renewals(w, r):
 	case r.TLS == nil || len(r.TLS.PeerCertificates) == 0 || !c.registered(r.TLS.PeerCertificates[0]):
-		fail(w, http.StatusForbidden, "no certificate of an agent")
+		fail(w, http.StatusForbidden, "the client certificate is not accepted")
 	default:
 		c.agent(w, r)
 	}
@@ -191,6 +195,10 @@ func (c *Cloud) agent(w http.ResponseWriter, r *http.Request) {
 	}
 	switch r.URL.Path {
 	case protocol.PathAgentCore:
+		if v := r.URL.Query().Get("agent"); v != "" && v == c.s.Deaf {
+			fail(w, http.StatusServiceUnavailable, "away")
+			return
+		}
 		c.answer(w, r, c.s.Assignment)
 	case protocol.PathCoreConfig:
 		_, _ = w.Write(c.s.Config)
@@ -212,7 +220,7 @@ func (c *Cloud) agent(w http.ResponseWriter, r *http.Request) {
 }
 
 func (c *Cloud) archive(w http.ResponseWriter, r *http.Request) {
-	digest := strings.TrimPrefix(r.URL.Path, protocol.PathDistributions)
+	digest := strings.TrimPrefix(strings.TrimPrefix(r.URL.Path, protocol.PathDistributions), protocol.PathReleases) // both are archives here
 	b, ok := c.s.Archives[digest]
 	if !ok {
 		fail(w, http.StatusNotFound, "no such distribution")
