@@ -104,6 +104,10 @@ func SetClient(root string, s ClientSettings) error {
 
 // PrintClient writes what the application of the client device in root is told.
 func PrintClient(w io.Writer, root string) error {
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return err
+	}
 	c, err := client.ReadConfig(root)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fault.New(fault.NotFound, "there is no %s below %s yet; enrol with --role client, and let the agent get through to the control plane", client.ConfigName, root)

@@ -98,7 +98,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err := a.openRenewal(); err != nil {
 		return err
 	}
-	a.cfg.Log.InfoContext(ctx, "agent runs", logx.Core, a.id.Core, logx.Thing, a.id.AgentThing, "root", a.dir.Site(), "version", buildinfo.Version)
+	a.cfg.Log.InfoContext(ctx, "agent runs", "device", a.id.Subject().Name, logx.Thing, a.id.AgentThing, "root", a.dir.Site(), "version", buildinfo.Version)
 	if err := svc.Notify("READY=1"); err != nil {
 		a.cfg.Log.WarnContext(ctx, "service manager cannot be told", logx.Err, err)
 	}
