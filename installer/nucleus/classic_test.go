@@ -352,6 +352,33 @@ func TestAClassicThatSomebodyElseInstalledIsTakenOverAsItIs(t *testing.T) {
 	same(t, found, d.tree(), "back to what was found")
 }
 
+func TestAnInstallerThatWasCutOffIsRunAgain(t *testing.T) {
+	d := newDevice(t, classicAt)
+	r, java := classicRelease(t, "2.10.0"), d.Programs["java"]
+	cut := true
+	d.Programs["java"] = func(ctx context.Context, c nucleus.Command) nucleus.Result {
+		out := java(ctx, c)
+		if strings.Contains(strings.Join(c.Argv, " "), "--init-config") {
+			// This release makes its launch folders at the first start.
+			require.NoError(t, os.RemoveAll(d.Path(classicAt+"/alts")))
+			if cut {
+				d.put(classicAt+"/config/config.tlog", "half", 0o644)
+				return nucleus.Result{Code: 137}
+			}
+		}
+		return out
+	}
+	require.ErrorContains(t, whole(t, d, d.Host, r, classicOptions()).Run(t.Context(), nil), "code 137")
+	cut = false
+	require.NoError(t, whole(t, d, d.Again(), r, classicOptions()).Run(t.Context(), nil))
+	b, err := d.ReadFile(classicAt + "/config/config.tlog")
+	require.NoError(t, err)
+	assert.Equal(t, classicConfig, string(b))
+	f, err := nucleus.Find(t.Context(), d.Host)
+	require.NoError(t, err)
+	assert.Equal(t, "2.10.0", f.Version)
+}
+
 func TestAnUndoDoesNotBringBackAnOldKey(t *testing.T) {
 	d := newDevice(t, liteAt)
 	r := liteTree(t, "2.5.0")

@@ -3,24 +3,44 @@ package nucleus
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"path"
 	"strings"
 
 	"github.com/ggfleet/ggfleet/shared/fault"
 )
 
-// isSetUp reports whether the root holds a nucleus that can start: what
-// classic's installer leaves.
+// isSetUp reports whether the root holds the configuration of a nucleus: what
+// classic's installer leaves, once it has ended. (Releases differ in whether it
+// makes alts/current; the switch does.)
 func (c *classic) isSetUp() (bool, error) {
-	for _, name := range []string{"alts/current", "config/config.tlog"} {
-		if _, err := c.sys.Lstat(c.at(name)); missing(err) {
-			return false, nil
-		} else if err != nil {
-			return false, err
+	if _, err := c.sys.Lstat(c.at("config/config.tlog")); missing(err) {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	began, ended := false, false
+	versions, err := fs.ReadDir(c.s.root.FS(), beforeDir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	for _, v := range versions {
+		for name, found := range map[string]*bool{setupRecord: &began, setupEnded: &ended} {
+			_, err := c.s.root.Lstat(path.Join(beforeDir, v.Name(), name+".json"))
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return false, err
+			}
+			*found = *found || err == nil
 		}
 	}
-	return true, nil
+	return ended || !began, nil
 }
+
+// Records of the setup: what was before it, and that it has ended well.
+const (
+	setupRecord = "setup"
+	setupEnded  = "setup ended"
+)
 
 // configDir may hold files of others, so it only goes when it is empty.
 const configDir = "config"
@@ -40,7 +60,7 @@ func madeBySetup() []string {
 // run without --setup-system-service: releases differ in whether --start false
 // holds then, and they end with code 0 when it failed. unitStep does the same.
 func (c *classic) setupStep() Step {
-	const name = "setup"
+	const name = setupRecord
 	argv := c.setupCommand("java")
 	return Step{
 		Name: name, Describe: "run the nucleus's installer once: " + strings.Join(argv, " "),
@@ -63,12 +83,17 @@ func (c *classic) setupStep() Step {
 			if _, err := run(ctx, c.sys, Command{Argv: argv, Dir: c.root}); err != nil {
 				return err
 			}
-			if set, err := c.isSetUp(); err != nil || !set {
-				return errors.Join(err, fault.New(fault.Unavailable, "the nucleus's installer ended well but left no alts/current or config/config.tlog in %s; see logs/greengrass.log there", c.root))
+			if _, err := c.sys.Lstat(c.at("config/config.tlog")); missing(err) {
+				return fault.New(fault.Unavailable, "the nucleus's installer ended well but left no config/config.tlog in %s; see logs/greengrass.log there", c.root)
+			} else if err != nil {
+				return err
 			}
-			return nil
+			return c.s.remember(c.v, setupEnded, func() (before, error) { return before{}, nil })
 		},
 		Undo: func(context.Context) error {
+			if err := c.s.forget(c.v, setupEnded); err != nil {
+				return err
+			}
 			if err := c.clearSetup(name); err != nil {
 				return err
 			}
