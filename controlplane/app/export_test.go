@@ -7,4 +7,5 @@ var Policies = policies
 const (
 	CorePolicy          = corePolicy
 	TokenExchangePolicy = tokenExchangePolicy
+	ClientPolicy        = clientPolicy
 )

@@ -25,6 +25,8 @@ func TestW67WhatThePoliciesOfTheFirstStartAllow(t *testing.T) {
 		return &policy.Vars{MQTT: true, ClientID: client, Thing: &policy.Thing{Name: "core"}}
 	}
 	agent := &policy.Vars{MQTT: true, ClientID: "core:agent", Thing: &policy.Thing{Name: "core:agent", Attributes: map[string]string{"core": "core"}}}
+	client := &policy.Vars{MQTT: true, ClientID: "sensor:agent", Thing: &policy.Thing{Name: "sensor:agent", Attributes: map[string]string{"device": "sensor"}}}
+	sensor := protocol.Subject{Role: protocol.RoleClient, Name: "sensor"}
 	lost := &policy.Vars{MQTT: true, ClientID: "core"} // the certificate is attached to no thing of this client id
 	for _, c := range []struct {
 		policy, action, resource string
@@ -70,6 +72,24 @@ func TestW67WhatThePoliciesOfTheFirstStartAllow(t *testing.T) {
 		{enrollment.AgentPolicy, "iot:Publish", r.Topic(protocol.AgentTopic("core2", "health")), agent, false},
 		{enrollment.AgentPolicy, "iot:Publish", r.Topic(protocol.FleetStatusTopic("core")), agent, false},
 		{enrollment.AgentPolicy, "iot:Publish", r.Topic(protocol.FleetStatusTopic("core:agent")), agent, false},
+		{enrollment.AgentPolicy, "iot:Receive", r.Topic("ggfleet/v1/cores/core/patches"), agent, true},
+		{enrollment.AgentPolicy, "iot:Subscribe", r.TopicFilter("ggfleet/v1/cores/core/help"), agent, true},
+		{enrollment.AgentPolicy, "iot:Subscribe", r.TopicFilter("ggfleet/v1/cores/other/help"), agent, false},
+		{enrollment.AgentPolicy, "iot:Subscribe", r.TopicFilter("ggfleet/v1/cores/+/help"), agent, false},
+		{enrollment.AgentPolicy, "iot:Publish", r.Topic("ggfleet/v1/cores/core/help"), agent, false},
+		{enrollment.AgentPolicy, "iot:Publish", r.Topic("ggfleet/v1/devices//agent/health"), agent, false},
+		{enrollment.AgentPolicy, "iot:Publish", r.Topic("ggfleet/v1/devices/core/agent/health"), agent, false},
+		{enrollment.AgentPolicy, "iot:Publish", r.Topic(sensor.ReportTopic("health")), client, true},
+		{enrollment.AgentPolicy, "iot:Publish", r.Topic(protocol.AgentTopic("sensor", "health")), client, false},
+		{enrollment.AgentPolicy, "iot:Publish", r.Topic(sensor.ReportTopic("health")), agent, false},
+		{enrollment.AgentPolicy, "iot:Subscribe", r.TopicFilter(sensor.Topic("help")), client, true},
+		{enrollment.AgentPolicy, "iot:Subscribe", r.TopicFilter("ggfleet/v1/devices/other/help"), client, false},
+		{app.ClientPolicy, "iot:Connect", r.Client("core"), core("core"), true},
+		{app.ClientPolicy, "iot:Connect", r.Client("other"), core("core"), false},
+		{app.ClientPolicy, "iot:Publish", r.Topic("core/data"), core("core"), true},
+		{app.ClientPolicy, "iot:Publish", r.Topic(protocol.FleetStatusTopic("core")), core("core"), false},
+		{app.ClientPolicy, "greengrass:Discover", r.Thing("core"), &policy.Vars{}, true},
+		{app.ClientPolicy, "greengrass:ResolveComponentCandidates", r.ComponentVersion("a", "1.0.0"), &policy.Vars{}, false},
 		{enrollment.AgentPolicy, "greengrass:ResolveComponentCandidates", r.ComponentVersion("a", "1.0.0"), &policy.Vars{}, false},
 	} {
 		client := c.vars.ClientID

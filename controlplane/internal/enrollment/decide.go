@@ -1,6 +1,7 @@
 package enrollment
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/logx"
+	"github.com/ggfleet/ggfleet/shared/protocol"
 )
 
 // Approval is how an operator lets a device in.
@@ -28,6 +30,9 @@ func (s *Service) Approve(ctx context.Context, id string, a Approval) (Request, 
 		return Request{}, err
 	}
 	if err := a.Create.check(); err != nil {
+		return Request{}, err
+	}
+	if err := s.canCreate(ctx, id, a); err != nil {
 		return Request{}, err
 	}
 	out, err := s.change(ctx, id, func(r *Request) error {
@@ -58,6 +63,20 @@ func (s *Service) Approve(ctx context.Context, id string, a Approval) (Request, 
 		return s.Request(ctx, id)
 	}
 	return out, nil
+}
+
+// canCreate reports an approval that can only fail: a client device that does not
+// exist needs a core.
+func (s *Service) canCreate(ctx context.Context, id string, a Approval) error {
+	r, err := s.Request(ctx, id)
+	if err != nil || r.Role != protocol.RoleClient || a.Create.Core != "" || r.Status == Approved || r.Status == Enrolled {
+		return err
+	}
+	_, err = s.subject(ctx, cmp.Or(r.Name, a.Name))
+	if errors.Is(err, fault.NotFound) {
+		return fault.Field("coreName", "is missing: the client device does not exist yet, so say which core it belongs to")
+	}
+	return err
 }
 
 // Deny keeps a device out until it is approved. If it got in already, the

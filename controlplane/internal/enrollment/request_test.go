@@ -94,3 +94,32 @@ func TestACoreThatIsCreatedWhileItsDeviceAsksIsThere(t *testing.T) {
 	k.meanwhile = k.work
 	assert.Equal(t, "new", d.enters().Core)
 }
+
+func TestAClientDeviceThatDoesNotExistNeedsACore(t *testing.T) {
+	k := newKit(t)
+	d := k.device("sensor")
+	d.Role = protocol.RoleClient
+	id := d.waits()
+	_, err := k.Approve(t.Context(), id, enrollment.Approval{By: "ada"})
+	require.ErrorIs(t, err, fault.Invalid)
+	assert.Equal(t, "coreName", fault.FieldOf(err))
+	_, err = k.Approve(t.Context(), id, enrollment.Approval{By: "ada", Create: enrollment.Creation{Core: "gw"}})
+	require.NoError(t, err)
+	k.work()
+	out := d.enters()
+	assert.Equal(t, "sensor", out.Device)
+	assert.Empty(t, out.Core)
+	a, err := k.DeviceAssignment(t.Context(), "sensor")
+	require.NoError(t, err)
+	assert.Equal(t, protocol.DeviceAssignment{Device: "sensor", CAPEM: "the CA", MQTTAddress: "localhost:8883", Core: "gw"}, a)
+	_, _, err = k.DeviceCerts(t.Context(), "sensor")
+	require.ErrorIs(t, err, fault.NotFound)
+	role, err := k.RoleOf(t.Context(), "sensor")
+	require.NoError(t, err)
+	assert.Equal(t, protocol.RoleClient, role)
+	wrong, code := k.activate(enrollment.NewActivation{DeviceID: "sensor"})
+	_, err = k.Enroll(t.Context(), enrollment.Caller{}, protocol.EnrollRequest{ActivationID: wrong.ID, Code: code, CSR: csr(t), Role: protocol.RoleCore})
+	require.ErrorIs(t, err, fault.Invalid)
+	_, _, err = k.Activate(t.Context(), enrollment.NewActivation{DeviceID: "sensor", Role: protocol.RoleCore})
+	require.ErrorIs(t, err, fault.Invalid)
+}
