@@ -17,7 +17,7 @@ const (
 	signatureSuffix = ".minisig"
 	// passwordVar holds the password of the private key: an argument would be in the
 	// process list.
-	passwordVar = "GGFLEET_SIGNING_PASSWORD" //nolint:gosec // its name
+	passwordVar = "GGFLEET_KEY_PASSWORD" //nolint:gosec // its name
 )
 
 // releaseKeygen and releaseSign need no server: they are for the machine that
