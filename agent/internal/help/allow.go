@@ -14,21 +14,25 @@ import (
 	"github.com/ggfleet/ggfleet/shared/fault"
 )
 
-// What is shown of a configuration: these members where they hold one value, and
-// these where they hold others. Whatever else there is stays on the device.
-var (
-	shownValues = []string{
+// shownValue and shownFolder are what is shown of a configuration: members where
+// they hold one value, and where they hold others. Whatever else there is stays on
+// the device.
+func shownValue(key string) bool {
+	return slices.Contains([]string{
 		"thingName", "rootpath", "rootPath", "rootCaPath", "certificateFilePath",
 		"version", "componentType", "awsRegion", "iotDataEndpoint", "iotCredEndpoint", "iotRoleAlias", "greengrassDataPlaneEndpoint",
 		"greengrassDataPlanePort", "envStage", "fipsMode", "s3EndpointType", "noProxyAddresses", "posixUser", "posixShell", "windowsUser",
 		"port", "keepAliveTimeoutMs", "pingTimeoutMs", "operationTimeoutMs", "maxInFlightPublishes", "maxMessageSizeInBytes", "maxPublishRetry",
 		"level", "format", "outputType", "fileSizeKB", "totalLogsSizeKB", "outputDirectory", "deploymentPollingFrequencySeconds",
 		"periodicStatusPublishIntervalSeconds", "componentStoreMaxSizeBytes",
-	}
-	shownFolders = []string{"system", "services", "configuration", "mqtt", "logging", "runWithDefault", "networkProxy", "fleetStatus", "telemetry"}
+	}, key)
+}
 
-	serviceName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
-)
+func shownFolder(key string) bool {
+	return slices.Contains([]string{"system", "services", "configuration", "mqtt", "logging", "runWithDefault", "networkProxy", "fleetStatus", "telemetry"}, key)
+}
+
+var serviceName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
 
 const (
 	maxConfig  = 1 << 20
@@ -79,7 +83,7 @@ func showMembers(w io.Writer, n *yaml.Node, path []string, left *int) error {
 			if err := showMembers(w, value, at, left); err != nil {
 				return err
 			}
-		case value.Kind == yaml.ScalarNode && slices.Contains(shownValues, key) && !strings.Contains(value.Value, "\n"):
+		case value.Kind == yaml.ScalarNode && shownValue(key) && !strings.Contains(value.Value, "\n"):
 			if _, err := fmt.Fprintf(w, "%s: %s\n", strings.Join(at, "."), value.Value); err != nil {
 				return err
 			}
@@ -99,5 +103,5 @@ func mayEnter(path []string, key string) bool {
 	if key == "configuration" && len(path) > 0 {
 		return strings.HasPrefix(path[len(path)-1], awsService)
 	}
-	return slices.Contains(shownFolders, key)
+	return shownFolder(key)
 }

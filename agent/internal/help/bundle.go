@@ -28,7 +28,7 @@ const (
 func (h *Host) Bundle(ctx context.Context, w io.Writer) error {
 	z := zip.NewWriter(w)
 	z.RegisterCompressor(zip.Deflate, func(w io.Writer) (io.WriteCloser, error) { return flate.NewWriter(w, flate.BestSpeed) })
-	b := &bundle{zip: z, at: time.Now().UTC(), left: bundleBytes}
+	b := &bundle{zip: z, at: time.Now().UTC(), left: h.room}
 	n := h.cfg.Nucleus()
 	for _, e := range h.entries(n) {
 		if ctx.Err() != nil {

@@ -126,7 +126,7 @@ func reach(ctx context.Context, w io.Writer, e Endpoint) {
 	if !step("connect to port "+port, "", start, err) {
 		return
 	}
-	defer c.Close() //nolint:errcheck // nothing was written
+	defer c.Close()
 	if !e.TLS {
 		return
 	}

@@ -46,3 +46,6 @@ func Do(ctx context.Context, d Device, a protocol.HelpAsk, w io.Writer) error {
 	}
 	return nil
 }
+
+// SetRoom sets how many bytes a bundle may hold.
+func (h *Host) SetRoom(n int) { h.room = n }

@@ -261,16 +261,12 @@ type reading struct {
 // written is used up.
 func (r *reading) all() (Mark, error) {
 	r.warm()
-	more := false
-	for {
-		stopped, err := r.file()
-		if err != nil {
-			return Mark{}, err
-		}
-		if more = stopped; more || r.i == len(r.parts)-1 {
-			break
-		}
+	more, err := r.file()
+	for ; err == nil && !more && r.i < len(r.parts)-1; more, err = r.file() {
 		r.i, r.offset = r.i+1, 0
+	}
+	if err != nil {
+		return Mark{}, err
 	}
 	// An empty file says nothing about a position: the end of the one before does.
 	for r.offset == 0 && r.i > 0 {
@@ -333,11 +329,11 @@ func (r *reading) inMiddle() bool {
 	return err != nil || b[0] != '\n'
 }
 
-var goesOn = []byte("[a line without end goes on here]")
+const goesOn = "[a line without end goes on here]"
 
 func (r *reading) write(l []byte, n int64, middle bool) (ok bool, err error) {
 	if middle {
-		return r.out.line(goesOn) // half a secret would not be recognised
+		return r.out.line([]byte(goesOn)) // half a secret would not be recognised
 	}
 	keep := r.scrub
 	out, says := r.scrub.line(l)

@@ -60,7 +60,10 @@ type HostConfig struct {
 }
 
 // Host is this device.
-type Host struct{ cfg HostConfig }
+type Host struct {
+	cfg  HostConfig
+	room int // bytes of a bundle before it is packed
+}
 
 // NewHost checks cfg.
 func NewHost(cfg HostConfig) (*Host, error) {
@@ -70,7 +73,7 @@ func NewHost(cfg HostConfig) (*Host, error) {
 	if cfg.Etc == "" {
 		cfg.Etc = "/etc/greengrass"
 	}
-	return &Host{cfg}, nil
+	return &Host{cfg, bundleBytes}, nil
 }
 
 // Log implements Device.

@@ -71,7 +71,7 @@ func (c *cloud) content(t *testing.T, id string) string {
 		require.True(t, len(p) == protocol.HelpPart || n == len(c.parts[id+r.Run])-1, "only the last part is short")
 		out += p
 	}
-	require.EqualValues(t, r.Size, len(out))
+	require.Len(t, out, int(r.Size))
 	if len(out) > 0 {
 		sum := sha256.Sum256([]byte(out))
 		require.Equal(t, r.Digest, hex.EncodeToString(sum[:]))

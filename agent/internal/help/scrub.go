@@ -16,6 +16,7 @@ const maxKeyLines = 200
 // scrubber takes secrets out of lines. It keeps what it must know of the lines
 // before: a private key in PEM has many.
 type scrubber struct {
+	rules []rule
 	inKey bool
 	lines int // of the key so far
 }
@@ -31,27 +32,43 @@ type rule struct {
 
 var (
 	keyBegin = regexp.MustCompile(`-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY[A-Z ]{0,10}-----`)
-	keyMark  = []byte("PRIVATE KEY")
-	keyEnd   = []byte("-----END ")
+
+	wholeKey    = regexp.MustCompile(`-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY.*?(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY[A-Z ]{0,10}-----|$)`)
+	activation  = regexp.MustCompile(`ggf1\.[A-Za-z0-9_-]+=*`)
+	headers     = regexp.MustCompile(`(?i)((?:proxy-)?authorization|(?:set-)?cookie2?|x-api-key|x-auth-token)(\\?["']?\s*[:=,]\s*).*$`)
+	schemes     = regexp.MustCompile(`(?i)\b(bearer|basic|negotiate|aws4-hmac-sha256)\s+\S.*$`)
+	userinfo    = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://)[^\s@"'<>]*@`)
+	ownLink     = regexp.MustCompile(`(https?://[^/\s"']+/a/)[^\s"'<>]+`)
+	presigned   = regexp.MustCompile(`(?i)([?&;](?:x-amz-signature|x-amz-security-token|x-amz-credential|signature|sig|awsaccesskeyid)=)[^&;\s"'<>]+`)
+	accessKeyID = regexp.MustCompile(`\b(?:AKIA|ASIA)[A-Z0-9]{12,}\b`)
+	webToken    = regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{5,}(?:\.[A-Za-z0-9_-]*){1,4}`)
+	vendorToken = regexp.MustCompile(`\b(?:gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|xox[abeprs]-[A-Za-z0-9-]{8,}|whsec_[A-Za-z0-9+/=]{8,}|glpat-[\w-]{12,}|sk[-_][\w-]{16,}|pk_[\w-]{16,}|AIza[\w-]{20,}|hf_\w{16,}|npm_\w{16,}|ggt_\w{16,})`)
+	flagValue   = regexp.MustCompile(`(?i)(\s--?(?:password|passwd|pass|passphrase|secret|token|api-?key|key|pin)\s+)(?:"[^"]*"|'[^']*'|\S+)`)
+	element     = regexp.MustCompile(`(?i)(<(?:password|passwd|secret|token|key|apikey)[^>]*>)[^<]+`)
 )
 
-// The order counts: what is wide comes before what is narrow.
-var rules = []rule{
-	{[]string{"private key"}, "-----", regexp.MustCompile(`-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY.*?(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY[A-Z ]{0,10}-----|$)`), removed},
-	{[]string{"ggf1."}, "", regexp.MustCompile(`ggf1\.[A-Za-z0-9_-]+=*`), removed},
-	{[]string{"authorization", "cookie", "x-api-key", "x-auth"}, "", regexp.MustCompile(`(?i)((?:proxy-)?authorization|(?:set-)?cookie2?|x-api-key|x-auth-token)(\\?["']?\s*[:=,]\s*).*$`), "${1}${2}" + removed},
-	{[]string{"bearer ", "basic ", "negotiate ", "aws4-hmac"}, "", regexp.MustCompile(`(?i)\b(bearer|basic|negotiate|aws4-hmac-sha256)\s+\S.*$`), "${1} " + removed},
-	{[]string{"://"}, "@", regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://)[^\s@"'<>]*@`), "${1}" + removed + "@"},
-	{[]string{"/a/"}, "://", regexp.MustCompile(`(https?://[^/\s"']+/a/)[^\s"'<>]+`), "${1}" + removed},
-	{[]string{"signature=", "sig=", "x-amz-", "awsaccesskeyid="}, "=", regexp.MustCompile(`(?i)([?&;](?:x-amz-signature|x-amz-security-token|x-amz-credential|signature|sig|awsaccesskeyid)=)[^&;\s"'<>]+`), "${1}" + removed},
-	{[]string{"akia", "asia"}, "", regexp.MustCompile(`\b(?:AKIA|ASIA)[A-Z0-9]{12,}\b`), removed},
-	{[]string{"eyj"}, "", regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{5,}(?:\.[A-Za-z0-9_-]*){1,4}`), removed},
-	{
-		[]string{"ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "xox", "whsec_", "glpat-", "sk-", "sk_", "pk_", "aiza", "hf_", "npm_", "ggt_"}, "",
-		regexp.MustCompile(`\b(?:gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|xox[abeprs]-[A-Za-z0-9-]{8,}|whsec_[A-Za-z0-9+/=]{8,}|glpat-[\w-]{12,}|sk[-_][\w-]{16,}|pk_[\w-]{16,}|AIza[\w-]{20,}|hf_\w{16,}|npm_\w{16,}|ggt_\w{16,})`), removed,
-	},
-	{[]string{"-pass", "-secret", "-token", "-key", "-api", "-pin"}, "", regexp.MustCompile(`(?i)(\s--?(?:password|passwd|pass|passphrase|secret|token|api-?key|key|pin)\s+)(?:"[^"]*"|'[^']*'|\S+)`), "${1}" + removed},
-	{[]string{"<pass", "<secret", "<token", "<key", "<api"}, "", regexp.MustCompile(`(?i)(<(?:password|passwd|secret|token|key|apikey)[^>]*>)[^<]+`), "${1}" + removed},
+const (
+	keyMark = "PRIVATE KEY"
+	keyEnd  = "-----END "
+)
+
+// allRules returns the rules. The order counts: what is wide comes before what is
+// narrow.
+func allRules() []rule {
+	return []rule{
+		{[]string{"private key"}, "-----", wholeKey, removed},
+		{[]string{"ggf1."}, "", activation, removed},
+		{[]string{"authorization", "cookie", "x-api-key", "x-auth"}, "", headers, "${1}${2}" + removed},
+		{[]string{"bearer ", "basic ", "negotiate ", "aws4-hmac"}, "", schemes, "${1} " + removed},
+		{[]string{"://"}, "@", userinfo, "${1}" + removed + "@"},
+		{[]string{"/a/"}, "://", ownLink, "${1}" + removed},
+		{[]string{"signature=", "sig=", "x-amz-", "awsaccesskeyid="}, "=", presigned, "${1}" + removed},
+		{[]string{"akia", "asia"}, "", accessKeyID, removed},
+		{[]string{"eyj"}, "", webToken, removed},
+		{[]string{"ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "xox", "whsec_", "glpat-", "sk-", "sk_", "pk_", "aiza", "hf_", "npm_", "ggt_"}, "", vendorToken, removed},
+		{[]string{"-pass", "-secret", "-token", "-key", "-api", "-pin"}, "", flagValue, "${1}" + removed},
+		{[]string{"<pass", "<secret", "<token", "<key", "<api"}, "", element, "${1}" + removed},
+	}
 }
 
 // line returns l, which holds no end of line, without secrets, and without what
@@ -59,19 +76,22 @@ var rules = []rule{
 func (s *scrubber) line(l []byte) (out []byte, ok bool) {
 	if s.inKey {
 		s.lines++
-		if i := bytes.Index(l, keyEnd); i >= 0 || s.lines > maxKeyLines {
+		if i := bytes.Index(l, []byte(keyEnd)); i >= 0 || s.lines > maxKeyLines {
 			s.inKey = false
 		}
 		return nil, false
 	}
 	l = plain(l)
 	begins := false
-	if bytes.Contains(l, keyMark) {
+	if bytes.Contains(l, []byte(keyMark)) {
 		at := keyBegin.FindIndex(l)
-		begins = at != nil && !bytes.Contains(l[at[1]:], keyEnd)
+		begins = at != nil && !bytes.Contains(l[at[1]:], []byte(keyEnd))
 	}
 	lower := bytes.ToLower(l)
-	for _, r := range rules {
+	if s.rules == nil {
+		s.rules = allRules()
+	}
+	for _, r := range s.rules {
 		if r.marked(lower) {
 			l = r.pattern.ReplaceAll(l, []byte(r.with))
 		}

@@ -2,20 +2,11 @@ package help
 
 import (
 	"bytes"
-	"slices"
 	"strings"
 )
 
-// Names, in small letters and without separators, that say that a secret
-// follows: these anywhere in a name, those at its end.
-var (
-	secretParts = []string{
-		"password", "passwd", "passphrase", "passwort", "pwd", "secret", "token", "apikey", "accesskey", "privatekey", "signingkey", "sharedkey",
-		"accountkey", "encryptionkey", "credential", "activationcode", "pinvalue", "nonce", "sessionid", "auth",
-	}
-	secretEnds = []string{"psk", "pin", "otp", "pass", "pw"}
-)
-
+// secretName reports whether a name says that a secret follows: by what stands
+// anywhere in it, or at its end, in small letters and without separators.
 func secretName(name []byte) bool {
 	n := string(bytes.Map(func(r rune) rune {
 		switch {
@@ -29,8 +20,20 @@ func secretName(name []byte) bool {
 	if strings.Contains(n, "tokenexchange") { // a component of every core
 		return false
 	}
-	return slices.ContainsFunc(secretParts, func(p string) bool { return strings.Contains(n, p) }) ||
-		slices.ContainsFunc(secretEnds, func(p string) bool { return strings.HasSuffix(n, p) })
+	for _, part := range [...]string{
+		"password", "passwd", "passphrase", "passwort", "pwd", "secret", "token", "apikey", "accesskey", "privatekey", "signingkey", "sharedkey",
+		"accountkey", "encryptionkey", "credential", "activationcode", "pinvalue", "nonce", "sessionid", "auth",
+	} {
+		if strings.Contains(n, part) {
+			return true
+		}
+	}
+	for _, end := range [...]string{"psk", "pin", "otp", "pass", "pw"} {
+		if strings.HasSuffix(n, end) {
+			return true
+		}
+	}
+	return false
 }
 
 func wordByte(c byte) bool {
