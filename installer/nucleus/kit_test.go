@@ -43,7 +43,7 @@ func newDevice(t *testing.T, root string) device {
 // times.
 func fastDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "ggfleet-")
+	dir, err := os.MkdirTemp("/dev/shm", "ggfleet-") //nolint:usetesting // t.TempDir is on the disk
 	if err != nil {
 		return t.TempDir()
 	}

@@ -8,6 +8,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"math/big"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -65,6 +66,38 @@ func plan(t *testing.T, site, config string, archives map[string]string) planned
 	m.Write(t, site+"/root.pem", cert, 0o644)
 	m.Write(t, "/media/config.yaml", []byte(strings.ReplaceAll(config, "SITE", site)), 0o644)
 	return planned{m, t, site}
+}
+
+// rpm builds lite's rpm with the project's own packager, from what the archive of
+// programs and units holds.
+func (p planned) rpm(version string) {
+	p.t.Helper()
+	root, err := world.Root()
+	require.NoError(p.t, err)
+	nfpm, err := filepath.Glob(filepath.Join(root, "bin/tools/nfpm-*"))
+	require.NoError(p.t, err)
+	require.NotEmpty(p.t, nfpm, "there is no nfpm: make test-system installs it")
+	dir := p.t.TempDir()
+	tree := filepath.Join(dir, "aws-greengrass-lite-"+version+"-Linux/usr")
+	script := `name: aws-greengrass-lite
+arch: amd64
+version: ` + version + `
+maintainer: nobody
+description: a stand-in
+contents:
+- {src: ` + tree + `/bin, dst: /usr/local/bin, type: tree}
+- {src: ` + tree + `/lib/systemd/system, dst: /usr/lib/systemd/system, type: tree}
+- {src: ` + tree + `/lib/tmpfiles.d, dst: /usr/lib/tmpfiles.d, type: tree}
+`
+	require.NoError(p.t, os.WriteFile(filepath.Join(dir, "nfpm.yaml"), []byte(script), 0o600))
+	for _, c := range [][]string{
+		{"tar", "-xzf", filepath.Join(p.Root, "media", version), "-C", dir},
+		{nfpm[0], "package", "-f", filepath.Join(dir, "nfpm.yaml"), "-p", "rpm", "-t", filepath.Join(dir, "lite.rpm")},
+	} {
+		out, err := exec.Command(c[0], c[1:]...).CombinedOutput()
+		require.NoError(p.t, err, "%s", out)
+	}
+	p.Copy(p.t, filepath.Join(dir, "lite.rpm"), "/media/"+version)
 }
 
 func identity(t *testing.T) (cert, key []byte) {
@@ -159,6 +192,30 @@ func TestClassicComesBesideIsSwitchedAndTakenBackOnSystemd(t *testing.T) {
 	p.Sh(t, "systemctl stop greengrass")
 	p.do("remove", "one.zip")
 	p.Refuses(t, "ggfleet-sim plan find --root "+classicSite+" --archive /media/one.zip")
+}
+
+func TestLiteComesAsAnRPMAndGoesUpAndDown(t *testing.T) {
+	p := plan(t, liteSite, systemLite, map[string]string{"2.4.0": "lite 2.4.0", "2.5.0": "lite 2.5.0"})
+	p.rpm("2.4.0")
+	p.rpm("2.5.0")
+	before := p.files()
+	for _, verb := range []string{"prepare", "switch", "back", "undo"} {
+		p.do(verb, "2.5.0")
+	}
+	assert.Equal(t, before, p.files(), "undone")
+	for _, verb := range []string{"prepare", "switch", "settle"} {
+		p.do(verb, "2.5.0")
+	}
+	p.Sh(t, "systemctl start greengrass-lite.target")
+	p.Until(t, "systemctl is-active ggl.core.iotcored.service")
+	first := p.files()
+	p.do("prepare", "2.4.0")
+	p.do("switch", "2.4.0")
+	assert.Equal(t, "2.4.0-1", p.Sh(t, "rpm -q --qf '%{VERSION}-%{RELEASE}' aws-greengrass-lite"))
+	assert.Contains(t, p.do("find", "2.4.0"), `"Version":"2.4.0"`)
+	p.do("undo", "2.4.0")
+	assert.Equal(t, "2.5.0-1", p.Sh(t, "rpm -q --qf '%{VERSION}-%{RELEASE}' aws-greengrass-lite"))
+	assert.Equal(t, first, p.files(), "back to the first")
 }
 
 func TestLiteIsInstalledTurnedAndTakenBackOnSystemd(t *testing.T) {
