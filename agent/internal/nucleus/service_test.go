@@ -21,10 +21,10 @@ func TestWhatSystemctlShows(t *testing.T) {
 	for out, want := range map[string][2]int{
 		"": {0, 0},
 		"Id=a.service\nActiveState=active\nNRestarts=2\n\nId=b.service\nActiveState=failed\nNRestarts=3\n": {1, 5},
-		"Id=a\nActiveState=activating\nSubState=auto-restart\n":                                             {0, 0},
-		"Id=a\nActiveState=activating\nSubState=start\n":                                                    {1, 0},
-		"ActiveState=active\n":                                                                              {0, 0},
-		"Id=a\nNRestarts=many\nActiveState=reloading":                                                       {1, 0},
+		"Id=a\nActiveState=activating\nSubState=auto-restart\n":                                            {0, 0},
+		"Id=a\nActiveState=activating\nSubState=start\n":                                                   {1, 0},
+		"ActiveState=active\n":                        {0, 0},
+		"Id=a\nNRestarts=many\nActiveState=reloading": {1, 0},
 	} {
 		up, restarted := process.ShownUnits(out)
 		assert.Equal(t, want, [2]int{up, restarted}, out)
