@@ -137,7 +137,7 @@ func nucleusOn(root string) help.Nucleus {
 		n.Runtime = help.Classic
 	case nucleus.LayoutLitePackage, nucleus.LayoutLiteFiles:
 		n.Runtime = help.Lite
-	default:
+	case nucleus.LayoutProgram, "":
 		n.Runtime, n.Root = "simulated", root
 	}
 	return n

@@ -50,7 +50,7 @@ func (c *Cloud) HelpResult(t testing.TB, h *Help) (r protocol.HelpResult, conten
 		content += parts[n]
 	}
 	if r.Outcome == protocol.HelpDone {
-		require.EqualValues(t, r.Size, len(content))
+		require.Len(t, content, int(r.Size))
 		if r.Size > 0 {
 			sum := sha256.Sum256([]byte(content))
 			require.Equal(t, r.Digest, hex.EncodeToString(sum[:]))
