@@ -28,10 +28,7 @@ import (
 // the hour of docs/telemetry.md: what a quiet session sent, scaled, and one look
 // at the assignment.
 func TestIdleBytes(t *testing.T) {
-	lasts := 11 * time.Minute // two heartbeats
-	if !full() {
-		lasts = 3 * time.Second
-	}
+	lasts := time.Duration(size(t, "IDLE_SECONDS", 600, 3)) * time.Second // two heartbeats
 	const name = "idle-agent"
 	w, _ := start(t)
 	provision(t, w, []string{name})
