@@ -147,19 +147,19 @@ func TestClassicKilledAnywhereIsWholeAgain(t *testing.T) {
 	o := classicOptions()
 	o.Classic.Java, o.Classic.JVMOptions = "/opt/jre/bin/java", []string{"-Xmx128m"}
 	t.Run("the first installation", func(t *testing.T) {
-		story{func(t *testing.T) device {
+		killed(t, story{func(t *testing.T) device {
 			d := newDevice(t, classicAt)
 			d.put(classicAt+"/logs/nucleus.log", "the agent's\n", 0o600)
 			return d
-		}, r1, o}.killedEverywhere(t)
+		}, r1, o})
 	})
 	t.Run("another version", func(t *testing.T) {
-		story{func(t *testing.T) device {
+		killed(t, story{func(t *testing.T) device {
 			d := newDevice(t, classicAt)
 			require.NoError(t, whole(t, d, d.Host, r1, classicOptions()).Run(t.Context(), nil))
 			require.NoError(t, d.site().Prune(r1.v))
 			return d
-		}, r2, o}.killedEverywhere(t)
+		}, r2, o})
 	})
 }
 

@@ -138,6 +138,12 @@ type story struct {
 	options nucleus.Options
 }
 
+func killed(t *testing.T, s story) {
+	t.Helper()
+	s.killedEverywhere(t)
+	s.stoppedAfterEachStep(t)
+}
+
 // killedEverywhere kills the plan at each change of the host. Run again ends as
 // if nothing had happened, and an undo leaves the device as it was found.
 func (s story) killedEverywhere(t *testing.T) {
@@ -174,6 +180,41 @@ func (s story) killedEverywhere(t *testing.T) {
 				require.NoError(t, whole(t, again, again.Host, s.release, s.options).Run(t.Context(), nil), "again after change %d", n)
 				same(t, made, again.tree(), "again after change %d", n)
 			}
+		}
+	}
+}
+
+// stoppedAfterEachStep ends the process between two steps, which also covers what
+// a step does inside of the site.
+func (s story) stoppedAfterEachStep(t *testing.T) {
+	t.Helper()
+	d := s.setup(t)
+	found := d.tree()
+	steps, err := whole(t, d, d.Host, s.release, s.options).Pending(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, whole(t, d, d.Host, s.release, s.options).Run(t.Context(), nil))
+	made := d.tree()
+	for _, last := range steps {
+		for _, undo := range []bool{false, true} {
+			d := s.setup(t)
+			err := whole(t, d, d.Host, s.release, s.options).Run(t.Context(), func(step string, do func() error) error {
+				if err := do(); err != nil || step == last.Name {
+					return errors.Join(err, errKilled)
+				}
+				return nil
+			})
+			if err == nil {
+				continue // once unpacked, the archive showed that there is nothing to do
+			}
+			require.ErrorIs(t, err, errKilled)
+			again := device{d.Again(), t, d.dir, d.root}
+			if undo {
+				require.NoError(t, whole(t, again, again.Host, s.release, s.options).Undo(t.Context()), last.Name)
+				same(t, found, again.tree(), "undone after %s", last.Name)
+				continue
+			}
+			require.NoError(t, whole(t, again, again.Host, s.release, s.options).Run(t.Context(), nil), last.Name)
+			same(t, made, again.tree(), "again after %s", last.Name)
 		}
 	}
 }

@@ -191,25 +191,25 @@ func TestLiteFilesAreLinkedAndTurned(t *testing.T) {
 
 func TestLiteKilledAnywhereIsWholeAgain(t *testing.T) {
 	t.Run("files, the first", func(t *testing.T) {
-		story{func(t *testing.T) device { return newDevice(t, liteAt) }, liteTree(t, "2.5.0"), liteOptions()}.killedEverywhere(t)
+		killed(t, story{func(t *testing.T) device { return newDevice(t, liteAt) }, liteTree(t, "2.5.0"), liteOptions()})
 	})
 	t.Run("files, another version", func(t *testing.T) {
 		r1 := liteTree(t, "2.4.0")
-		story{func(t *testing.T) device {
+		killed(t, story{func(t *testing.T) device {
 			d := newDevice(t, liteAt)
 			require.NoError(t, whole(t, d, d.Host, r1, liteOptions()).Run(t.Context(), nil))
 			require.NoError(t, d.site().Prune(r1.v))
 			return d
-		}, liteTree(t, "2.5.0"), nucleus.Options{}}.killedEverywhere(t)
+		}, liteTree(t, "2.5.0"), nucleus.Options{}})
 	})
 	t.Run("the package, another version", func(t *testing.T) {
 		r1 := litePackage(t, "2.4.0")
-		story{func(t *testing.T) device {
+		killed(t, story{func(t *testing.T) device {
 			d := liteDevice(t)
 			require.NoError(t, whole(t, d, d.Host, r1, liteOptions()).Run(t.Context(), nil))
 			require.NoError(t, d.site().Prune(r1.v))
 			return d
-		}, litePackage(t, "2.5.0"), nucleus.Options{}}.killedEverywhere(t)
+		}, litePackage(t, "2.5.0"), nucleus.Options{}})
 	})
 }
 
@@ -264,6 +264,38 @@ func TestADeviceThatCannotTakeLiteSaysWhy(t *testing.T) {
 			require.ErrorIs(t, err, tc.kind)
 			require.ErrorContains(t, err, tc.says)
 			require.NoError(t, whole(t, d, d.Host, tc.r, o).Undo(t.Context()))
+		})
+	}
+}
+
+func TestDependenciesAreMetByWhatIsInstalledOrProvided(t *testing.T) {
+	arch := standin.Architecture()
+	status := "Package: libx1\nStatus: install ok installed\nPriority: optional\nSection: libs\nMaintainer: nobody\nArchitecture: " + arch +
+		"\nVersion: 2.0-1\nProvides: libold (= 1.5), libname\nDescription: x\n\nPackage: libgone\nStatus: deinstall ok config-files\nMaintainer: nobody\nArchitecture: " + arch + "\nVersion: 1\nDescription: x\n\n"
+	for depends, met := range map[string]bool{
+		"libx1":                      true,
+		"libx1 (>= 2.0), libname":    true,
+		"libx1:any (<< 3)":           true,
+		"libold (>= 1.5)":            true,
+		"libnone | libx1 (>= 1)":     true,
+		"libx1 (>= 2.1)":             false,
+		"libname (>= 1)":             false,
+		"libgone":                    false,
+		"libx1 (= 2.0) | libnone":    false,
+		"libx1, libnone (>= 1), abc": false,
+	} {
+		t.Run(depends, func(t *testing.T) {
+			d := liteDevice(t)
+			d.put("/var/lib/dpkg/status", status, 0o644)
+			r := newRelease(t, standin.LiteDeb("2.5.0", arch, depends, standin.LiteFiles("/usr/bin", []byte("x"))), "deb")
+			p, _, err := d.site().Plan(r.v, r.m, r.options(liteOptions()), d.Host)
+			require.NoError(t, err)
+			_, err = p.Pending(t.Context())
+			if met {
+				require.NoError(t, err)
+			} else {
+				require.ErrorIs(t, err, fault.Unsupported)
+			}
 		})
 	}
 }

@@ -21,13 +21,15 @@ type Step struct {
 // Plan is a list of steps that are carried out in order.
 type Plan []Step
 
-// Pending returns the steps that Run would carry out now, in order.
+// Pending returns the steps that Run would carry out now, in order; with an
+// error, those up to the step that fails. A step that depends on what is not
+// unpacked yet is among them, though it may turn out that it has nothing to do.
 func (p Plan) Pending(ctx context.Context) ([]Step, error) {
 	var out []Step
 	for _, s := range p {
 		done, err := s.Done(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", s.Name, err)
+			return out, fmt.Errorf("%s: %w", s.Name, err)
 		}
 		if !done {
 			out = append(out, s)
