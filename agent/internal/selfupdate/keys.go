@@ -17,7 +17,7 @@ import (
 
 // builtInKeys are the public keys that this binary trusts by itself, with commas
 // between: -ldflags "-X github.com/ggfleet/ggfleet/agent/internal/selfupdate.builtInKeys=RWQ…".
-var builtInKeys string
+var builtInKeys string //nolint:gochecknoglobals // the linker sets it
 
 // keysName is the file of keys in the agent's folder.
 const keysName = "update-keys"

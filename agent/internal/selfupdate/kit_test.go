@@ -162,7 +162,7 @@ func (k *kit) handOver(version string, fails func(path string) error) (executed 
 	require.NoError(k.t, k.dir.Close())
 	defer k.open()
 	defer func() {
-		if x := recover(); x != nil && x != (handedOver{}) { //nolint:errorlint // no error
+		if x := recover(); x != nil && x != (handedOver{}) {
 			panic(x)
 		}
 	}()

@@ -97,17 +97,16 @@ func (u *Updater) failed(ctx context.Context, at string, c candidate, err error)
 	if ctx.Err() != nil {
 		return err
 	}
-	state, wait := protocol.UpdateDownloading, time.Duration(0)
+	state := protocol.UpdateDownloading
 	if x, ok := errors.AsType[refusal](err); ok {
 		state = x.state
 	}
-	if state == protocol.UpdateRefused {
-		wait = letBe
-		if c.local {
-			u.clearInbox()
-		}
-	} else {
+	wait := letBe
+	switch {
+	case state != protocol.UpdateRefused:
 		wait = u.backoff.Next()
+	case c.local:
+		u.clearInbox()
 	}
 	if len(u.pause) > 100 {
 		clear(u.pause)

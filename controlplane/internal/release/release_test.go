@@ -324,7 +324,7 @@ func TestFilesForDevicesAndTechnicians(t *testing.T) {
 			require.ErrorIs(t, err, fault.NotFound)
 			return ""
 		}
-		defer f.Close() //nolint:errcheck // read only
+		defer f.Close()
 		b, err := io.ReadAll(f)
 		require.NoError(t, err)
 		return string(b)
