@@ -91,7 +91,8 @@ func (h *Host) entries(n Nucleus) []bundleEntry {
 	logs("nucleus", protocol.HelpOfNucleus, "")
 	if n.Runtime != Lite {
 		for _, c := range LogNames(filepath.Join(n.Root, "logs"), bundleLogs) {
-			if serviceName.MatchString(c) && c != "nucleus" && c != "greengrass" {
+			own := c == "agent" && n.Root == h.cfg.Root // kept beside those of a nucleus that is a process
+			if serviceName.MatchString(c) && c != "nucleus" && c != "greengrass" && !own {
 				logs("components/"+c, protocol.HelpOfComponent, c)
 			}
 		}

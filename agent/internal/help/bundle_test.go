@@ -131,7 +131,7 @@ services:
 				assert.Contains(t, files["logs/components/com.example.X.log"], "[INFO]")
 			}
 			for name := range files {
-				assert.Regexp(t, `^(manifest\.txt|status\.txt|units\.txt|diagnose/[a-z]+\.txt|config/[a-z]+\.txt|logs/(agent|nucleus|components/(com\.example\.X|agent))\.log)$`, name, "nothing but what is on the list")
+				assert.Regexp(t, `^(manifest\.txt|status\.txt|units\.txt|diagnose/[a-z]+\.txt|config/[a-z]+\.txt|logs/(agent|nucleus|components/com\.example\.X)\.log)$`, name, "nothing but what is on the list")
 			}
 		})
 	}
