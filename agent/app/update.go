@@ -27,7 +27,7 @@ const lastResort = 2 * time.Minute
 // buildTimes are other times than the defaults of a release's trial, as
 // "POLL TRIAL SETTLE RETRY", set by -ldflags -X in builds for tests: nobody waits
 // for ten minutes there.
-var buildTimes string
+var buildTimes string //nolint:gochecknoglobals // the linker sets it
 
 func (c *Config) fromBuild() {
 	for i, text := range strings.Fields(buildTimes) {
@@ -53,7 +53,7 @@ func (a *agent) handOver(ctx context.Context) (_ context.Context, done func()) {
 	})
 	ctx, cancel := context.WithCancelCause(ctx)
 	last := time.AfterFunc(lastResort, func() {
-		a.cfg.Log.Error("agent does not come to its end, it is replaced as it is", logx.Err, selfupdate.Again())
+		a.cfg.Log.ErrorContext(context.WithoutCancel(ctx), "agent does not come to its end, it is replaced as it is", logx.Err, selfupdate.Again())
 	})
 	last.Stop()
 	a.end = func() {
@@ -77,7 +77,7 @@ func (a *agent) openUpdate() (err error) {
 		Trial: a.cfg.UpdateTrial, Settle: a.cfg.UpdateSettle, Retry: a.cfg.UpdateRetry, Every: min(cmp.Or(a.cfg.Poll, time.Minute), time.Minute), Log: a.cfg.Log,
 	})
 	if err == nil {
-		a.work = append(a.work, run.Loop{Name: "self-update", Run: a.update.Run})
+		a.work = append(a.work, a.watchdog.Watch(run.Loop{Name: "self-update", Run: a.update.Run}, passStall))
 	}
 	return err
 }

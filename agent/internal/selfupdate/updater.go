@@ -181,6 +181,7 @@ func (u *Updater) Run(ctx context.Context) error {
 		u.log.WarnContext(ctx, "old releases are not removed", logx.Err, err)
 	}
 	for ctx.Err() == nil {
+		run.Progress(ctx)
 		if err := u.turn(ctx); err != nil && ctx.Err() == nil {
 			u.log.WarnContext(ctx, "self-update", logx.Err, err)
 		}

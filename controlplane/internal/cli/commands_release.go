@@ -93,7 +93,7 @@ func upload(ctx context.Context, c *client, version, name string) error {
 	if err != nil {
 		return failure(ExitUsage, "%w", err)
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // read only
 	_, err = get[api.AgentReleaseFile](c.PutAgentReleaseFileWithBody(ctx, version, filepath.Base(name), "application/octet-stream", f))
 	return err
 }

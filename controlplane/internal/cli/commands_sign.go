@@ -87,7 +87,7 @@ func signFile(private []byte, name string, s signed.Statement) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // read only
 	sig, err := signed.Sign(private, os.Getenv(passwordVar), f, s)
 	if err != nil {
 		return err
