@@ -146,15 +146,19 @@ func (l *Loop) prove(ctx context.Context, id identity.Identity) error {
 		return fmt.Errorf("proving the next certificate: %w", err)
 	}
 	connected := l.cfg.Session.Connected()
-	if err := l.show(*id.Next); err != nil {
-		return err
-	}
-	if connected {
+	if !connected { // nor is it waited for
+		if err := l.turn(ctx, *id.Next); err != nil {
+			return err
+		}
+	} else {
+		if err := l.show(*id.Next); err != nil {
+			return err
+		}
 		within, cancel := context.WithTimeout(ctx, proofTime)
 		defer cancel()
 		if err := l.cfg.Session.Reconnect(within); err != nil {
 			err = fmt.Errorf("no MQTT session with the next certificate: %w", err)
-			return errors.Join(err, l.back(ctx, id.Credential))
+			return errors.Join(err, l.turn(ctx, id.Credential))
 		}
 	}
 	if id.Old != nil { // it ended like the current one; neither is needed any more
@@ -197,8 +201,8 @@ func (l *Loop) show(c identity.Credential) error {
 	return nil
 }
 
-// back shows c again; that the session comes back is not waited for long.
-func (l *Loop) back(ctx context.Context, c identity.Credential) error {
+// turn shows c; that the session comes up with it is not waited for long.
+func (l *Loop) turn(ctx context.Context, c identity.Credential) error {
 	if err := l.show(c); err != nil {
 		return err
 	}
@@ -235,7 +239,7 @@ func (l *Loop) confirm(ctx context.Context, id identity.Identity) error {
 		if err != nil {
 			return err
 		}
-		return errors.Join(fault.New(fault.Unavailable, "the new certificate has to prove itself again"), l.back(ctx, old))
+		return errors.Join(fault.New(fault.Unavailable, "the new certificate has to prove itself again"), l.turn(ctx, old))
 	}
 	if err != nil {
 		return fmt.Errorf("confirming the new certificate: %w", err)
