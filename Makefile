@@ -34,7 +34,7 @@ KEY ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build run test test-race bench fuzz lint package test-system generate fix verify compat-device compat-aws clean
+.PHONY: help build run test test-race test-pkcs11 bench fuzz lint package test-system generate fix verify compat-device compat-aws clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -54,6 +54,9 @@ test: ## every test of every module; needs Go, make and git only
 
 test-race: ## the same under the race detector; needs a C compiler
 	CGO_ENABLED=1 go test -race -timeout 20m $(PKGS)
+
+test-pkcs11: ## keys in a PKCS#11 token; needs a C compiler and Debian's softhsm2
+	CGO_ENABLED=1 GOFLAGS='-trimpath -tags=nomsgpack,pkcs11' GGFLEET_REQUIRE_PEERS=1 go test -count=1 ./agent/internal/keystore/
 
 bench: build ## the figures of docs/benchmarks.md, each beside its floor
 	GGFLEET_BENCH=1 go test -count=1 -v -timeout 60m ./test/load/...
