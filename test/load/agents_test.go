@@ -202,7 +202,7 @@ func (a *lightAgent) https(w *world.World, method, path string, body []byte, out
 	transport := &http.Transport{
 		DialContext: a.dialer().DialContext, TLSClientConfig: a.tls, DisableKeepAlives: true,
 	}
-	req, err := http.NewRequest(method, "https://"+w.Device+path, bytes.NewReader(body)) //nolint:noctx // the client has a timeout
+	req, err := http.NewRequest(method, "https://"+w.Device+path, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
@@ -242,7 +242,7 @@ func (a *lightAgent) come(w *world.World) error {
 
 func (a *lightAgent) connect(w *world.World) error {
 	thing := protocol.AgentThing(a.subject.Name)
-	conn, err := (&tls.Dialer{NetDialer: a.dialer(), Config: a.tls}).Dial("tcp", w.MQTT) //nolint:noctx // the dialer has a timeout
+	conn, err := (&tls.Dialer{NetDialer: a.dialer(), Config: a.tls}).Dial("tcp", w.MQTT)
 	if err != nil {
 		return fmt.Errorf("connect %s: %w", thing, err)
 	}
@@ -281,7 +281,7 @@ func (a *lightAgent) ask(p mqttwire.Packet, want mqttwire.Type) error {
 func (a *lightAgent) comeBack(ctx context.Context, w *world.World) error {
 	a.close()
 	for wait := time.Second; ; wait = min(2*wait, 2*time.Minute) {
-		t := time.NewTimer(wait/2 + mrand.N(wait/2)) //nolint:gosec // spreads load
+		t := time.NewTimer(wait/2 + mrand.N(wait/2))
 		select {
 		case <-ctx.Done():
 			t.Stop()
@@ -367,7 +367,7 @@ func handshakes(t *testing.T, n int) float64 {
 			NetDialer: &net.Dialer{LocalAddr: &net.TCPAddr{IP: simulator.SpreadIP(i).AsSlice()}},
 			Config:    &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots, ServerName: "localhost", Certificates: []tls.Certificate{cert}},
 		}
-		c, err := d.Dial("tcp", l.Addr().String()) //nolint:noctx // a loopback connection
+		c, err := d.Dial("tcp", l.Addr().String())
 		if err != nil {
 			failed.set(err)
 			return

@@ -1,6 +1,5 @@
 package inventory
 
-//nolint:gochecknoglobals // the parsers of outside bytes, for their tests
 var (
 	Fact       = fact
 	Number     = number

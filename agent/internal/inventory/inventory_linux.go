@@ -90,7 +90,7 @@ func disk(path string) (d Disk) {
 	if syscall.Statfs(path, &st) != nil || st.Bsize <= 0 {
 		return d
 	}
-	size := uint64(st.Bsize) //nolint:gosec // positive
+	size := uint64(st.Bsize)
 	free, all, ro := st.Bavail*size, st.Blocks*size, st.Flags&readOnly != 0
 	d.FreeBytes, d.Bytes, d.ReadOnly = &free, &all, &ro
 	if st.Files > 0 { // btrfs and others have no such number

@@ -8,7 +8,6 @@ func ParseEffective(b []byte) ([]protocol.LocalComponent, string, error) {
 	return e.components, e.digest, err
 }
 
-//nolint:gochecknoglobals // the parsers of outside bytes, for their tests
 var (
 	ParseCLI   = parseCLI
 	ParseUnits = parseUnits

@@ -187,7 +187,7 @@ func (o *observer) sayHost(ctx context.Context) {
 
 func (o *observer) sayHealth(ctx context.Context) {
 	tenth := o.cfg.Health / 10
-	o.due = time.Now().Add(o.cfg.Health - tenth/2 + rand.N(tenth+1)) //nolint:gosec // spreads load, hides nothing
+	o.due = time.Now().Add(o.cfg.Health - tenth/2 + rand.N(tenth+1))
 	o.saidHealth = o.store(ctx, protocol.ReportHealth, func(h protocol.ReportHeader, c Condition) any {
 		o.health = o.measure(c)
 		o.health.ReportHeader = h

@@ -41,7 +41,7 @@ func BenchmarkSpool(b *testing.B) {
 	}
 	b.Run("append-floor", floor(true))
 	b.Run("drain", func(b *testing.B) {
-		dir, err := os.MkdirTemp(memory(), "bench")
+		dir, err := os.MkdirTemp(memory(), "bench") //nolint:usetesting // memory, not a disk
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -40,7 +40,7 @@ func readDisk(t testing.TB, dir string) disk {
 
 func (d disk) write(t testing.TB) (dir string) {
 	t.Helper()
-	dir, err := os.MkdirTemp(memory(), "spool") // not TempDir: thousands of them would stay until the end
+	dir, err := os.MkdirTemp(memory(), "spool") //nolint:usetesting // thousands of them would stay until the end
 	require.NoError(t, err)
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "spool"), 0o700))
 	for name, b := range d {
@@ -315,7 +315,7 @@ func TestASmallDiskThatIsReallyFull(t *testing.T) {
 // and starting, with a disk that takes nothing at times.
 func TestTheSpoolAgainstAModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		dir, err := os.MkdirTemp(memory(), "spool")
+		dir, err := os.MkdirTemp(memory(), "spool") //nolint:usetesting // memory, not a disk
 		require.NoError(t, err)
 		defer func() { _ = os.RemoveAll(dir) }()
 		root, err := os.OpenRoot(dir)

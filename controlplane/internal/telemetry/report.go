@@ -206,8 +206,10 @@ func readNucleus(b []byte) (message, error) {
 		err = texts("name", r.Name, "version", r.Version, "runtime", r.Runtime, "configDigest", r.ConfigDigest)
 	}
 	return message{ReportHeader: r.ReportHeader, apply: func(to *Report) {
-		to.Nucleus = &Nucleus{State: r.State, Name: r.Name, Version: r.Version, Restarts: r.Restarts, LastError: oneLine(r.LastError),
-			Runtime: r.Runtime, Root: oneLine(r.Root), Adopted: r.Adopted, ConfigDigest: r.ConfigDigest, LogBytes: r.LogBytes, LogErrors: r.LogErrors}
+		to.Nucleus = &Nucleus{
+			State: r.State, Name: r.Name, Version: r.Version, Restarts: r.Restarts, LastError: oneLine(r.LastError),
+			Runtime: r.Runtime, Root: oneLine(r.Root), Adopted: r.Adopted, ConfigDigest: r.ConfigDigest, LogBytes: r.LogBytes, LogErrors: r.LogErrors,
+		}
 	}}, err
 }
 
