@@ -25,7 +25,7 @@ type platform struct {
 	packages string // the architecture in the words of nfpm; empty: no deb and rpm
 }
 
-var platforms = []platform{
+var platforms = []platform{ //nolint:gochecknoglobals // a table that does not change
 	{"linux", "amd64", "amd64"},
 	{"linux", "arm64", "arm64"},
 	{"linux", "arm", "arm7"},

@@ -73,9 +73,18 @@ func TestWhatIsNotWhatItShouldBeIsNeverInstalled(t *testing.T) {
 		"a missing archive":               {func(r release) { delete(r, file) }, "there is no " + file},
 		"no digests":                      {func(r release) { delete(r, "SHA256SUMS") }, "no folder of a release"},
 		"damaged digests":                 {func(r release) { r["SHA256SUMS"] = []byte("x  " + file + "\n") }, "has no ggfleet-agent for linux_amd64"},
-		"a name that leads out":           {func(r release) { r["SHA256SUMS"] = []byte(strings.Repeat("0", 64) + "  ggfleet-agent_../../x_linux_amd64.tar.gz\n") }, "has no ggfleet-agent for linux_amd64"},
-		"an archive without the program":  {func(r release) { r[file] = []byte("nothing"); r.sum() }, "cannot be unpacked"},
-		"a program that does not run":     {func(r release) { b := r[file]; clear(r); r[file] = b; r.sum(); r[file] = b[:len(b)-9]; r.sum() }, "cannot be unpacked"},
+		"a name that leads out": {func(r release) {
+			r["SHA256SUMS"] = []byte(strings.Repeat("0", 64) + "  ggfleet-agent_../../x_linux_amd64.tar.gz\n")
+		}, "has no ggfleet-agent for linux_amd64"},
+		"an archive without the program": {func(r release) { r[file] = []byte("nothing"); r.sum() }, "cannot be unpacked"},
+		"a program that does not run": {func(r release) {
+			b := r[file]
+			clear(r)
+			r[file] = b
+			r.sum()
+			r[file] = b[:len(b)-9]
+			r.sum()
+		}, "cannot be unpacked"},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -16,7 +16,7 @@ import (
 const ReleaseDir = "/media/release"
 
 var (
-	releaseMu sync.Mutex        // guards releases
+	releaseMu sync.Mutex            // guards releases
 	releases  = map[string]string{} // version → folder
 )
 

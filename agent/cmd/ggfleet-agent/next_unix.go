@@ -19,5 +19,5 @@ func becomeNext() error {
 	if err != nil {
 		return err
 	}
-	return syscall.Exec(path, os.Args, os.Environ())
+	return syscall.Exec(path, os.Args, os.Environ()) //nolint:gosec // the arguments are those that it was started with
 }
