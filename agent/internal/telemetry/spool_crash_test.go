@@ -122,7 +122,7 @@ func TestAFlippedBitCostsTheReportItIsInAlone(t *testing.T) {
 	require.Greater(t, len(whole), 2, "two segments and what is acknowledged")
 	for name, content := range whole {
 		for at := range content {
-			if at%70 != 0 && at > 60 && at%743 > 40 { // each byte of what has meaning, and some of the bodies
+			if at%140 != 0 && at > 40 && at%743 > 30 { // each byte of what has meaning, and some of the bodies
 				continue
 			}
 			d := maps.Clone(whole)
@@ -155,7 +155,7 @@ func TestAPowerCutLeavesAnyPrefixOfTheNewestFile(t *testing.T) {
 		}
 	}
 	for cut := range whole[newest] {
-		if cut > 100 && cut%743 > 45 && cut%50 != 0 { // each byte that has meaning, and some of the bodies
+		if cut > 60 && cut%743 > 40 && cut%150 != 0 { // each byte that has meaning, and some of the bodies
 			continue
 		}
 		d := maps.Clone(whole)
