@@ -268,7 +268,7 @@ func journal(t *testing.T) (l help.Log, program string, put func(from, to int)) 
 	put = func(from, to int) {
 		var b strings.Builder
 		for i := from; i < to; i++ {
-			fmt.Fprintf(&b, `{"__CURSOR":"s=1;i=%d;x","__REALTIME_TIMESTAMP":"%d","MESSAGE":"line %d","SYSLOG_IDENTIFIER":"com.example.X","_PID":"7"}`+"\n", i, 1_777_000_000_000_000+i*1000, i)
+			fmt.Fprintf(&b, `{"__CURSOR":"s=1;i=%d;x","__REALTIME_TIMESTAMP":"%d","MESSAGE":"line %d","SYSLOG_IDENTIFIER":"com.example.X","_PID":"7"}`+"\n", i, 1_777_000_000_000_000+int64(i)*1000, i)
 		}
 		write(t, program+".entries", b.String())
 	}
