@@ -88,7 +88,7 @@ type Memory[T any] struct {
 	known    bool
 }
 
-// Remember returns a memory for the questions that e's owner asks. Only answers
+// Remember returns a memory for the question that e is about; an entry has one. Only answers
 // that keep approves of are good for another time. It is for one goroutine.
 func Remember[T any](e *Entry, keep func(T) bool) *Memory[T] { return &Memory[T]{entry: e, keep: keep} }
 
