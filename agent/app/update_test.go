@@ -21,6 +21,7 @@ import (
 	"github.com/ggfleet/ggfleet/agent/internal/localstate"
 	"github.com/ggfleet/ggfleet/agent/internal/selfupdate"
 	"github.com/ggfleet/ggfleet/installer/signed"
+	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/protocol"
 )
 
@@ -45,10 +46,11 @@ func packagedAgain(err error) {
 	}
 }
 
-// offerRelease offers a program that becomes this test binary as a version.
-func offerRelease(t *testing.T, c *agenttest.Cloud, private []byte, version string) string {
+// offerRelease offers a program that becomes this test binary as a version, after
+// what else it does.
+func offerRelease(t *testing.T, c *agenttest.Cloud, private []byte, version, also string) string {
 	t.Helper()
-	program := fmt.Sprintf("#!/bin/sh\n[ \"$1\" = version ] && echo ggfleet-agent %s && exit\n%s=%s exec %s\n", version, versionVar, version, os.Args[0])
+	program := fmt.Sprintf("#!/bin/sh\n[ \"$1\" = version ] && echo ggfleet-agent %s && exit\n%s\n%s=%s exec %s\n", version, also, versionVar, version, os.Args[0])
 	sig, err := signed.Sign(private, "", strings.NewReader(program), signed.Statement{Version: version, Platform: runtime.GOOS + "/" + runtime.GOARCH})
 	require.NoError(t, err)
 	h := sha256.Sum256([]byte(program))
@@ -62,8 +64,8 @@ func offerRelease(t *testing.T, c *agenttest.Cloud, private []byte, version stri
 	return digest
 }
 
-// updating is a device that takes release 1.1.0 and refuses 1.2.0, which never
-// hears of its assignment.
+// updating is a device that takes release 1.1.0 and refuses 1.2.0, which does not
+// hear of its assignment in its first round and ends at every start of its second.
 func updating(t *testing.T, archive []byte, kill string) *agent {
 	t.Helper()
 	c := agenttest.New(t, core)
@@ -80,16 +82,27 @@ func updating(t *testing.T, archive []byte, kill string) *agent {
 		r, _ := selfupdate.Read(a.root)
 		return r
 	}
-	good := offerRelease(t, c, private, "1.1.0")
+	good := offerRelease(t, c, private, "1.1.0", ":")
 	a.waitFor("1.1.0 is the agent", func() bool {
 		r := look()
 		return r.Trial == nil && r.Committed != nil && r.Committed.Digest == good
 	})
-	bad := offerRelease(t, c, private, "1.2.0")
+	bad := offerRelease(t, c, private, "1.2.0", `[ -e "$0.ran" ] && exit 1; touch "$0.ran"`)
 	a.waitFor("1.2.0 is rejected and 1.1.0 has settled", func() bool {
 		r := look()
 		return r.Trial == nil && r.Committed != nil && r.Committed.Digest == good && r.Committed.Starts == 0 &&
 			len(r.Rejected) == 1 && r.Rejected[0].Digest == bad && len(slots(a.root)) == 1
+	})
+	held := 0 // the last step may have killed it: the one after is to stop the nucleus
+	a.waitFor("an agent runs", func() bool {
+		dir, err := localstate.Open(a.root, nil)
+		if err == nil {
+			_ = dir.Close()
+		}
+		if held++; !errors.Is(err, fault.Exists) {
+			held = 0
+		}
+		return held > 10
 	})
 	if kill != "" {
 		assert.FileExists(t, a.mark, "the agent was killed")

@@ -120,7 +120,13 @@ func changeKeys(root string, change func(signed.Keys) (signed.Keys, error)) erro
 	for _, k := range keys {
 		text += "# " + k.ID + "\n" + k.String() + "\n"
 	}
-	return durable.WriteFileAt(file, []byte(text), 0o600)
+	for range 3 {
+		// An agent that starts now clears up what looks like an interrupted write.
+		if err = durable.WriteFileAt(file, []byte(text), 0o600); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+	}
+	return err
 }
 
 func plain(keys []TrustedKey) (out signed.Keys) {
