@@ -30,7 +30,7 @@ func runtimes() map[string]runtime {
 	return map[string]runtime{
 		"classic":                    {"aws.greengrass.Nucleus", "classic", "zip", "MANUAL_INSTALL", "greengrass.service", "readlink -f /greengrass/v2/alts/current/distro | grep -- -$V- && pgrep -f '[G]reengrass.jar'"},
 		"lite as package":            {"aws.greengrass.NucleusLite", "lite-deb", "deb", "MANUAL_INSTALL_LITE", "greengrass-lite.target", "dpkg-query -W -f '${Version}' aws-greengrass-lite | grep $V"},
-		"lite as programs and units": {"aws.greengrass.NucleusLite", "lite", "tar.gz", "MANUAL_INSTALL_LITE", "greengrass-lite.target", "readlink /var/lib/ggfleet-agent/current | grep -- -$V-"},
+		"lite as programs and units": {"aws.greengrass.NucleusLite", "lite", "tar.gz", "MANUAL_INSTALL_LITE", "greengrass-lite.target", "readlink /var/lib/ggfleet-nucleus/current | grep -- -$V-"},
 	}
 }
 

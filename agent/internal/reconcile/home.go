@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 
 	"github.com/ggfleet/ggfleet/agent/internal/localstate"
 	process "github.com/ggfleet/ggfleet/agent/internal/nucleus"
@@ -32,39 +34,56 @@ func runtimeOf(layout nucleus.Layout) string {
 	return ""
 }
 
-// site returns the folder that the versions of a layout lie in: classic's own root
-// path, for the others the agent's folder, which only the agent writes.
+// liteSite is where the versions of nucleus lite lie: its daemons, which are not
+// root, must be able to read them and must not write them. The agent's own folder
+// is closed to them.
+const liteSite = "/var/lib/ggfleet-nucleus"
+
+// site returns the folder that the versions of a layout lie in.
 func (l *Loop) site(layout nucleus.Layout) (*nucleus.Site, error) {
-	if layout != nucleus.LayoutClassic {
-		return l.cfg.Site, nil
+	switch runtimeOf(layout) {
+	case runtimeClassic:
+		return l.open(l.cfg.Settings.Root)
+	case runtimeLite:
+		return l.open(liteSite)
 	}
-	if l.classic == nil {
-		for dir := l.cfg.Settings.Root; dir != "/"; dir = path.Dir(dir) {
-			if _, err := l.sys.Lstat(dir); err == nil {
-				break
-			}
-			l.made = append(l.made, dir)
-		}
-		if len(l.made) > 0 {
-			if err := l.sys.MkdirAll(l.cfg.Settings.Root, 0o755); err != nil {
-				return nil, err
-			}
-		}
-		site, err := nucleus.OpenSite(l.sys.Path(l.cfg.Settings.Root), nucleus.Limits{})
-		if err != nil {
-			return nil, err
-		}
-		l.classic = site
-	}
-	return l.classic, nil
+	return l.cfg.Site, nil
 }
 
-// sites are the folders that versions may lie in.
-func (l *Loop) sites() []*nucleus.Site {
-	if l.classic == nil {
-		return []*nucleus.Site{l.cfg.Site}
+func (l *Loop) open(root string) (*nucleus.Site, error) {
+	if s := l.others[root]; s != nil {
+		return s, nil
 	}
-	return []*nucleus.Site{l.cfg.Site, l.classic}
+	for dir := root; dir != "/"; dir = path.Dir(dir) {
+		if _, err := l.sys.Lstat(dir); err == nil {
+			break
+		}
+		l.made = append(l.made, dir)
+	}
+	if len(l.made) > 0 {
+		if err := l.sys.MkdirAll(root, 0o755); err != nil {
+			return nil, err
+		}
+	}
+	s, err := nucleus.OpenSite(l.sys.Path(root), nucleus.Limits{})
+	if err == nil {
+		l.others[root] = s
+	}
+	return s, err
+}
+
+// sites are the folders that versions may lie in, as far as they are in use.
+func (l *Loop) sites() []*nucleus.Site {
+	return slices.AppendSeq([]*nucleus.Site{l.cfg.Site}, maps.Values(l.others))
+}
+
+// closeSites closes all but the agent's own folder.
+func (l *Loop) closeSites() (err error) {
+	for root, s := range l.others {
+		err = errors.Join(err, s.Close())
+		delete(l.others, root)
+	}
+	return err
 }
 
 // asksFor is the runtime that the stored configuration is for.

@@ -50,8 +50,8 @@ type Loop struct {
 	given   []byte                   // the configuration of a plan that is only shown
 	ready   bool                     // the installed version's plan was looked at since the start
 	runtime string                   // which nucleus the configuration asks for
-	made    []string                 // folders that were made for it
-	classic *nucleus.Site            // opened when it is needed first
+	others  map[string]*nucleus.Site // of classic and lite, by their path; opened when needed first
+	made    []string                 // folders that were made for them
 	full    struct {                 // an installation that a full or read-only disk has stopped
 		digest string
 		until  time.Time
@@ -81,7 +81,7 @@ func New(cfg Config) (*Loop, error) {
 	if cfg.Log == nil {
 		cfg.Log = logx.Discard()
 	}
-	return &Loop{cfg: cfg, log: cfg.Log, sys: cfg.System, wake: make(chan struct{}, 1)}, nil
+	return &Loop{cfg: cfg, log: cfg.Log, others: map[string]*nucleus.Site{}, sys: cfg.System, wake: make(chan struct{}, 1)}, nil
 }
 
 // Wake tells that the assignment may be another. It never blocks.
@@ -96,10 +96,7 @@ func (l *Loop) Wake() {
 func (l *Loop) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.classic == nil {
-		return nil
-	}
-	return l.classic.Close()
+	return l.closeSites()
 }
 
 // Run starts what is installed, then keeps the device as assigned until ctx is

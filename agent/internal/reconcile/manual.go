@@ -67,13 +67,13 @@ func (l *Loop) Show(ctx context.Context, a Archive, doc []byte) (out []Planned, 
 	l.dry, l.given = true, doc
 	defer func() {
 		l.dry, l.given = false, nil
-		for _, dir := range l.made { // nothing is left of a look
+		if len(l.made) > 0 { // nothing is left of a look
+			err = errors.Join(err, l.closeSites())
+		}
+		for _, dir := range l.made {
 			err = errors.Join(err, l.sys.Remove(dir))
 		}
-		if len(l.made) > 0 {
-			err = errors.Join(err, l.classic.Close())
-			l.made, l.classic = nil, nil
-		}
+		l.made = nil
 	}()
 	r, err := l.record()
 	if err != nil {

@@ -90,7 +90,7 @@ func newMachine(t *testing.T) *machine {
 
 // version is what a start would run.
 func (m *machine) version() string {
-	for _, link := range []string{"/greengrass/v2/alts/current", agentRoot + "/current"} {
+	for _, link := range []string{"/greengrass/v2/alts/current", "/var/lib/ggfleet-nucleus/current"} {
 		if to, err := os.Readlink(m.Path(link)); err == nil {
 			return path.Base(to)
 		}
