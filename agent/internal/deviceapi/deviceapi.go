@@ -61,7 +61,7 @@ func New(cfg Config) (*Client, error) {
 	return &Client{
 		url: strings.TrimSuffix(cfg.URL, "/"),
 		http: &http.Client{
-			Transport: &dated{Transport: transport, onDate: cfg.OnDate},
+			Transport:     &dated{Transport: transport, onDate: cfg.OnDate},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}, nil

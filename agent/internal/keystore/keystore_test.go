@@ -104,7 +104,7 @@ func usable(t *testing.T, key crypto.Signer) {
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		a, b := net.Pipe()
 		server := tls.Server(a, &tls.Config{MinVersion: version, MaxVersion: version, Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAnyClientCert})
-		client := tls.Client(b, &tls.Config{MinVersion: version, MaxVersion: version, Certificates: []tls.Certificate{pair}, InsecureSkipVerify: true}) //nolint:gosec // it is about the client's own key
+		client := tls.Client(b, &tls.Config{MinVersion: version, MaxVersion: version, Certificates: []tls.Certificate{pair}, InsecureSkipVerify: true})
 		done := make(chan error, 1)
 		go func() { done <- server.Handshake() }()
 		require.NoError(t, client.Handshake())
@@ -130,9 +130,9 @@ func TestKeysInFiles(t *testing.T) {
 
 func TestReferencesThatCannotBe(t *testing.T) {
 	for ref, says := range map[string]string{
-		"disk":                                        "use file, tpm",
-		"file:/etc/key.pem":                           "use file, tpm",
-		"pkcs11:token=a?pin-source=x":                 "module-path is missing",
+		"disk":                        "use file, tpm",
+		"file:/etc/key.pem":           "use file, tpm",
+		"pkcs11:token=a?pin-source=x": "module-path is missing",
 		"pkcs11:object=a?module-path=b&pin-source=c":  "token is missing",
 		"pkcs11:token=a?module-path=b":                "pin-source is missing",
 		"pkcs11:token=a?module-path=b&pin-value=1234": "write it to a file",

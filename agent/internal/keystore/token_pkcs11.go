@@ -3,6 +3,7 @@
 package keystore
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/elliptic"
 	"errors"
@@ -15,6 +16,9 @@ import (
 
 	"github.com/ggfleet/ggfleet/shared/fault"
 )
+
+// maxPIN bounds the file that holds a PIN.
+const maxPIN = 256
 
 // tokenStore keeps keys in a PKCS#11 token.
 type tokenStore struct {
@@ -102,4 +106,16 @@ func (t token) explain(err error) error {
 		return fault.New(fault.Unavailable, "token %s was removed", name)
 	}
 	return fault.New(fault.Unavailable, "token %s: %v", name, err)
+}
+
+// secret reads the PIN.
+func (t token) secret() (string, error) {
+	b, err := os.ReadFile(t.pin)
+	if err != nil {
+		return "", fault.New(fault.NotFound, "the file with the token's PIN: %v", err)
+	}
+	if b = bytes.TrimSpace(b); len(b) == 0 || len(b) > maxPIN {
+		return "", fault.New(fault.Invalid, "%s has %d characters, which is no PIN", t.pin, len(b))
+	}
+	return string(b), nil
 }

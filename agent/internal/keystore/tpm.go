@@ -120,12 +120,15 @@ func (s *tpmStore) signer(b blob) (crypto.Signer, error) {
 	if err != nil {
 		return nil, fault.New(fault.Invalid, "is no key of an elliptic curve: %v", err)
 	}
-	key := &tpmKey{store: s, public: *public, private: *private, pub: &ecdsa.PublicKey{
-		Curve: elliptic.P256(), X: new(big.Int).SetBytes(point.X.Buffer), Y: new(big.Int).SetBytes(point.Y.Buffer),
-	}}
-	if _, err := key.pub.ECDH(); err != nil {
+	var raw [65]byte // uncompressed: 4, X, Y
+	raw[0] = 4
+	new(big.Int).SetBytes(point.X.Buffer[:min(32, len(point.X.Buffer))]).FillBytes(raw[1:33])
+	new(big.Int).SetBytes(point.Y.Buffer[:min(32, len(point.Y.Buffer))]).FillBytes(raw[33:])
+	pub, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), raw[:])
+	if err != nil {
 		return nil, fault.New(fault.Invalid, "the public part is damaged: %v", err)
 	}
+	key := &tpmKey{store: s, public: *public, private: *private, pub: pub}
 	return key, key.load(func(transport.TPM, tpm2.NamedHandle) error { return nil })
 }
 

@@ -28,7 +28,7 @@ func softTPM(t *testing.T, dir string) (socket string, stop func()) {
 		require.Empty(t, os.Getenv("GGFLEET_REQUIRE_PEERS"), "swtpm is not installed (Debian packages swtpm, swtpm-tools)")
 		t.Skip("swtpm is not installed (Debian packages swtpm, swtpm-tools)")
 	}
-	sockets, err := os.MkdirTemp("", "tpm") // the path of a socket is short
+	sockets, err := os.MkdirTemp("", "tpm") //nolint:usetesting // the path of a socket is short
 	require.NoError(t, err)
 	socket = filepath.Join(sockets, "s")
 	cmd := exec.Command(path, "socket", "--tpm2", "--tpmstate", "dir="+dir, "--server", "type=unixio,path="+socket,

@@ -1,16 +1,11 @@
 package keystore
 
 import (
-	"bytes"
 	"net/url"
-	"os"
 	"strings"
 
 	"github.com/ggfleet/ggfleet/shared/fault"
 )
-
-// maxPIN bounds the file that holds a PIN.
-const maxPIN = 256
 
 // token is a pkcs11: URI, as far as it says where keys are.
 type token struct {
@@ -57,16 +52,4 @@ func parseURI(ref string) (t token, err error) {
 		return wrong("pin-source is missing")
 	}
 	return t, nil
-}
-
-// secret reads the PIN.
-func (t token) secret() (string, error) {
-	b, err := os.ReadFile(t.pin)
-	if err != nil {
-		return "", fault.New(fault.NotFound, "the file with the token's PIN: %v", err)
-	}
-	if b = bytes.TrimSpace(b); len(b) == 0 || len(b) > maxPIN {
-		return "", fault.New(fault.Invalid, "%s has %d characters, which is no PIN", t.pin, len(b))
-	}
-	return string(b), nil
 }

@@ -69,7 +69,7 @@ func New(cfg Config) (*Loop, error) {
 // again.
 func (l *Loop) Run(ctx context.Context) error {
 	backoff := run.Backoff{Min: l.cfg.MinWait, Max: max(maxWait, l.cfg.MinWait)}
-	wait := l.cfg.MinWait/2 + rand.N(l.cfg.MinWait)
+	wait := l.cfg.MinWait/2 + rand.N(l.cfg.MinWait) //nolint:gosec // no secret: it spreads a fleet
 	for run.Sleep(ctx, wait) == nil {
 		run.Progress(ctx)
 		err := l.look(ctx)
@@ -80,7 +80,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		}
 		backoff.Reset()
 		wait = min(l.cfg.Every, life(l.cfg.Live.Certificate())/12)
-		wait = wait*9/10 + rand.N(wait/5+1)
+		wait = wait*9/10 + rand.N(wait/5+1) //nolint:gosec // the same
 	}
 	return nil
 }
