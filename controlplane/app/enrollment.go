@@ -96,6 +96,7 @@ func (c creatorOfFleet) SubjectCreated(ctx context.Context, s protocol.Subject, 
 		return true, "", nil
 	case task.Failure:
 		return true, i.Message, nil
+	case task.Waiting, task.InProgress:
 	}
 	return false, "", nil
 }

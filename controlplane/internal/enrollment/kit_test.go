@@ -51,7 +51,7 @@ func (k *kit) CreateSubject(_ context.Context, s protocol.Subject, how enrollmen
 	return t.id, nil
 }
 
-func (k *kit) SubjectCreated(_ context.Context, s protocol.Subject, task string) (bool, string, error) {
+func (k *kit) SubjectCreated(_ context.Context, _ protocol.Subject, task string) (bool, string, error) {
 	if k.meanwhile != nil {
 		k.meanwhile()
 	}

@@ -52,7 +52,8 @@ func network(address string) string {
 // queueBatch gives the request its place among those that wait, or takes it from
 // there, as its status says. fault.Exhausted when there is no place.
 func (s *Service) queueBatch(ctx context.Context, b *state.Batch, r *Request) error {
-	step, from := 0, r.Queued
+	var step int
+	from := r.Queued
 	switch {
 	case r.Status == Waiting && r.Queued == "":
 		step, from = 1, network(r.Address)
