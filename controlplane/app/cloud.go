@@ -209,7 +209,7 @@ type activationsOfCores struct{ a *App }
 
 // Forget implements fleet.Activations.
 func (c activationsOfCores) Forget(ctx context.Context, device string) error {
-	return errors.Join(c.a.enrollment.Forget(ctx, device), c.a.patching.Forget(ctx, device), c.a.dist.Forget(ctx, device), c.a.help.Forget(ctx, device))
+	return errors.Join(c.a.enrollment.Forget(ctx, device), c.a.patching.Forget(ctx, device), c.a.dist.Forget(ctx, device), c.a.help.Forget(ctx, device), c.a.releases.Forget(ctx, device))
 }
 
 // ensureSecret returns 32 random bytes that all replicas share, sealed in the
