@@ -229,15 +229,21 @@ func TestYearsPass(t *testing.T) {
 						down = 150 * day // its certificate ends meanwhile
 					}
 					time.Sleep(up)
+					s.mu.Lock()
 					seen[d.shown()] = true
 					require.True(t, s.takes(d.shown()), "after weeks without the control plane")
 					s.away = true
 					calls = s.calls
+					s.mu.Unlock()
 					time.Sleep(down)
+					s.mu.Lock()
 					assert.Less(t, s.calls-calls, int(down/(20*time.Minute)), "it does not hammer")
 					s.away = false
+					s.mu.Unlock()
 					time.Sleep(2 * time.Hour)
+					s.mu.Lock()
 					require.True(t, s.takes(d.shown()), "soon after the control plane is back")
+					s.mu.Unlock()
 					elapsed += up + down
 				}
 				stop()

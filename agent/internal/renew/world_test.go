@@ -13,6 +13,7 @@ import (
 	"errors"
 	"io/fs"
 	"math/big"
+	"sync"
 	"testing"
 	"time"
 
@@ -49,6 +50,7 @@ type issued struct {
 // server is a control plane that does what shared/protocol says of renewals, with
 // a clock of its own.
 type server struct {
+	mu      sync.Mutex // where the loop runs by itself: guards what follows
 	t       *testing.T
 	ca      *x509.Certificate
 	key     *ecdsa.PrivateKey
@@ -251,6 +253,8 @@ func (d *device) stored() (out []string) {
 // call is a call with the certificate id ("": none): do happens if it is let in,
 // and its answer may be lost.
 func (d *device) call(id string, do func() error) error {
+	d.s.mu.Lock()
+	defer d.s.mu.Unlock()
 	d.s.calls++
 	if d.s.away {
 		return errAway
@@ -306,7 +310,11 @@ func (d *device) Admitted(context.Context) error {
 }
 func (d *device) Close() {}
 
-func (d *device) Connected() bool { return !d.s.away && !d.s.deaf && d.s.takes(d.shown()) }
+func (d *device) Connected() bool {
+	d.s.mu.Lock()
+	defer d.s.mu.Unlock()
+	return !d.s.away && !d.s.deaf && d.s.takes(d.shown())
+}
 
 func (d *device) Reconnect(ctx context.Context) error {
 	if d.Connected() {
