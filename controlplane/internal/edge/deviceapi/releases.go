@@ -2,6 +2,7 @@ package deviceapi
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"time"
 
@@ -41,6 +42,12 @@ func (a *API) releaseRoutes(device, all *http.ServeMux) {
 		return transfer(installs, w, r, contentType(r.PathValue("file")), func() (object.Reader, object.Info, error) {
 			return a.cfg.Releases.Install(r.Context(), r.PathValue("version"), r.PathValue("file"))
 		})
+	})
+	// What a technician pins by the fingerprint of the enrolment string, before
+	// anything else is fetched.
+	all.HandleFunc("GET "+protocol.PathInstall+"ca.pem", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/x-pem-file")
+		_, _ = io.WriteString(w, a.cfg.CAPEM) // the device may be gone
 	})
 	all.Handle("GET "+protocol.PathInstall+"{file}", install)
 	all.Handle("GET "+protocol.PathInstall+"{version}/{file}", install)

@@ -190,6 +190,46 @@ func TestAnOperatorsPolicyIsKept(t *testing.T) {
 	require.Error(t, k.EnsurePolicy(t.Context(), "a b", allowAll))
 }
 
+func TestABuiltInPolicyFollowsTheReleaseUntilSomebodyChangesIt(t *testing.T) {
+	document := func(k *kit) string {
+		p, err := k.Policy(t.Context(), "p")
+		require.NoError(t, err)
+		return p.Document
+	}
+	k := newKit(t)
+	newer := strings.Replace(allowAll, "iot:*", "iot:Publish", 1)
+	require.NoError(t, k.EnsurePolicy(t.Context(), "p", allowAll))
+	for range 2 {
+		require.NoError(t, k.EnsurePolicy(t.Context(), "p", newer))
+		assert.Equal(t, newer, document(k))
+	}
+	versions, err := k.PolicyVersions(t.Context(), "p")
+	require.NoError(t, err)
+	assert.Len(t, versions, 1)
+	_, err = k.CreatePolicyVersion(t.Context(), "p", strings.Replace(allowAll, "iot:*", "iot:Connect", 1), true)
+	require.NoError(t, err)
+	require.NoError(t, k.EnsurePolicy(t.Context(), "p", allowAll))
+	assert.Contains(t, document(k), "iot:Connect")
+
+	require.NoError(t, k.EnsurePolicy(t.Context(), "first", allowAll))
+	old, err := k.Policy(t.Context(), "first")
+	require.NoError(t, err)
+	old.Written = "" // as the first releases stored it
+	_, err = k.store.Commit(t.Context(), state.NewBatch(state.StepRegistry).Put(state.Root+"iot/policy/first", old))
+	require.NoError(t, err)
+	require.NoError(t, k.EnsurePolicy(t.Context(), "first", newer))
+	old, err = k.Policy(t.Context(), "first")
+	require.NoError(t, err)
+	assert.Equal(t, newer, old.Document)
+
+	_, err = k.CreatePolicy(t.Context(), "own", allowAll, nil)
+	require.NoError(t, err)
+	require.NoError(t, k.EnsurePolicy(t.Context(), "own", newer))
+	p, err := k.Policy(t.Context(), "own")
+	require.NoError(t, err)
+	assert.Equal(t, allowAll, p.Document, "somebody's own by that name")
+}
+
 func TestIssueKnowsItsCAOnly(t *testing.T) {
 	k := newKit(t)
 	key, err := pki.NewKey(pki.P256)

@@ -2,6 +2,8 @@ package iot
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -24,6 +26,8 @@ type Policy struct {
 	// BuiltIn policies were made by the first start: no deletion of a thing takes
 	// one along.
 	BuiltIn bool `json:"builtIn,omitempty"`
+	// Written is the SHA-256, in hex, of the document that EnsurePolicy wrote last.
+	Written string `json:"written,omitempty"`
 	// Deleting is set while somebody looks whether something still has the policy;
 	// attaching it takes the mark away.
 	Deleting bool `json:"deleting,omitempty"`
@@ -122,14 +126,33 @@ func (r *Registry) PutPolicy(ctx context.Context, name, document string) error {
 	})
 }
 
-// EnsurePolicy creates the policy if it does not exist, and leaves the document of
-// one that does as it is. From then on it is built in.
+// EnsurePolicy creates the policy if it does not exist. One that an earlier start
+// made, and nobody changed since, gets the document, so that a newer release finds
+// what it needs; one that somebody changed stays as it is. From then on it is
+// built in. Live sessions follow.
 func (r *Registry) EnsurePolicy(ctx context.Context, name, document string) error {
 	return r.putPolicy(ctx, name, document, func(p *Policy, exists bool) bool {
-		changed := !exists || !p.BuiltIn
+		before := *p
+		if exists && p.ours() {
+			p.Document = document
+		}
 		p.BuiltIn = true
-		return changed
+		if p.Document == document {
+			p.Written = digest(document)
+		}
+		return !exists || before.Document != p.Document || !before.BuiltIn
 	})
+}
+
+// ours reports whether the document is one that EnsurePolicy wrote. The first
+// releases did not keep which: theirs have one version and no later change.
+func (p *Policy) ours() bool {
+	return p.Written == digest(p.Document) || p.Written == "" && p.BuiltIn && p.ModifiedAt.IsZero() && len(p.Others) == 0
+}
+
+func digest(document string) string {
+	h := sha256.Sum256([]byte(document))
+	return hex.EncodeToString(h[:])
 }
 
 func (r *Registry) putPolicy(ctx context.Context, name, document string, change func(p *Policy, exists bool) (changed bool)) error {
