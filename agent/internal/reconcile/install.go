@@ -16,6 +16,7 @@ import (
 
 	"github.com/ggfleet/ggfleet/agent/internal/localstate"
 	process "github.com/ggfleet/ggfleet/agent/internal/nucleus"
+	"github.com/ggfleet/ggfleet/installer/durable"
 	"github.com/ggfleet/ggfleet/installer/nucleus"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/logx"
@@ -154,7 +155,7 @@ func (l *Loop) install(ctx context.Context, r Record, d protocol.Distribution) e
 	if err == nil {
 		err = l.installArchive(ctx, r, v, l.cfg.Dir.Path(archive), d.Format)
 	}
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.EDQUOT) {
+	if durable.Full(err) {
 		l.full.digest, l.full.until = v.Digest, time.Now().Add(fullFor)
 		err = errors.Join(err, l.makeRoom(archive))
 	}

@@ -88,6 +88,13 @@ func newMachine(t *testing.T) *machine {
 	return m
 }
 
+// restarted is how often systemd has brought classic back since its start.
+func (m *machine) restarted() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.restarts["greengrass.service"]
+}
+
 // version is what a start would run.
 func (m *machine) version() string {
 	for _, link := range []string{"/greengrass/v2/alts/current", "/var/lib/ggfleet-nucleus/current"} {
@@ -144,6 +151,7 @@ type life struct {
 	t     *testing.T
 	m     *machine
 	cloud *cloud
+	mu    sync.Mutex // guards the next three
 	kill  string
 	dead  bool
 	seen  map[localstate.Point]bool
@@ -175,21 +183,34 @@ func (l *life) offer(runtime string, archive []byte, format string) {
 	}
 }
 
+// around kills the agent: loop and supervisor call it, each on its own goroutine.
 func (l *life) around(p localstate.Point, do func() error) error {
-	if l.dead {
-		return errKilled
-	}
-	l.seen[p] = true
-	if l.kill == string(p)+":before" {
-		l.kill, l.dead = "", true
+	if l.dies(p, ":before") {
 		return errKilled
 	}
 	err := do()
-	if l.kill == string(p)+":after" {
-		l.kill, l.dead = "", true
+	if l.dies(p, ":after") {
 		return errKilled
 	}
 	return err
+}
+
+func (l *life) dies(p localstate.Point, when string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.dead {
+		l.seen[p] = true
+		if l.kill == string(p)+when {
+			l.kill, l.dead = "", true
+		}
+	}
+	return l.dead
+}
+
+func (l *life) isDead() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.dead
 }
 
 // agent is one run of the agent's part that looks after the nucleus, ended by f.
@@ -231,13 +252,13 @@ func (l *life) until(what string, ok func(reconcile.Record) bool) {
 	for range 5 {
 		l.agent(func(ctx context.Context, loop *reconcile.Loop) {
 			loop.Start(ctx)
-			for i := 0; i < 5 && !l.dead; i++ {
+			for i := 0; i < 5 && !l.isDead(); i++ {
 				if last = loop.Pass(ctx); last == nil && ok(l.record()) {
 					return
 				}
 			}
 		})
-		if !l.dead && ok(l.record()) {
+		if !l.isDead() && ok(l.record()) {
 			return
 		}
 	}
