@@ -111,6 +111,7 @@ func TestANucleusIsInstalledUpdatedAndKeptFromABadOneOnSystemd(t *testing.T) {
 			runs("2.11.0")
 			system.Healthy(t, w, core, first, time.Now())
 
+			w.Call(t, http.MethodPost, "/distributions/"+r.name+"/2.11.0/activate", nil, nil) // else the bad one is tried again
 			// What the agent knew is lost: it finds the nucleus and takes it over.
 			m.Sh(t, "systemctl stop ggfleet-agent; rm /var/lib/ggfleet-agent/agent/install.json")
 			runs("2.11.0")

@@ -118,7 +118,9 @@ func TestACrashLoopSoonAfterAnUpdateIsTakenBackAndALaterOneIsNot(t *testing.T) {
 	}
 	require.True(t, l.record().Settling)
 	require.Equal(t, "2.12.0", l.record().Previous.Version)
+	l.m.mu.Lock()
 	l.m.does["2.13.0"] = crashes
+	l.m.mu.Unlock()
 	l.until("gone back", func(r reconcile.Record) bool {
 		return r.Current != nil && r.Current.Version == "2.12.0" && r.Rejection != nil
 	})
@@ -126,7 +128,7 @@ func TestACrashLoopSoonAfterAnUpdateIsTakenBackAndALaterOneIsNot(t *testing.T) {
 
 	l.m.does["2.12.0"] = crashes // what is left is kept, whatever it does
 	l.until("kept", func(r reconcile.Record) bool {
-		return r.Current.Version == "2.12.0" && l.m.restarts["greengrass.service"] > 20
+		return r.Current.Version == "2.12.0" && l.m.restarted() > 20
 	})
 	assert.Equal(t, protocol.NucleusFailed, l.said.Load().State)
 	assert.Contains(t, l.said.Load().LastError, "restarted")
