@@ -28,7 +28,8 @@ type Dir struct {
 
 // Open makes and locks ROOT/agent, mode 0700, and removes what an interrupted
 // write left in it. A second Open of the same root, by any process, fails with
-// fault.Exists until the first is closed. around may be nil.
+// fault.Exists until the first is closed. On a disk that takes nothing the folder is
+// opened as it is. around may be nil.
 func Open(site string, around Around) (*Dir, error) {
 	site, err := filepath.Abs(site)
 	if err != nil {
@@ -47,7 +48,7 @@ func Open(site string, around Around) (*Dir, error) {
 		return nil, errors.Join(err, root.Close())
 	}
 	d := &Dir{site: site, root: root, lock: lock, around: around}
-	if err := durable.Sweep(root, "."); err != nil {
+	if err := durable.Sweep(root, "."); err != nil && !durable.Full(err) {
 		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil

@@ -6,13 +6,19 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 )
 
-// tokenVar marks the nucleus's environment. Its children inherit it.
-const tokenVar = "GGFLEET_NUCLEUS_TOKEN" //nolint:gosec // the name of a variable, and the token is no secret: it tells processes apart
+// What marks the nucleus's environment: which start it is of, which agent's it is by
+// its folder, and which version. Its children inherit them.
+const (
+	tokenVar  = "GGFLEET_NUCLEUS_TOKEN" //nolint:gosec // the name of a variable, and the token is no secret: it tells processes apart
+	siteVar   = "GGFLEET_NUCLEUS_SITE"
+	digestVar = "GGFLEET_NUCLEUS_DIGEST"
+)
 
 // bootID tells this run of the machine from every other.
 func bootID() string {
@@ -55,28 +61,63 @@ func (r record) alive() (pid int, start uint64, ok bool) {
 		start, ok := startOf(r.PID)
 		return r.PID, start, ok && start == r.Start
 	}
-	return byToken(r.Token)
+	return oldest(marked(tokenVar, r.Token))
 }
 
-// byToken returns the oldest process with the token in its environment: the
-// nucleus itself, since its children came later.
-func byToken(token string) (pid int, start uint64, ok bool) {
-	want := []byte(tokenVar + "=" + token)
+// lost finds the nucleus of the agent in site when no record tells of it: the disk
+// took none, or it was damaged.
+func lost(site string) (pid int, start uint64, ok bool) {
+	leaders := slices.DeleteFunc(marked(siteVar, site), func(pid int) bool {
+		group, err := syscall.Getpgid(pid)
+		return err != nil || group != pid // the nucleus may be gone, and only what it started be there
+	})
+	return oldest(leaders)
+}
+
+// killLeft ends everything that was started by a nucleus of the agent in site, also
+// what has left its process group. It must not run beside the next one.
+func killLeft(site string) {
+	for _, pid := range marked(siteVar, site) {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+}
+
+// marked returns the processes with a variable of their environment set to value.
+func marked(variable, value string) (pids []int) {
+	want := []byte(variable + "=" + value)
 	dirs, _ := filepath.Glob("/proc/[0-9]*")
 	for _, d := range dirs {
 		env, err := os.ReadFile(filepath.Join(d, "environ"))
-		if err != nil {
-			continue // gone, or of another user
-		}
-		n, err := strconv.Atoi(filepath.Base(d))
 		if err != nil || !has(env, want) {
-			continue
+			continue // gone, of another user, or not meant
 		}
+		if n, err := strconv.Atoi(filepath.Base(d)); err == nil {
+			pids = append(pids, n)
+		}
+	}
+	return pids
+}
+
+// oldest is the process that began first: of those with one token the nucleus
+// itself, since its children came later.
+func oldest(pids []int) (pid int, start uint64, ok bool) {
+	for _, n := range pids {
 		if at, alive := startOf(n); alive && (!ok || at < start || at == start && n < pid) {
 			pid, start, ok = n, at, true
 		}
 	}
 	return pid, start, ok
+}
+
+// digestOf is which version the nucleus process pid is; "" when that is not known.
+func digestOf(pid int) string {
+	env, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+	for v := range bytes.SplitSeq(env, []byte{0}) {
+		if d, ok := bytes.CutPrefix(v, []byte(digestVar+"=")); ok {
+			return string(d)
+		}
+	}
+	return ""
 }
 
 func has(env, want []byte) bool {

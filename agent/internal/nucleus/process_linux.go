@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/ggfleet/ggfleet/agent/internal/localstate"
+	"github.com/ggfleet/ggfleet/installer/durable"
 	"github.com/ggfleet/ggfleet/installer/nucleus"
 	"github.com/ggfleet/ggfleet/shared/logx"
 )
@@ -41,7 +43,11 @@ func (p processes) find(ctx context.Context) (running, bool, error) {
 	}
 	pid, began, ok := r.alive()
 	if !ok {
-		return nil, false, nil
+		if pid, began, ok = lost(p.cfg.Dir.Site()); !ok {
+			killLeft(p.cfg.Dir.Site())
+			return nil, false, nil
+		}
+		r = record{Digest: digestOf(pid), Boot: bootID()}
 	}
 	found := adopt(p, pid, began)
 	if r.Digest != p.spec.Version.Digest {
@@ -49,29 +55,44 @@ func (p processes) find(ctx context.Context) (running, bool, error) {
 	}
 	p.cfg.Log.InfoContext(ctx, "nucleus of an earlier agent is taken up", "pid", pid)
 	r.PID, r.Start = pid, began
-	return found, true, p.cfg.Dir.Do(localstate.NucleusRecord, func() error { return p.cfg.Dir.WriteJSON(recordName, r) })
+	return found, true, p.note(ctx, localstate.NucleusRecord, r)
+}
+
+// note stores r as the step at. A disk that takes nothing is no reason not to run a
+// nucleus: the next agent finds the process by its environment.
+func (p processes) note(ctx context.Context, at localstate.Point, r record) error {
+	err := p.cfg.Dir.Do(at, func() error { return p.cfg.Dir.WriteJSON(recordName, r) })
+	if durable.Full(err) {
+		p.cfg.Log.WarnContext(ctx, "nucleus process cannot be noted", logx.Err, err)
+		return nil
+	}
+	return err
 }
 
 // start stores that a start is about to happen, starts, and stores what was
 // started.
-func (p processes) start(context.Context) (running, error) {
+func (p processes) start(ctx context.Context) (running, error) {
 	logs := filepath.Join(p.spec.Root, "logs")
-	if err := os.MkdirAll(logs, 0o750); err != nil {
+	if err := os.MkdirAll(logs, 0o750); err != nil && !durable.Full(err) {
 		return nil, err
 	}
 	if p.spec.Manifest.ReadyFile != "" {
-		if err := os.Remove(readyPath(p.spec)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := os.Remove(readyPath(p.spec)); err != nil && !errors.Is(err, fs.ErrNotExist) && !durable.Full(err) {
 			return nil, err
 		}
 	}
 	r := record{Token: rand.Text(), Digest: p.spec.Version.Digest, Boot: bootID()}
-	write := func() error { return p.cfg.Dir.WriteJSON(recordName, r) }
-	if err := p.cfg.Dir.Do(localstate.NucleusIntent, write); err != nil {
+	err := p.cfg.Dir.Do(localstate.NucleusIntent, func() error { return p.cfg.Dir.WriteJSON(recordName, r) })
+	if durable.Full(err) {
+		p.cfg.Log.WarnContext(ctx, "nucleus is started without a note of it", logx.Err, err)
+		err = nil
+	}
+	if err != nil {
 		return nil, err
 	}
 	var proc *process
-	err := p.cfg.Dir.Do(localstate.NucleusStart, func() (err error) {
-		proc, err = begin(p, r.Token, filepath.Join(logs, "nucleus.log"))
+	err = p.cfg.Dir.Do(localstate.NucleusStart, func() (err error) {
+		proc, err = begin(p, r, filepath.Join(logs, "nucleus.log"))
 		return err
 	})
 	if proc == nil {
@@ -79,7 +100,7 @@ func (p processes) start(context.Context) (running, error) {
 	}
 	if r.PID = proc.pid; err == nil {
 		if r.Start, _ = startOf(proc.pid); r.Start != 0 { // else it has ended already; its end will be seen
-			err = p.cfg.Dir.Do(localstate.NucleusRecord, write)
+			err = p.note(ctx, localstate.NucleusRecord, r)
 		}
 	}
 	return proc, err
@@ -107,6 +128,7 @@ func (p *process) look(ctx context.Context) sight {
 	case <-p.ended:
 		s.up, s.err, s.again = false, p.err, p.again
 		_ = signalGroup(p.pid, syscall.SIGKILL) // what it left behind
+		killLeft(p.cfg.Dir.Site())
 	default:
 		s.ready = !s.silent && ready(p.spec)
 	}
@@ -115,16 +137,19 @@ func (p *process) look(ctx context.Context) sight {
 
 // begin runs the program of spec. Its output goes straight to the log file, so
 // that it does not depend on the agent.
-func begin(by processes, token, logFile string) (*process, error) {
+func begin(by processes, r record, logFile string) (*process, error) {
 	l := by.spec.Launch
 	out, err := os.OpenFile(logFile, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if durable.Full(err) { // it runs without a log then
+		out, err = os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	}
 	if err != nil {
 		return nil, err
 	}
 	defer out.Close()                         //nolint:errcheck // the process has its own
 	cmd := exec.Command(l.Program, l.Args...) //nolint:noctx // outlives every context: it is stopped by signal, in order
 	cmd.Dir = cmp.Or(l.Dir, by.spec.Root)
-	cmd.Env = append(environment(by.spec.Root, token), l.Env...)
+	cmd.Env = append(environment(by, r), l.Env...)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
@@ -142,12 +167,12 @@ func begin(by processes, token, logFile string) (*process, error) {
 }
 
 // environment is what the nucleus gets to see: nothing of the agent's own.
-func environment(root, token string) []string {
+func environment(by processes, r record) []string {
 	path := os.Getenv("PATH")
 	if path == "" {
 		path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 	}
-	return []string{"PATH=" + path, "HOME=" + root, "LANG=C.UTF-8", tokenVar + "=" + token}
+	return []string{"PATH=" + path, "HOME=" + by.spec.Root, "LANG=C.UTF-8", tokenVar + "=" + r.Token, siteVar + "=" + by.cfg.Dir.Site(), digestVar + "=" + r.Digest}
 }
 
 // adopt watches a process that an earlier agent started.
@@ -184,31 +209,36 @@ func (p *process) stop(context.Context) error {
 		return err
 	}
 	<-p.ended
+	killLeft(p.cfg.Dir.Site())
 	return nil
 }
 
-// rotate keeps the log file within size bytes and one older copy. The process
-// has the file open for appending, so it is copied and cut, not renamed; what is
-// written between the two is lost.
+// rotate keeps the log file within about size bytes and one older copy of as many:
+// the newest. The process has the file open for appending, so it is copied and cut,
+// not renamed; what is written between the two is lost. A disk that has no room for
+// the copy has the more need of the cut.
 func rotate(logFile string, size int64) error {
 	info, err := os.Stat(logFile)
 	if err != nil || info.Size() <= size {
 		return nil //nolint:nilerr // nothing written yet
 	}
-	src, err := os.Open(logFile)
+	err = copyEnd(logFile, logFile+".1", info.Size()-size, size)
+	return errors.Join(err, os.Truncate(logFile, 0))
+}
+
+// copyEnd makes the file to of size bytes of the file from, beginning at an offset.
+func copyEnd(from, to string, at, size int64) error {
+	src, err := os.Open(from)
 	if err != nil {
 		return err
 	}
 	defer src.Close() //nolint:errcheck // read only
-	dst, err := os.OpenFile(logFile+".1", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	dst, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = dst.ReadFrom(src)
-	if err := errors.Join(err, dst.Close()); err != nil {
-		return err
-	}
-	return os.Truncate(logFile, 0)
+	_, err = io.Copy(dst, io.NewSectionReader(src, at, size))
+	return errors.Join(err, dst.Close())
 }
 
 // ready reports whether the ready file of spec is there.

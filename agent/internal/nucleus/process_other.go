@@ -16,4 +16,6 @@ func newProcesses(*Config, Spec) (runner, error) {
 
 func (record) alive() (pid int, start uint64, ok bool) { return 0, 0, false }
 
+func lost(string) (pid int, start uint64, ok bool) { return 0, 0, false }
+
 func bootID() string { return "" }

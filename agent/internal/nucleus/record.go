@@ -23,9 +23,11 @@ const recordName = "nucleus.json"
 func Running(agentDir string) (pid int, ok bool) {
 	b, err := os.ReadFile(filepath.Join(agentDir, recordName))
 	var r record
-	if err != nil || json.Unmarshal(b, &r) != nil {
-		return 0, false
+	if err == nil && json.Unmarshal(b, &r) == nil {
+		if pid, _, ok = r.alive(); ok {
+			return pid, true
+		}
 	}
-	pid, _, ok = r.alive()
+	pid, _, ok = lost(filepath.Dir(agentDir))
 	return pid, ok
 }
