@@ -147,7 +147,7 @@ func (l *Loop) install(ctx context.Context, r Record, d protocol.Distribution) e
 		return err
 	}
 	if l.full.digest == v.Digest && time.Now().Before(l.full.until) {
-		return fault.New(fault.Exhausted, "the disk could not take it; it is tried again in %s", time.Until(l.full.until).Round(time.Minute))
+		return fault.New(fault.Exhausted, "it is tried again in %s, the disk could not take it: %v", time.Until(l.full.until).Round(time.Minute), l.full.why)
 	}
 	l.cfg.Supervisor.Installing(ctx, process.Installation{Version: v})
 	archive := path.Join(downloads, v.Digest)
@@ -156,7 +156,7 @@ func (l *Loop) install(ctx context.Context, r Record, d protocol.Distribution) e
 		err = l.installArchive(ctx, r, v, l.cfg.Dir.Path(archive), d.Format)
 	}
 	if durable.Full(err) {
-		l.full.digest, l.full.until = v.Digest, time.Now().Add(fullFor)
+		l.full.digest, l.full.until, l.full.why = v.Digest, time.Now().Add(fullFor), err
 		err = errors.Join(err, l.makeRoom(archive))
 	}
 	return err

@@ -55,6 +55,7 @@ type Loop struct {
 	full    struct {                 // an installation that a full or read-only disk has stopped
 		digest string
 		until  time.Time
+		why    error
 	}
 }
 
