@@ -16,6 +16,7 @@ import (
 
 	"github.com/ggfleet/ggfleet/installer/durable"
 	"github.com/ggfleet/ggfleet/shared/fault"
+	sharedrun "github.com/ggfleet/ggfleet/shared/run"
 )
 
 const (
@@ -82,7 +83,7 @@ func (h *Host) Run(ctx context.Context, c Command) (Result, error) {
 	if cmd.Dir == "" {
 		cmd.Dir = string(filepath.Separator)
 	}
-	cmd.Env = append(append(os.Environ(), "LC_ALL=C"), c.Env...)
+	cmd.Env = append(append(sharedrun.Environ(), "LC_ALL=C"), c.Env...)
 	cmd.Cancel = func() error { return terminate(cmd.Process) }
 	cmd.WaitDelay = waitDelay
 	err = cmd.Run()

@@ -14,6 +14,7 @@ import (
 
 	"github.com/ggfleet/ggfleet/agent/internal/inventory"
 	"github.com/ggfleet/ggfleet/installer/durable"
+	"github.com/ggfleet/ggfleet/shared/run"
 )
 
 const (
@@ -124,6 +125,7 @@ func interfaces() (out []Interface, err error) {
 func command(ctx context.Context, program string, args ...string) (string, error) {
 	var out limited
 	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Env = run.Environ()
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.WaitDelay = time.Second // its children may hold the output open
 	err := cmd.Run()

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ggfleet/ggfleet/shared/fault"
+	"github.com/ggfleet/ggfleet/shared/run"
 )
 
 const (
@@ -27,6 +28,7 @@ func output(ctx context.Context, argv ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, programTime)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, argv[1:]...)
+	cmd.Env = run.Environ()
 	cmd.WaitDelay = time.Second
 	var out, problem bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &capped{&out, maxOutput}, &capped{&problem, 1 << 10}
