@@ -2,7 +2,9 @@ package credential
 
 import (
 	"context"
+	"crypto"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io/fs"
 
@@ -26,8 +28,9 @@ type Want struct {
 	Fetch func(ctx context.Context) (certsZip []byte, err error)
 }
 
-// Ensure makes w so. A pair that fits is left alone. It may be called again
-// after a failure or a kill at any point.
+// Ensure makes w so. A pair that fits is left alone; files that are lost or
+// damaged are fetched again, or replaced by a certificate for a new key. It may be
+// called again after a failure or a kill at any point.
 func Ensure(ctx context.Context, w Want) error {
 	cert, err := w.Read(w.CertFile)
 	if err != nil {
@@ -38,16 +41,23 @@ func Ensure(ctx context.Context, w Want) error {
 		return err
 	}
 	_, pairErr := tls.X509KeyPair(cert, key)
-	switch {
-	case w.HasCertificate && pairErr == nil:
+	if w.HasCertificate && pairErr == nil {
 		return nil
-	case w.HasCertificate && w.CertsZip:
-		return fetch(ctx, w)
-	default:
-		// Also when the control plane has signed already and its answer was lost:
-		// asking again with the same key is asking the same.
-		return request(ctx, w, key)
 	}
+	if w.HasCertificate && w.CertsZip {
+		if err := fetch(ctx, w); !errors.Is(err, fault.NotFound) {
+			return err
+		} // it went when another certificate took the place of the one in it
+	}
+	// Also when the control plane has signed already and its answer was lost: asking
+	// again with the same key is asking the same. If it has a certificate of the
+	// device whose key is lost, the new one takes its place.
+	stored, _ := identity.ParseKey(key)
+	err = request(ctx, w, stored)
+	if stored != nil && w.HasCertificate && errors.Is(err, fault.Invalid) {
+		err = request(ctx, w, nil) // a key that was replaced
+	}
+	return err
 }
 
 func fetch(ctx context.Context, w Want) error {
@@ -68,9 +78,10 @@ func fetch(ctx context.Context, w Want) error {
 	return w.Write(w.Certificate, w.CertFile, cert, 0o644)
 }
 
-func request(ctx context.Context, w Want, stored []byte) error {
-	key, err := identity.ParseKey(stored)
-	if err != nil {
+// request has key signed, or a new one if it is nil.
+func request(ctx context.Context, w Want, key crypto.Signer) error {
+	var err error
+	if key == nil {
 		var b []byte
 		if key, b, err = identity.NewKey(); err != nil {
 			return err

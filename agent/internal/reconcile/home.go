@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/ggfleet/ggfleet/agent/internal/credential"
 	"github.com/ggfleet/ggfleet/agent/internal/localstate"
 	process "github.com/ggfleet/ggfleet/agent/internal/nucleus"
 	"github.com/ggfleet/ggfleet/installer/config"
@@ -184,7 +185,7 @@ func (l *Loop) deliver(ctx context.Context, from, to []byte) error {
 // those of this process, of all others those of the host.
 func (l *Loop) readHost(name string) ([]byte, error) {
 	if rel, err := filepath.Rel(l.cfg.Site.Path(), name); err == nil && filepath.IsLocal(rel) {
-		return l.cfg.Site.ReadFile(path.Clean(filepath.ToSlash(rel)), maxPEM)
+		return l.cfg.Site.ReadFile(path.Clean(filepath.ToSlash(rel)), credential.MaxPEM)
 	}
 	return l.sys.ReadFile(name)
 }

@@ -2,7 +2,6 @@ package reconcile
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,7 +10,7 @@ import (
 	"reflect"
 	"strings"
 
-	"github.com/ggfleet/ggfleet/agent/internal/identity"
+	"github.com/ggfleet/ggfleet/agent/internal/credential"
 	"github.com/ggfleet/ggfleet/agent/internal/localstate"
 	"github.com/ggfleet/ggfleet/installer/config"
 	"github.com/ggfleet/ggfleet/installer/nucleus"
@@ -110,79 +109,20 @@ func (l *Loop) places(doc []byte) (places, error) {
 	return p, nil
 }
 
-// certificate sees to a certificate with its key: made by the server and
-// fetched as a zip, or for a key made here. A pair that fits is left alone.
+// certificate sees to a certificate with its key.
 func (l *Loop) certificate(ctx context.Context, a protocol.CoreAssignment, at places) error {
-	cert, err := l.readFile(at.cert)
-	if err != nil {
-		return err
-	}
-	key, err := l.readFile(at.key)
-	if err != nil {
-		return err
-	}
-	_, pairErr := tls.X509KeyPair(cert, key)
-	switch {
-	case a.HasCertificate && pairErr == nil:
-		return nil
-	case a.HasCertificate && a.CertsZip:
-		return l.fetchCerts(ctx, at)
-	default:
-		// Also when the control plane has signed already and its answer was lost:
-		// asking again with the same key is asking the same.
-		return l.requestCertificate(ctx, at, key)
-	}
-}
-
-func (l *Loop) fetchCerts(ctx context.Context, at places) error {
-	b, err := l.cfg.Cloud.CoreCerts(ctx)
-	if err != nil {
-		return fmt.Errorf("fetching the core's certificate: %w", err)
-	}
-	cert, key, err := readCertsZip(b)
-	if err != nil {
-		return err
-	}
-	if _, err := tls.X509KeyPair(cert, key); err != nil {
-		return fault.New(fault.Invalid, "certs.zip holds a certificate and a key that do not belong together: %v", err)
-	}
-	if err := l.write(ctx, localstate.CoreKey, nucleus.File{Name: at.key, Data: key, Mode: 0o600}); err != nil {
-		return err
-	}
-	return l.write(ctx, localstate.CoreCertificate, nucleus.File{Name: at.cert, Data: cert, Mode: 0o644})
-}
-
-func (l *Loop) requestCertificate(ctx context.Context, at places, stored []byte) error {
-	key, err := identity.ParseKey(stored)
-	if err != nil {
-		var b []byte
-		if key, b, err = identity.NewKey(); err != nil {
-			return err
-		}
-		if err := l.write(ctx, localstate.CoreKey, nucleus.File{Name: at.key, Data: b, Mode: 0o600}); err != nil {
-			return err
-		}
-	}
-	csr, err := identity.CSR(key, l.cfg.Core)
-	if err != nil {
-		return err
-	}
-	var cert string
-	err = l.cfg.Dir.Do(localstate.CoreCertCall, func() error {
-		cert, err = l.cfg.Cloud.CoreCertificate(ctx, csr)
-		return err
+	return credential.Ensure(ctx, credential.Want{
+		Name: l.cfg.Core, HasCertificate: a.HasCertificate, CertsZip: a.CertsZip, CertFile: at.cert, KeyFile: at.key,
+		Key: localstate.CoreKey, Call: localstate.CoreCertCall, Certificate: localstate.CoreCertificate,
+		Read: l.readFile, Do: l.cfg.Dir.Do, Sign: l.cfg.Cloud.CoreCertificate, Fetch: l.cfg.Cloud.CoreCerts,
+		Write: func(p localstate.Point, name string, data []byte, mode fs.FileMode) error {
+			return l.write(ctx, p, nucleus.File{Name: name, Data: data, Mode: mode})
+		},
 	})
-	if err != nil {
-		return fmt.Errorf("having the core's certificate signed: %w", err)
-	}
-	if err := identity.CheckCertificate(cert, key, nil); err != nil {
-		return fmt.Errorf("the core's certificate: %w", err)
-	}
-	return l.write(ctx, localstate.CoreCertificate, nucleus.File{Name: at.cert, Data: []byte(cert), Mode: 0o644})
 }
 
 func (l *Loop) readFile(name string) ([]byte, error) {
-	b, err := l.cfg.Site.ReadFile(name, maxPEM)
+	b, err := l.cfg.Site.ReadFile(name, credential.MaxPEM)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

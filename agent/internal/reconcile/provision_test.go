@@ -219,17 +219,3 @@ func TestDamagedFilesAreFetchedAgain(t *testing.T) {
 	assert.FileExists(t, list[0])
 	assert.Equal(t, "1.0.0", d.sup.used[len(d.sup.used)-1].Version.Version)
 }
-
-func FuzzCertsZip(f *testing.F) {
-	f.Add([]byte("PK"))
-	f.Add(agenttest.CertsZip(f, []byte("c"), []byte("k")))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		cert, key, err := reconcile.ReadCertsZip(b)
-		if err != nil {
-			require.ErrorIs(t, err, fault.Invalid)
-			return
-		}
-		require.NotEmpty(t, cert)
-		require.NotEmpty(t, key)
-	})
-}
