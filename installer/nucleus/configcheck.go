@@ -14,6 +14,7 @@ import (
 
 	"github.com/ggfleet/ggfleet/installer/config"
 	"github.com/ggfleet/ggfleet/shared/fault"
+	"github.com/ggfleet/ggfleet/shared/names"
 )
 
 // Facts are what a plan needs to know of an installer configuration.
@@ -44,10 +45,11 @@ ap-east-1 ap-northeast-1 ap-northeast-2 ap-northeast-3 ap-south-1 ap-south-2
 ap-southeast-1 ap-southeast-2 ap-southeast-3 ap-southeast-4 ap-southeast-5 ap-southeast-7
 af-south-1 il-central-1 me-central-1 me-south-1 cn-north-1 cn-northwest-1`
 
-var (
-	thingPattern = regexp.MustCompile(`^[a-zA-Z0-9:_-]{1,128}$`)
-	hostPattern  = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?$`)
-)
+const maxHost = 254 // bytes
+
+// Lengths are checked beside, here and elsewhere: a regular expression that counts
+// to hundreds takes as many kilobytes of memory.
+var hostPattern = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$`)
 
 // CheckConfig checks the installer configuration of a nucleus of the given
 // layout, as far as that can be done without the device, and returns what a plan
@@ -203,7 +205,7 @@ func (c *checker) identity(n *yaml.Node) {
 			c.refuse(field, "is missing; without it the nucleus stays offline")
 		case v == "":
 		case m.key == "thingName":
-			if !thingPattern.MatchString(v) {
+			if names.CheckThing(v) != nil {
 				c.refuse(field, "%q is no thing name: 1 to 128 letters, digits, colons, underscores, dashes", v)
 			}
 		case strings.HasPrefix(v, "pkcs11:") && m.key != rootKey:
@@ -302,7 +304,7 @@ func (c *checker) endpoint(n *yaml.Node, key string, port bool) {
 			c.refuse(key, "%q has no port between 1 and 65535 behind the colon", v)
 		}
 	}
-	if net.ParseIP(strings.Trim(host, "[]")) == nil && !hostPattern.MatchString(host) {
+	if net.ParseIP(strings.Trim(host, "[]")) == nil && (len(host) > maxHost || !hostPattern.MatchString(host)) {
 		c.refuse(key, "%q is no host name; want it without https:// and without a path", v)
 	}
 	if strings.Contains(v, ".amazonaws.") && !strings.Contains(v, c.region) {

@@ -91,7 +91,7 @@ func (o ClassicOptions) check() error {
 	}
 	for i, opt := range o.JVMOptions {
 		// The loader splits the stored options at blanks.
-		if !jvmOption.MatchString(opt) {
+		if len(opt) > maxJVMOption || !jvmOption.MatchString(opt) {
 			return fault.Field("classic.jvmOptions["+strconv.Itoa(i)+"]", "%q is not one option of the JVM (-X..., -D..., without blanks and quotes)", opt)
 		}
 		if m := reservedOption.FindString(opt); m != "" {
@@ -106,8 +106,10 @@ func (o ClassicOptions) check() error {
 	return nil
 }
 
+const maxJVMOption = 512 // bytes
+
 var (
-	jvmOption      = regexp.MustCompile(`^-[-A-Za-z0-9_.,:=/+@%]{1,512}$`)
+	jvmOption      = regexp.MustCompile(`^-[-A-Za-z0-9_.,:=/+@%]+$`)
 	reservedOption = regexp.MustCompile(`^-(Droot=|Dlog\.store=|jar$)`)
 )
 

@@ -18,9 +18,13 @@ const tmpfilesDir = "/etc/tmpfiles.d"
 var (
 	execStart = regexp.MustCompile(`(?m)^ExecStart=[-@:+!]*(/\S+)/ggconfigd\b`)
 	wantedBy  = regexp.MustCompile(`(?m)^(WantedBy|RequiredBy)=(.*)$`)
-	unitName  = regexp.MustCompile(`^(greengrass-lite\.target|ggl\.[A-Za-z0-9_.@-]{1,200}\.(service|socket|target))$`)
-	unitRef   = regexp.MustCompile(`^[A-Za-z0-9_@-][A-Za-z0-9_.@-]{0,200}$`)
+	unitName  = regexp.MustCompile(`^(greengrass-lite\.target|ggl\.[A-Za-z0-9_.@-]+\.(service|socket|target))$`)
+	unitRef   = regexp.MustCompile(`^[A-Za-z0-9_@-][A-Za-z0-9_.@-]*$`)
 )
+
+const maxUnit = 200 // bytes of a unit's name
+
+func isUnit(name string) bool { return len(name) <= maxUnit && unitName.MatchString(name) }
 
 // top is what the link current leads to: the version's folder, or the one that
 // its archive has around everything.
@@ -81,7 +85,7 @@ func (l *lite) files() (map[string][]byte, error) {
 			return err
 		}
 		base := path.Base(p)
-		if unitName.MatchString(base) || path.Base(path.Dir(p)) == path.Base(tmpfilesDir) && path.Ext(base) == ".conf" {
+		if isUnit(base) || path.Base(path.Dir(p)) == path.Base(tmpfilesDir) && path.Ext(base) == ".conf" {
 			out[base], err = l.s.ReadFile(p, maxRecipe)
 		}
 		return err
@@ -119,7 +123,7 @@ func (l *lite) unitFiles() ([]want, error) {
 	var list []want
 	starts := map[string]bool{}
 	for _, base := range slices.Sorted(mapKeys(files)) {
-		if !unitName.MatchString(base) {
+		if !isUnit(base) {
 			list = append(list, fileWant(path.Join(tmpfilesDir, base), files[base], 0o644))
 			continue
 		}
@@ -128,7 +132,7 @@ func (l *lite) unitFiles() ([]want, error) {
 		for _, m := range wantedBy.FindAllSubmatch(files[base], 16) {
 			kind := map[string]string{"WantedBy": ".wants", "RequiredBy": ".requires"}[string(m[1])]
 			for by := range strings.FieldsSeq(string(m[2])) {
-				if !unitRef.MatchString(by) {
+				if len(by) > maxUnit || !unitRef.MatchString(by) {
 					return nil, fault.New(fault.Invalid, "the archive's unit %s is wanted by %q, which is no unit", base, by)
 				}
 				link := path.Join(systemdDir, by+kind, base)
