@@ -1,3 +1,5 @@
+//go:build linux
+
 package app_test
 
 import (
@@ -90,6 +92,22 @@ func killer(at, mark, hits string) localstate.Around {
 		err := do()
 		die(string(p) + ":after")
 		return err
+	}
+}
+
+// eachKill has f kill an agent before or after every fifth of the points in turn,
+// with GGFLEET_FAULT_FULL=1 before and after each of them.
+func eachKill(t *testing.T, points []localstate.Point, f func(t *testing.T, kill string)) {
+	const stride = 5 // odd: both sides have their turn
+	for i := range 2 * len(points) {
+		if i%stride != 0 && os.Getenv("GGFLEET_FAULT_FULL") == "" {
+			continue
+		}
+		kill := string(points[i/2]) + []string{":before", ":after"}[i%2]
+		t.Run(strings.ReplaceAll(kill, ":", " "), func(t *testing.T) {
+			t.Parallel()
+			f(t, kill)
+		})
 	}
 }
 
@@ -302,17 +320,11 @@ func TestKilledAtAnyStepTheDeviceEndsTheSame(t *testing.T) {
 	}
 	for _, p := range localstate.LifePoints() {
 		require.True(t, seen[p], "the scenario never comes to %s", p)
-		for _, when := range []string{"before", "after"} {
-			t.Run(string(p)+" "+when, func(t *testing.T) {
-				if testing.Short() && p != localstate.NucleusStart && p != localstate.Trial {
-					t.Skip("-short: only two points")
-				}
-				t.Parallel()
-				got, _ := scenario(t, arch, string(p)+":"+when)
-				assert.Equal(t, want, got)
-			})
-		}
 	}
+	eachKill(t, localstate.LifePoints(), func(t *testing.T, kill string) {
+		got, _ := scenario(t, arch, kill)
+		assert.Equal(t, want, got)
+	})
 }
 
 // in runs an enrolled agent in this process until the test ends or stop is

@@ -1,3 +1,5 @@
+//go:build linux
+
 package app_test
 
 import (
@@ -84,17 +86,11 @@ func TestKilledAtAnyStepOfHelpTheDeviceEndsTheSame(t *testing.T) {
 	require.NoError(t, err)
 	for _, p := range localstate.HelpPoints() {
 		require.Contains(t, strings.Split(string(b), "\n"), string(p), "the story never comes to it")
-		for _, when := range []string{"before", "after"} {
-			t.Run(string(p)+" "+when, func(t *testing.T) {
-				if testing.Short() && p != localstate.HelpPart {
-					t.Skip("-short: only one point")
-				}
-				t.Parallel()
-				got, _ := helped(t, archive, string(p)+":"+when)
-				assert.Equal(t, want, got)
-			})
-		}
 	}
+	eachKill(t, localstate.HelpPoints(), func(t *testing.T, kill string) {
+		got, _ := helped(t, archive, kill)
+		assert.Equal(t, want, got)
+	})
 }
 
 func TestHelpOverMQTTIsTheOwnersDecision(t *testing.T) {
