@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ggfleet/ggfleet/shared/fault"
+	"github.com/ggfleet/ggfleet/shared/names"
 )
 
 // Paths of the agent's calls about remote help, on the device HTTPS listener
@@ -80,9 +81,11 @@ type HelpAsk struct {
 	Diagnostic string `json:"diagnostic,omitempty"` // diagnose: one of Diagnostics
 }
 
-// componentName is narrower than what Greengrass allows by nothing, and holds no
-// character that means something to a path, a unit name or a glob.
-var componentName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
+// HelpName reports whether s can be the name of a component in a request. It
+// holds no character that means something to a path, a unit name or a glob.
+func HelpName(s string) bool {
+	return names.CheckComponent(s) == nil && !strings.ContainsRune("._-", rune(s[0]))
+}
 
 var helpPosition = regexp.MustCompile(`^[A-Za-z0-9_-]*$`)
 
@@ -133,7 +136,7 @@ func (a HelpAsk) checkOf(allowed ...string) error {
 		return fault.Field("of", "%q is none of %s", clip(a.Of), strings.Join(allowed, ", "))
 	case a.Of != HelpOfComponent && a.Component != "":
 		return fault.Field("component", "belongs to \"of\": %q only", HelpOfComponent)
-	case a.Of == HelpOfComponent && !componentName.MatchString(a.Component):
+	case a.Of == HelpOfComponent && !HelpName(a.Component):
 		return fault.Field("component", "%q is no name of a component", clip(a.Component))
 	}
 	return nil

@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"regexp"
 	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 
 	"github.com/ggfleet/ggfleet/shared/fault"
+	"github.com/ggfleet/ggfleet/shared/protocol"
 )
 
 // shownValue and shownFolder are what is shown of a configuration: members where
@@ -31,8 +31,6 @@ func shownValue(key string) bool {
 func shownFolder(key string) bool {
 	return slices.Contains([]string{"system", "services", "configuration", "mqtt", "logging", "runWithDefault", "networkProxy", "fleetStatus", "telemetry"}, key)
 }
-
-var serviceName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
 
 const (
 	maxConfig  = 1 << 20
@@ -98,7 +96,7 @@ func showMembers(w io.Writer, n *yaml.Node, path []string, left *int) error {
 // those of the runtime itself: others' hold what their makers like.
 func mayEnter(path []string, key string) bool {
 	if len(path) > 0 && path[len(path)-1] == "services" {
-		return serviceName.MatchString(key)
+		return protocol.HelpName(key)
 	}
 	if key == "configuration" && len(path) > 0 {
 		return strings.HasPrefix(path[len(path)-1], awsService)

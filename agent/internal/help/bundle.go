@@ -92,7 +92,7 @@ func (h *Host) entries(n Nucleus) []bundleEntry {
 	if n.Runtime != Lite {
 		for _, c := range LogNames(filepath.Join(n.Root, "logs"), bundleLogs) {
 			own := c == "agent" && n.Root == h.cfg.Root // kept beside those of a nucleus that is a process
-			if serviceName.MatchString(c) && c != "nucleus" && c != "greengrass" && !own {
+			if protocol.HelpName(c) && c != "nucleus" && c != "greengrass" && !own {
 				logs("components/"+c, protocol.HelpOfComponent, c)
 			}
 		}
