@@ -1,17 +1,13 @@
 package app
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"time"
 
-	"github.com/ggfleet/ggfleet/agent/internal/localstate"
-	process "github.com/ggfleet/ggfleet/agent/internal/nucleus"
 	"github.com/ggfleet/ggfleet/agent/internal/svc"
 	"github.com/ggfleet/ggfleet/shared/fault"
 )
@@ -110,55 +106,6 @@ func WakeService(w io.Writer, root string) error {
 	}
 	_, err = io.WriteString(w, hint)
 	return err
-}
-
-// Purge removes all that the agent in root has made there: identity, keys,
-// versions of the nucleus and their data. It refuses while an agent or its
-// nucleus runs, and folders that cannot be an agent's alone.
-func Purge(root string) error {
-	root, err := PurgeCheck(root)
-	if err != nil {
-		return err
-	}
-	dir, err := localstate.Open(root, nil)
-	if err != nil {
-		return err
-	}
-	defer dir.Close() //nolint:errcheck // its file is gone by then
-	if pid, ok := process.Running(filepath.Join(root, "agent")); ok {
-		return fault.New(fault.Conflict, "the nucleus in %s still runs, pid %d; start the agent and stop it in order, or end that process, and purge again", root, pid)
-	}
-	entries, err := os.ReadDir(root)
-	for _, e := range entries {
-		if e.Name() != "agent" { // last: a purge that is interrupted can be done again
-			err = errors.Join(err, os.RemoveAll(filepath.Join(root, e.Name())))
-		}
-	}
-	if err == nil {
-		err = os.RemoveAll(filepath.Join(root, "agent"))
-	}
-	if err != nil {
-		return fmt.Errorf("removing %s: %w", root, err)
-	}
-	_ = os.Remove(root) // it may be a mount point
-	return nil
-}
-
-// PurgeCheck returns the absolute path of what Purge would remove, or why it
-// would not.
-func PurgeCheck(root string) (string, error) {
-	root, err := filepath.Abs(root)
-	if err != nil {
-		return "", err
-	}
-	home, _ := os.UserHomeDir()
-	if strings.Count(filepath.ToSlash(root), "/") < 2 || root == home {
-		return "", fault.New(fault.Invalid, "%s holds more than an agent; remove by hand what the agent made there", root)
-	}
-	if info, err := os.Lstat(filepath.Join(root, "agent")); err != nil || !info.IsDir() {
-		return "", fault.New(fault.NotFound, "there is no agent in %s: nothing to purge", root)
-	}
-	return root, nil
 }
 
 // enrolled reports whether the agent in root is enrolled, or is to be when it

@@ -6,7 +6,18 @@ set -e
 unit=ggfleet-agent.service
 
 if [ "$1" = purge ]; then
-	rm -rf /var/lib/ggfleet-agent /etc/ggfleet-agent
+	# 'ggfleet-agent uninstall --purge' before takes the nucleus that the agent
+	# installed off the device. Without it here goes what would lead nowhere: the
+	# units and links of a nucleus lite that runs from our folder.
+	if [ -L /var/lib/ggfleet-nucleus/current ]; then
+		if [ -d /run/systemd/system ]; then systemctl stop greengrass-lite.target 'ggl.*' || true; fi
+		find /etc/systemd/system \( -name 'ggl.*' -o -name greengrass-lite.target \) -delete
+		find /usr/local/bin /usr/bin -lname '/var/lib/ggfleet-nucleus/*' -delete
+	fi
+	if grep -qs Greengrass /etc/systemd/system/greengrass.service; then
+		echo "ggfleet-agent: the nucleus of greengrass.service stays and goes on" >&2
+	fi
+	rm -rf /var/lib/ggfleet-agent /var/lib/ggfleet-nucleus /etc/ggfleet-agent
 	if command -v deb-systemd-helper >/dev/null; then
 		deb-systemd-helper purge "$unit" >/dev/null || true
 		deb-systemd-helper unmask "$unit" >/dev/null || true

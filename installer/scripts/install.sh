@@ -200,13 +200,16 @@ if [ -n "$uninstall" ]; then
 	say "  service  is stopped, and with it a nucleus that the agent runs as a process"
 	say "  program  $bin ($format)"
 	if [ -n "$purge" ]; then
-		say "  data     $root with identity, keys and nucleus: the device must be enrolled again"
+		say "  data     $root with identity and keys, and the nucleus that it installed: the device must be enrolled again"
 	else
 		say "  data     $root stays; --purge removes it"
 	fi
 	ask
 	case $format in
-	deb) if [ -n "$purge" ]; then run dpkg --purge $program; else run dpkg --remove $program; fi ;;
+	deb)
+		if [ -n "$purge" ] && [ -n "$there" ] && [ -e "$root/agent" ]; then run "$bin" uninstall --purge --yes; fi
+		if [ -n "$purge" ]; then run dpkg --purge $program; else run dpkg --remove $program; fi
+		;;
 	*)
 		if [ -n "$there" ]; then
 			if [ -n "$purge" ] && [ -e "$root/agent" ]; then

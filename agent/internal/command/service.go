@@ -53,10 +53,12 @@ func (o *options) uninstall() *cobra.Command {
 		Use: "uninstall", Short: "Stop the service and remove it; --purge: and all that the agent keeps", Args: cobra.NoArgs,
 		Long: `Stops the service and removes it. What the agent keeps stays, and a service
 that is installed again goes on with it. --purge removes that as well: identity
-and keys, versions of the nucleus and the data in the root. The device must be
-enrolled again then. A nucleus that is a service of its own is not touched.`,
+and keys, and the nucleus that the agent installed, with its services. The device
+must be enrolled again then. A nucleus that was there before the agent is not
+touched; the configuration, certificates and components' data of classic and lite
+stay where they have them.`,
 	}
-	c.Flags().BoolVar(&purge, "purge", false, "remove the root of the agent with all that is in it")
+	c.Flags().BoolVar(&purge, "purge", false, "remove the root of the agent with all that is in it, and the nucleus that it installed")
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	c.RunE = work(func(cmd *cobra.Command, _ []string) error {
 		if purge {
@@ -74,11 +76,11 @@ enrolled again then. A nucleus that is a service of its own is not touched.`,
 		if !purge {
 			return nil
 		}
-		if err := app.Purge(o.root); err != nil {
+		cfg, err := o.config(cmd)
+		if err != nil {
 			return err
 		}
-		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s is removed\n", o.root)
-		return err
+		return app.Purge(cmd.Context(), cmd.OutOrStdout(), cfg)
 	})
 	return c
 }

@@ -35,10 +35,10 @@ func runtimeOf(layout nucleus.Layout) string {
 	return ""
 }
 
-// liteSite is where the versions of nucleus lite lie: its daemons, which are not
+// LiteSite is where the versions of nucleus lite lie: its daemons, which are not
 // root, must be able to read them and must not write them. The agent's own folder
 // is closed to them.
-const liteSite = "/var/lib/ggfleet-nucleus"
+const LiteSite = "/var/lib/ggfleet-nucleus"
 
 // site returns the folder that the versions of a layout lie in.
 func (l *Loop) site(layout nucleus.Layout) (*nucleus.Site, error) {
@@ -46,7 +46,7 @@ func (l *Loop) site(layout nucleus.Layout) (*nucleus.Site, error) {
 	case runtimeClassic:
 		return l.open(l.cfg.Settings.Root)
 	case runtimeLite:
-		return l.open(liteSite)
+		return l.open(LiteSite)
 	}
 	return l.cfg.Site, nil
 }
@@ -131,7 +131,7 @@ func (l *Loop) document(r Record, layout nucleus.Layout) ([]byte, error) {
 	}
 	home := l.cfg.Settings.Root
 	if layout != nucleus.LayoutClassic {
-		home = defaultLiteRoot
+		home = DefaultLiteRoot
 	}
 	return config.RewriteSystemPaths(stored, home)
 }

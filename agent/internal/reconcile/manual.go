@@ -189,7 +189,33 @@ func (l *Loop) Remove(ctx context.Context, dry bool) ([]Planned, error) {
 	case r.Current == nil:
 		return nil, fault.New(fault.NotFound, "no nucleus is installed by this agent")
 	}
-	p, err := l.prepare(ctx, r, *r.Current, nil)
+	return l.takeOff(ctx, r, *r.Current, dry)
+}
+
+// Clear is Remove before the agent itself is removed: it ends a trial, and is
+// done when there is no nucleus, or only one that was there before the agent.
+func (l *Loop) Clear(ctx context.Context) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.dry = true
+	defer func() { l.dry = false }()
+	r, err := l.record()
+	if err != nil {
+		return err
+	}
+	for _, v := range []*Installed{r.Trial, r.Current} { // they may not be of one layout
+		if v == nil {
+			continue
+		}
+		if _, err := l.takeOff(ctx, r, *v, false); err != nil {
+			return fmt.Errorf("removing nucleus %s: %w", v.Version, err)
+		}
+	}
+	return nil
+}
+
+func (l *Loop) takeOff(ctx context.Context, r Record, v Installed, dry bool) ([]Planned, error) {
+	p, err := l.prepare(ctx, r, v, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -116,8 +116,8 @@ type Settings struct {
 // DefaultClassicRoot is where a classic nucleus lives unless told otherwise.
 const DefaultClassicRoot = "/greengrass/v2"
 
-// defaultLiteRoot is where nucleus lite keeps its state.
-const defaultLiteRoot = "/var/lib/greengrass"
+// DefaultLiteRoot is where nucleus lite keeps its state.
+const DefaultLiteRoot = "/var/lib/greengrass"
 
 // ReadSettings reads the settings in the folder of an agent. Without any they are
 // the defaults.
