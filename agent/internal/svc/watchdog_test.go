@@ -42,8 +42,10 @@ func TestTheWatchdogIsFedOnlyWhileEveryLoopGoesOn(t *testing.T) {
 				run.Loop{Name: "watchdog", Run: w.Run})
 		}()
 		time.Sleep(time.Second + 1200*time.Second) // 299 s of work and more than 15 min of silence
+		synctest.Wait()
 		assert.Equal(t, 39, fed, "three times in 90 s")
 		time.Sleep(10 * time.Minute)
+		synctest.Wait()
 		assert.Equal(t, 39, fed, "nothing was heard of one of the loops for 15 min")
 		cancel()
 		assert.NoError(t, <-done)
