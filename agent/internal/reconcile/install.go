@@ -89,6 +89,9 @@ func (l *Loop) ensure(ctx context.Context, r Record) error {
 	if err != nil {
 		return err
 	}
+	if missing := l.incomplete(p); missing != nil {
+		return l.clear(p, missing)
+	}
 	if l.changed || !l.ready {
 		if err := l.carryOut(ctx, p.plan); err != nil {
 			// What is there runs all the same: it did before.
@@ -102,6 +105,23 @@ func (l *Loop) ensure(ctx context.Context, r Record) error {
 		}
 	}
 	return l.start(ctx, p, l.changed)
+}
+
+// incomplete is an error when the program of a version that the agent runs itself is
+// not there, or is empty: it could not be started again.
+func (l *Loop) incomplete(p prepared) error {
+	if p.Layout != nucleus.LayoutProgram && p.Layout != "" {
+		return nil
+	}
+	spec, err := l.spec(p)
+	if err != nil {
+		return err
+	}
+	info, err := os.Stat(spec.Launch.Program)
+	if err == nil && info.Size() > 0 {
+		return nil
+	}
+	return fault.New(fault.Invalid, "the program %s is not there or empty", spec.Launch.Program)
 }
 
 // clear removes a version whose files are damaged, so that it is fetched anew.
