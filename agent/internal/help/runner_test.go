@@ -58,7 +58,7 @@ func TestEachKindNeedsItsConsentAndSaysHowToGiveIt(t *testing.T) {
 			}
 			stop := f.serve(t)
 			for id, outcome := range want {
-				require.Eventually(t, func() bool { f.Wake(); _, ok := f.result(id); return ok }, 10*time.Second, time.Millisecond)
+				require.Eventually(t, func() bool { f.Wake(); _, ok := f.result(id); return ok }, time.Minute, time.Millisecond)
 				r, _ := f.result(id)
 				assert.Equal(t, outcome, r.Outcome, "%s: %s", id, r.Message)
 				if outcome == protocol.HelpRefused {
@@ -158,11 +158,11 @@ func TestASlowBundleHoldsUpNoLog(t *testing.T) {
 	f.ask("bundle", bundleAsk)
 	stop := f.serve(t)
 	f.ask("log", tailAsk)
-	require.Eventually(t, func() bool { f.Wake(); _, ok := f.result("log"); return ok }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { f.Wake(); _, ok := f.result("log"); return ok }, time.Minute, time.Millisecond)
 	_, ended := f.result("bundle")
 	assert.False(t, ended)
 	close(hold)
-	require.Eventually(t, func() bool { _, ok := f.result("bundle"); return ok }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { _, ok := f.result("bundle"); return ok }, time.Minute, time.Millisecond)
 	stop()
 	assert.Len(t, f.runs["bundle"], 1, "what is under way is not begun again")
 }

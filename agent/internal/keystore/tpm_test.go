@@ -44,7 +44,7 @@ func softTPM(t *testing.T, dir string) (socket string, stop func()) {
 		}
 	}
 	t.Cleanup(stop)
-	require.Eventually(t, func() bool { _, err := os.Stat(socket); return err == nil }, 10*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { _, err := os.Stat(socket); return err == nil }, time.Minute, 5*time.Millisecond)
 	return socket, stop
 }
 

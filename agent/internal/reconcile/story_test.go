@@ -224,7 +224,7 @@ func (l *life) agent(f func(ctx context.Context, loop *reconcile.Loop)) {
 	require.NoError(l.t, err)
 	sup, err := process.New(process.Config{
 		Dir: dir, System: l.m, OnStatus: func(n telemetry.Nucleus) { l.said.Store(&n) },
-		UpFor: 10 * time.Millisecond, Look: time.Millisecond, Gate: time.Second, MinWait: time.Millisecond, MaxWait: 5 * time.Millisecond,
+		UpFor: 10 * time.Millisecond, Look: time.Millisecond, Gate: time.Minute, MinWait: time.Millisecond, MaxWait: 5 * time.Millisecond,
 	})
 	require.NoError(l.t, err)
 	loop, err := reconcile.New(reconcile.Config{Core: "gw", Dir: dir, Site: site, Cloud: l.cloud, Supervisor: sup, System: l.m})
@@ -328,12 +328,12 @@ func TestClassicAndLiteKilledAtAnyStepEndTheSame(t *testing.T) {
 		for p := range whole.seen {
 			require.True(t, slices.Contains(localstate.Points(), p), "%s is a step that is not in the table", p)
 		}
-		for _, p := range slices.Sorted(maps.Keys(whole.seen)) {
-			for _, when := range []string{"before", "after"} {
+		for i, p := range slices.Sorted(maps.Keys(whole.seen)) {
+			for j, when := range []string{"before", "after"} {
+				if (2*i+j)%3 != 0 && os.Getenv("GGFLEET_FAULT_FULL") == "" {
+					continue // each side of every third has its turn
+				}
 				t.Run(runtime+" "+string(p)+" "+when, func(t *testing.T) {
-					if testing.Short() && p != localstate.PlanSetup && p != localstate.Switch {
-						t.Skip("-short: only two points")
-					}
 					t.Parallel()
 					got := story(t, runtime, string(p)+":"+when).tree()
 					if !maps.Equal(want, got) {

@@ -158,7 +158,7 @@ func TestADeviceThatIdlesSaysOneThingEveryFiveMinutes(t *testing.T) {
 func TestWeeksWithoutALineAreTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &listener{last: map[string]json.RawMessage{}, away: true}
-		r, _, s := begin(t, l, func(*telemetry.Config) {})
+		r, _, s := begin(t, l, func(c *telemetry.Config) { c.Components = time.Hour })
 		time.Sleep(14 * 24 * time.Hour)
 		l.forget(false)
 		r.ConnectionUp()
