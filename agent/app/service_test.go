@@ -39,3 +39,24 @@ func TestAnAgentThatHandsOverLeavesTheNucleusToTheNext(t *testing.T) {
 	stop()
 	assert.Empty(t, nuclei(cfg.Root))
 }
+
+func TestAnAgentThatIsStoppedAsSoonAsItHasTakenOverStopsTheNucleus(t *testing.T) {
+	c := agenttest.New(t, core)
+	c.Change(func(s *agenttest.State) { s.Config, s.Assignment.Config = []byte(document), true })
+	c.Offer("1.0.0", agenttest.Archive(t, "1.0.0", agenttest.Works))
+	cfg := fast(t.TempDir())
+	_, err := app.Enroll(t.Context(), cfg, c.Enrollment.String())
+	require.NoError(t, err)
+	ctx, end := context.WithCancelCause(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- app.Run(ctx, cfg) }()
+	require.Eventually(t, func() bool { return c.LastNucleus().State == protocol.NucleusRunning }, patience, tick)
+	end(app.ErrHandOver)
+	require.ErrorIs(t, <-done, app.ErrHandOver)
+	require.Len(t, nuclei(cfg.Root), 1)
+
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	require.NoError(t, app.Run(stopped, cfg))
+	assert.Empty(t, nuclei(cfg.Root))
+}

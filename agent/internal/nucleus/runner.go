@@ -42,3 +42,16 @@ type sight struct {
 	err    error         // why it is not up
 	again  bool          // it ended because it wants to be started again
 }
+
+// stopLeft stops a process that an earlier agent has left.
+func (s *Supervisor) stopLeft(ctx context.Context) error {
+	p, err := newProcesses(&s.cfg, Spec{})
+	if err != nil {
+		return nil //nolint:nilerr // a system without them
+	}
+	left, _, err := p.find(ctx)
+	if err != nil || left == nil {
+		return nil //nolint:nilerr // nothing that could be stopped
+	}
+	return left.stop(ctx)
+}

@@ -233,12 +233,8 @@ func (s *Supervisor) replace(ctx context.Context, spec Spec, restart bool) error
 		}
 	}
 	if spec.Launch.Unit != "" { // a process that was left must not run beside the services
-		if p, err := newProcesses(&s.cfg, spec); err == nil {
-			if left, _, err := p.find(ctx); err == nil && left != nil {
-				if err := left.stop(ctx); err != nil {
-					return err
-				}
-			}
+		if err := s.stopLeft(ctx); err != nil {
+			return err
 		}
 	}
 	found, same, err := by.find(ctx)
@@ -404,7 +400,13 @@ func (s *Supervisor) tell(i Installation) {
 // shutdown stops the nucleus because the agent was told to stop, or leaves it.
 func (s *Supervisor) shutdown(ctx context.Context, cause error) error {
 	s.answer(context.Canceled)
-	if s.run == nil || s.by.remains() || errors.Is(cause, ErrHandOver) {
+	if errors.Is(cause, ErrHandOver) {
+		return nil
+	}
+	if s.spec == nil { // told to stop before it took up what an agent before has left
+		return s.stopLeft(ctx)
+	}
+	if s.run == nil || s.by.remains() {
 		return nil
 	}
 	err := s.run.stop(ctx)
