@@ -16,7 +16,7 @@ import (
 func (a *agent) openRenewal() error {
 	cfg := renew.Config{
 		Dir: a.dir, Live: a.live, Cloud: a.cloud, Dial: dialer{a}, Session: a.link, Every: a.cfg.Renewal, MinWait: a.cfg.MinWait, Log: a.cfg.Log,
-		Core: a.holder,
+		Device: a.holder,
 	}
 	loop, err := renew.New(cfg)
 	if err != nil {
@@ -37,7 +37,7 @@ func (d dialer) As(c identity.Credential) (renew.Candidate, error) {
 	return d.with(cert)
 }
 
-func (d dialer) AsCore(certPEM, keyPEM []byte) (renew.Candidate, error) {
+func (d dialer) AsDevice(certPEM, keyPEM []byte) (renew.Candidate, error) {
 	cert, err := tls.X509KeyPair(certPEM, keyPEM)
 	if err != nil {
 		return nil, fault.New(fault.Invalid, "certificate and key do not fit: %v", err)

@@ -1,3 +1,5 @@
+//go:build linux
+
 package app_test
 
 import (
@@ -30,9 +32,9 @@ func renewed(t *testing.T, c *agenttest.Cloud, root string) {
 		}
 		done := false
 		c.Change(func(s *agenttest.State) {
-			done = s.Calls[protocol.PathCoreRenewalConfirm] > 0 && len(s.Agents) == 1 && len(s.Cores) == 1
+			done = s.Calls[protocol.PathDeviceRenewalConfirm] > 0 && len(s.Agents) == 1 && len(s.Cores) == 1
 		})
-		_, err = os.Stat(filepath.Join(root, "agent", "core-renewal.json"))
+		_, err = os.Stat(filepath.Join(root, "agent", "device-renewal.json"))
 		return done && os.IsNotExist(err)
 	}, patience, tick, "both are renewed")
 	c.Change(func(s *agenttest.State) {
@@ -64,7 +66,7 @@ func aged(t *testing.T) *agenttest.Cloud {
 func TestCertificatesAreRenewedWhileAllGoesOn(t *testing.T) {
 	c := aged(t)
 	c.Change(func(s *agenttest.State) {
-		for _, p := range []string{protocol.PathCertificate, protocol.PathCertificateConfirm, protocol.PathCoreRenewal, protocol.PathCoreRenewalConfirm} {
+		for _, p := range []string{protocol.PathCertificate, protocol.PathCertificateConfirm, protocol.PathDeviceRenewal, protocol.PathDeviceRenewalConfirm} {
 			s.Lose[p] = 1
 		}
 	})
@@ -78,24 +80,16 @@ func TestCertificatesAreRenewedWhileAllGoesOn(t *testing.T) {
 }
 
 func TestKilledAtAnyStepOfARenewalTheDeviceEndsTheSame(t *testing.T) {
-	for _, p := range localstate.RenewPoints() {
-		for _, when := range []string{"before", "after"} {
-			t.Run(string(p)+" "+when, func(t *testing.T) {
-				if testing.Short() && p != localstate.RenewConfirm {
-					t.Skip("-short: one point only")
-				}
-				t.Parallel()
-				c := aged(t)
-				a := startAgent(t, c, string(p)+":"+when)
-				renewed(t, c, a.root)
-				a.waitFor("the agent at work again", func() bool {
-					killed, err := os.Stat(a.mark)
-					return err == nil && c.LastNucleus().State == protocol.NucleusRunning && c.LastNucleus().Time.After(killed.ModTime())
-				})
-				assert.FileExists(t, a.mark, "the agent was killed")
-			})
-		}
-	}
+	eachKill(t, localstate.RenewPoints(), func(t *testing.T, kill string) {
+		c := aged(t)
+		a := startAgent(t, c, kill)
+		renewed(t, c, a.root)
+		a.waitFor("the agent at work again", func() bool {
+			killed, err := os.Stat(a.mark)
+			return err == nil && c.LastNucleus().State == protocol.NucleusRunning && c.LastNucleus().Time.After(killed.ModTime())
+		})
+		assert.FileExists(t, a.mark, "the agent was killed")
+	})
 }
 
 func TestAnotherAgentWithThisIdentityIsShown(t *testing.T) {

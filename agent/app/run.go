@@ -40,14 +40,14 @@ type agent struct {
 	running    selfupdate.Running
 	update     *selfupdate.Updater
 	end        func()            // gives the agent's place to the program that comes next
-	holder     renew.Core        // keeps the device's certificate
+	holder     renew.Device      // keeps the device's certificate
 	board      *notice.Board     // what notices told
 	notices    map[string]func() // topics to listen on, and whom to tell
 	work       []run.Loop        // ends before reporting and the session do
 	closers    []func() error
 }
 
-// ErrHandOver, as the cause of the end of Run's context, makes Run leave the
+// ErrHandOver as the cause of the end of Run's context makes Run leave the
 // nucleus running for the program that comes next, and return it.
 var ErrHandOver = process.ErrHandOver
 

@@ -153,6 +153,11 @@ type Client struct {
 	Subject  pkix.Name
 	Public   crypto.PublicKey
 	NotAfter time.Time // cut to the authority's own end
+
+	// Replaces is the certificate whose place this one takes: it begins when that
+	// began, and does not end before that. So a clock that was wrong when it was
+	// made, by however much, takes nothing from the device. nil: none.
+	Replaces *x509.Certificate
 }
 
 // SignClient issues a client certificate and returns it as DER.
@@ -165,6 +170,17 @@ func (a *Authority) SignClient(c Client, now time.Time) ([]byte, error) {
 		NotBefore: now.Add(-backdate), NotAfter: earlier(c.NotAfter, a.Cert.NotAfter),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 		BasicConstraintsValid: true,
+	}
+	if old := c.Replaces; old != nil {
+		ext, err := lifeExtension(t.NotBefore, t.NotAfter)
+		if err != nil {
+			return nil, err
+		}
+		t.ExtraExtensions = append(t.ExtraExtensions, ext)
+		t.NotBefore = earlier(t.NotBefore, old.NotBefore)
+		if old.NotAfter.After(t.NotAfter) {
+			t.NotAfter = earlier(old.NotAfter, a.Cert.NotAfter)
+		}
 	}
 	return a.sign(t, c.Public)
 }

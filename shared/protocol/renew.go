@@ -13,11 +13,11 @@ import (
 // then, with the new one, the word that it works, upon which the old one is
 // INACTIVE. Each part may be said again.
 const (
-	PathCertificate        = "/agent/v1/certificate"          // POST CSRRequest → CSRResponse; the same key again gives the same certificate
-	PathCertificateConfirm = "/agent/v1/certificate/confirm"  // POST {} with the new certificate → {}
-	PathCertificateExpired = "/agent/v1/certificate/expired"  // GET → RenewNonce; POST ExpiredRequest → CSRResponse
-	PathCoreRenewal        = "/agent/v1/core/renewal"         // POST CoreRenewal → CSRResponse: the core's certificate
-	PathCoreRenewalConfirm = "/agent/v1/core/renewal/confirm" // POST RenewConfirm → {}
+	PathCertificate          = "/agent/v1/certificate"         // POST CSRRequest → CSRResponse; the same key again gives the same certificate
+	PathCertificateConfirm   = "/agent/v1/certificate/confirm" // POST {} with the new certificate → {}
+	PathCertificateExpired   = "/agent/v1/certificate/expired" // GET → RenewNonce; POST ExpiredRequest → CSRResponse
+	PathDeviceRenewal        = "/agent/v1/renewal"             // POST DeviceRenewal → CSRResponse: the core's certificate
+	PathDeviceRenewalConfirm = "/agent/v1/renewal/confirm"     // POST RenewConfirm → {}
 )
 
 // RenewNonce begins a renewal of an expired certificate. Use it on the connection
@@ -50,13 +50,14 @@ func (r ExpiredRequest) Digest() []byte {
 	return h.Sum(nil)
 }
 
-// CoreRenewal asks for a certificate for a new key of the core.
-type CoreRenewal struct {
+// DeviceRenewal asks for a certificate for a new key of the agent's core or
+// client device.
+type DeviceRenewal struct {
 	CSR      string `json:"csr"`
-	Replaces string `json:"replaces"` // id of the certificate that the core works with
+	Replaces string `json:"replaces"` // id of the certificate that it works with
 }
 
-// RenewConfirm says that the core works with the certificate.
+// RenewConfirm says that core or client device work with the certificate.
 type RenewConfirm struct {
 	CertificateID string `json:"certificateId"` // hex SHA-256 of the certificate (DER)
 }

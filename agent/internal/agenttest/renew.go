@@ -33,12 +33,12 @@ func (c *Cloud) renewals(w http.ResponseWriter, r *http.Request) bool {
 		return false
 	case path == protocol.PathCertificate:
 		c.renew(w, r, c.s.Agents)
-	case path == protocol.PathCoreRenewal:
+	case path == protocol.PathDeviceRenewal:
 		c.renew(w, r, c.s.Cores)
 	case path == protocol.PathCertificateConfirm:
 		maps.DeleteFunc(c.s.Agents, func(k, _ string) bool { return k != spki })
 		c.answer(w, r, struct{}{})
-	case path == protocol.PathCoreRenewalConfirm:
+	case path == protocol.PathDeviceRenewalConfirm:
 		var in protocol.RenewConfirm
 		_ = json.NewDecoder(io.LimitReader(r.Body, 1<<16)).Decode(&in)
 		maps.DeleteFunc(c.s.Cores, func(_, cert string) bool { return fingerprint(cert) != in.CertificateID })
@@ -51,7 +51,7 @@ func (c *Cloud) renewals(w http.ResponseWriter, r *http.Request) bool {
 
 // renew issues a certificate that is not aged.
 func (c *Cloud) renew(w http.ResponseWriter, r *http.Request, issued map[string]string) {
-	var in protocol.CoreRenewal
+	var in protocol.DeviceRenewal
 	if json.NewDecoder(io.LimitReader(r.Body, 1<<16)).Decode(&in) != nil {
 		fail(w, http.StatusBadRequest, "no JSON")
 		return

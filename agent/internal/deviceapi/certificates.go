@@ -68,15 +68,15 @@ func (c *Client) RenewExpired(ctx context.Context, r protocol.ExpiredRequest) (s
 	return c.sign(ctx, protocol.PathCertificateExpired, r)
 }
 
-// RenewCore has the CSR of the core's next key signed.
-func (c *Client) RenewCore(ctx context.Context, r protocol.CoreRenewal) (string, error) {
-	return c.sign(ctx, protocol.PathCoreRenewal, r)
+// RenewDevice has the CSR of the next key of core or client device signed.
+func (c *Client) RenewDevice(ctx context.Context, r protocol.DeviceRenewal) (string, error) {
+	return c.sign(ctx, protocol.PathDeviceRenewal, r)
 }
 
-// ConfirmCore says that the core works with the certificate.
-func (c *Client) ConfirmCore(ctx context.Context, id string) error {
+// ConfirmDevice says that core or client device work with the certificate.
+func (c *Client) ConfirmDevice(ctx context.Context, id string) error {
 	var out struct{}
-	return c.callJSON(ctx, http.MethodPost, protocol.PathCoreRenewalConfirm, protocol.RenewConfirm{CertificateID: id}, &out)
+	return c.callJSON(ctx, http.MethodPost, protocol.PathDeviceRenewalConfirm, protocol.RenewConfirm{CertificateID: id}, &out)
 }
 
 func (c *Client) sign(ctx context.Context, path string, in any) (string, error) {
@@ -86,7 +86,7 @@ func (c *Client) sign(ctx context.Context, path string, in any) (string, error) 
 }
 
 // Admitted reports whether the control plane takes the certificate of this
-// client, a core's: nil when it answers as it does to devices.
+// client: nil when it answers as it does to devices.
 func (c *Client) Admitted(ctx context.Context) error {
 	resp, err := c.get(ctx, "/greengrass/v2/admitted", 0)
 	if err == nil {

@@ -96,7 +96,7 @@ func PlanStep(name string) Point {
 	return Point("plan-" + strings.ReplaceAll(name, " ", "-"))
 }
 
-// The steps of a renewal of the agent's own certificate, and of the core's.
+// The steps of a renewal of the agent's own certificate, and of its device's.
 const (
 	RenewIntent  Point = "renew-intent"  // the new key has a name
 	RenewKey     Point = "renew-key"     // it is there
@@ -107,12 +107,12 @@ const (
 	RenewDrop    Point = "renew-drop"    // the old key is gone
 	RenewForget  Point = "renew-forget"  // nothing of the renewal is left
 
-	CoreRenewIntent  Point = "core-renew-intent"  // the core's new key is stored
-	CoreRenewCall    Point = "core-renew-call"    // the control plane has signed it
-	CoreRenewStore   Point = "core-renew-store"   // the certificate is stored beside the old one
-	CoreRenewInstall Point = "core-renew-install" // the nucleus works with it
-	CoreRenewConfirm Point = "core-renew-confirm" // the control plane has ended the old one
-	CoreRenewForget  Point = "core-renew-forget"  // nothing of the renewal is left
+	DeviceRenewIntent  Point = "device-renew-intent"  // the device's new key is stored
+	DeviceRenewCall    Point = "device-renew-call"    // the control plane has signed it
+	DeviceRenewStore   Point = "device-renew-store"   // the certificate is stored beside the old one
+	DeviceRenewInstall Point = "device-renew-install" // the device works with it
+	DeviceRenewConfirm Point = "device-renew-confirm" // the control plane has ended the old one
+	DeviceRenewForget  Point = "device-renew-forget"  // nothing of the renewal is left
 )
 
 // Remote help leaves nothing on the device; these are what the control plane or
@@ -161,7 +161,7 @@ func LifePoints() []Point {
 func RenewPoints() []Point {
 	return []Point{
 		RenewIntent, RenewKey, RenewCall, RenewStore, RenewSwitch, RenewConfirm, RenewDrop, RenewForget,
-		CoreRenewIntent, CoreRenewCall, CoreRenewStore, CoreRenewInstall, CoreRenewConfirm, CoreRenewForget,
+		DeviceRenewIntent, DeviceRenewCall, DeviceRenewStore, DeviceRenewInstall, DeviceRenewConfirm, DeviceRenewForget,
 	}
 }
 

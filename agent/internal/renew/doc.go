@@ -1,5 +1,5 @@
 // Package renew replaces certificates before they end: the agent's own, and the
-// core's. It does not know how connections are made or how the nucleus is run.
+// device's, core or client. It does not know how connections are made or how the nucleus is run.
 //
 // Each renewal has a new key and is a walk through stored states: a name for the
 // new key, the key, the certificate beside the old one, the switch after the new

@@ -14,27 +14,28 @@ import (
 	"github.com/ggfleet/ggfleet/agent/internal/localstate"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/logx"
+	"github.com/ggfleet/ggfleet/shared/pki"
 	"github.com/ggfleet/ggfleet/shared/run"
 )
 
 const (
-	proofTime  = 2 * time.Minute // in which the session must be up with a new certificate
-	unheard    = time.Hour       // after which the control plane's time is asked for
-	maxWait    = time.Hour       // between attempts that fail
-	coreAgain  = 24 * time.Hour  // before a nucleus that did not start with its new certificate is restarted for it again
-	firstLook  = time.Minute     // after the start: others have spoken to the control plane by then
-	lookEvery  = time.Hour
-	partsOfAll = 3 // a certificate is renewed when one of so many parts of its life is left
+	proofTime   = 2 * time.Minute // in which the session must be up with a new certificate
+	unheard     = time.Hour       // after which the control plane's time is asked for
+	maxWait     = time.Hour       // between attempts that fail
+	deviceAgain = 24 * time.Hour  // before a nucleus that did not start with its new certificate is restarted for it again
+	firstLook   = time.Minute     // after the start: others have spoken to the control plane by then
+	lookEvery   = time.Hour
+	partsOfAll  = 3 // a certificate is renewed when one of so many parts of its life is left
 )
 
-// Config is what a Loop needs. All but Core, and the times, are required.
+// Config is what a Loop needs. All but Device, and the times, are required.
 type Config struct {
 	Dir     *localstate.Dir
 	Live    *identity.Live
 	Cloud   Cloud
 	Dial    Dialer
 	Session Session
-	Core    Core // nil: the device has none
+	Device  Device // nil: there is none
 
 	Every   time.Duration // between looks at the certificates; default 1 h
 	MinWait time.Duration // before the first look, and after a failure; default 1 min
@@ -43,9 +44,10 @@ type Config struct {
 
 // Loop looks after certificates.
 type Loop struct {
-	cfg       Config
-	log       *slog.Logger
-	coreAfter time.Time // the core's certificate is not tried again before
+	cfg         Config
+	log         *slog.Logger
+	deviceAfter time.Time // the device's certificate is not tried again before
+	settled     string    // the device's certificate that the control plane was told of
 }
 
 // New checks cfg.
@@ -79,7 +81,7 @@ func (l *Loop) Run(ctx context.Context) error {
 			continue
 		}
 		backoff.Reset()
-		wait = min(l.cfg.Every, life(l.cfg.Live.Certificate())/12)
+		wait = min(l.cfg.Every, pki.Life(l.cfg.Live.Certificate())/12)
 		wait = wait*9/10 + rand.N(wait/5+1) //nolint:gosec // the same
 	}
 	return nil
@@ -95,14 +97,14 @@ func (l *Loop) look(ctx context.Context) error {
 		}
 	}
 	own := l.own(ctx)
-	core := l.core(ctx)
+	device := l.device(ctx)
 	if own != nil {
 		own = fmt.Errorf("the agent's certificate: %w", own)
 	}
-	if core != nil {
-		core = fmt.Errorf("the core's certificate: %w", core)
+	if device != nil {
+		device = fmt.Errorf("the device's certificate: %w", device)
 	}
-	return errors.Join(own, core)
+	return errors.Join(own, device)
 }
 
 // askTime hears the control plane's time: each answer tells it.
@@ -119,12 +121,10 @@ func (l *Loop) askTime(ctx context.Context) error {
 	return err
 }
 
-func life(c *x509.Certificate) time.Duration { return c.NotAfter.Sub(c.NotBefore) }
-
 // due reports whether c is to be renewed at now: in the last third of its life, and
 // not in the same moment as all that were issued with it.
 func due(c *x509.Certificate, now time.Time) bool {
-	left := life(c) / partsOfAll
+	left := pki.Life(c) / partsOfAll
 	spread := left / 4 / 256 * time.Duration(c.SerialNumber.Bytes()[0])
 	return now.After(c.NotAfter.Add(spread - left))
 }

@@ -10,8 +10,8 @@ import (
 // Cloud is the control plane for the agent as it is now.
 type Cloud interface {
 	Renew(ctx context.Context, csr string) (certificatePEM string, err error)
-	RenewCore(ctx context.Context, r protocol.CoreRenewal) (certificatePEM string, err error)
-	ConfirmCore(ctx context.Context, certificate string) error
+	RenewDevice(ctx context.Context, r protocol.DeviceRenewal) (certificatePEM string, err error)
+	ConfirmDevice(ctx context.Context, certificate string) error
 	// Admitted returns nil when the control plane takes the certificate.
 	Admitted(ctx context.Context) error
 	Close() // connections that are kept
@@ -35,7 +35,7 @@ type Stranger interface {
 // Dialer opens the control plane anew.
 type Dialer interface {
 	As(c identity.Credential) (Candidate, error)
-	AsCore(certPEM, keyPEM []byte) (Candidate, error)
+	AsDevice(certPEM, keyPEM []byte) (Candidate, error)
 	AsStranger() (Stranger, error)
 }
 
@@ -46,11 +46,12 @@ type Session interface {
 	Reconnect(ctx context.Context) error
 }
 
-// Core keeps the core's certificate where the nucleus uses it.
-type Core interface {
+// Device keeps the certificate of core or client device where nucleus or application
+// use it.
+type Device interface {
 	// Certificate returns what is used now, in PEM; fs.ErrNotExist: nothing yet.
 	Certificate() (certPEM, keyPEM []byte, err error)
-	// ReplaceCertificate returns nil once the nucleus works with these; otherwise it
+	// ReplaceCertificate returns nil once the device works with these; otherwise it
 	// works with the old ones. Replacing by what is there changes nothing.
 	ReplaceCertificate(ctx context.Context, certPEM, keyPEM []byte) error
 }

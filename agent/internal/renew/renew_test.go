@@ -165,7 +165,7 @@ func TestKilledAtAnyStepARenewalEndsTheSame(t *testing.T) {
 					newCore := idOf(string(d.core.cert))
 					assert.NotEqual(t, oldCore, newCore)
 					assert.False(t, d.s.certs[oldCore].active)
-					assert.NoFileExists(t, filepath.Join(d.root, "agent", "core-renewal.json"))
+					assert.NoFileExists(t, filepath.Join(d.root, "agent", "device-renewal.json"))
 					assert.ElementsMatch(t, []string{d.shown(), newCore}, d.s.active())
 					keys, err := filepath.Glob(filepath.Join(d.root, "agent", "key*.pem"))
 					require.NoError(t, err)

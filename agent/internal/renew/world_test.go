@@ -209,7 +209,7 @@ func (d *device) start() {
 	require.NoError(d.t, err, "an agent can always start")
 	cfg := renew.Config{Dir: d.dir, Live: d.live, Cloud: d, Dial: d, Session: d, Every: 6 * time.Hour}
 	if d.core != nil {
-		cfg.Core = d.core
+		cfg.Device = d.core
 	}
 	d.loop, err = renew.New(cfg)
 	require.NoError(d.t, err)
@@ -283,7 +283,7 @@ func (d *device) Renew(_ context.Context, csr string) (cert string, err error) {
 	return cert, err
 }
 
-func (d *device) RenewCore(_ context.Context, r protocol.CoreRenewal) (cert string, err error) {
+func (d *device) RenewDevice(_ context.Context, r protocol.DeviceRenewal) (cert string, err error) {
 	err = d.call(d.shown(), func() error {
 		cert = d.s.renewal(&d.s.core, r.Replaces, r.CSR)
 		d.s.certs[idOf(cert)].core = true
@@ -295,7 +295,7 @@ func (d *device) RenewCore(_ context.Context, r protocol.CoreRenewal) (cert stri
 	return cert, err
 }
 
-func (d *device) ConfirmCore(_ context.Context, id string) error {
+func (d *device) ConfirmDevice(_ context.Context, id string) error {
 	return d.call(d.shown(), func() error {
 		if d.s.core != nil && d.s.core.new == id {
 			d.s.certs[d.s.core.old].active = false
@@ -331,7 +331,7 @@ func (d *device) As(c identity.Credential) (renew.Candidate, error) {
 	return as{d, idOf(c.CertificatePEM)}, nil
 }
 
-func (d *device) AsCore(cert, _ []byte) (renew.Candidate, error) {
+func (d *device) AsDevice(cert, _ []byte) (renew.Candidate, error) {
 	return as{d, idOf(string(cert))}, nil
 }
 func (d *device) AsStranger() (renew.Stranger, error) { return as{d, ""}, nil }

@@ -3,6 +3,7 @@ package cloud
 import (
 	"context"
 	"crypto"
+	"crypto/x509"
 	"crypto/x509/pkix"
 	"time"
 
@@ -117,6 +118,9 @@ type IssueRequest struct {
 	Subject  pkix.Name
 	Public   crypto.PublicKey
 	Validity time.Duration
+	// Replaces is the certificate whose place this one takes: it begins when that
+	// began and ends no earlier, whatever the clock says now. nil: none.
+	Replaces *x509.Certificate
 }
 
 // Issued is a signed certificate that the registry does not know yet.

@@ -20,9 +20,14 @@ func (s *Service) DeviceAssignment(ctx context.Context, device string) (protocol
 	}, nil
 }
 
-// DeviceCertificate completes a client device with the CSR of the key that its agent
-// made.
+// DeviceCertificate is Certificate for a client device.
 func (s *Service) DeviceCertificate(ctx context.Context, device, csr string) (protocol.CSRResponse, error) {
+	if d, err := s.cfg.Devices.EnrollDevice(ctx, device); err != nil || !d.CertificatePending {
+		if err != nil {
+			return protocol.CSRResponse{}, err
+		}
+		return s.reissue(ctx, device, csr)
+	}
 	pem, err := s.cfg.Devices.CompleteDevice(ctx, device, csr)
 	return protocol.CSRResponse{CertificatePEM: pem}, err
 }

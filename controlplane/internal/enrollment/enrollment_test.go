@@ -32,8 +32,9 @@ type kit struct {
 	cloud     *selfhostedtest.World
 	cores     map[string]enrollment.Core
 	devices   map[string]enrollment.Device
-	tasks     map[string]*created // by key
-	mu        sync.Mutex          // guards cores, devices and tasks
+	tasks     map[string]*created  // by key
+	renewals  map[string][2]string // key and certificate that the fleet was told of
+	mu        sync.Mutex           // guards cores, devices, tasks and renewals
 	offer     *protocol.Distribution
 	meanwhile func()       // if set, called when a task is looked up
 	now       atomic.Int64 // seconds added to the clock
@@ -70,6 +71,10 @@ func (k *kit) EnrollCore(_ context.Context, name string) (enrollment.Core, error
 
 func (k *kit) CompleteCore(_ context.Context, name, csr string) (string, error) {
 	return "certificate of " + name + " for " + csr, nil
+}
+
+func (k *kit) CoreRenewed(_ context.Context, name, key, pem string) error {
+	return k.renewedBy(name, key, pem)
 }
 
 func (k *kit) Offer(context.Context, string, protocol.AssignmentQuery) (*protocol.Distribution, error) {

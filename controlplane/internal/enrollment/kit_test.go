@@ -34,6 +34,21 @@ func (k *kit) CompleteDevice(_ context.Context, name, csr string) (string, error
 	return "certificate of " + name + " for " + csr, nil
 }
 
+func (k *kit) DeviceRenewed(_ context.Context, name, key, pem string) error {
+	return k.renewedBy(name, key, pem)
+}
+
+// renewedBy keeps what the fleet was told of a device's certificate.
+func (k *kit) renewedBy(name, key, pem string) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.renewals == nil {
+		k.renewals = map[string][2]string{}
+	}
+	k.renewals[name] = [2]string{key, pem}
+	return nil
+}
+
 func (k *kit) CreateSubject(_ context.Context, s protocol.Subject, how enrollment.Creation, key string) (string, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

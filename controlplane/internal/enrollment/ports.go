@@ -22,6 +22,10 @@ type Cores interface {
 	// CompleteCore signs the CSR for a core without certificate and returns the
 	// certificate. The same key again gives the same certificate.
 	CompleteCore(ctx context.Context, name, csrPEM string) (certificatePEM string, err error)
+	// CoreRenewed says that the core works with a certificate for a key that was made
+	// on the device, of which key is the hex SHA-256: certs.zip goes. Saying it again
+	// changes nothing.
+	CoreRenewed(ctx context.Context, name, key, certificatePEM string) error
 }
 
 // Device is what an agent has to know of its client device.
@@ -38,6 +42,8 @@ type Devices interface {
 	EnrollDevice(ctx context.Context, name string) (Device, error)
 	// CompleteDevice is CompleteCore for a client device.
 	CompleteDevice(ctx context.Context, name, csrPEM string) (certificatePEM string, err error)
+	// DeviceRenewed is CoreRenewed for a client device.
+	DeviceRenewed(ctx context.Context, name, key, certificatePEM string) error
 }
 
 // Creator makes cores and client devices that were let in before they existed.

@@ -4,7 +4,6 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/x509"
-	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -271,52 +270,6 @@ func TestACertificateIsUsableWhateverIsAskedInWhateverOrder(t *testing.T) {
 			require.Len(r, taken(), 1)
 		}
 	})
-}
-
-func TestACoresCertificateIsRenewedWithItsPolicies(t *testing.T) {
-	k := newKit(t)
-	issue := func() own {
-		key, _ := request(t)
-		issued, err := k.cloud.Issue(t.Context(), cloud.IssueRequest{Public: key.Public(), Validity: 10 * day})
-		require.NoError(t, err)
-		require.NoError(t, k.cloud.Register(t.Context(), cloud.Registration{Thing: "gw", Certificate: &issued, Policies: []cloud.Policy{{Name: enrollment.AgentPolicy}}}, func(b *state.Batch) error {
-			_, err := k.store.Commit(t.Context(), b)
-			return err
-		}))
-		return owned(t, key, issued.PEM)
-	}
-	now, other := issue(), issue()
-	status := func(id string) cloud.CertificateStatus {
-		d, err := k.cloud.Describe(t.Context(), "gw")
-		require.NoError(t, err)
-		for _, c := range d.Certificates {
-			if c.ID == id {
-				return c.Status
-			}
-		}
-		return "gone"
-	}
-	for i := range 12 {
-		key, csr := request(t)
-		r := protocol.CoreRenewal{CSR: csr, Replaces: now.id}
-		_, err := k.RenewCore(t.Context(), "gw", r)
-		require.NoError(t, err)
-		out, err := k.RenewCore(t.Context(), "gw", r)
-		require.NoError(t, err, "a lost answer costs nothing")
-		next := owned(t, key, out.CertificatePEM)
-		id, err := k.cloud.Registry.Identify(t.Context(), next.leaf)
-		require.NoError(t, err)
-		assert.Len(t, id.Policies, 1)
-		assert.Equal(t, cloud.Active, status(now.id))
-		for range 2 {
-			require.NoError(t, k.ConfirmCore(t.Context(), "gw", next.id))
-		}
-		assert.Equal(t, cloud.Inactive, status(now.id), fmt.Sprint(i))
-		assert.Equal(t, cloud.Active, status(other.id), "one that is none of the agent's business")
-		now = next
-	}
-	_, err := k.RenewCore(t.Context(), "gw", protocol.CoreRenewal{CSR: csr(t), Replaces: strings.Repeat("0", 64)})
-	require.ErrorIs(t, err, fault.Invalid)
 }
 
 func FuzzRenewExpired(f *testing.F) {

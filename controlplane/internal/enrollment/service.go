@@ -100,8 +100,15 @@ func (s *Service) Assignment(ctx context.Context, core string, q protocol.Assign
 	}, nil
 }
 
-// Certificate completes a core with the CSR of the key that its agent made.
+// Certificate completes a core with the CSR of the key that its agent made. If the
+// core has a certificate for another key, which is lost, the new one takes its place.
 func (s *Service) Certificate(ctx context.Context, core, csr string) (protocol.CSRResponse, error) {
+	if c, err := s.cfg.Cores.EnrollCore(ctx, core); err != nil || !c.CertificatePending {
+		if err != nil {
+			return protocol.CSRResponse{}, err
+		}
+		return s.reissue(ctx, core, csr)
+	}
 	pem, err := s.cfg.Cores.CompleteCore(ctx, core, csr)
 	return protocol.CSRResponse{CertificatePEM: pem}, err
 }

@@ -125,6 +125,45 @@ func (s *Service) completeDevice(ctx context.Context, name, csrPEM, key string) 
 	return reg.Certificate.PEM, nil
 }
 
+// CoreRenewed notes that the core works with a certificate for a key that was made on
+// the device, of which key is the hex SHA-256, and removes certs.zip with the key that
+// it had. Again it changes nothing; a core that is gone is no error.
+func (s *Service) CoreRenewed(ctx context.Context, name, key, certificatePEM string) error {
+	_, err := state.Update(ctx, s.cfg.Store, state.StepCoreComplete, coreKey(name), func(c *Core, exists bool, _ *state.Batch) error {
+		if !exists || c.Completed != nil && c.Completed.Key == key {
+			return state.ErrKeep
+		}
+		c.Completed, c.UpdatedAt = &CompletedCertificate{Key: key, PEM: certificatePEM}, s.stamp()
+		delete(c.Artifacts, ArtifactCerts)
+		return nil
+	})
+	return s.dropCerts(ctx, name, err)
+}
+
+// DeviceRenewed is CoreRenewed for a client device.
+func (s *Service) DeviceRenewed(ctx context.Context, name, key, certificatePEM string) error {
+	_, err := state.Update(ctx, s.cfg.Store, state.StepDevice, deviceKey(name), func(d *Device, exists bool, _ *state.Batch) error {
+		if !exists || d.Completed != nil && d.Completed.Key == key {
+			return state.ErrKeep
+		}
+		d.Completed, d.UpdatedAt = &CompletedCertificate{Key: key, PEM: certificatePEM}, s.stamp()
+		delete(d.Artifacts, ArtifactCerts)
+		return nil
+	})
+	return s.dropCerts(ctx, name, err)
+}
+
+// dropCerts removes certs.zip, which no record names any more unless noted failed.
+func (s *Service) dropCerts(ctx context.Context, name string, noted error) error {
+	if noted == nil {
+		noted = s.cfg.Objects.Delete(ctx, s.artifactKey(name, certsFile))
+	}
+	if noted != nil {
+		return fmt.Errorf("note the renewed certificate of %s: %w", name, noted)
+	}
+	return nil
+}
+
 // CompletedCertificate is the certificate that a core or client device got for its own key.
 type CompletedCertificate struct {
 	Key string `json:"key"` // hex SHA-256 of the public key

@@ -202,19 +202,26 @@ func (c *creation) configure(ctx context.Context, generator string) error {
 	return nil
 }
 
+// certsFile is the archive of certificate and key.
+const certsFile = "certs.zip"
+
 // putCerts stores the archive of certificate and key of a core or client device.
 func (s *Service) putCerts(ctx context.Context, name string, p provisioning.Prepared) (Artifact, error) {
 	b, err := certsZip(p.Certificate, p.PrivateKey, s.now())
 	if err != nil {
 		return Artifact{}, err
 	}
-	return s.put(ctx, state.PutCerts, name, "certs.zip", b)
+	return s.put(ctx, state.PutCerts, name, certsFile, b)
 }
 
-// put stores one artifact of a core under the key of cdf-services §3.11, which
-// has the name twice.
+// artifactKey is the key of cdf-services §3.11, which has the name twice.
+func (s *Service) artifactKey(name, file string) string {
+	return s.cfg.ArtifactPrefix + name + "/" + name + "/" + file
+}
+
+// put stores one artifact of a core.
 func (s *Service) put(ctx context.Context, step state.Step, core, file string, b []byte) (Artifact, error) {
-	key := s.cfg.ArtifactPrefix + core + "/" + core + "/" + file
+	key := s.artifactKey(core, file)
 	if err := s.cfg.Objects.Put(ctx, step, key, bytes.NewReader(b), int64(len(b)), "text/plain"); err != nil {
 		return Artifact{}, fmt.Errorf("put %s: %w", key, err)
 	}

@@ -281,6 +281,34 @@ func TestACoreWhoseKeyIsMadeOnTheDevice(t *testing.T) {
 	})
 }
 
+func TestTheKeyOfARenewedCertificateGoes(t *testing.T) {
+	bubble(t, func(t *testing.T, k *kit) {
+		require.Equal(t, fleet.TaskSuccess, k.create("2.18.0", newCore("gw")).Status)
+		zip := k.core("gw").Artifacts[fleet.ArtifactCerts].Key
+		k.objects.Fail = func(op, _ string) error {
+			if op == "delete" {
+				return fault.New(fault.Unavailable, "away")
+			}
+			return nil
+		}
+		require.ErrorIs(t, k.CoreRenewed(k.ctx, "gw", "key", "pem"), fault.Unavailable)
+		k.objects.Fail = nil
+		for range 2 {
+			require.NoError(t, k.CoreRenewed(k.ctx, "gw", "key", "pem"))
+			_, err := k.objects.Stat(k.ctx, zip)
+			require.ErrorIs(t, err, fault.NotFound)
+		}
+		_, certs, conf, err := k.EnrollCore(k.ctx, "gw")
+		require.NoError(t, err)
+		assert.Empty(t, certs)
+		assert.NotEmpty(t, conf, "the rest stays")
+		done := k.create("2.18.0", newCore("gw"))
+		assert.NotContains(t, done.Cores[0].StatusMessage, "cannot be issued", "nothing is missing")
+		require.NoError(t, k.CoreRenewed(k.ctx, "gone", "key", "pem"))
+		require.NoError(t, k.DeviceRenewed(k.ctx, "gone", "key", "pem"))
+	})
+}
+
 func TestTheArtifactStoreIsAwayForAWhile(t *testing.T) {
 	bubble(t, func(t *testing.T, k *kit) {
 		left := 3

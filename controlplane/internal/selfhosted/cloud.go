@@ -51,7 +51,7 @@ func (c *Cloud) Thing(ctx context.Context, name string) (cloud.Thing, error) {
 
 // Issue implements cloud.Things.
 func (c *Cloud) Issue(_ context.Context, r cloud.IssueRequest) (cloud.Issued, error) {
-	return c.Registry.Issue(r.CAID, r.Subject, r.Public, r.Validity)
+	return c.Registry.Issue(r)
 }
 
 // Import implements cloud.Things.

@@ -10,14 +10,14 @@ import (
 	"github.com/ggfleet/ggfleet/shared/protocol"
 )
 
-// Renewals renews certificates of agents and of their cores.
+// Renewals renews certificates of agents and of their cores and client devices.
 type Renewals interface {
 	Renew(ctx context.Context, subject protocol.Subject, leaf *x509.Certificate, csr string) (protocol.CSRResponse, error)
 	ConfirmRenewal(ctx context.Context, subject protocol.Subject, certificate string) error
 	RenewNonce() protocol.RenewNonce
 	RenewExpired(ctx context.Context, r protocol.ExpiredRequest) (protocol.CSRResponse, error)
-	RenewCore(ctx context.Context, core string, r protocol.CoreRenewal) (protocol.CSRResponse, error)
-	ConfirmCore(ctx context.Context, core, certificate string) error
+	RenewDevice(ctx context.Context, subject protocol.Subject, r protocol.DeviceRenewal) (protocol.CSRResponse, error)
+	ConfirmDevice(ctx context.Context, subject protocol.Subject, certificate string) error
 }
 
 // renewRoutes adds what needs the agent's certificate to device, and what does
@@ -25,8 +25,8 @@ type Renewals interface {
 func (a *API) renewRoutes(device, open *http.ServeMux) {
 	device.Handle("POST "+protocol.PathCertificate, a.agents(a.renew))
 	device.Handle("POST "+protocol.PathCertificateConfirm, a.greengrass(a.confirmRenewal))
-	device.Handle("POST "+protocol.PathCoreRenewal, a.agent(a.renewCore))
-	device.Handle("POST "+protocol.PathCoreRenewalConfirm, a.agent(a.confirmCore))
+	device.Handle("POST "+protocol.PathDeviceRenewal, a.agents(a.renewDevice))
+	device.Handle("POST "+protocol.PathDeviceRenewalConfirm, a.agents(a.confirmDevice))
 	open.Handle("GET "+protocol.PathCertificateExpired, a.open(a.renewNonce))
 	open.Handle("POST "+protocol.PathCertificateExpired, a.open(a.renewExpired))
 }
@@ -67,15 +67,15 @@ func (a *API) renewExpired(w http.ResponseWriter, r *http.Request) error {
 	if !a.pace.allow(remote(r), a.now()) {
 		return fault.New(fault.Exhausted, "too many calls from this address; try again in a minute")
 	}
+	var in protocol.ExpiredRequest
+	if err := decodeOpen(w, r, &in); err != nil {
+		return err
+	}
 	select {
 	case a.enrolling <- struct{}{}:
 		defer func() { <-a.enrolling }()
 	default:
 		return fault.New(fault.Exhausted, "too many enrolments at once; try again")
-	}
-	var in protocol.ExpiredRequest
-	if err := decode(r, &in); err != nil {
-		return err
 	}
 	out, err := a.cfg.Renewals.RenewExpired(r.Context(), in)
 	if err != nil {
@@ -85,24 +85,24 @@ func (a *API) renewExpired(w http.ResponseWriter, r *http.Request) error {
 	return answer(w, out)
 }
 
-func (a *API) renewCore(w http.ResponseWriter, r *http.Request, core string) error {
-	var in protocol.CoreRenewal
+func (a *API) renewDevice(w http.ResponseWriter, r *http.Request, s protocol.Subject) error {
+	var in protocol.DeviceRenewal
 	if err := decode(r, &in); err != nil {
 		return err
 	}
-	out, err := a.cfg.Renewals.RenewCore(r.Context(), core, in)
+	out, err := a.cfg.Renewals.RenewDevice(r.Context(), s, in)
 	if err != nil {
 		return err
 	}
 	return answer(w, out)
 }
 
-func (a *API) confirmCore(w http.ResponseWriter, r *http.Request, core string) error {
+func (a *API) confirmDevice(w http.ResponseWriter, r *http.Request, s protocol.Subject) error {
 	var in protocol.RenewConfirm
 	if err := decode(r, &in); err != nil {
 		return err
 	}
-	if err := a.cfg.Renewals.ConfirmCore(r.Context(), core, in.CertificateID); err != nil {
+	if err := a.cfg.Renewals.ConfirmDevice(r.Context(), s, in.CertificateID); err != nil {
 		return err
 	}
 	return answer(w, struct{}{})

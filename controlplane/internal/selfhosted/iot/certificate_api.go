@@ -95,7 +95,7 @@ func (r *Registry) IssueKeys(validity time.Duration) (cloud.Issued, KeyPair, err
 	if err != nil {
 		return cloud.Issued{}, KeyPair{}, fmt.Errorf("encode public key: %w", err)
 	}
-	issued, err := r.Issue("", pkix.Name{CommonName: commonName}, key.Public(), validity)
+	issued, err := r.Issue(cloud.IssueRequest{Subject: pkix.Name{CommonName: commonName}, Public: key.Public(), Validity: validity})
 	return issued, KeyPair{
 		Public:  string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public})),
 		Private: string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})),
@@ -123,7 +123,7 @@ func (r *Registry) IssueCSR(csr string) (cloud.Issued, error) {
 	if len(subject.Names) == 0 {
 		subject.CommonName = commonName
 	}
-	return r.Issue("", subject, q.PublicKey, r.Longest())
+	return r.Issue(cloud.IssueRequest{Subject: subject, Public: q.PublicKey, Validity: r.Longest()})
 }
 
 // Longest is how long certificates of AWS IoT live from now on; ours end with our

@@ -238,9 +238,9 @@ func TestIssueKnowsItsCAOnly(t *testing.T) {
 	assert.Equal(t, k.CA().ID, c.CAID)
 	assert.Equal(t, pki.ID(leaf.Raw), c.ID)
 	require.NoError(t, leaf.CheckSignatureFrom(k.CA().Issuer.Cert))
-	_, err = k.Issue(k.CA().ID, leaf.Subject, key.Public(), time.Hour)
+	_, err = k.Issue(cloud.IssueRequest{CAID: k.CA().ID, Subject: leaf.Subject, Public: key.Public(), Validity: time.Hour})
 	require.NoError(t, err)
-	_, err = k.Issue("0000", leaf.Subject, key.Public(), time.Hour)
+	_, err = k.Issue(cloud.IssueRequest{CAID: "0000", Subject: leaf.Subject, Public: key.Public(), Validity: time.Hour})
 	require.ErrorIs(t, err, fault.NotFound)
 	assert.ErrorContains(t, err, k.CA().ID, "the way out")
 }

@@ -54,7 +54,7 @@ func (k *kit) issue(cn string, life time.Duration) (cloud.Issued, *x509.Certific
 	k.t.Helper()
 	key, err := pki.NewKey(pki.P256)
 	require.NoError(k.t, err)
-	c, err := k.Issue("", pkix.Name{CommonName: cn}, key.Public(), life)
+	c, err := k.Issue(cloud.IssueRequest{Subject: pkix.Name{CommonName: cn}, Public: key.Public(), Validity: life})
 	require.NoError(k.t, err)
 	list, err := pki.ParseCerts([]byte(c.PEM))
 	require.NoError(k.t, err)

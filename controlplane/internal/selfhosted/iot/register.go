@@ -2,13 +2,10 @@ package iot
 
 import (
 	"context"
-	"crypto"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"fmt"
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
@@ -17,14 +14,14 @@ import (
 	"github.com/ggfleet/ggfleet/shared/pki"
 )
 
-// Issue signs a client certificate for public. Nothing is stored: a certificate
+// Issue signs a client certificate. Nothing is stored: a certificate
 // that is never registered can never connect.
-func (r *Registry) Issue(caID string, subject pkix.Name, public crypto.PublicKey, validity time.Duration) (cloud.Issued, error) {
-	if caID != "" && caID != r.ca.ID {
-		return cloud.Issued{}, fault.New(fault.NotFound, "CA certificate %s is not registered; the CA of this server is %s", caID, r.ca.ID)
+func (r *Registry) Issue(q cloud.IssueRequest) (cloud.Issued, error) {
+	if q.CAID != "" && q.CAID != r.ca.ID {
+		return cloud.Issued{}, fault.New(fault.NotFound, "CA certificate %s is not registered; the CA of this server is %s", q.CAID, r.ca.ID)
 	}
 	now := r.now()
-	der, err := r.ca.Issuer.SignClient(pki.Client{Subject: subject, Public: public, NotAfter: now.Add(validity)}, now)
+	der, err := r.ca.Issuer.SignClient(pki.Client{Subject: q.Subject, Public: q.Public, NotAfter: now.Add(q.Validity), Replaces: q.Replaces}, now)
 	if err != nil {
 		return cloud.Issued{}, err
 	}
