@@ -165,7 +165,7 @@ func (p patient) nucleus(dir *localstate.Dir) {
 	case r.Adopted != nil:
 		layout, n.Version, n.Root, document = r.Adopted.Layout, cmp.Or(r.Adopted.Version, "of unknown version"), r.Adopted.Root, r.Adopted.Config
 	}
-	n.Config, _ = os.ReadFile(document) //nolint:gosec // the agent's own record names it
+	n.Config, _ = os.ReadFile(document)
 	p.credential()
 	switch layout {
 	case nucleus.LayoutProgram:
@@ -217,7 +217,7 @@ func (p patient) credential() {
 		return
 	}
 	p.Secrets = append(p.Secrets, sys.PrivateKeyPath)
-	if ca, err := os.ReadFile(sys.RootCAPath); err == nil { //nolint:gosec // the configuration names it
+	if ca, err := os.ReadFile(sys.RootCAPath); err == nil {
 		own, _ := os.ReadFile(filepath.Join(p.Root, "agent", "identity.json"))
 		var id identity.Identity
 		if json.Unmarshal(own, &id) == nil {

@@ -55,7 +55,7 @@ func ends(site string) time.Time {
 			path = sys.CertificateFilePath
 		}
 	}
-	b, err := os.ReadFile(path) //nolint:gosec // the place that the configuration names
+	b, err := os.ReadFile(path)
 	if err != nil {
 		return time.Time{}
 	}

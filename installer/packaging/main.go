@@ -76,7 +76,7 @@ func (s settings) run(ctx context.Context) error {
 	if s.time, err = sourceTime(ctx); err != nil {
 		return err
 	}
-	if err := clear(s.out); err != nil {
+	if err := empty(s.out); err != nil {
 		return err
 	}
 	found := false
@@ -143,9 +143,9 @@ func sourceTime(ctx context.Context) (time.Time, error) {
 	return time.Unix(seconds, 0).UTC(), nil
 }
 
-// clear makes dir an empty folder. It refuses one that holds something else than
+// empty makes dir an empty folder. It refuses one that holds something else than
 // a release.
-func clear(dir string) error {
+func empty(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err

@@ -31,6 +31,7 @@ func giveToGroup(root *os.Root, name, group string) error {
 	}
 	return errors.Join(root.Chown(name, -1, id), root.Chmod(name, fs.FileMode(0o640)))
 }
+
 func gidOf(info fs.FileInfo) int {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		return int(st.Gid)

@@ -8,10 +8,10 @@ import (
 	"github.com/ggfleet/ggfleet/shared/fault"
 )
 
-const (
-	MaxPEM        = 64 << 10 // bytes of a certificate or key file
-	maxZipEntries = 32
-)
+// MaxPEM bounds a certificate or key file, in bytes.
+const MaxPEM = 64 << 10
+
+const maxZipEntries = 32
 
 // ReadCertsZip reads certs.zip (cdf-services §3.11): certs/cert.pem and
 // certs/private.key. Errors are of kind fault.Invalid.

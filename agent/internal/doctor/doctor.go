@@ -49,7 +49,9 @@ func passed(format string, args ...any) finding { return finding{OK, fmt.Sprintf
 func warned(format string, args ...any) finding {
 	return finding{Warning, fmt.Sprintf(format, args...)}
 }
+
 func failed(format string, args ...any) finding { return finding{Failed, fmt.Sprintf(format, args...)} }
+
 func skipped(format string, args ...any) finding {
 	return finding{Skipped, fmt.Sprintf(format, args...)}
 }

@@ -14,6 +14,5 @@ func openFiles() *uint64 {
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l) != nil {
 		return nil
 	}
-	n := uint64(l.Cur)
-	return &n
+	return &l.Cur
 }

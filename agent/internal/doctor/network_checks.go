@@ -114,7 +114,7 @@ func (e *examination) shake(ctx context.Context, address string, protocols ...st
 	if err != nil {
 		return tls.ConnectionState{}, err
 	}
-	defer raw.Close() //nolint:errcheck // nothing is sent
+	defer raw.Close()
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return tls.ConnectionState{}, err
@@ -187,7 +187,7 @@ func (e *examination) ask(ctx context.Context) (status int, date time.Time, text
 	if err != nil {
 		return 0, date, "", err
 	}
-	defer resp.Body.Close() //nolint:errcheck // read only
+	defer resp.Body.Close()
 	b, _ := io.ReadAll(io.LimitReader(resp.Body, 512))
 	date, _ = http.ParseTime(resp.Header.Get("Date"))
 	return resp.StatusCode, date, strings.TrimSpace(string(b)), nil
