@@ -21,15 +21,15 @@ func (a *API) enroll(w http.ResponseWriter, r *http.Request) error {
 	if !a.pace.allow(from, a.now()) {
 		return fault.New(fault.Exhausted, "too many enrolments from this address; try again in a minute")
 	}
+	var in protocol.EnrollRequest
+	if err := decodeOpen(w, r, &in); err != nil {
+		return err
+	}
 	select {
 	case a.enrolling <- struct{}{}:
 		defer func() { <-a.enrolling }()
 	default:
 		return fault.New(fault.Exhausted, "too many enrolments at once; try again")
-	}
-	var in protocol.EnrollRequest
-	if err := decode(r, &in); err != nil {
-		return err
 	}
 	c := enrollment.Caller{Address: from}
 	if leaf := presented(r); leaf != nil {
@@ -51,6 +51,16 @@ func (a *API) enroll(w http.ResponseWriter, r *http.Request) error {
 		return answerWith(w, http.StatusAccepted, out.Pending)
 	}
 	return answer(w, out.EnrollResponse)
+}
+
+// openBody is how long the body of a call without certificate may take.
+const openBody = 10 * time.Second
+
+// decodeOpen is decode for calls without certificate. It comes before the call gets
+// its place: who sends slowly takes none.
+func decodeOpen(w http.ResponseWriter, r *http.Request, v any) error {
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(openBody)) // a test's recorder knows none
+	return decode(r, v)
 }
 
 func presented(r *http.Request) *x509.Certificate {
