@@ -57,7 +57,7 @@ func Open(ref string, files Files) (Store, error) {
 		if err != nil {
 			return nil, err
 		}
-		return openToken(at)
+		return openToken(at, files)
 	}
 	return nil, fault.Field("key", "%q is no place for a key; use file, tpm, tpm:/dev/tpmrm0 or a pkcs11: URI", ref)
 }

@@ -26,7 +26,7 @@ type tokenStore struct {
 	ctx *crypto11.Context
 }
 
-func openToken(t token) (Store, error) {
+func openToken(t token, files Files) (Store, error) {
 	if _, err := os.Stat(t.module); err != nil {
 		return nil, fault.New(fault.NotFound, "the library of the token: %v", err)
 	}
@@ -34,9 +34,19 @@ func openToken(t token) (Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	refused := refusedPIN{files}
+	if err := refused.check(t, pin); err != nil {
+		return nil, err
+	}
 	ctx, err := crypto11.Configure(&crypto11.Config{Path: t.module, TokenLabel: t.label, TokenSerial: t.serial, Pin: pin})
+	if errors.Is(err, pkcs11.Error(pkcs11.CKR_PIN_INCORRECT)) || errors.Is(err, pkcs11.Error(pkcs11.CKR_PIN_LOCKED)) {
+		return nil, errors.Join(t.explain(err), refused.remember(t, pin))
+	}
 	if err != nil {
 		return nil, t.explain(err)
+	}
+	if err := remove(files, refusedName); err != nil {
+		return nil, errors.Join(err, ctx.Close())
 	}
 	return &tokenStore{at: t, ctx: ctx}, nil
 }
@@ -86,10 +96,7 @@ func (s *tokenStore) Close() error { return s.ctx.Close() }
 
 // explain says what an operator can do about an answer of the token.
 func (t token) explain(err error) error {
-	name := t.label
-	if name == "" {
-		name = t.serial
-	}
+	name := t.name()
 	code, known := errors.AsType[pkcs11.Error](err)
 	switch {
 	case err == nil:

@@ -63,3 +63,30 @@ func TestAWrongPINSaysSoAndIsNotShown(t *testing.T) {
 	require.ErrorContains(t, err, pin)
 	require.NotContains(t, err.Error(), "99990000")
 }
+
+func TestAWrongPINIsTriedOnce(t *testing.T) {
+	pin, kept := softToken(t), files(t.TempDir())
+	again := func(content string) error {
+		require.NoError(t, os.WriteFile(pin, []byte(content), 0o600))
+		s, err := keystore.Open(uri("device", pin), kept)
+		if err == nil {
+			require.NoError(t, s.Close())
+		}
+		return err
+	}
+	require.ErrorIs(t, again("0000"), fault.Denied)
+	for range 3 {
+		err := again("0000\n")
+		require.ErrorIs(t, err, fault.Denied)
+		require.ErrorContains(t, err, "refused the PIN in "+pin+" before")
+		require.ErrorContains(t, err, kept.Path("pin-refused.json"), "the way out")
+	}
+	err := again("1111")
+	require.ErrorIs(t, err, fault.Denied)
+	require.NotContains(t, err.Error(), "PIN in "+pin+" before", "another PIN is tried")
+	b, err := os.ReadFile(kept.Path("pin-refused.json"))
+	require.NoError(t, err)
+	require.NotContains(t, string(b), "1111")
+	require.NoError(t, again("1234"))
+	require.NoFileExists(t, kept.Path("pin-refused.json"))
+}
