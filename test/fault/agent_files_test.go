@@ -1,0 +1,198 @@
+package fault_test
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ggfleet/ggfleet/test/internal/world"
+)
+
+// wayOut is what an agent says that cannot heal a file by itself.
+var wayOut = map[string]string{
+	"agent/identity.json": "enrol",
+	"agent/key.pem":       "enrol",
+}
+
+// restarts are files of the agent without which the nucleus is started again.
+var restarts = map[string]bool{"agent/install.json": true}
+
+// files are the regular files of the device, but for logs and the lock.
+func (d *device) files() (out []string) {
+	d.t.Helper()
+	require.NoError(d.t, filepath.WalkDir(d.root, func(p string, e fs.DirEntry, err error) error {
+		rel, _ := filepath.Rel(d.root, p)
+		if err == nil && e.Type().IsRegular() && !strings.HasPrefix(rel, "logs/") && rel != "agent/lock" && rel != "ready" {
+			out = append(out, rel)
+		}
+		return err
+	}))
+	slices.Sort(out)
+	return out
+}
+
+func TestAnyFileOfTheAgentMayBeLostOrGarbage(t *testing.T) {
+	t.Parallel()
+	w := world.Start(t, world.Options{})
+	w.CreateCores(t, "files")
+	offer(t, w, "1.0.0", worksFine, 10)
+	d := enrolled(t, w, "files", "")
+	d.runs("1.0.0")
+	for _, name := range d.files() {
+		for _, how := range []string{"lost", "garbage", "empty"} {
+			if how == "empty" && !full() {
+				continue
+			}
+			t.Run(name+" is "+how, func(t *testing.T) {
+				d.t = t
+				defer func() {
+					if t.Failed() {
+						b := d.said()
+						t.Logf("the agent's log: %s", b[max(0, len(b)-3000):])
+					}
+				}()
+				pid := d.oneNucleus()
+				d.kill9()
+				path := filepath.Join(d.root, name)
+				before, err := os.ReadFile(path)
+				if os.IsNotExist(err) {
+					d.start()
+					return // it comes and goes
+				}
+				require.NoError(t, err)
+				info, err := os.Stat(path)
+				require.NoError(t, err)
+				switch how {
+				case "lost":
+					require.NoError(t, os.Remove(path))
+				case "garbage":
+					require.NoError(t, os.WriteFile(path, []byte("\x00\xff garbage {"), info.Mode()))
+				case "empty":
+					require.NoError(t, os.Truncate(path, 0))
+				}
+				said := len(d.said())
+				d.start()
+				if hint, ok := wayOut[name]; ok {
+					err := waitEnd(t, d)
+					require.Error(t, err, "it says that it cannot work")
+					assert.Contains(t, d.said()[said:], hint)
+					assert.Equal(t, pid, d.oneNucleus(), "the nucleus goes on")
+					require.NoError(t, os.WriteFile(path, before, info.Mode()))
+					d.start()
+				}
+				d.connectedAgain()
+				d.runs("1.0.0")
+				if strings.HasPrefix(name, "agent/") && !restarts[name] {
+					assert.Equal(t, pid, d.oneNucleus(), "the nucleus has not noticed")
+				}
+				if strings.HasSuffix(name, "/bin/nucleus") && how != "garbage" { // nothing tells its digest
+					world.Eventually(t, func() string {
+						if info, err := os.Stat(path); err != nil || info.Size() == 0 {
+							return "the program of the nucleus is not there"
+						}
+						return ""
+					})
+					d.runs("1.0.0")
+				}
+				if name == "agent/install.json" { // it is installed anew
+					world.Eventually(t, func() string {
+						if strings.Contains(d.said()[said:], "nucleus installed") {
+							return ""
+						}
+						return "it is not installed anew"
+					})
+					d.runs("1.0.0")
+				}
+			})
+		}
+	}
+	d.t = t
+}
+
+// waitEnd waits for the agent's end by itself.
+func waitEnd(t *testing.T, d *device) error {
+	t.Helper()
+	done := make(chan error, 1)
+	cmd := d.cmd
+	go func() { done <- cmd.Wait() }()
+	select {
+	case err := <-done:
+		d.cmd = nil
+		return err
+	case <-time.After(20 * time.Second):
+		_ = cmd.Process.Kill()
+		<-done
+		d.cmd = nil
+		require.Fail(t, "the agent goes on")
+		return nil
+	}
+}
+
+// connectedAgain waits until the device's agent of now has connected.
+func (d *device) connectedAgain() {
+	d.t.Helper()
+	since := time.Now().Add(-time.Second)
+	world.Within(d.t, 30*time.Second, func() string {
+		if s, _ := d.shown(); s.Connected && s.LastReport.After(since) {
+			return ""
+		}
+		return "the agent has not reported"
+	})
+}
+
+func TestTwoAgentsOnOneRootAndARootThatMoves(t *testing.T) {
+	t.Parallel()
+	w := world.Start(t, world.Options{})
+	w.CreateCores(t, "moves")
+	offer(t, w, "1.0.0", worksFine, 10)
+	d := enrolled(t, w, "moves", "")
+	d.runs("1.0.0")
+	out, err := d.run("run")
+	require.Error(t, err)
+	assert.Contains(t, out, "another agent works in "+d.root)
+
+	// The folder is carried elsewhere while nothing runs.
+	d.stop()
+	to := filepath.Join(t.TempDir(), "elsewhere")
+	require.NoError(t, os.Rename(d.root, to))
+	d.root = to
+	d.start()
+	d.runs("1.0.0")
+	doc, err := os.ReadFile(filepath.Join(to, "config", "config.yaml"))
+	require.NoError(t, err)
+	assert.Contains(t, string(doc), to, "the paths of the configuration moved along")
+	d.clean()
+
+	// While its nucleus runs, of an agent that was killed.
+	pid := d.oneNucleus()
+	d.kill9()
+	again := filepath.Join(t.TempDir(), "again")
+	require.NoError(t, os.Rename(to, again))
+	d.root = again
+	d.start()
+	d.runsBeside(pid)
+}
+
+// runsBeside waits until the agent has taken up the process pid, which was started in
+// another folder, and none beside it.
+func (d *device) runsBeside(pid int) {
+	d.t.Helper()
+	world.Eventually(d.t, func() string {
+		if out, _ := d.run("status"); !strings.Contains(out, fmt.Sprintf("running, pid %d)", pid)) {
+			return "the nucleus is not taken up: " + out
+		}
+		return ""
+	})
+	assert.Empty(d.t, d.nuclei(), "none is started beside it")
+	d.stop()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	assert.True(d.t, err != nil || strings.Contains(string(stat), ") Z "), "it ends with its agent: %s", stat)
+}
