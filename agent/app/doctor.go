@@ -83,7 +83,7 @@ func Examine(ctx context.Context, root string) ([]doctor.Result, error) {
 			patient.nucleus(dir)
 		}
 	} else if !errors.Is(err, fs.ErrNotExist) {
-		d.Damaged = err
+		d.Enrolled, d.Damaged = true, err // it cannot be read
 	}
 	return doctor.Run(ctx, doctor.Machine(buildinfo.Time()), d), nil
 }

@@ -122,6 +122,9 @@ func (c *classic) checkStep() Step {
 		if len(c.o.Config) == 0 {
 			return fault.Field("config", "is missing; the first installation needs the installer configuration")
 		}
+		if c.o.Brought {
+			return nil
+		}
 		return checkIdentity(c.sys, c.facts, true)
 	})
 }

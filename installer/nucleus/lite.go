@@ -116,6 +116,9 @@ func (l *lite) checkStep() Step {
 				return err
 			}
 		}
+		if l.o.Brought {
+			return nil
+		}
 		if len(l.o.Config) > 0 {
 			return checkIdentity(l.sys, l.facts, false)
 		}

@@ -13,6 +13,9 @@ type Options struct {
 	// must be one. Classic reads it once, at the first installation (--init-config);
 	// lite at every start (/etc/greengrass/config.yaml).
 	Config []byte `json:"config,omitempty"`
+	// Brought is set for a plan that is only looked at: the files that Config names
+	// will be put there before it is carried out.
+	Brought bool `json:"-"`
 
 	Classic ClassicOptions `json:"classic"`
 	Lite    LiteOptions    `json:"lite"`

@@ -34,7 +34,7 @@ func (s *Site) Remove(v Version, m Manifest, o Options, sys System) (Plan, error
 					return nil, nil
 				}
 				return []string{ClassicUnit}, err
-			}), goneStep(sys, "unit", []string{unit + ".d/ggfleet-java.conf", unit + ".d", unit}, func(ctx context.Context) error { return reload(ctx, sys) }))
+			}), goneStep(sys, "unit", []string{unit + ".d/ggfleet-java.conf", unit + ".d", unit}, func(ctx context.Context) error { return forgetUnits(ctx, sys, ClassicUnit) }))
 		}
 		return append(p, goneStep(sys, "launch folders", []string{c.at("alts")}, nil), s.filesGone()), nil
 	case LayoutLitePackage, LayoutLiteFiles:
@@ -50,13 +50,13 @@ func (s *Site) Remove(v Version, m Manifest, o Options, sys System) (Plan, error
 func (l *lite) removal() Plan {
 	p := Plan{stopped(l.sys, LiteTarget)}
 	if l.m.Layout == LayoutLiteFiles {
-		var names []string
+		var names, units []string
 		if list, err := l.installed(); err == nil {
 			for _, w := range list {
-				names = append(names, w.name)
+				names, units = append(names, w.name), append(units, path.Base(w.name))
 			}
 		}
-		p = append(p, goneStep(l.sys, "units", names, func(ctx context.Context) error { return reload(ctx, l.sys) }))
+		p = append(p, goneStep(l.sys, "units", names, func(ctx context.Context) error { return forgetUnits(ctx, l.sys, units...) }))
 		return append(p, l.s.filesGone())
 	}
 	m := managerOf(l.sys, l.m.Package)
@@ -119,6 +119,18 @@ func disableStep(sys System, units func() ([]string, error)) Step {
 			return err
 		},
 	}
+}
+
+// forgetUnits has systemd forget units that are gone, and that they failed: a JVM
+// that is stopped ends with status 143.
+func forgetUnits(ctx context.Context, sys System, units ...string) error {
+	if err := reload(ctx, sys); err != nil {
+		return err
+	}
+	for _, u := range units {
+		_, _ = sys.Run(ctx, Command{Argv: []string{"systemctl", "reset-failed", u}}) // it fails for one that is not known any more
+	}
+	return nil
 }
 
 // goneStep removes names of the host.

@@ -136,6 +136,9 @@ func checkRunning(_ context.Context, e *examination) finding {
 		return skipped("units of the system start it")
 	}
 	if !n.Running {
+		if n.LastError == "" {
+			return failed("it does not run")
+		}
 		return failed("it does not run; %s", n.LastError)
 	}
 	return passed("it runs")

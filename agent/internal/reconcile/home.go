@@ -102,8 +102,12 @@ func (l *Loop) asksFor() string {
 func (l *Loop) options(ctx context.Context, r Record, layout nucleus.Layout) (nucleus.Options, error) {
 	o := nucleus.Options{Classic: l.cfg.Settings.Classic, Lite: l.cfg.Settings.Lite}
 	var err error
-	if o.Config, err = l.document(r, layout); err != nil || o.Config == nil || l.dry {
+	if o.Config, err = l.document(r, layout); err != nil || o.Config == nil {
 		return o, err
+	}
+	if l.dry {
+		o.Brought = l.atHand()
+		return o, nil
 	}
 	stored, err := l.cfg.Site.ReadFile(nucleus.ConfigFile, config.MaxDocument)
 	if err != nil {
@@ -134,6 +138,21 @@ func (l *Loop) document(r Record, layout nucleus.Layout) ([]byte, error) {
 		home = DefaultLiteRoot
 	}
 	return config.RewriteSystemPaths(stored, home)
+}
+
+// atHand reports whether the files that deliver brings are there.
+func (l *Loop) atHand() bool {
+	doc := l.given
+	if len(doc) == 0 {
+		doc, _ = l.cfg.Site.ReadFile(nucleus.ConfigFile, config.MaxDocument)
+	}
+	here, err := config.ReadSystem(doc)
+	for _, name := range []string{here.PrivateKeyPath, here.CertificateFilePath, here.RootCAPath} {
+		if err == nil && name != "" {
+			_, err = l.readHost(name)
+		}
+	}
+	return err == nil
 }
 
 // deliver copies the core's certificate, key and CA from where the document from
