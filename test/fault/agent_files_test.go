@@ -139,9 +139,8 @@ func waitEnd(t *testing.T, d *device) error {
 // connectedAgain waits until the device's agent of now has connected.
 func (d *device) connectedAgain() {
 	d.t.Helper()
-	since := time.Now().Add(-time.Second)
 	world.Within(d.t, 30*time.Second, func() string {
-		if s, _ := d.shown(); s.Connected && s.LastReport.After(since) {
+		if s, _ := d.shown(); s.Connected && s.LastReport.After(d.began) {
 			return ""
 		}
 		return "the agent has not reported"

@@ -97,7 +97,8 @@ type device struct {
 	core, program, root, log string
 	enrolment                string
 
-	cmd *exec.Cmd // nil: not running
+	cmd   *exec.Cmd // nil: not running
+	began time.Time // when it was started
 }
 
 // newDevice has everything but the enrolment: root may be a folder that is there.
@@ -150,6 +151,7 @@ func (d *device) start() {
 	defer func() { _ = log.Close() }() // the process has its own
 	d.cmd = exec.Command(d.program, "run", "--root", d.root)
 	d.cmd.Stdout, d.cmd.Stderr = log, log
+	d.began = time.Now()
 	require.NoError(d.t, d.cmd.Start())
 }
 
