@@ -185,7 +185,7 @@ func (h *Host) Owner(name string) (uid, gid int, err error) {
 
 // ReadFile implements System.
 func (h *Host) ReadFile(name string) ([]byte, error) {
-	f, err := os.Open(h.Path(name))
+	f, err := OpenFile(h.Path(name))
 	if err != nil {
 		return nil, err
 	}
@@ -195,6 +195,24 @@ func (h *Host) ReadFile(name string) ([]byte, error) {
 		err = fault.New(fault.TooLarge, "%s has more than %d bytes", name, maxHostFile)
 	}
 	return b, err
+}
+
+// OpenFile opens a file for reading where other accounts may write, as below the
+// root of a nucleus: it never waits for the other end of a pipe. What is no
+// regular file is of kind fault.Invalid.
+func OpenFile(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|nonBlock, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fault.New(fault.Invalid, "%s is no file", path)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 // ReadDir implements System.
@@ -235,11 +253,16 @@ func (h *Host) MkdirAll(name string, perm fs.FileMode) error {
 	})
 }
 
-// Chmod implements System.
-func (h *Host) Chmod(name string, perm fs.FileMode) error { return os.Chmod(h.Path(name), perm) }
+// Chmod implements System. A link that leads out of its folder is an error: who
+// owns the folder may have put it there since somebody looked.
+func (h *Host) Chmod(name string, perm fs.FileMode) error {
+	return h.inFolder(name, func(dir *os.Root, base string) error { return dir.Chmod(base, perm) })
+}
 
 // Chown implements System. A link is changed itself, not what it points to.
-func (h *Host) Chown(name string, uid, gid int) error { return os.Lchown(h.Path(name), uid, gid) }
+func (h *Host) Chown(name string, uid, gid int) error {
+	return h.inFolder(name, func(dir *os.Root, base string) error { return dir.Lchown(base, uid, gid) })
+}
 
 // Remove implements System.
 func (h *Host) Remove(name string) error {

@@ -7,6 +7,8 @@ import (
 	"os"
 )
 
+const nonBlock = 0
+
 func terminate(p *os.Process) error { return p.Kill() }
 
 func ownerOf(fs.FileInfo) (uid, gid int) { return 0, 0 }

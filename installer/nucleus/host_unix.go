@@ -9,6 +9,8 @@ import (
 	"syscall"
 )
 
+const nonBlock = syscall.O_NONBLOCK
+
 func terminate(p *os.Process) error { return p.Signal(syscall.SIGTERM) }
 
 func ownerOf(info fs.FileInfo) (uid, gid int) {

@@ -65,13 +65,22 @@ func (r record) alive() (pid int, start uint64, ok bool) {
 }
 
 // lost finds the nucleus of the agent in site when no record tells of it: the disk
-// took none, or it was damaged.
+// took none, or it was damaged. What another account has marked so is none.
 func lost(site string) (pid int, start uint64, ok bool) {
 	leaders := slices.DeleteFunc(marked(siteVar, site), func(pid int) bool {
 		group, err := syscall.Getpgid(pid)
-		return err != nil || group != pid // the nucleus may be gone, and only what it started be there
+		return err != nil || group != pid || !own(pid) // the nucleus may be gone, and only what it started be there
 	})
 	return oldest(leaders)
+}
+
+// own reports whether this process's user has started pid: the real user counts,
+// since anybody may start a program that is root by its mode.
+func own(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	_, ids, found := strings.Cut(string(b), "\nUid:")
+	f := strings.Fields(ids)
+	return err == nil && found && len(f) > 0 && f[0] == strconv.Itoa(os.Getuid())
 }
 
 // killLeft ends everything that was started by a nucleus of the agent in site, also
