@@ -24,14 +24,14 @@ import (
 // to its end, is replaced as it is.
 const lastResort = 2 * time.Minute
 
-// buildTimes are other times than the defaults of a release's trial, as
-// "POLL TRIAL SETTLE RETRY", set by -ldflags -X in builds for tests: nobody waits
+// buildTimes are other times than the defaults, as
+// "POLL TRIAL SETTLE RETRY RENEWAL MINWAIT" or the first of these, set by -ldflags -X in builds for tests: nobody waits
 // for ten minutes there.
 var buildTimes string //nolint:gochecknoglobals // the linker sets it
 
 func (c *Config) fromBuild() {
 	for i, text := range strings.Fields(buildTimes) {
-		into := []*time.Duration{&c.Poll, &c.UpdateTrial, &c.UpdateSettle, &c.UpdateRetry}
+		into := []*time.Duration{&c.Poll, &c.UpdateTrial, &c.UpdateSettle, &c.UpdateRetry, &c.Renewal, &c.MinWait}
 		if d, err := time.ParseDuration(text); err == nil && i < len(into) && *into[i] == 0 {
 			*into[i] = d
 		}

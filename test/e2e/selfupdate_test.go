@@ -25,12 +25,18 @@ import (
 // buildAgent compiles the real agent as a version, with a trial of seconds.
 func buildAgent(t *testing.T, dir, version string) string {
 	t.Helper()
+	return buildAgentWith(t, dir, version, "500ms 20s 2s 2s")
+}
+
+// buildAgentWith compiles it with other times (agent/app.buildTimes).
+func buildAgentWith(t *testing.T, dir, version, times string) string {
+	t.Helper()
 	root, err := world.Root()
 	require.NoError(t, err)
 	out := filepath.Join(dir, fmt.Sprintf("ggfleet-agent_%s_%s_%s", version, runtime.GOOS, runtime.GOARCH))
 	const name = "github.com/ggfleet/ggfleet/"
 	cmd := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-trimpath", "-tags=nomsgpack", "-o", out,
-		"-ldflags", "-s -w -X "+name+"shared/buildinfo.Version="+version+" -X '"+name+"agent/app.buildTimes=500ms 20s 2s 2s'", "./cmd/ggfleet-agent")
+		"-ldflags", "-s -w -X "+name+"shared/buildinfo.Version="+version+" -X '"+name+"agent/app.buildTimes="+times+"'", "./cmd/ggfleet-agent")
 	cmd.Dir = filepath.Join(root, "agent")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
 	text, err := cmd.CombinedOutput()

@@ -23,7 +23,7 @@ import (
 // may still be renewed.
 const (
 	DefaultCertificateLife  = 5 * 365 * 24 * time.Hour
-	MinCertificateLife      = 10 * time.Minute
+	MinCertificateLife      = time.Minute
 	MaxCertificateLife      = 20 * 365 * 24 * time.Hour
 	DefaultCertificateGrace = 180 * 24 * time.Hour
 	MaxCertificateGrace     = 5 * 365 * 24 * time.Hour
@@ -115,6 +115,11 @@ func (s *Service) renew(ctx context.Context, key string, begun renewal, csr *x50
 				next.Stale = append(next.Stale, stale)
 			}
 		}
+		if thing := registration(issued).Thing; len(next.Stale) > keepStale {
+			if next.Stale, err = s.abandon(ctx, thing, next.Stale); err != nil {
+				return "", fmt.Errorf("end certificates that were never confirmed: %w", err)
+			}
+		}
 		err = s.cfg.Things.Register(ctx, registration(issued), func(b *state.Batch) error {
 			b.Step = state.StepRenew
 			b.If(key, rec.Rev).Put(key, next)
@@ -126,6 +131,20 @@ func (s *Service) renew(ctx context.Context, key string, begun renewal, csr *x50
 		}
 	}
 	return "", fmt.Errorf("%d lost races in a row: %w", races, fault.Conflict)
+}
+
+// abandon ends and removes the oldest of the list, which it returns without them.
+func (s *Service) abandon(ctx context.Context, thing string, stale []string) ([]string, error) {
+	n := len(stale) - keepStale
+	if err := s.end(ctx, thing, stale[:n]); err != nil || s.cfg.Certificates == nil {
+		return stale[n:], err
+	}
+	for _, id := range stale[:n] {
+		if err := s.cfg.Certificates.DropCertificate(ctx, thing, id); err != nil {
+			return nil, err
+		}
+	}
+	return stale[n:], nil
 }
 
 // ConfirmRenewal ends every other certificate of the agent of subject, in favour of
