@@ -68,8 +68,11 @@ fuzz: ## every fuzz target for FUZZTIME, one after the other
 		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "./$$dir" || exit 1; \
 	done
 
-lint: $(LINT) ## golangci-lint, and who may import whom
+lint: $(LINT) ## golangci-lint, vet for other systems, and who may import whom
 	$(LINT) run $(PKGS)
+	@# What runs on devices compiles for all of theirs, with its tests.
+	@for on in windows/amd64 darwin/arm64 linux/arm; do echo "vet: $$on"; \
+		GOOS=$${on%/*} GOARCH=$${on#*/} go vet ./agent/... ./installer/... ./shared/... || exit 1; done
 	go test -count=1 ./test/arch/...
 
 $(LINT):
@@ -84,9 +87,9 @@ $(NFPM):
 	mv $(TOOLS)/nfpm $@
 
 test-system: $(NFPM) ## packages, services and the agent on a booted systemd; needs root, installs Debian's debootstrap and systemd-container
-	@command -v debootstrap >/dev/null && command -v systemd-nspawn >/dev/null || { apt-get update -qq && \
-		env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends debootstrap systemd-container; }
-	GGFLEET_REQUIRE_SYSTEMD=1 go test -count=1 -v -timeout 20m ./test/system
+	@command -v debootstrap >/dev/null && command -v systemd-nspawn >/dev/null || { timeout 120 apt-get update -qq && \
+		timeout 300 env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends debootstrap systemd-container </dev/null; }
+	GGFLEET_REQUIRE_SYSTEMD=1 go test -count=1 -parallel 6 -v -timeout 20m ./test/system
 
 generate: ## write generated code anew
 	go generate $(PKGS)

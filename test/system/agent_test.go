@@ -33,11 +33,13 @@ func pids(t *testing.T, m *system.Machine) (agent, nucleus string) {
 }
 
 func TestADeviceFromTheFirstMinuteToTheLast(t *testing.T) {
+	t.Parallel()
 	const core = "press-01"
 	m := system.Boot(t)
 	w := world.Start(t, world.Options{})
 	system.OfferNucleus(t, w)
 	enrollment := system.Activate(t, w, core)
+	before := m.Sh(t, everything)
 
 	m.Media(t, first)
 	out := m.Sh(t, "sh /media/release/install.sh --dry-run; ls -d /usr/bin/ggfleet-agent 2>&1 || true")
@@ -117,7 +119,7 @@ func TestADeviceFromTheFirstMinuteToTheLast(t *testing.T) {
 	t.Run("purged, nothing is left", func(t *testing.T) {
 		m.Sh(t, "sh /media/release/install.sh --uninstall --purge --yes")
 		m.Sh(t, "test ! -e /var/lib/ggfleet-agent; test ! -e /etc/ggfleet-agent; test ! -e /usr/bin/ggfleet-agent")
-		assert.Empty(t, m.Sh(t, "find / -xdev -name '*ggfleet*' -not -path '/proc/*' -not -path '/media/*' -not -path '/var/log/*' -not -path '/var/cache/*'"))
+		assert.Empty(t, added(before, m.Sh(t, everything)))
 	})
 }
 
@@ -133,6 +135,7 @@ func killed(t *testing.T, m *system.Machine, how string) (at time.Time, agent, n
 }
 
 func TestAPackageThatIsNotEnrolledWaits(t *testing.T) {
+	t.Parallel()
 	m := system.Boot(t)
 	m.InstallAgent(t, first, "")
 	m.Sh(t, "systemctl is-enabled ggfleet-agent; test $(systemctl is-system-running) = running")

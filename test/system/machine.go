@@ -26,6 +26,7 @@ const (
 type Machine struct {
 	Root string // its file system, as the host sees it
 
+	groups  []string // its control groups
 	cmd     *exec.Cmd
 	ended   chan error
 	leader  string // pid of its systemd
@@ -51,6 +52,7 @@ func Boot(t testing.TB) *Machine {
 	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", base, filepath.Join(dir, "upper"), filepath.Join(dir, "work"))
 	out, err := exec.Command("mount", "-t", "overlay", "overlay", "-o", options, m.Root).CombinedOutput()
 	require.NoError(t, err, "%s", out)
+	m.groups = cgroups(t)
 	t.Cleanup(func() { m.end(t) })
 	m.Write(t, "/etc/hosts", []byte("127.0.0.1 localhost\n"), 0o644) // debootstrap writes none
 	m.start(t)
@@ -59,7 +61,8 @@ func Boot(t testing.TB) *Machine {
 
 func (m *Machine) start(t testing.TB) {
 	t.Helper()
-	m.cmd = exec.Command("systemd-nspawn", "--quiet", "--directory="+m.Root, "--register=no", "--keep-unit", "--link-journal=no",
+	m.cmd = exec.Command("sh", "-euc", `for g; do echo $$ >"$g/cgroup.procs"; shift; [ "$1" != -- ] || break; done; shift; exec "$@"`, "sh")
+	m.cmd.Args = append(append(m.cmd.Args, m.groups...), "--", "systemd-nspawn", "--quiet", "--directory="+m.Root, "--register=no", "--keep-unit", "--link-journal=no",
 		"--resolv-conf=off", "--timezone=off", "--console=pipe", "--boot")
 	m.cmd.Stdout, m.cmd.Stderr = m.console, m.console
 	require.NoError(t, m.cmd.Start())

@@ -9,6 +9,7 @@ import (
 )
 
 func TestAMachineKeepsItsFilesOverARebootAndAPowerCut(t *testing.T) {
+	t.Parallel()
 	m := system.Boot(t)
 	boot := m.Sh(t, "cat /proc/1/comm; echo kept > /var/lib/kept; sync; stat -c %Y /run/systemd/system")
 	assert.Contains(t, boot, "systemd\n")

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -23,14 +24,35 @@ type runtime struct {
 	format    string
 	generator string // of the installer configuration
 	unit      string
-	alive     string // fails unless the nucleus of version $V runs
+	purge     string   // how the agent goes
+	stays     []string // of the nucleus after that
+	host      string   // of its control plane: the machines share one network
+	alive     string   // fails unless the nucleus of version $V runs
+}
+
+const byScript = "sh /media/release/install.sh --uninstall --purge --yes </dev/null"
+
+// added are the names of after that were not there before, but for those below
+// the folders.
+func added(before, after string, but ...string) (names []string) {
+	was := map[string]bool{}
+	for name := range strings.Lines(before) {
+		was[name] = true
+	}
+	for name := range strings.Lines(after) {
+		below := func(dir string) bool { return name == dir+"\n" || strings.HasPrefix(name, dir+"/") }
+		if !was[name] && !slices.ContainsFunc(but, below) {
+			names = append(names, strings.TrimSpace(name))
+		}
+	}
+	return names
 }
 
 func runtimes() map[string]runtime {
 	return map[string]runtime{
-		"classic":                    {"aws.greengrass.Nucleus", "classic", "zip", "MANUAL_INSTALL", "greengrass.service", "readlink -f /greengrass/v2/alts/current/distro | grep -- -$V- && pgrep -f '[G]reengrass.jar'"},
-		"lite as package":            {"aws.greengrass.NucleusLite", "lite-deb", "deb", "MANUAL_INSTALL_LITE", "greengrass-lite.target", "dpkg-query -W -f '${Version}' aws-greengrass-lite | grep $V"},
-		"lite as programs and units": {"aws.greengrass.NucleusLite", "lite", "tar.gz", "MANUAL_INSTALL_LITE", "greengrass-lite.target", "readlink /var/lib/ggfleet-nucleus/current | grep -- -$V-"},
+		"classic":                    {"aws.greengrass.Nucleus", "classic", "zip", "MANUAL_INSTALL", "greengrass.service", byScript, []string{"/greengrass", "/home"}, "127.0.77.1", "readlink -f /greengrass/v2/alts/current/distro | grep -- -$V- && pgrep -f '[G]reengrass.jar'"},
+		"lite as package":            {"aws.greengrass.NucleusLite", "lite-deb", "deb", "MANUAL_INSTALL_LITE", "greengrass-lite.target", byScript, []string{"/etc/greengrass", "/var/lib/greengrass", "/home"}, "127.0.77.2", "dpkg-query -W -f '${Version}' aws-greengrass-lite | grep $V"},
+		"lite as programs and units": {"aws.greengrass.NucleusLite", "lite", "tar.gz", "MANUAL_INSTALL_LITE", "greengrass-lite.target", "dpkg --purge ggfleet-agent </dev/null", []string{"/etc/greengrass", "/var/lib/greengrass", "/home"}, "127.0.77.3", "readlink /var/lib/ggfleet-nucleus/current | grep -- -$V-"},
 	}
 }
 
@@ -55,15 +77,18 @@ func (r runtime) offer(t *testing.T, w *world.World, file, version string) {
 }
 
 func TestANucleusIsInstalledUpdatedAndKeptFromABadOneOnSystemd(t *testing.T) {
+	t.Parallel()
 	for name, r := range runtimes() {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			core := "press-" + strings.ReplaceAll(r.layout, "-", "")
 			m := system.Boot(t)
-			w := world.Start(t, world.Options{Flags: []string{"--mqtt-addr", "127.0.0.1:8883"}})
+			w := world.Start(t, world.Options{Host: r.host, Flags: []string{"--mqtt-addr", r.host + ":8883"}}) // the only port that lite knows
 			sim, err := world.Build(t.Context(), "test", "ggfleet-sim")
 			require.NoError(t, err)
 			m.Copy(t, sim, "/usr/local/bin/ggfleet-sim")
 			m.Sh(t, "ln -s ggfleet-sim /usr/local/bin/java")
+			before := m.Sh(t, everything)
 			created := w.Call(t, http.MethodPost, "/coreTasks", map[string]any{
 				"type": "Create", "coreVersion": "2.10.0",
 				"cores": []any{map[string]any{"name": core, "provisioningTemplate": "default", "provisioningParameters": map[string]string{"ThingName": core}, "configFileGenerator": r.generator}},
@@ -90,6 +115,10 @@ func TestANucleusIsInstalledUpdatedAndKeptFromABadOneOnSystemd(t *testing.T) {
 			system.Healthy(t, w, core, first, began)
 			t.Logf("%s: and past the gate: %.1f s", name, time.Since(began).Seconds())
 			runs("2.10.0")
+			if r.layout == "lite-deb" {
+				helped(t, m, operator(t, w), core)
+				system.Healthy(t, w, core, first, began)
+			}
 			status := m.Sh(t, "ggfleet-agent status")
 			assert.Contains(t, status, "service "+r.unit+", active")
 
@@ -116,7 +145,7 @@ func TestANucleusIsInstalledUpdatedAndKeptFromABadOneOnSystemd(t *testing.T) {
 			m.Sh(t, "systemctl stop ggfleet-agent; rm /var/lib/ggfleet-agent/agent/install.json")
 			runs("2.11.0")
 			m.Sh(t, "systemctl start ggfleet-agent")
-			m.Until(t, "ggfleet-agent status | grep -E 'there before the agent|2.11.0'")
+			m.Until(t, "s=$(ggfleet-agent status); echo \"$s\" | grep 'nucleus: .*2.11.0'; ! echo \"$s\" | grep 'on trial'") // lite's programs do not say their version: it is tried
 			system.Healthy(t, w, core, first, time.Now())
 
 			// By hand, the agent stopped: the nucleus goes on.
@@ -129,6 +158,30 @@ func TestANucleusIsInstalledUpdatedAndKeptFromABadOneOnSystemd(t *testing.T) {
 			m.Sh(t, "ggfleet-agent nucleus rollback")
 			runs("2.11.0")
 			t.Log(m.Sh(t, "ggfleet-agent status"))
+
+			t.Log(m.Sh(t, r.purge))
+			m.Refuses(t, "systemctl is-active "+r.unit+" ggfleet-agent")
+			assert.Empty(t, added(before, m.Sh(t, everything), r.stays...))
+			assert.Contains(t, m.Sh(t, "systemctl --failed --no-legend; echo end"), "end")
 		})
 	}
+}
+
+// helped reads the log of a component of lite and restarts it, and the nucleus,
+// from afar: through systemd's journal and systemctl.
+func helped(t *testing.T, m *system.Machine, ggfleet func(...string) string, core string) {
+	t.Helper()
+	m.Write(t, "/etc/systemd/system/ggl.com.example.Press.service",
+		[]byte("[Service]\nSyslogIdentifier=com.example.Press\nExecStart=/bin/sh -c 'echo the press is up; exec sleep 100000'\n"), 0o644)
+	m.Sh(t, "systemctl daemon-reload; systemctl start ggl.com.example.Press; ggfleet-agent allow all")
+	m.Until(t, "ggfleet-agent logs --component com.example.Press | grep 'the press is up'")
+	pid := func(unit string) string { return m.Sh(t, "systemctl show -P MainPID "+unit) }
+	press, mqtt := pid("ggl.com.example.Press"), pid("ggl.core.iotcored")
+	assert.Contains(t, ggfleet("core", "logs", core, "--component", "com.example.Press"), "the press is up")
+	ggfleet("core", "restart", core, "--component", "com.example.Press")
+	assert.NotEqual(t, press, pid("ggl.com.example.Press"))
+	assert.Equal(t, mqtt, pid("ggl.core.iotcored"))
+	ggfleet("core", "restart", core)
+	assert.NotEqual(t, mqtt, pid("ggl.core.iotcored"))
+	m.Sh(t, "systemctl stop ggl.com.example.Press; rm /etc/systemd/system/ggl.com.example.Press.service; systemctl daemon-reload")
 }

@@ -151,6 +151,7 @@ var systemLite = strings.NewReplacer("aws.greengrass.Nucleus:", "aws.greengrass.
 	"greengrassDataPlaneEndpoint: iotdata", "greengrassDataPlanePort: \"8443\"").Replace(systemClassic)
 
 func TestClassicComesBesideIsSwitchedAndTakenBackOnSystemd(t *testing.T) {
+	t.Parallel()
 	p := plan(t, classicSite, systemClassic, map[string]string{"one.zip": "classic 2.10.0", "two.zip": "classic 2.18.0", "bad.zip": "classic 2.19.0 exit"})
 	before := p.files()
 	t.Log(p.do("show", "one.zip"))
@@ -195,6 +196,7 @@ func TestClassicComesBesideIsSwitchedAndTakenBackOnSystemd(t *testing.T) {
 }
 
 func TestLiteComesAsAnRPMAndGoesUpAndDown(t *testing.T) {
+	t.Parallel()
 	p := plan(t, liteSite, systemLite, map[string]string{"2.4.0": "lite 2.4.0", "2.5.0": "lite 2.5.0"})
 	p.rpm("2.4.0")
 	p.rpm("2.5.0")
@@ -219,12 +221,14 @@ func TestLiteComesAsAnRPMAndGoesUpAndDown(t *testing.T) {
 }
 
 func TestLiteIsInstalledTurnedAndTakenBackOnSystemd(t *testing.T) {
+	t.Parallel()
 	tests := map[string]map[string]string{
 		"as package":            {"one": "lite-deb 2.4.0", "two": "lite-zip 2.5.0"},
 		"as programs and units": {"one": "lite 2.4.0", "two": "lite 2.5.0"},
 	}
 	for name, archives := range tests {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			p := plan(t, liteSite, systemLite, archives)
 			before := p.files()
 			t.Log(p.do("show", "one"))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,11 +12,14 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // suite and packages are what machines are made of: a small Debian, and what a
 // technician finds on a device. A change makes a new root file system.
 const suite = "bookworm"
+
+const makingIn = 10 * time.Minute // bounds debootstrap, which may wait for a mirror
 
 var packages = []string{
 	"systemd", "systemd-sysv", "dbus", "busybox", "ca-certificates", "curl", "iproute2", "procps", "rpm", "sudo", "unzip", "wget",
@@ -67,9 +71,11 @@ var rootfs = sync.OnceValues(func() (dir string, err error) {
 	if err := os.RemoveAll(making); err != nil {
 		return "", err
 	}
-	out, err := exec.CommandContext(context.Background(), "debootstrap", "--variant=minbase", "--include="+strings.Join(packages, ","), suite, making).CombinedOutput()
+	ctx, cancel := context.WithTimeout(context.Background(), makingIn)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "debootstrap", "--variant=minbase", "--include="+strings.Join(packages, ","), suite, making).CombinedOutput()
 	if err != nil {
-		return "", fmt.Errorf("making a root file system: %w\n%s", err, out[max(0, len(out)-2000):])
+		return "", fmt.Errorf("making a root file system with debootstrap, is a Debian mirror within reach? %w\n%s", errors.Join(err, ctx.Err()), out[max(0, len(out)-2000):])
 	}
 	archives, err := filepath.Glob(making + "/var/cache/apt/archives/*.deb")
 	if err != nil {

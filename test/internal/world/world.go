@@ -1,6 +1,7 @@
 package world
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -26,6 +27,7 @@ type Options struct {
 	Env   []string // further environment, NAME=value
 	Dir   string   // data directory; default: one that the test removes
 	Bin   string   // binary; default: Binary()
+	Host  string   // address to listen on and to be reached at; default 127.0.0.1
 	Later bool     // Start starts nothing yet: TryStart or Restart does
 }
 
@@ -121,7 +123,7 @@ func (w *World) choosePorts() {
 	var addrs [5]string
 	for i := range addrs {
 		for {
-			addrs[i] = net.JoinHostPort("127.0.0.1", strconv.Itoa(10000+rand.IntN(22000)))
+			addrs[i] = net.JoinHostPort(cmp.Or(w.opts.Host, "127.0.0.1"), strconv.Itoa(10000+rand.IntN(22000)))
 			l, err := net.Listen("tcp", addrs[i])
 			if err == nil {
 				_ = l.Close()
@@ -134,10 +136,14 @@ func (w *World) choosePorts() {
 }
 
 func (w *World) args() []string {
+	flags := w.opts.Flags
+	if w.opts.Host != "" {
+		flags = append([]string{"--public-host", w.opts.Host}, flags...)
+	}
 	return append([]string{
 		"serve", "--data-dir", w.Dir, "--http-addr", strings.TrimPrefix(w.API, "http://"), "--aws-addr", strings.TrimPrefix(w.AWS, "http://"),
 		"--mqtt-addr", w.MQTT, "--device-addr", w.Device, "--artifact-addr", w.Artifacts,
-	}, w.opts.Flags...)
+	}, flags...)
 }
 
 // TLS is how a device speaks to this world: cert and our roots.
