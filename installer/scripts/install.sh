@@ -87,6 +87,7 @@ while [ $# -gt 0 ]; do
 	esac
 	shift
 done
+chosen=$format
 case $format in '' | deb | rpm | tar) ;; *) wrong "--format $format: want deb, rpm or tar" ;; esac
 case $url in '' | https://*) ;; *) wrong "--url $url: want https://" ;; esac
 case $ca in *[!0-9a-f]*) wrong "--ca-sha256 $ca: want 64 digits of lower-case hex" ;; esac
@@ -155,6 +156,12 @@ installed() {
 	[ -x "$bin" ] || return 0
 	"$bin" version 2>/dev/null | awk '{print $2; exit}'
 }
+
+# What came as a tarball is removed as one, also where packages are usual.
+if [ -n "$uninstall" ] && [ -z "$chosen" ] && [ -z "$(installed)" ] && [ -x "$prefix/bin/$program" ]; then
+	format=tar
+	bin=$prefix/bin/$program
+fi
 
 need_root() {
 	[ "$(id -u)" = 0 ] || die 'this needs root: run it with sudo'
