@@ -76,6 +76,15 @@ func PlanNucleus(ctx context.Context, cfg Config, h NucleusByHand) error {
 			return err
 		}
 		fmt.Fprintf(h.Out, "%s %s (%s) for %s:\n", a.Version.Name, a.Version.Version, a.Manifest.Runtime, root)
+		if a.Manifest.Layout == nucleus.LayoutClassic {
+			settings, err := reconcile.ReadSettings(dir.Path("."))
+			if err != nil {
+				return err
+			}
+			if java, major, err := nucleus.Java(ctx, cfg.System, settings.Classic); err == nil { // else a step is refused for it
+				fmt.Fprintf(h.Out, "  %-14s %s is Java %d\n", "java", java, major)
+			}
+		}
 		return printSteps(h.Out, steps)
 	})
 }

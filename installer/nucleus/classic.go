@@ -91,7 +91,7 @@ func (c *classic) service() bool { return !c.o.Classic.NoSystemService && system
 // checkStep changes nothing: it fails while the device cannot take the nucleus.
 func (c *classic) checkStep() Step {
 	return checkStep("the Java runtime, the configuration's files, and that nothing else is in the way", func(ctx context.Context) error {
-		if err := checkJava(ctx, c.sys, c.o.Classic); err != nil {
+		if _, _, err := Java(ctx, c.sys, c.o.Classic); err != nil {
 			return err
 		}
 		if !c.o.Classic.NoSystemService && !systemd(c.sys) {

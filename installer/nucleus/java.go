@@ -50,26 +50,28 @@ func javaProgram(sys System, o ClassicOptions) (string, error) {
 	}
 }
 
-// checkJava runs java -version.
-func checkJava(ctx context.Context, sys System, o ClassicOptions) error {
+// Java returns the java program that classic would be run with and its major
+// version, for which it is run. The error says what is wrong with it:
+// fault.Unsupported, fault.Invalid.
+func Java(ctx context.Context, sys System, o ClassicOptions) (program string, major int, err error) {
 	p, err := javaProgram(sys, o)
 	if err != nil {
-		return err
+		return "", 0, err
 	}
 	r, err := sys.Run(ctx, Command{Argv: []string{p, "-version"}})
 	if err != nil {
-		return fault.New(fault.Unsupported, "%s does not run on this device: %v", p, err)
+		return p, 0, fault.New(fault.Unsupported, "%s does not run on this device: %v", p, err)
 	}
 	major, ok := parseJavaVersion(append(r.Stderr, r.Stdout...))
 	switch {
 	case r.Code != 0:
-		return fault.New(fault.Unsupported, "%s -version ended with code %d: %s", p, r.Code, lastLines(r))
+		return p, 0, fault.New(fault.Unsupported, "%s -version ended with code %d: %s", p, r.Code, lastLines(r))
 	case !ok:
-		return fault.New(fault.Unsupported, "%s does not say its version: %s", p, lastLines(r))
+		return p, 0, fault.New(fault.Unsupported, "%s does not say its version: %s", p, lastLines(r))
 	case major < minJava:
-		return fault.New(fault.Unsupported, "%s is Java %d; the classic nucleus needs %d or newer", p, major, minJava)
+		return p, major, fault.New(fault.Unsupported, "%s is Java %d; the classic nucleus needs %d or newer", p, major, minJava)
 	}
-	return nil
+	return p, major, nil
 }
 
 // checkClassic checks what was asked for, without the device.
