@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"syscall"
+
+	"github.com/ggfleet/ggfleet/shared/fault"
 )
 
 const nonBlock = syscall.O_NONBLOCK
@@ -26,4 +29,28 @@ func writable(dir string) error {
 		return fmt.Errorf("writing in %s: %w", dir, err)
 	}
 	return nil
+}
+
+// Trusted returns the path of a program, links followed, that root may run: nobody
+// but root can exchange it or a folder on the way to it. Otherwise the error is of
+// kind fault.Denied. An agent that is not root gives nothing away by running it.
+func Trusted(program string) (string, error) {
+	program, err := filepath.EvalSymlinks(program)
+	if err != nil || os.Geteuid() != 0 {
+		return program, err
+	}
+	for name := program; ; name = filepath.Dir(name) {
+		info, err := os.Lstat(name)
+		if err != nil {
+			return "", err
+		}
+		uid, gid := ownerOf(info)
+		others := info.Mode()&0o002 != 0 || info.Mode()&0o020 != 0 && gid != 0
+		if sticky := info.IsDir() && info.Mode()&fs.ModeSticky != 0; uid != 0 || others && !sticky {
+			return "", fault.New(fault.Denied, "%s is not run as root: accounts other than root may change %s", program, name)
+		}
+		if name == filepath.Dir(name) {
+			return program, nil
+		}
+	}
 }

@@ -64,12 +64,15 @@ func runs(ctx context.Context, dir string) error {
 	if runtime.GOOS == "windows" {
 		return nil // there is no such mount
 	}
-	name := filepath.Join(dir, probeName+".sh")
-	err := os.WriteFile(name, []byte("#!/bin/sh\nexit 0\n"), 0o700) //nolint:gosec // it must be executable: that is the question
-	if err == nil {
-		err = exec.CommandContext(ctx, name).Run()
+	f, err := os.CreateTemp(dir, probeName+"-*.sh") // a new file: whoever owns the folder may have put links there
+	if err != nil {
+		return err
 	}
-	return errors.Join(err, ignoreGone(os.Remove(name)))
+	_, err = f.WriteString("#!/bin/sh\nexit 0\n")
+	if err = errors.Join(err, f.Chmod(0o700), f.Close()); err == nil {
+		err = exec.CommandContext(ctx, f.Name()).Run()
+	}
+	return errors.Join(err, ignoreGone(os.Remove(f.Name())))
 }
 
 func ignoreGone(err error) error {

@@ -4,12 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/ggfleet/ggfleet/installer/nucleus"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/protocol"
 )
@@ -41,7 +41,7 @@ const (
 // writeConfig writes the members of a YAML file that are on the list, a line
 // each.
 func writeConfig(w io.Writer, path string) error {
-	f, err := os.Open(path)
+	f, err := nucleus.OpenFile(path)
 	if err != nil {
 		return err
 	}

@@ -3,14 +3,16 @@ package help
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
-	"os"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/ggfleet/ggfleet/installer/nucleus"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/protocol"
 )
@@ -150,10 +152,13 @@ func restartUnit(ctx context.Context, unit string) error {
 
 // restartByCLI asks the component aws.greengrass.Cli, when it is deployed.
 func restartByCLI(ctx context.Context, root, component string) error {
-	cli := filepath.Join(root, "bin", "greengrass-cli")
-	if _, err := os.Stat(cli); err != nil {
-		return fault.New(fault.Unsupported, "the classic nucleus restarts one component through %s only, which is not there: deploy aws.greengrass.Cli, or restart the nucleus", cli)
+	cli, err := nucleus.Trusted(filepath.Join(root, "bin", "greengrass-cli"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return fault.New(fault.Unsupported, "the classic nucleus restarts one component through %s/bin/greengrass-cli only, which is not there: deploy aws.greengrass.Cli, or restart the nucleus", root)
 	}
-	_, err := output(ctx, cli, "component", "restart", "--names="+component)
+	if err != nil {
+		return err
+	}
+	_, err = output(ctx, cli, "component", "restart", "--names="+component)
 	return err
 }

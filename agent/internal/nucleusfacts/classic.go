@@ -9,7 +9,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -70,8 +69,9 @@ func (r *Reader) askCLI(ctx context.Context) {
 	if since < cliSoonest || !r.cliDue && since < cliEvery {
 		return
 	}
-	program := filepath.Join(r.at.Root, "bin", "greengrass-cli")
-	if info, err := os.Stat(program); err != nil || !info.Mode().IsRegular() {
+	program, err := nucleus.Trusted(filepath.Join(r.at.Root, "bin", "greengrass-cli"))
+	if err != nil {
+		r.log.DebugContext(ctx, "greengrass-cli is not asked", logx.Err, err)
 		r.fallBack()
 		return
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/ggfleet/ggfleet/installer/nucleus"
 	"github.com/ggfleet/ggfleet/shared/logx"
 	"github.com/ggfleet/ggfleet/shared/protocol"
 	"github.com/ggfleet/ggfleet/shared/run"
@@ -134,7 +135,7 @@ func (f *file) changed(path string) bool {
 
 // load reads a file of at most limit bytes.
 func load(path string, limit int64) ([]byte, bool) {
-	f, err := os.Open(path)
+	f, err := nucleus.OpenFile(path)
 	if err != nil {
 		return nil, false
 	}

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/ggfleet/ggfleet/installer/nucleus"
 )
 
 const (
@@ -80,7 +82,7 @@ func (t *tail) count(path string, size int64, first bool) (n uint64) {
 		t.offset = 0
 	}
 	t.offset = max(t.offset, size-maxTail)
-	f, err := os.Open(path)
+	f, err := nucleus.OpenFile(path)
 	if err != nil {
 		return 0
 	}
