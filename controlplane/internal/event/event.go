@@ -43,6 +43,9 @@ const (
 	AgentEnrolled       Type = "Agent Enrolled Event"
 )
 
+// AgentReleaseStopped: too many devices failed with a release of the agent.
+const AgentReleaseStopped Type = "Agent Release Stopped Event"
+
 // The types that are part of a core's history only.
 const (
 	StatusChanged       Type = "Core Status Changed"
@@ -60,7 +63,7 @@ func (t Type) Published() bool {
 func Types() []Type {
 	return []Type{
 		CoreCreated, CoreDeleted, CoreTemplateUpdated, DeviceCreated, DeviceDeleted, DeploymentTaskCreated, DeploymentTaskDeleted,
-		HelpRequested, HelpEnded,
+		HelpRequested, HelpEnded, EnrollmentRequested, EnrollmentApproved, EnrollmentDenied, AgentEnrolled, AgentReleaseStopped,
 	}
 }
 

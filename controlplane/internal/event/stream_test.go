@@ -24,7 +24,8 @@ func TestTypesHaveTheNamesOfTopics(t *testing.T) {
 	want := []string{
 		"core-created-event", "core-deleted-event", "core-template-updated-event", "device-created-event", "device-deleted-event",
 		"deployment-task-created-event", "deployment-task-deleted-event",
-		"help-requested-event", "help-ended-event", // of our own
+		"help-requested-event", "help-ended-event", // of our own, as those that follow
+		"enrollment-requested-event", "enrollment-approved-event", "enrollment-denied-event", "agent-enrolled-event", "agent-release-stopped-event",
 	}
 	require.Len(t, event.Types(), len(want), "W-121: each type of the contract is published")
 	for i, typ := range event.Types() {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/object"
+	"github.com/ggfleet/ggfleet/controlplane/internal/event"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/installer/signed"
 	"github.com/ggfleet/ggfleet/shared/fault"
@@ -131,9 +132,17 @@ func (s *Service) count(ctx context.Context, b *state.Batch, d *Device) error {
 		r.Value.State = Stopped
 		r.Value.Reason = fmt.Sprintf("%d devices failed, the last of them %s: %s", r.Value.Failures, d.Name, d.Update.Reason)
 		s.log.WarnContext(ctx, "release is stopped", "version", d.Update.Version, "reason", r.Value.Reason)
+		event.Add(b, event.AgentReleaseStopped, "", now, stoppedDetail{Version: d.Update.Version, Failures: r.Value.Failures, Reason: r.Value.Reason})
 	}
 	b.If(key, r.Rev).Put(key, r.Value)
 	return nil
+}
+
+// stoppedDetail is the detail of the event of a release that was stopped.
+type stoppedDetail struct {
+	Version  string `json:"version"`
+	Failures int    `json:"failures"`
+	Reason   string `json:"reason"`
 }
 
 // Forget removes what the agent of a device said; none is no error.

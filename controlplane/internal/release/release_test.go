@@ -278,6 +278,10 @@ func TestARolloutStopsWhenDevicesFail(t *testing.T) {
 	r := get()
 	assert.Equal(t, release.Stopped, r.Rollout.State)
 	assert.Contains(t, r.Rollout.Reason, "gw-3: it hangs")
+	told, err := k.store.List(t.Context(), state.Root+"event/outbox/", "", 0)
+	require.NoError(t, err)
+	require.Len(t, told.Entries, 1, "subscribers are told once")
+	assert.Contains(t, string(told.Entries[0].Value), "Agent Release Stopped Event")
 	assert.Equal(t, 2, r.Updates[protocol.UpdateFailed])
 	assert.Empty(t, k.offer("gw-8", "1.3.0", protocol.AgentUpdate{}))
 
