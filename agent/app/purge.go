@@ -93,6 +93,9 @@ func purgeNucleus(ctx context.Context, cfg Config, dir *localstate.Dir) (stays s
 	}
 	if r.Current == nil && r.Adopted != nil {
 		stays = fmt.Sprintf("stays: the nucleus in %s, which was there before the agent\n", r.Adopted.Root)
+		if r.Adopted.Layout == nucleus.LayoutLiteFiles { // it may run from there: an agent that lost its record adopts its own
+			lite = false
+		}
 	}
 	if lite {
 		err = cfg.System.RemoveAll(reconcile.LiteSite)

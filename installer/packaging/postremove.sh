@@ -12,6 +12,7 @@ if [ "$1" = purge ]; then
 	if [ -L /var/lib/ggfleet-nucleus/current ]; then
 		if [ -d /run/systemd/system ]; then systemctl stop greengrass-lite.target 'ggl.*' || true; fi
 		find /etc/systemd/system \( -name 'ggl.*' -o -name greengrass-lite.target \) -delete
+		find /etc/tmpfiles.d -name '*.conf' -exec grep -q ' /run/greengrass' {} \; -delete
 		find /usr/local/bin /usr/bin -lname '/var/lib/ggfleet-nucleus/*' -delete
 	fi
 	if grep -qs Greengrass /etc/systemd/system/greengrass.service; then

@@ -214,4 +214,4 @@ func TestTheRPMIsInstalledUpgradedAndRemoved(t *testing.T) {
 
 // everything lists what is on the machine, without what any program leaves
 // anywhere: logs, caches, databases of packages, random seeds.
-const everything = "find / -xdev \\( -path /media -o -path /var/log -o -path /var/cache -o -path /var/lib/dpkg -o -path /var/lib/rpm -o -path /usr/lib/sysimage -o -path /root -o -path /var/lib/systemd -o -path /etc/machine-id \\) -prune -o -print | sort"
+const everything = "find / -xdev \\( -path /media -o -path /var/log -o -path /var/cache -o -path /var/lib/dpkg -o -path /var/lib/rpm -o -path /usr/lib/sysimage -o -path /root -o -path /var/lib/systemd -o -path /var/tmp -o -path /etc/machine-id \\) -prune -o -print | sort"
