@@ -336,3 +336,29 @@ func TestAFullDiskDelaysARenewalAndSpoilsNothing(t *testing.T) {
 		d.alone()
 	})
 }
+
+func TestTheDevicesCertificateIsConfirmedOncePerStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := withCore(t)
+		require.NoError(t, d.look())
+		lost := idOf(string(d.core.cert))
+		// Another part of the agent has replaced what was lost.
+		key, keyPEM, err := identity.NewKey()
+		require.NoError(t, err)
+		csr, err := identity.CSR(key, "gw")
+		require.NoError(t, err)
+		cert := d.s.renewal(&d.s.core, lost, csr)
+		d.s.certs[idOf(cert)].core = true
+		d.core.cert, d.core.key = []byte(cert), keyPEM
+		d.s.lose = 2 // the answers of two looks
+		for range 3 {
+			_ = d.look()
+		}
+		assert.False(t, d.s.takes(lost))
+		assert.True(t, d.s.takes(idOf(cert)))
+		calls := d.s.calls
+		require.NoError(t, d.look())
+		assert.Equal(t, calls, d.s.calls, "it was said")
+		assert.Zero(t, d.core.restarts)
+	})
+}
