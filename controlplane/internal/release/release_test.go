@@ -26,6 +26,7 @@ import (
 type kit struct {
 	*release.Service
 	t       *testing.T
+	store   *memory.Store
 	private []byte
 	objects *objects.Store
 	ahead   atomic.Int64 // seconds added to the clock
@@ -35,9 +36,9 @@ func newKit(t *testing.T, trusting bool) *kit {
 	t.Helper()
 	key, private, err := signed.NewKey("")
 	require.NoError(t, err)
-	k := &kit{t: t, private: private, objects: objects.New("bucket")}
+	k := &kit{t: t, private: private, store: memory.New(), objects: objects.New("bucket")}
 	cfg := release.Config{
-		Store: state.NewHub(memory.New()), Objects: k.objects,
+		Store: state.NewHub(k.store), Objects: k.objects,
 		Now: func() time.Time { return time.Now().Add(time.Duration(k.ahead.Load()) * time.Second) },
 	}
 	if trusting {
