@@ -103,6 +103,7 @@ func (p patient) service() {
 func (p patient) identity(dir *localstate.Dir) {
 	id, err := identity.Read(dir)
 	if errors.Is(err, fs.ErrNotExist) {
+		p.Asks = asks(p.Root)
 		return
 	}
 	p.Enrolled = true

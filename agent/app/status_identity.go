@@ -3,6 +3,7 @@ package app
 import (
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -15,18 +16,36 @@ import (
 // printUnenrolled writes that the agent is not enrolled, and whether it is on the
 // way.
 func printUnenrolled(w io.Writer, root string) {
+	where := asks(root)
+	if where == "" {
+		fmt.Fprintln(w, "enrolled: no")
+		return
+	}
+	fmt.Fprintf(w, "enrolled: no, asks %s\n", where)
+	b, err := os.ReadFile(filepath.Join(root, "agent", "key.pem"))
+	if err != nil {
+		return // it is elsewhere, or not there yet
+	}
+	if key, err := keystore.ParseKey(b); err == nil {
+		if own, err := identity.KeyFingerprint(key); err == nil {
+			fmt.Fprintf(w, "request:  %s, for whoever approves\n", own)
+		}
+	}
+}
+
+// asks returns the address at which an agent that is on the way asks to be let in;
+// "": it does not know any.
+func asks(root string) string {
 	var i enroll.Intent
 	for _, name := range []string{filepath.Join(root, "agent", enrollFile), filepath.Join(root, enrollFile)} {
 		if readJSON(name, &i) == nil && !i.Empty() {
-			where := i.URL
 			if e, err := protocol.ParseEnrollment(i.String); err == nil {
-				where = e.URL
+				return e.URL
 			}
-			fmt.Fprintf(w, "enrolled: no, asks %s\n", where)
-			return
+			return i.URL
 		}
 	}
-	fmt.Fprintln(w, "enrolled: no")
+	return ""
 }
 
 // printIdentity writes who the agent is and how its certificate does.

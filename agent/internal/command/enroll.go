@@ -50,7 +50,7 @@ func (o *options) enroll() *cobra.Command {
 	f.StringVar(&e.Name, "name", "", "the `thing` that this device wants to be")
 	f.StringVar(&e.Serial, "serial", "", "serial number, if not the hardware's")
 	f.StringVar(&e.Role, "role", "", "core (default) or client")
-	f.StringVar(&e.Key, "key", "", "where the agent's key is `kept`: file, tpm, tpm:PATH, pkcs11:…")
+	f.StringVar(&e.Key, "key", "", "`where` the agent's key is kept: file, tpm, tpm:PATH, pkcs11:…")
 	f.BoolVar(&e.Again, "again", false, "enrol a device anew that is enrolled: the same thing with another key")
 	c.MarkFlagsMutuallyExclusive("ca", "ca-fingerprint")
 	c.MarkFlagsMutuallyExclusive("cert", "claim-cert")
@@ -65,8 +65,9 @@ func (o *options) enroll() *cobra.Command {
 			e.CertFile, e.KeyFile = claimCert, claimKey
 		}
 		e.OnPending = func(request, fingerprint string) {
-			fmt.Fprintf(cmd.OutOrStdout(), "waiting for approval: request %s, key %s\n"+
-				"approve it with 'ggfleet enrollment approve %[1]s' after comparing the key; ^C ends the waiting, the service goes on with it\n", request, fingerprint)
+			fmt.Fprintf(cmd.OutOrStdout(), "waiting to be let in: key %s\n"+
+				"unless a rule or this device's certificate decides, compare the key and approve it: 'ggfleet enrollment approve %s'\n"+
+				"^C ends the waiting; this command or the service goes on with it\n", fingerprint, request)
 		}
 		cfg.Enroll = e
 		return work(func(cmd *cobra.Command, args []string) error { return o.enrolNow(cmd, cfg, allow, args) })(cmd, args)

@@ -115,9 +115,12 @@ func cases() map[string]broken {
 		"control groups of version 1": {"D115", W, "cpu", func(_ *testing.T, h *healthy) {
 			h.files = map[string]string{"/proc/cgroups": "#subsys_name\thierarchy\tnum\tenabled\ncpu\t3\t1\t0\nmemory\t4\t1\t1\n"}
 		}},
-		"no control groups":               {"D115", W, "none", func(_ *testing.T, h *healthy) { h.files = nil }},
-		"a system without nucleus":        {"D116", F, "linux/riscv64", func(_ *testing.T, h *healthy) { h.host.Arch = "riscv64" }},
-		"a device that is not enrolled":   {"D201", F, "no identity", device(func(d *doctor.Device) { *d = doctor.Device{Root: d.Root, Core: true, Service: d.Service} })},
+		"no control groups":             {"D115", W, "none", func(_ *testing.T, h *healthy) { h.files = nil }},
+		"a system without nucleus":      {"D116", F, "linux/riscv64", func(_ *testing.T, h *healthy) { h.host.Arch = "riscv64" }},
+		"a device that is not enrolled": {"D201", F, "no identity", device(func(d *doctor.Device) { *d = doctor.Device{Root: d.Root, Core: true, Service: d.Service} })},
+		"a device that waits to be let in": {"D201", F, "enrollment list", device(func(d *doctor.Device) {
+			*d = doctor.Device{Root: d.Root, Core: true, Service: d.Service, Asks: "https://fleet.example:8443"}
+		})},
 		"a damaged identity":              {"D202", F, "bad key", device(func(d *doctor.Device) { d.Damaged = errors.New("bad key") })},
 		"a key that others can read":      {"D203", F, "key.pem", func(_ *testing.T, h *healthy) { h.modes["/device/agent/key.pem"] = 0o640 }},
 		"an agent certificate at its end": {"D204", W, "it ends at", device(func(d *doctor.Device) { d.Certificate.NotAfter = d.Certificate.NotBefore.AddDate(0, 1, 2) })},

@@ -68,6 +68,7 @@ type Interface struct {
 type Device struct {
 	Root     string // the agent's root folder
 	Enrolled bool
+	Asks     string // where a device that is not enrolled asks to be let in
 	Damaged  error  // why the identity cannot be used; nil: it can
 	Thing    string // the agent's
 	Name     string // the device's

@@ -2,6 +2,8 @@ package doctor
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"slices"
 	"time"
 )
@@ -16,6 +18,9 @@ const (
 )
 
 func checkFolder(_ context.Context, e *examination) finding {
+	if _, err := e.Stat(e.Device.Root); !e.Enrolled && errors.Is(err, fs.ErrNotExist) {
+		return skipped("%s is not there yet: enrolling makes it", e.Device.Root)
+	}
 	if err := e.Probe(e.Device.Root); err != nil {
 		return failed("writing to %s: %v", e.Device.Root, err)
 	}

@@ -12,6 +12,9 @@ import (
 const soon = 14 * 24 * time.Hour
 
 func checkEnrolled(_ context.Context, e *examination) finding {
+	if !e.Enrolled && e.Asks != "" {
+		return failed("it asks %s to be let in; if it waits, approve it there: 'ggfleet enrollment list'", e.Asks)
+	}
 	if !e.Enrolled {
 		return failed("there is no identity in %s", e.Device.Root)
 	}

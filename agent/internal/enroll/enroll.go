@@ -198,6 +198,10 @@ func ask(ctx context.Context, cfg Config, i Intent, e protocol.Enrollment, key c
 	if err != nil {
 		return protocol.EnrollResponse{}, err
 	}
+	own, err := identity.KeyFingerprint(key)
+	if err != nil {
+		return protocol.EnrollResponse{}, err
+	}
 	cloud, err := dial(cfg, i, e)
 	if err != nil {
 		return protocol.EnrollResponse{}, err
@@ -216,6 +220,9 @@ func ask(ctx context.Context, cfg Config, i Intent, e protocol.Enrollment, key c
 		})
 		if err == nil && resp != nil {
 			return *resp, nil
+		}
+		if pending != nil { // whoever compares must see this device's key, not what the answer says
+			pending.KeyFingerprint = own
 		}
 		if err := w.next(ctx, pending, err); err != nil {
 			return protocol.EnrollResponse{}, err

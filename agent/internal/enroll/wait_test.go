@@ -18,6 +18,7 @@ import (
 	"github.com/ggfleet/ggfleet/agent/internal/agenttest"
 	"github.com/ggfleet/ggfleet/agent/internal/enroll"
 	"github.com/ggfleet/ggfleet/agent/internal/identity"
+	"github.com/ggfleet/ggfleet/agent/internal/keystore"
 	"github.com/ggfleet/ggfleet/agent/internal/localstate"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/protocol"
@@ -44,6 +45,27 @@ func (d *door) config(dir *localstate.Dir, patient bool) enroll.Config {
 }
 
 var nothing = enroll.Intent{URL: "https://fleet.example:8443", CAFingerprint: strings.Repeat("ab", 32), Name: "gw"}
+
+func TestADeviceThatWaitsShowsItsOwnKeyWhateverTheAnswerSays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := folder(t)
+		d := &door{answer: func(int) error { return nil }}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		cfg := d.config(dir, false)
+		var shown string
+		cfg.OnPending = func(p protocol.EnrollPending) { shown = p.KeyFingerprint }
+		_, _, err := enroll.Run(ctx, cfg, nothing)
+		require.Error(t, err)
+		b, err := dir.Read("key.pem")
+		require.NoError(t, err)
+		key, err := keystore.ParseKey(b)
+		require.NoError(t, err)
+		own, err := identity.KeyFingerprint(key)
+		require.NoError(t, err)
+		assert.Equal(t, own, shown)
+	})
+}
 
 func TestADeviceThatIsForgottenAsksForWeeksWithoutHammering(t *testing.T) {
 	for name, answer := range map[string]func(n int) error{
