@@ -9,6 +9,12 @@ import (
 func NewUUID() string {
 	var u [16]byte
 	rand.Read(u[:])
+	return UUIDOf(u)
+}
+
+// UUIDOf returns the UUID in form 4 that holds these bytes, but for the six bits that
+// name the form.
+func UUIDOf(u [16]byte) string {
 	u[6] = u[6]&0x0f | 0x40
 	u[8] = u[8]&0x3f | 0x80
 	s := hex.EncodeToString(u[:])

@@ -68,7 +68,7 @@ func (s *Service) made(ctx context.Context, r *Request) (bool, error) {
 		}
 		failure = fmt.Sprintf("%s was created by task %s and does not exist any more", r.Name, r.Task)
 	}
-	return false, s.unmade(ctx, r, failure)
+	return false, s.unmade(ctx, r, cannot+failure)
 }
 
 // there reports whether core or client device exist. A name that the other role has
@@ -81,7 +81,7 @@ func (s *Service) there(ctx context.Context, r *Request) (bool, error) {
 	case err != nil:
 		return false, err
 	case subject.Role != r.Role:
-		return false, s.unmade(ctx, r, fmt.Sprintf("%s is a %s, but the device asks to be a %s", r.Name, kindOf(subject.Role), kindOf(r.Role)))
+		return false, s.unmade(ctx, r, fmt.Sprintf(cannot+"%s is a %s, but the device asks to be a %s", r.Name, kindOf(subject.Role), kindOf(r.Role)))
 	}
 	return true, nil
 }
@@ -94,7 +94,7 @@ func (s *Service) create(ctx context.Context, r *Request) error {
 	}
 	task, err := s.cfg.Creator.CreateSubject(ctx, protocol.Subject{Role: r.Role, Name: r.Name}, how, "enrollment-"+r.ID+"-"+strconv.Itoa(r.Attempt))
 	if fault.Permanent(err) || errors.Is(err, fault.Conflict) {
-		return s.unmade(ctx, r, fault.Message(err))
+		return s.unmade(ctx, r, cannot+fault.Message(err))
 	}
 	if err != nil {
 		return fmt.Errorf("create %s %s: %w", r.Role, r.Name, err)
@@ -110,6 +110,8 @@ func (s *Service) create(ctx context.Context, r *Request) error {
 	return err
 }
 
+const cannot = "it cannot be created: "
+
 // unmade lets a request wait again that was approved and cannot be carried out.
 func (s *Service) unmade(ctx context.Context, r *Request, why string) (err error) {
 	attempt := r.Attempt
@@ -121,7 +123,7 @@ func (s *Service) unmade(ctx context.Context, r *Request, why string) (err error
 		if now.Assigned {
 			now.Name, now.Assigned = "", false
 		}
-		now.Message = "approved, but it cannot be created: " + why
+		now.Message = "approved, but " + why
 		if now.Decision != nil && now.Decision.Rule != "" {
 			now.Failed = now.Decision.Version // another version of the rule may do better
 		} else {

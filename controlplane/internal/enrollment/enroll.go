@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"time"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
 	"github.com/ggfleet/ggfleet/controlplane/internal/event"
@@ -177,6 +178,24 @@ func kindOf(r protocol.Role) string {
 type entry struct {
 	Way     Way    `json:"way"`
 	Request string `json:"request,omitempty"` // id of its enrolment request; empty: by activation
+
+	// decision let it in: whoever got in under the name after that keeps the place,
+	// which nobody had looked at. nil: it takes anybody's place.
+	decision *Decision
+}
+
+// errTaken: another device got in since it was decided.
+var errTaken = errors.New("another device got in since")
+
+// takes reports whether who comes in by e takes the place of the agent that is there.
+func (e entry) takes(there agentRecord) bool {
+	switch {
+	case e.decision == nil || there.Certificate == "" || there.Request == e.Request:
+		return true
+	case e.decision.Rule != "": // no rule gives away a place
+		return there.At.Before(e.decision.At)
+	}
+	return !there.At.After(e.decision.At)
 }
 
 // agentRecord is the agent of a device as it got in last.
@@ -186,6 +205,7 @@ type agentRecord struct {
 	Role        protocol.Role `json:"role"` // of the device
 	Key         string        `json:"key"`
 	Certificate string        `json:"certificate"` // its id
+	At          time.Time     `json:"at,omitzero"` // when it got in
 }
 
 func agentKey(device string) string { return prefix + "agent/" + device }
@@ -205,6 +225,9 @@ func (s *Service) admit(ctx context.Context, r applicant, subject protocol.Subje
 	if err != nil {
 		return "", fmt.Errorf("read agent of %s: %w", subject.Name, err)
 	}
+	if !e.takes(before.Value) {
+		return "", errTaken
+	}
 	attribute := protocol.AttributeCore
 	if subject.Role == protocol.RoleClient {
 		attribute = protocol.AttributeDevice
@@ -216,7 +239,7 @@ func (s *Service) admit(ctx context.Context, r applicant, subject protocol.Subje
 	err = s.cfg.Things.Register(ctx, reg, func(b *state.Batch) error {
 		b.Step = state.StepEnroll
 		more(b, issued)
-		b.If(agentKey(subject.Name), before.Rev).Put(agentKey(subject.Name), agentRecord{entry: e, Role: subject.Role, Key: r.key, Certificate: issued.ID})
+		b.If(agentKey(subject.Name), before.Rev).Put(agentKey(subject.Name), agentRecord{entry: e, Role: subject.Role, Key: r.key, Certificate: issued.ID, At: s.stamp()})
 		if old := before.Value.Request; old != "" && old != e.Request {
 			if err := s.replacedBatch(ctx, b, old); err != nil {
 				return err

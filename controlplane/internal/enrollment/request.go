@@ -145,8 +145,9 @@ func checkText(field, s string, limit int) error {
 	if len(s) > limit {
 		return fault.Field(field, "has %d bytes, at most %d are taken", len(s), limit)
 	}
-	if strings.ContainsFunc(s, func(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar }) {
-		return fault.Field(field, "holds control characters or is not UTF-8")
+	// What cannot be seen, or turns what can, would let one text pass for another.
+	if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsGraphic(r) || r == unicode.ReplacementChar }) {
+		return fault.Field(field, "holds control characters or others that cannot be seen, or is not UTF-8")
 	}
 	return nil
 }
@@ -401,12 +402,22 @@ func (r *asked) enter(ctx context.Context) (Answer, error) {
 	if !exists {
 		return r.pending(), nil
 	}
-	pem, err := r.s.admit(ctx, r.a, subject, entry{Way: r.Value.Way, Request: r.Value.ID}, func(b *state.Batch, issued cloud.Issued) {
+	e := entry{Way: r.Value.Way, Request: r.Value.ID}
+	if r.Value.Way != WayCertificate {
+		e.decision = r.Value.Decision
+	}
+	pem, err := r.s.admit(ctx, r.a, subject, e, func(b *state.Batch, issued cloud.Issued) {
 		last := r.Value
 		last.Status, last.Certificate, last.Message = Enrolled, issued.ID, ""
 		last.LastAsked, last.Platform, last.Address = r.s.stamp(), r.a.Platform, addressText(r.a.Address)
 		b.If(requestKey(last.ID), r.Rev).Put(requestKey(last.ID), last)
 	})
+	if errors.Is(err, errTaken) {
+		if err := r.s.unmade(ctx, &r.Value, "another device got in as "+subject.Name+" since; approve it again to let it take that one's place"); err != nil {
+			return Answer{}, err
+		}
+		return r.pending(), nil
+	}
 	if err != nil {
 		return Answer{}, err
 	}

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"path"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strings"
 	"time"
@@ -126,6 +127,9 @@ func (n NewRule) check() error {
 // matches reports whether the pattern is about the whole name.
 func matches(pattern, name string) (bool, error) {
 	if e, ok := strings.CutPrefix(pattern, expression); ok {
+		if _, err := syntax.Parse(e, syntax.Perl); err != nil { // e alone: "a)|(?:b" would be two that need not be whole
+			return false, err
+		}
 		re, err := regexp.Compile("^(?:" + e + ")$")
 		return err == nil && re.MatchString(name), err
 	}

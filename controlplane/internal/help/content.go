@@ -122,8 +122,10 @@ func (p *parts) Close() error {
 }
 
 // drop removes the content of a request. What it leaves is found by the sweep.
-func (s *Service) drop(ctx context.Context, id string) {
-	list, err := s.cfg.Objects.List(ctx, s.folder(id), "", 0)
+func (s *Service) drop(ctx context.Context, id string) { s.dropUnder(ctx, id, s.folder(id)) }
+
+func (s *Service) dropUnder(ctx context.Context, id, folder string) {
+	list, err := s.cfg.Objects.List(ctx, folder, "", 0)
 	for _, o := range list {
 		err = errors.Join(err, s.cfg.Objects.Delete(ctx, o.Key))
 	}

@@ -2,6 +2,7 @@ package help
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -78,6 +79,12 @@ func (s *Service) Create(ctx context.Context, n New) (Request, error) {
 	}
 }
 
+// idOf is the id of the request that a key names.
+func idOf(key string) string {
+	h := sha256.Sum256([]byte("help\x00" + key))
+	return names.UUIDOf([16]byte(h[:16]))
+}
+
 func check(n New) error {
 	if n.By == "" || n.Subject.Name == "" {
 		return fault.New(fault.Invalid, "a request needs a device and somebody who asks")
@@ -98,6 +105,13 @@ func check(n New) error {
 var errNoFollow = errors.New("cannot be followed")
 
 func (s *Service) create(ctx context.Context, n New) (_ Request, replaced string, _ error) {
+	id := names.NewUUID()
+	if n.Key != "" {
+		id = idOf(n.Key)
+		if r, err := s.read(ctx, id); !errors.Is(err, fault.NotFound) {
+			return r.Value.Request, "", err
+		}
+	}
 	at := waitingKey(n.Subject.Name)
 	o, err := state.ReadOr[open](ctx, s.store, at)
 	if err != nil {
@@ -111,7 +125,7 @@ func (s *Service) create(ctx context.Context, n New) (_ Request, replaced string
 		wait = DefaultWait
 	}
 	r := record{Request: Request{
-		ID: names.NewUUID(), Device: n.Subject.Name, Role: n.Subject.Role, HelpAsk: n.HelpAsk, By: n.By, Status: Waiting, CreatedAt: now, UpdatedAt: now,
+		ID: id, Device: n.Subject.Name, Role: n.Subject.Role, HelpAsk: n.HelpAsk, By: n.By, Status: Waiting, CreatedAt: now, UpdatedAt: now,
 	}}
 	if r.Role == "" {
 		r.Role = protocol.RoleCore

@@ -57,11 +57,14 @@ func (s *Service) Take(ctx context.Context, device, id string, take protocol.Hel
 				return protocol.HelpOrder{}, over(id)
 			}
 		default:
-			b := state.NewBatch(state.StepHelp).If(requestKey(id), r.Rev)
+			b, before := state.NewBatch(state.StepHelp).If(requestKey(id), r.Rev), v.Run
 			v.Status, v.Run, v.UpdatedAt = Taken, take.Run, s.stamp()
 			v.due(b, v.UpdatedAt.Add(protocol.HelpPatience))
 			_, err = s.store.Commit(ctx, b.Put(requestKey(id), v))
 			if err == nil {
+				if before != "" { // what it sent counts no more, and each run may send as much
+					s.dropUnder(ctx, id, s.runFolder(id, before))
+				}
 				s.log.InfoContext(ctx, "help request taken", "request", id, "device", device)
 				return protocol.HelpOrder{ID: id, HelpAsk: v.HelpAsk}, nil
 			}

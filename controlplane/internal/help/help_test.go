@@ -245,6 +245,28 @@ func TestAnotherAgentProcessRepeatsWhatDoesNoHarm(t *testing.T) {
 	assert.Equal(t, help.Failed, k.request(restart.ID).Status)
 }
 
+func TestARequestWithAKeyIsMadeOnce(t *testing.T) {
+	k := newKit(t)
+	n := of(protocol.HelpRestart)
+	n.Key = "once"
+	first := k.ask(n)
+	assert.Equal(t, first, k.ask(n), "the answer was lost: it is asked for again")
+	n.Key = "twice"
+	assert.NotEqual(t, first.ID, k.ask(n).ID)
+	assert.Len(t, k.waiting("gw-1"), 2)
+}
+
+func TestANewRunLeavesNothingOfTheOneBefore(t *testing.T) {
+	k := newKit(t)
+	r := k.ask(tail())
+	for _, run := range []string{"first", "second", "third"} {
+		_, err := k.Take(k.ctx, "gw-1", r.ID, protocol.HelpTake{Run: run})
+		require.NoError(t, err)
+		require.NoError(t, k.Part(k.ctx, "gw-1", r.ID, run, 0, 3, strings.NewReader("abc")))
+		assert.Len(t, k.stored(), 1, "an agent may send as much as one answer, however often it begins anew")
+	}
+}
+
 func TestFollowingTakesThePlaceOfWhatWasBefore(t *testing.T) {
 	k := newKit(t)
 	first := k.ask(tail())

@@ -67,6 +67,10 @@ type New struct {
 	protocol.HelpAsk
 	By string // who asks; required
 
+	// Key names the request: asked again with the same one, it is the same request.
+	// Empty: each is another one.
+	Key string
+
 	// Wait is how long the request waits for the device, MinWait to Keep; 0:
 	// DefaultWait.
 	Wait time.Duration

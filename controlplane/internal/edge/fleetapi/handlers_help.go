@@ -44,7 +44,7 @@ func (s *server) askHelp(ctx context.Context, device protocol.Subject, b api.New
 		return gen.HelpMadeApplicationVndAwsCdfV10PlusJSONResponse{}, err
 	}
 	by, _ := ctx.Value(keyActor).(string)
-	made, err := s.Help.Create(ctx, help.New{Subject: device, HelpAsk: ask, By: by, Wait: time.Duration(b.ExpiresSeconds) * time.Second, Follows: b.Follows})
+	made, err := s.Help.Create(ctx, help.New{Subject: device, HelpAsk: ask, By: by, Key: idempotency(ctx), Wait: time.Duration(b.ExpiresSeconds) * time.Second, Follows: b.Follows})
 	if err != nil {
 		return gen.HelpMadeApplicationVndAwsCdfV10PlusJSONResponse{}, fmt.Errorf("asking %s for %s: %w", device.Name, ask.Kind, err)
 	}
