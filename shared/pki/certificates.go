@@ -172,7 +172,7 @@ func (a *Authority) SignClient(c Client, now time.Time) ([]byte, error) {
 		BasicConstraintsValid: true,
 	}
 	if old := c.Replaces; old != nil {
-		ext, err := lifeExtension(t.NotBefore, t.NotAfter)
+		ext, err := lifeExtension(now, t.NotAfter)
 		if err != nil {
 			return nil, err
 		}

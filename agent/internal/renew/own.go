@@ -18,7 +18,7 @@ import (
 
 // own brings the agent's own certificate on, from the state that is stored.
 func (l *Loop) own(ctx context.Context) error {
-	live := l.cfg.Live
+	live, begun := l.cfg.Live, false
 	for ctx.Err() == nil {
 		id := live.Identity()
 		var err error
@@ -29,7 +29,8 @@ func (l *Loop) own(ctx context.Context) error {
 			err = l.prove(ctx, id)
 		case id.Old != nil:
 			err = l.confirm(ctx, id)
-		case due(live.Certificate(), live.Clock().Now()):
+		case !begun && due(live.Certificate(), live.Clock().Now()): // once in a look, however short its life is
+			begun = true
 			l.log.InfoContext(ctx, "agent certificate is to be renewed", "ends", live.Certificate().NotAfter)
 			err = l.begin(func(*identity.Identity) {})
 		default:
