@@ -45,7 +45,7 @@ func TestTheCommandLine(t *testing.T) {
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			root := t.TempDir()
-			var args []string
+			args := []string{} // nil would be those of the test
 			for _, a := range tc.args {
 				args = append(args, strings.ReplaceAll(a, "ROOT", root))
 			}

@@ -129,7 +129,7 @@ func TestAStreamThatNobodyReadsIsEnded(t *testing.T) {
 	require.Eventually(t, func() bool {
 		h.Tell(event.CoreCreated, "a", large)
 		return strings.Contains(log.String(), "stream of events ended")
-	}, 30*time.Second, 10*time.Millisecond)
+	}, 2*time.Minute, 10*time.Millisecond)
 }
 
 // revocable knows every token until it is told otherwise.
