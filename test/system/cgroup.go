@@ -26,7 +26,7 @@ func cgroups(t testing.TB) (dirs []string) {
 	for line := range strings.Lines(string(b)) {
 		f := strings.SplitN(strings.TrimSpace(line), ":", 3)
 		require.Len(t, f, 3, line)
-		mount := ""
+		var mount string
 		switch {
 		case f[1] == "name=systemd":
 			mount = filepath.Join(top, "systemd")
