@@ -54,7 +54,7 @@ type NucleusByHand struct {
 // works beside a running agent.
 func PlanNucleus(ctx context.Context, cfg Config, h NucleusByHand) error {
 	cfg = cfg.withDefaults()
-	a, doc, err := h.read()
+	a, doc, err := h.read(ctx)
 	if err != nil {
 		return err
 	}
@@ -126,7 +126,7 @@ func InstallNucleus(ctx context.Context, cfg Config, h NucleusByHand) error {
 		return PlanNucleus(ctx, cfg, h)
 	}
 	cfg = cfg.withDefaults()
-	a, doc, err := h.read()
+	a, doc, err := h.read(ctx)
 	if err != nil {
 		return err
 	}
@@ -177,11 +177,11 @@ func RollbackNucleus(ctx context.Context, cfg Config, h NucleusByHand) error {
 	})
 }
 
-func (h NucleusByHand) read() (a reconcile.Archive, doc []byte, err error) {
+func (h NucleusByHand) read(ctx context.Context) (a reconcile.Archive, doc []byte, err error) {
 	if h.Archive == "" {
 		return a, nil, fault.Field("archive", "is missing; name the file of the nucleus with --archive")
 	}
-	if a, err = reconcile.OpenArchive(h.Archive); err != nil || h.Config == "" {
+	if a, err = reconcile.OpenArchive(ctx, h.Archive); err != nil || h.Config == "" {
 		return a, nil, err
 	}
 	f, err := os.Open(h.Config)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/ggfleet/ggfleet/installer/durable"
 	"github.com/ggfleet/ggfleet/shared/fault"
+	sharedrun "github.com/ggfleet/ggfleet/shared/run"
 )
 
 // maxName is the longest path in an archive, in bytes.
@@ -98,7 +99,7 @@ func verify(ctx context.Context, f *os.File, digest string) (int64, error) {
 	return info.Size(), nil
 }
 
-// reader ends a long copy when its context does.
+// reader ends a long copy when its context does, and says meanwhile that it goes on.
 type reader struct {
 	ctx context.Context //nolint:containedctx // lives for one copy
 	r   io.Reader
@@ -108,6 +109,7 @@ func (r reader) Read(p []byte) (int, error) {
 	if err := r.ctx.Err(); err != nil {
 		return 0, err
 	}
+	sharedrun.Progress(r.ctx)
 	return r.r.Read(p)
 }
 

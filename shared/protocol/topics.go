@@ -41,9 +41,6 @@ func JobUpdate(thing, job string) string {
 // FleetStatusTopic carries a core's health and component states.
 func FleetStatusTopic(thing string) string { return ThingPrefix(thing) + "greengrassv2/health/json" }
 
-// TelemetryTopic carries classic's own telemetry.
-func TelemetryTopic(thing string) string { return ThingPrefix(thing) + "greengrass/health/json" }
-
 // Accepted and Rejected are the answer topics of a request topic.
 func Accepted(request string) string { return request + "/accepted" }
 

@@ -2,11 +2,8 @@ package reconcile
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -293,24 +290,11 @@ func (l *Loop) inspect(ctx context.Context, v nucleus.Version, archive, format s
 
 // verify compares the digest of f before anything of it is believed.
 func verify(ctx context.Context, f *os.File, digest string) error {
-	h := sha256.New()
-	for {
-		_, err := io.CopyN(h, f, 8<<20)
-		run.Progress(ctx)
-		if err == nil {
-			err = ctx.Err()
-		}
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return fmt.Errorf("reading the archive: %w", err)
-		}
+	got, err := nucleus.Digest(ctx, f)
+	if err == nil && got != digest {
+		err = fault.New(fault.Invalid, "the archive has digest %s, want %s; it is not what was offered", got, digest)
 	}
-	if got := hex.EncodeToString(h.Sum(nil)); got != digest {
-		return fault.New(fault.Invalid, "the archive has digest %s, want %s; it is not what was offered", got, digest)
-	}
-	return nil
+	return err
 }
 
 // dropArchive removes an archive that was fetched. One that somebody gave stays.

@@ -2,11 +2,8 @@ package reconcile
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 
@@ -26,7 +23,7 @@ type Archive struct {
 
 // OpenArchive looks at a distribution in a file. Errors about it are those of
 // nucleus.Inspect.
-func OpenArchive(file string) (a Archive, err error) {
+func OpenArchive(ctx context.Context, file string) (a Archive, err error) {
 	if a.File, err = filepath.Abs(file); err != nil {
 		return a, err
 	}
@@ -41,15 +38,9 @@ func OpenArchive(file string) (a Archive, err error) {
 	if a.Manifest, err = nucleus.Inspect(f, a.Format); err != nil {
 		return a, err
 	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return a, err
-	}
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return a, err
-	}
-	a.Version = nucleus.Version{Name: a.Manifest.Name, Version: a.Manifest.Version, Digest: hex.EncodeToString(h.Sum(nil))}
-	return a, nil
+	a.Version = nucleus.Version{Name: a.Manifest.Name, Version: a.Manifest.Version}
+	a.Version.Digest, err = nucleus.Digest(ctx, f)
+	return a, err
 }
 
 // Planned is one step of an installation as Show found it.

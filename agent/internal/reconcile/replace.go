@@ -120,6 +120,11 @@ func (l *Loop) ReplaceCertificate(ctx context.Context, certPEM, keyPEM []byte) e
 	if bytes.Equal(cert, certPEM) && bytes.Equal(key, keyPEM) {
 		return nil
 	}
+	// The configuration of a nucleus may be its account's to write, and name any
+	// file: nothing but a certificate with its key is replaced.
+	if _, err := tls.X509KeyPair(cert, key); err != nil {
+		return fault.New(fault.Conflict, "%s and %s, which the nucleus's configuration names, hold no certificate with its key and are not replaced: %v", p.certs[0], p.keys[0], err)
+	}
 	var s swap
 	for i := range p.certs {
 		for _, name := range []string{p.keys[i], p.certs[i]} {

@@ -235,6 +235,28 @@ func TestTheCoresCertificateIsReplacedUnderTheGate(t *testing.T) {
 		})
 		assert.Equal(t, old, at(l, "/greengrass/v2/cert.pem"))
 	})
+	t.Run("what is no certificate with its key is not written over, whatever the nucleus's configuration names", func(t *testing.T) {
+		l := newLife(t, classicOf, "")
+		l.found("gw", "2.11.0")
+		cert, key := newPair()
+		require.NoError(t, os.WriteFile(l.m.Path("/etc/own/cert.pem"), cert, 0o600))
+		require.NoError(t, os.WriteFile(l.m.Path("/greengrass/v2/private.key"), []byte("root:secret:"), 0o600))
+		l.agent(func(ctx context.Context, loop *reconcile.Loop) {
+			loop.Start(ctx)
+			cert, key := newPair()
+			require.ErrorIs(t, loop.ReplaceCertificate(ctx, cert, key), fault.Conflict)
+			assert.Equal(t, "root:secret:", at(l, "/greengrass/v2/private.key"))
+			require.NoError(t, os.WriteFile(l.m.Path("/greengrass/v2/private.key"), key, 0o600))
+			require.ErrorIs(t, loop.ReplaceCertificate(ctx, cert, key), fault.Conflict)
+		})
+		require.NoError(t, os.WriteFile(l.m.Path("/greengrass/v2/private.key"), key, 0o600))
+		l.agent(func(ctx context.Context, loop *reconcile.Loop) {
+			loop.Start(ctx)
+			cert, key := newPair()
+			require.NoError(t, loop.ReplaceCertificate(ctx, cert, key))
+			assert.Equal(t, string(cert), at(l, "/etc/own/cert.pem"))
+		})
+	})
 }
 
 func TestByHandWithoutAControlPlane(t *testing.T) {
@@ -243,7 +265,7 @@ func TestByHandWithoutAControlPlane(t *testing.T) {
 	archive := func(version string) reconcile.Archive {
 		file := filepath.Join(t.TempDir(), version+".zip")
 		require.NoError(t, os.WriteFile(file, classicZip(version), 0o600))
-		a, err := reconcile.OpenArchive(file)
+		a, err := reconcile.OpenArchive(t.Context(), file)
 		require.NoError(t, err)
 		return a
 	}
