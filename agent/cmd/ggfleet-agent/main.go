@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/ggfleet/ggfleet/agent/app"
@@ -19,22 +20,35 @@ import (
 // has little to do, and its device little memory.
 const collectAt = 50
 
+// stopVar tells the program that comes next that it is to stop: somebody said so
+// while it took over, and what runs beside us is now its to end.
+const stopVar = "GGFLEET_AGENT_STOP"
+
 func main() {
 	debug.SetGCPercent(collectAt)
 	ctx, cancel := context.WithCancelCause(context.Background())
-	signals := make(chan os.Signal, 1)
+	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, append(handOver, os.Interrupt, syscall.SIGTERM)...)
+	var stop atomic.Bool
+	if os.Getenv(stopVar) != "" {
+		stop.Store(true)
+		cancel(nil)
+	}
 	go func() {
-		if s := <-signals; s == os.Interrupt || s == syscall.SIGTERM {
-			cancel(nil)
-		} else {
-			cancel(app.ErrHandOver)
+		for s := range signals {
+			switch {
+			case s != os.Interrupt && s != syscall.SIGTERM:
+				cancel(app.ErrHandOver)
+			case stop.Swap(true):
+				os.Exit(command.ExitFailed) // asked twice
+			default:
+				cancel(nil)
+			}
 		}
-		signal.Stop(signals) // a second one ends this process at once
 	}()
 	err := command.New().ExecuteContext(ctx)
 	if errors.Is(err, app.ErrHandOver) {
-		err = errors.Join(err, becomeNext()) // does not return when it works
+		err = errors.Join(err, becomeNext(stop.Load())) // does not return when it works
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "ggfleet-agent:", err)

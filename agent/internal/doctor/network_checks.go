@@ -29,6 +29,9 @@ func checkInterfaces(_ context.Context, e *examination) finding {
 			up = append(up, i.Name)
 		}
 	}
+	if host, _, err := net.SplitHostPort(e.https()); len(up) == 0 && err == nil && (host == "localhost" || net.ParseIP(host).IsLoopback()) {
+		return passed("none is needed: the control plane is on this machine")
+	}
 	if len(up) == 0 {
 		return failed("of %d interfaces none is up with an address", len(list))
 	}
