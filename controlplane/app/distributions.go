@@ -72,4 +72,6 @@ func (p distributionsPort) PinNucleus(ctx context.Context, core, name, version s
 	return err
 }
 
-func (p distributionsPort) UnpinNucleus(ctx context.Context, core string) error { return p.a.dist.Forget(ctx, core) }
+func (p distributionsPort) UnpinNucleus(ctx context.Context, core string) error {
+	return p.a.dist.Forget(ctx, core)
+}

@@ -7,8 +7,8 @@ import (
 	"math"
 	"time"
 
-	"github.com/ggfleet/ggfleet/controlplane/internal/object"
 	"github.com/ggfleet/ggfleet/controlplane/internal/event"
+	"github.com/ggfleet/ggfleet/controlplane/internal/object"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/installer/signed"
 	"github.com/ggfleet/ggfleet/shared/fault"
