@@ -255,8 +255,8 @@ func (s *story) summary() map[ref]counter {
 }
 
 var (
-	longID = regexp.MustCompile(`^([0-9a-f]{64}|[0-9a-f]{76}|[0-9a-f-]{36}|[0-9a-f]{32}|[A-Za-z0-9_-]{9}|[A-Za-z0-9_-]{43})$`)
-	order  = regexp.MustCompile(`^[0-9]{10,}(-[0-9]{6}-[0-9a-f-]{36})?$|^[0-9a-f]{16}$`)
+	longID = regexp.MustCompile(`^([0-9a-f]{64}|enrollment-[0-9a-f]{64}-[0-9]|[0-9a-f]{76}|[0-9a-f-]{36}|[0-9a-f]{32}|[A-Za-z0-9_-]{9}|[A-Za-z0-9_-]{43})$`)
+	order  = regexp.MustCompile(`^[0-9]{10,}(-[0-9]{6})?(-[0-9a-f-]{36})?$|^[0-9a-f]{16}$`)
 	// passes is not the same in two runs that went well.
 	passes = []string{
 		"task/making/", "fleet/results-cursor", "fleet/status-cursor", "access/", "event/outbox/", "event/dead/",
