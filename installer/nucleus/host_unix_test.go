@@ -62,7 +62,7 @@ func TestTrusted(t *testing.T) {
 	}{
 		"a program of root, by a link, is run":    {func(*testing.T, string, string) {}, false},
 		"one of another account is not":           {func(t *testing.T, _, p string) { t.Helper(); require.NoError(t, os.Chown(p, 65534, 0)) }, true},
-		"nor one that everybody may write":        {func(t *testing.T, _, p string) { t.Helper(); require.NoError(t, os.Chmod(p, 0o777)) }, true}, //nolint:gosec // so
+		"nor one that everybody may write":        {func(t *testing.T, _, p string) { t.Helper(); require.NoError(t, os.Chmod(p, 0o777)) }, true},
 		"nor one in a folder below one of others": {func(t *testing.T, r, _ string) { t.Helper(); require.NoError(t, os.Chown(r, 65534, 0)) }, true},
 		"nor one in a folder that a group may write": {func(t *testing.T, r, _ string) {
 			t.Helper()
