@@ -166,7 +166,7 @@ func (p patient) nucleus(dir *localstate.Dir) {
 	case r.Adopted != nil:
 		layout, n.Version, n.Root, document = r.Adopted.Layout, cmp.Or(r.Adopted.Version, "of unknown version"), r.Adopted.Root, r.Adopted.Config
 	}
-	n.Config, _ = os.ReadFile(document)
+	n.Config, _ = nucleus.NewHost().ReadFile(document)
 	p.credential()
 	switch layout {
 	case nucleus.LayoutProgram:
@@ -218,7 +218,8 @@ func (p patient) credential() {
 		return
 	}
 	p.Secrets = append(p.Secrets, sys.PrivateKeyPath)
-	if ca, err := os.ReadFile(sys.RootCAPath); err == nil {
+	host := nucleus.NewHost() // bounded, and waits for nothing: these may be files of another account
+	if ca, err := host.ReadFile(sys.RootCAPath); err == nil {
 		own, _ := os.ReadFile(filepath.Join(p.Root, "agent", "identity.json"))
 		var id identity.Identity
 		if json.Unmarshal(own, &id) == nil {
@@ -226,9 +227,14 @@ func (p patient) credential() {
 			n.Trusts = err == nil
 		}
 	}
-	pair, err := tls.LoadX509KeyPair(sys.CertificateFilePath, sys.PrivateKeyPath)
-	if errors.Is(err, fs.ErrNotExist) {
+	cert, err := host.ReadFile(sys.CertificateFilePath)
+	key, keyErr := host.ReadFile(sys.PrivateKeyPath)
+	if err = errors.Join(err, keyErr); errors.Is(err, fs.ErrNotExist) {
 		return
+	}
+	var pair tls.Certificate
+	if err == nil {
+		pair, err = tls.X509KeyPair(cert, key)
 	}
 	n.Certificate.Err = err
 	if err == nil && pair.Leaf != nil {
