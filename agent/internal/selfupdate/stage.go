@@ -203,7 +203,7 @@ func (u *Updater) download(ctx context.Context, f *os.File, c candidate) error {
 		return blocked(fault.New(fault.Exhausted, "the disk has %d MiB free; release %s needs %d", free>>20, c.Version, (c.Size+reserve)>>20))
 	}
 	err = c.fetch(ctx, f)
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.EIO) {
+	if durable.Full(err) || errors.Is(err, syscall.EIO) {
 		err = blocked(err)
 	}
 	return err
@@ -211,7 +211,7 @@ func (u *Updater) download(ctx context.Context, f *os.File, c candidate) error {
 
 // giveBack removes the download when it has filled the disk.
 func (u *Updater) giveBack(dir string, cause error) error {
-	if !errors.Is(cause, syscall.ENOSPC) {
+	if !durable.Full(cause) {
 		return nil
 	}
 	return u.cfg.Dir.Root().RemoveAll(dir)
