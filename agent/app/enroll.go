@@ -233,6 +233,13 @@ type conflict struct {
 	At time.Time `json:"at"`
 }
 
+// conflictAt is when another agent took the session last; zero: never.
+func (a *agent) conflictAt() time.Time {
+	var c conflict
+	_ = a.dir.ReadJSON(conflictName, &c) // what cannot be read is not told
+	return c.At
+}
+
 // takenOver keeps that another agent took the session.
 func (a *agent) takenOver() {
 	if err := a.dir.WriteJSON(conflictName, conflict{At: a.live.Clock().Now().UTC()}); err != nil {

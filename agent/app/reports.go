@@ -28,7 +28,7 @@ func (a *agent) openReports(publish telemetry.Publish) error {
 	a.work = append(a.work, run.Loop{Name: "notices", Run: a.board.Run})
 	a.reporter, err = telemetry.New(telemetry.Config{
 		Subject: a.id.Subject(), AgentVersion: a.cfg.Version, Spool: spool, DiskPath: a.dir.Site(), Publish: publish,
-		ClockOffset: a.live.Clock().Offset, Certificates: a.certificates(),
+		ClockOffset: a.live.Clock().Offset, Certificates: a.certificates(), TakenOver: a.conflictAt,
 		Health: a.cfg.Health, Components: a.cfg.Components, Log: a.cfg.Log,
 	})
 	return err

@@ -56,6 +56,9 @@ type ConnectionReport struct {
 	ReportHeader
 	Connected    bool   `json:"connected"`
 	AgentVersion string `json:"agentVersion,omitempty"`
+	// TakenOverAt is when another agent with the same identity last took the session;
+	// nil: that never happened. Two of them mean that a device was copied.
+	TakenOverAt *time.Time `json:"takenOverAt,omitempty"`
 }
 
 // HostReport is what the machine is: facts that rarely change. Empty members

@@ -59,7 +59,13 @@ func (r *Reporter) observe(ctx context.Context) error {
 // the spool is said anyhow: a line that comes and goes does not fill it.
 func (o *observer) again(ctx context.Context) {
 	o.store(ctx, protocol.ReportConnection, func(h protocol.ReportHeader, _ Condition) any {
-		return protocol.ConnectionReport{ReportHeader: h, Connected: true, AgentVersion: o.cfg.AgentVersion}
+		c := protocol.ConnectionReport{ReportHeader: h, Connected: true, AgentVersion: o.cfg.AgentVersion}
+		if o.cfg.TakenOver != nil {
+			if at := o.cfg.TakenOver().UTC(); !at.IsZero() {
+				c.TakenOverAt = &at
+			}
+		}
+		return c
 	})
 	for _, kind := range []struct {
 		said uint64

@@ -51,6 +51,10 @@ type Config struct {
 	// thing end; zero: not known. Nil: they never are.
 	Certificates func() (agent, device time.Time)
 
+	// TakenOver tells when another agent with this identity last took the session;
+	// zero: never. Nil: that is not known.
+	TakenOver func() time.Time
+
 	Health     time.Duration // between health reports when nothing changes, spread by a tenth; default 5 min
 	Components time.Duration // between looks at what the nucleus knows; default 5 s
 	Log        *slog.Logger

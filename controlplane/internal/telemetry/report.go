@@ -26,6 +26,7 @@ type Report struct {
 	Connected      bool      // it has a session and no last will ended it
 	Version        string    // of the agent
 	LastReport     time.Time // when anything arrived last, by our clock
+	sharedAt       time.Time // when it was told last that another agent took its session
 	Nucleus        *Nucleus  // nil: not told yet, as are the next two
 	Host           *Host
 	Machine        *protocol.HostFacts
@@ -137,7 +138,12 @@ func readConnection(b []byte) (message, error) {
 	if err == nil {
 		err = texts("agentVersion", r.AgentVersion)
 	}
-	return message{ReportHeader: r.ReportHeader, gone: !r.Connected, apply: func(to *Report) { to.Version = r.AgentVersion }}, err
+	return message{ReportHeader: r.ReportHeader, gone: !r.Connected, apply: func(to *Report) {
+		to.Version = r.AgentVersion
+		if at := r.TakenOverAt; at != nil && r.Time.Sub(*at) < sharedFor {
+			to.sharedAt = time.Now() // both times are the device's; ours begins now
+		}
+	}}, err
 }
 
 func readHealth(b []byte) (message, error) {

@@ -20,6 +20,7 @@ const (
 	ClockWrong          Warning = "clockWrong"          // more than a minute away from ours
 	CertificateExpiring Warning = "certificateExpiring" // the agent's or the device's own, within 30 days
 	NucleusDown         Warning = "nucleusDown"         // it failed
+	IdentityShared      Warning = "identityShared"      // another agent has the same identity, and took the session within a day
 )
 
 const (
@@ -27,17 +28,19 @@ const (
 	lowBytes    = 100 << 20
 	clockFar    = 60 // seconds
 	expiresSoon = 30 * 24 * time.Hour
+	sharedFor   = 24 * time.Hour // that a session was taken over is held against a device
 )
 
 // Warnings returns all of them, in order.
 func Warnings() []Warning {
-	return []Warning{CertificateExpiring, ClockWrong, DiskReadOnly, LowDisk, NucleusDown, ReportsDamaged, ReportsInMemory}
+	return []Warning{CertificateExpiring, ClockWrong, DiskReadOnly, IdentityShared, LowDisk, NucleusDown, ReportsDamaged, ReportsInMemory}
 }
 
 // warnings judges a report, in the order of Warnings.
 func warnings(r *Report, now time.Time) (out []Warning) {
 	holds := map[Warning]bool{
 		ReportsInMemory: r.InMemory,
+		IdentityShared:  !r.sharedAt.IsZero() && now.Sub(r.sharedAt) < sharedFor,
 		ReportsDamaged:  r.DamagedReports > 0,
 		NucleusDown:     r.Nucleus != nil && r.Nucleus.State == protocol.NucleusFailed,
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -165,4 +166,24 @@ func TestTheCountsAreThoseOfTheAgents(t *testing.T) {
 		assert.Equal(t, got.Connected, c.Connected == 1)
 		assert.Len(t, c.Warnings, len(got.Warnings))
 	}
+}
+
+func TestADeviceThatWasCopiedIsTold(t *testing.T) {
+	v := telemetry.New(telemetry.Config{})
+	said := func(sequence int, taken string) {
+		v.Observe("press-4", "ggfleet/v1/cores/press-4/agent/connection", fmt.Appendf(nil, `{"v":2,"core":"press-4","sequence":%d,"time":"2026-03-09T17:45:%02dZ","connected":true,"agentVersion":"1"%s}`, sequence, sequence, taken))
+	}
+	warned := func() bool {
+		r, _ := v.Agent("press-4")
+		return slices.Contains(r.Warnings, telemetry.IdentityShared)
+	}
+	said(1, "")
+	assert.False(t, warned())
+	said(2, `,"takenOverAt":"2026-03-07T17:45:00Z"`)
+	assert.False(t, warned(), "that was days ago")
+	said(3, `,"takenOverAt":"2026-03-09T17:40:00Z"`)
+	assert.True(t, warned())
+	said(4, "")
+	assert.True(t, warned(), "the copy knows nothing of it")
+	assert.Equal(t, 1, v.Counts().Warnings[telemetry.IdentityShared])
 }
