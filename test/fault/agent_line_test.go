@@ -2,10 +2,12 @@ package fault_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -268,4 +270,10 @@ func TestACopiedDeviceIsShownAndBothGoOn(t *testing.T) {
 	one.start()
 	one.connectedAgain()
 	one.runs("1.0.0")
+	world.Eventually(t, func() string {
+		if s, _ := one.shown(); !slices.Contains(s.Warnings, "identityShared") {
+			return fmt.Sprintf("the fleet does not show it: %v", s.Warnings)
+		}
+		return ""
+	})
 }
