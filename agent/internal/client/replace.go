@@ -30,8 +30,8 @@ func (l *Loop) Certificate() (certPEM, keyPEM []byte, err error) {
 }
 
 // ReplaceCertificate gives the device another certificate with its key, both in
-// PEM, in one change: an application that opens the two files has a pair that
-// fits, the old or the new one. The pair that is there already changes nothing.
+// PEM, in one change. An application that opened one file before it and the other
+// after it opens both again. The pair that is there already changes nothing.
 func (l *Loop) ReplaceCertificate(_ context.Context, certPEM, keyPEM []byte) error {
 	if _, err := tls.X509KeyPair(certPEM, keyPEM); err != nil {
 		return fault.New(fault.Invalid, "the new certificate and key of the device do not belong together: %v", err)

@@ -157,10 +157,11 @@ func (s *Service) Remove(ctx context.Context, version string) error {
 	if err != nil {
 		return err
 	}
+	b.If(rolloutKey(version), r.Rev) // one that is activated in this moment stays
 	if r.Rev != 0 {
-		b.If(rolloutKey(version), r.Rev).Delete(rolloutKey(version))
+		b.Delete(rolloutKey(version))
 	}
-	if b.Len() > 0 {
+	if len(b.Ops()) > 0 {
 		if err := s.commitAll(ctx, b); err != nil {
 			return fmt.Errorf("remove release %s: %w", version, err)
 		}
