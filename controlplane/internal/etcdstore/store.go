@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -26,6 +27,7 @@ type Store struct {
 	alone  bool // nobody else writes
 
 	followers followers
+	ending    sync.Mutex // held while a watch is being ended
 }
 
 // New returns the store whose keys lie under prefix in client's etcd. Callers
@@ -74,6 +76,9 @@ func (s *Store) List(ctx context.Context, prefix, after string, limit int) (stat
 func (s *Store) Commit(ctx context.Context, b *state.Batch) (state.Rev, error) {
 	if err := b.Check(); err != nil {
 		return 0, err
+	}
+	if err := ctx.Err(); err != nil { // an etcd in this process may be quicker than the cancellation
+		return 0, fmt.Errorf("commit %s: %w", b.Step, classify(ctx, err))
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()

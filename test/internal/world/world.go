@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -216,9 +217,10 @@ func (w *World) end(t testing.TB) {
 	if w.proc != nil {
 		_ = w.proc.cmd.Process.Signal(os.Interrupt)
 		if errors.Is(w.proc.wait(20*time.Second), errRuns) {
-			_ = w.proc.cmd.Process.Kill()
+			_ = w.proc.cmd.Process.Signal(syscall.SIGQUIT) // says what it is at
 			_ = w.proc.wait(time.Minute)
-			t.Errorf("ggfleet did not stop within 20 s")
+			text := w.log.text()
+			t.Errorf("ggfleet did not stop within 20 s; it was at:\n%s", text[max(0, strings.LastIndex(text, "SIGQUIT")):])
 		}
 		w.gone()
 	}
