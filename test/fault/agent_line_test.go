@@ -148,7 +148,7 @@ func TestALineThatFlapsCausesNoStormAndLosesNoReport(t *testing.T) {
 	const flaps = 8
 	for i := range flaps {
 		l.cut()
-		l.how.Store(int32([]int{linePasses, lineRefuses}[i%2])) //nolint:gosec // one of two
+		l.how.Store(int32([]int{linePasses, lineRefuses}[i%2]))
 		wait(t, 1500*time.Millisecond)
 	}
 	assert.LessOrEqual(t, l.taken.Load()-before, int32(2*flaps), "connections in %d s", flaps*3/2)

@@ -26,7 +26,7 @@ const nonceSize = 8 + 16 + sha256.Size
 func (s *Service) RenewNonce() protocol.RenewNonce {
 	now := s.now()
 	b := make([]byte, nonceSize-sha256.Size)
-	binary.BigEndian.PutUint64(b, uint64(now.UnixMilli())) //nolint:gosec // after 1970
+	binary.BigEndian.PutUint64(b, uint64(now.UnixMilli()))
 	rand.Read(b[8:])
 	return protocol.RenewNonce{Nonce: base64.RawURLEncoding.EncodeToString(s.seal(b)), Time: now.UTC()}
 }

@@ -55,7 +55,7 @@ func (s *Store) follow(ctx context.Context, f *follower, from state.Rev, handle 
 		if stop() {
 			go s.end(cancel, ended)
 		}
-		for range answers { //nolint:revive // until the library has ended it
+		for range answers { // until the library has ended it
 		}
 		close(ended)
 	}()

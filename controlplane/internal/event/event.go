@@ -43,7 +43,7 @@ const (
 	AgentEnrolled       Type = "Agent Enrolled Event"
 )
 
-// AgentReleaseStopped: too many devices failed with a release of the agent.
+// AgentReleaseStopped says that too many devices failed with a release of the agent.
 const AgentReleaseStopped Type = "Agent Release Stopped Event"
 
 // The types that are part of a core's history only.
