@@ -177,6 +177,12 @@ func TestTwoAgentsOnOneRootAndARootThatMoves(t *testing.T) {
 	require.NoError(t, os.Rename(to, again))
 	d.root = again
 	d.start()
+	world.Eventually(t, func() string {
+		if !strings.Contains(d.said(), "root="+again) {
+			return "the agent does not run yet" // until then a signal ends it as any program
+		}
+		return ""
+	})
 	d.runsBeside(pid)
 }
 

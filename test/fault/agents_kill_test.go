@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -44,6 +45,7 @@ func tellAgents(t *testing.T, env []string, points ...string) (*lineage, *ledger
 		}
 		s.begin()
 		s.get("/cores", &struct{}{})
+		wait(t, time.Second)
 		s.finish()
 		d = readLedger(t, s.w)
 	}
