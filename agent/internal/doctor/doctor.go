@@ -64,6 +64,7 @@ type examination struct {
 	Host
 	Device
 	server *x509.Certificate // of the HTTPS port, once that is trusted
+	answer *answer           // of the control plane, once it was asked
 }
 
 // Run carries out all checks, in order, and returns one result for each. It

@@ -174,6 +174,24 @@ func checkServerCertificate(_ context.Context, e *examination) finding {
 	return valid(e, Certificate{NotBefore: e.server.NotBefore, NotAfter: e.server.NotAfter})
 }
 
+// answer is what the control plane said when it was asked for the assignment.
+type answer struct {
+	status int
+	date   time.Time
+	text   string
+	err    error
+}
+
+// asked returns the answer, which two checks look at; it is asked for once.
+func (e *examination) asked(ctx context.Context) answer {
+	if e.answer == nil {
+		var a answer
+		a.status, a.date, a.text, a.err = e.ask(ctx)
+		e.answer = &a
+	}
+	return *e.answer
+}
+
 // ask asks for the assignment, which every agent may.
 func (e *examination) ask(ctx context.Context) (status int, date time.Time, text string, err error) {
 	host, _, err := net.SplitHostPort(e.https())
@@ -197,17 +215,17 @@ func (e *examination) ask(ctx context.Context) (status int, date time.Time, text
 }
 
 func checkOffset(ctx context.Context, e *examination) finding {
-	_, date, _, err := e.ask(ctx)
-	if refused(err) {
+	a := e.asked(ctx)
+	if refused(a.err) {
 		return skipped("needs D308")
 	}
-	if err != nil {
-		return failed("%v", err)
+	if a.err != nil {
+		return failed("%v", a.err)
 	}
-	if date.IsZero() {
+	if a.date.IsZero() {
 		return skipped("the control plane does not tell its time")
 	}
-	switch off := date.Sub(e.Now()).Round(time.Second); {
+	switch off := a.date.Sub(e.Now()).Round(time.Second); {
 	case off.Abs() > offsetHigh:
 		return failed("the control plane's clock is %s ahead", off)
 	case off.Abs() > offsetLow:
@@ -218,16 +236,16 @@ func checkOffset(ctx context.Context, e *examination) finding {
 }
 
 func checkAdmission(ctx context.Context, e *examination) finding {
-	status, _, text, err := e.ask(ctx)
+	a := e.asked(ctx)
 	switch {
-	case refused(err):
-		return failed("the control plane does not take the certificate of %s: %v", e.Thing, err)
-	case err != nil:
-		return failed("%v", err)
-	case status == http.StatusOK:
+	case refused(a.err):
+		return failed("the control plane does not take the certificate of %s: %v", e.Thing, a.err)
+	case a.err != nil:
+		return failed("%v", a.err)
+	case a.status == http.StatusOK:
 		return passed("%s is let in", e.Thing)
-	case status >= http.StatusInternalServerError:
-		return warned("the control plane answers %d: %s", status, text)
+	case a.status >= http.StatusInternalServerError:
+		return warned("the control plane answers %d: %s", a.status, a.text)
 	}
-	return failed("the control plane answers %d: %s", status, text)
+	return failed("the control plane answers %d: %s", a.status, a.text)
 }
