@@ -2,11 +2,13 @@ package etcdstore
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"sync"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/shared/fault"
@@ -14,8 +16,8 @@ import (
 
 const (
 	catchUpTimeout = time.Second
-	// askAgain is when etcd is asked once more how far its watches are: as long as
-	// one of them is behind it does not answer.
+	// askAgain is when etcd is asked once more how far a watch is: as long as the
+	// watch itself is behind it does not answer.
 	askAgain = 20 * time.Millisecond
 )
 
@@ -34,13 +36,14 @@ func (s *Store) CatchUp(ctx context.Context, prefix string) error {
 	again := time.NewTicker(askAgain)
 	defer again.Stop()
 	for {
-		reached, moved := s.followers.reached(prefix, state.Rev(head.Header.Revision))
-		if reached {
+		behind, moved := s.followers.behind(prefix, state.Rev(head.Header.Revision))
+		if len(behind) == 0 {
 			return nil
 		}
-		// As follow does, else it would be asked of other watches.
-		if err := s.client.RequestProgress(clientv3.WithRequireLeader(ctx)); err != nil {
-			return fmt.Errorf("request progress of watches: %w", classify(ctx, err))
+		for _, f := range behind {
+			if err := s.client.RequestProgress(f.stream(ctx)); err != nil {
+				return fmt.Errorf("request progress of the watch of %s: %w", prefix, classify(ctx, err))
+			}
 		}
 		select {
 		case <-moved:
@@ -61,7 +64,18 @@ type followers struct {
 
 type follower struct {
 	prefix string
-	at     state.Rev // all up to here is handled
+	at     state.Rev // all up to here is handled; guarded by followers.mu
+	name   string    // no other's, not in another store of the client either
+}
+
+// stream returns ctx as f's requests take it. The
+// library sends requests with the same metadata over one stream, and with an
+// etcd in this process neither side of a stream reads while it writes: watches
+// that shared one and ended together would block each other for ever. So each
+// has its own, which ends with it.
+func (f *follower) stream(ctx context.Context) context.Context {
+	// Without a leader the watch is told to end instead of staying silent.
+	return metadata.AppendToOutgoingContext(clientv3.WithRequireLeader(ctx), "follower", f.name)
 }
 
 func (f *followers) begin(prefix string, from state.Rev) *follower {
@@ -70,7 +84,7 @@ func (f *followers) begin(prefix string, from state.Rev) *follower {
 	if f.all == nil {
 		f.all = map[*follower]struct{}{}
 	}
-	self := &follower{prefix, from}
+	self := &follower{prefix, from, rand.Text()}
 	f.all[self] = struct{}{}
 	return self
 }
@@ -96,18 +110,18 @@ func (f *followers) wakeLocked() {
 	}
 }
 
-// reached reports whether all that follow prefix have come to at; if not, moved
-// is closed when it may be otherwise.
-func (f *followers) reached(prefix string, at state.Rev) (ok bool, moved <-chan struct{}) {
+// behind returns those that follow prefix and have not come to at; moved is
+// closed when they may be others.
+func (f *followers) behind(prefix string, at state.Rev) (late []*follower, moved <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for one := range f.all {
 		if one.prefix == prefix && one.at < at {
-			if f.moved == nil {
-				f.moved = make(chan struct{})
-			}
-			return false, f.moved
+			late = append(late, one)
 		}
 	}
-	return true, nil
+	if len(late) > 0 && f.moved == nil {
+		f.moved = make(chan struct{})
+	}
+	return late, f.moved
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"sync"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -27,7 +26,6 @@ type Store struct {
 	alone  bool // nobody else writes
 
 	followers followers
-	ending    sync.Mutex // held while a watch is being ended
 }
 
 // New returns the store whose keys lie under prefix in client's etcd. Callers

@@ -46,18 +46,12 @@ func (s *Store) Watch(ctx context.Context, prefix string, from state.Rev, handle
 // follow runs one watch of etcd for f and returns the revision up to which its
 // events were handled.
 func (s *Store) follow(ctx context.Context, f *follower, from state.Rev, handle func([]state.Event) error) (state.Rev, error) {
-	// Without a leader the watch is told to end instead of staying silent.
-	own, cancel := context.WithCancel(clientv3.WithRequireLeader(context.WithoutCancel(ctx)))
+	own, cancel := context.WithCancel(f.stream(ctx))
 	var answers clientv3.WatchChan
-	ended := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() { s.end(cancel, ended) })
 	defer func() {
-		if stop() {
-			go s.end(cancel, ended)
-		}
+		cancel()
 		for range answers { // until the library has ended it
 		}
-		close(ended)
 	}()
 	key, end := s.keyRange(f.prefix)
 	answers = s.client.Watch(own, key, clientv3.WithRange(end), clientv3.WithRev(int64(from)+1), clientv3.WithProgressNotify())
@@ -84,22 +78,6 @@ func (s *Store) follow(ctx context.Context, f *follower, from state.Rev, handle 
 		s.followers.passed(f, from)
 	}
 	return from, fmt.Errorf("watch ended: %w", fault.Unavailable)
-}
-
-// endPatience is how long others wait for one watch to end.
-const endPatience = 50 * time.Millisecond
-
-// end cancels a watch, and no two of a store at once. All watches of a client
-// share a stream, and with an etcd in this process neither side of that stream
-// reads while it writes: many cancellations at once block each other for ever.
-func (s *Store) end(cancel func(), ended <-chan struct{}) {
-	s.ending.Lock()
-	defer s.ending.Unlock()
-	cancel()
-	select {
-	case <-ended:
-	case <-time.After(endPatience):
-	}
 }
 
 func (s *Store) events(raw []*clientv3.Event) []state.Event {
