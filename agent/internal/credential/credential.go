@@ -9,6 +9,7 @@ import (
 	"io/fs"
 
 	"github.com/ggfleet/ggfleet/agent/internal/identity"
+	"github.com/ggfleet/ggfleet/agent/internal/keystore"
 	"github.com/ggfleet/ggfleet/agent/internal/localstate"
 	"github.com/ggfleet/ggfleet/shared/fault"
 )
@@ -52,7 +53,7 @@ func Ensure(ctx context.Context, w Want) error {
 	// Also when the control plane has signed already and its answer was lost: asking
 	// again with the same key is asking the same. If it has a certificate of the
 	// device whose key is lost, the new one takes its place.
-	stored, _ := identity.ParseKey(key)
+	stored, _ := keystore.ParseKey(key)
 	err = request(ctx, w, stored)
 	if stored != nil && w.HasCertificate && errors.Is(err, fault.Invalid) {
 		err = request(ctx, w, nil) // a key that was replaced
@@ -83,7 +84,7 @@ func request(ctx context.Context, w Want, key crypto.Signer) error {
 	var err error
 	if key == nil {
 		var b []byte
-		if key, b, err = identity.NewKey(); err != nil {
+		if key, b, err = keystore.NewKey(); err != nil {
 			return err
 		}
 		if err := w.Write(w.Key, w.KeyFile, b, 0o600); err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/ggfleet/ggfleet/agent/internal/agenttest"
 	"github.com/ggfleet/ggfleet/agent/internal/credential"
 	"github.com/ggfleet/ggfleet/agent/internal/identity"
+	"github.com/ggfleet/ggfleet/agent/internal/keystore"
 	"github.com/ggfleet/ggfleet/agent/internal/localstate"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/pki"
@@ -70,7 +71,7 @@ func (d *device) whole() {
 }
 
 func spki(t *testing.T, key []byte) string {
-	k, err := identity.ParseKey(key)
+	k, err := keystore.ParseKey(key)
 	require.NoError(t, err)
 	id, err := identity.KeyFingerprint(k)
 	require.NoError(t, err)
@@ -93,7 +94,7 @@ func TestWhatIsLostIsMadeGood(t *testing.T) {
 		for _, zip := range []string{"made here", "in certs.zip", "in a certs.zip that is gone"} {
 			t.Run(fmt.Sprintf("%s, the key %s", name, zip), func(t *testing.T) {
 				d := &device{t: t, files: map[string][]byte{}}
-				_, key, err := identity.NewKey()
+				_, key, err := keystore.NewKey()
 				require.NoError(t, err)
 				d.files["key"] = key
 				d.files["cert"] = agenttest.SelfSigned(t, key)

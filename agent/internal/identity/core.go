@@ -10,15 +10,8 @@ import (
 	"encoding/pem"
 	"slices"
 
-	"github.com/ggfleet/ggfleet/agent/internal/keystore"
 	"github.com/ggfleet/ggfleet/shared/fault"
 )
-
-// NewKey makes a P-256 key and its PKCS#8 PEM, the form that classic can read.
-func NewKey() (crypto.Signer, []byte, error) { return keystore.NewKey() }
-
-// ParseKey reads what NewKey wrote.
-func ParseKey(b []byte) (crypto.Signer, error) { return keystore.ParseKey(b) }
 
 // CSR returns a PEM request for key with the common name cn.
 func CSR(key crypto.Signer, cn string) (string, error) {

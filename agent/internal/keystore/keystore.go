@@ -79,7 +79,7 @@ func Ensure(s Store, name string, create func(do func() error) error) (crypto.Si
 // NewName returns a name that no other key has.
 func NewName() string { return "key-" + strings.ToLower(rand.Text()[:12]) }
 
-// fileStore keeps keys as PKCS#8, the form that classic can read as well.
+// fileStore keeps keys as NewKey writes them.
 type fileStore struct{ files Files }
 
 func (s fileStore) file(name string) string { return name + ".pem" }
@@ -115,7 +115,7 @@ func remove(files Files, name string) error {
 	return nil
 }
 
-// NewKey makes a P-256 key and its PKCS#8 PEM.
+// NewKey makes a P-256 key and its PKCS#8 PEM, the form that classic can read.
 func NewKey() (*ecdsa.PrivateKey, []byte, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ggfleet/ggfleet/agent/internal/agenttest"
-	"github.com/ggfleet/ggfleet/agent/internal/identity"
+	"github.com/ggfleet/ggfleet/agent/internal/keystore"
 	"github.com/ggfleet/ggfleet/agent/internal/localstate"
 	process "github.com/ggfleet/ggfleet/agent/internal/nucleus"
 	"github.com/ggfleet/ggfleet/agent/internal/reconcile"
@@ -100,7 +100,7 @@ func newDevice(t *testing.T) *device {
 // pair is certs.zip with a certificate that fits its key.
 func pair(t *testing.T) []byte {
 	t.Helper()
-	_, key, err := identity.NewKey()
+	_, key, err := keystore.NewKey()
 	require.NoError(t, err)
 	return agenttest.CertsZip(t, agenttest.SelfSigned(t, key), key)
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ggfleet/ggfleet/agent/internal/agenttest"
-	"github.com/ggfleet/ggfleet/agent/internal/identity"
+	"github.com/ggfleet/ggfleet/agent/internal/keystore"
 	process "github.com/ggfleet/ggfleet/agent/internal/nucleus"
 	"github.com/ggfleet/ggfleet/agent/internal/reconcile"
 	"github.com/ggfleet/ggfleet/installer/nucleus"
@@ -174,7 +174,7 @@ func TestADiskThatTakesNothingLeavesTheNucleusRunning(t *testing.T) {
 
 func TestTheCoresCertificateIsReplacedUnderTheGate(t *testing.T) {
 	newPair := func() (cert, key []byte) {
-		_, key, err := identity.NewKey()
+		_, key, err := keystore.NewKey()
 		require.NoError(t, err)
 		return agenttest.SelfSigned(t, key), key
 	}
@@ -308,7 +308,7 @@ func TestByHandWithoutAControlPlane(t *testing.T) {
 
 func newPairFiles(t *testing.T, l *life) (cert string) {
 	t.Helper()
-	_, key, err := identity.NewKey()
+	_, key, err := keystore.NewKey()
 	require.NoError(t, err)
 	c := agenttest.SelfSigned(t, key)
 	require.NoError(t, os.MkdirAll(l.m.Path("/greengrass/v2"), 0o755))

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 
 	"github.com/ggfleet/ggfleet/agent/internal/identity"
+	"github.com/ggfleet/ggfleet/agent/internal/keystore"
 	"github.com/ggfleet/ggfleet/agent/internal/localstate"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/logx"
@@ -76,7 +77,7 @@ func (r deviceRecord) id() string {
 }
 
 func (l *Loop) beginDevice(replaces string) (deviceRecord, error) {
-	_, b, err := identity.NewKey()
+	_, b, err := keystore.NewKey()
 	if err != nil {
 		return deviceRecord{}, err
 	}
@@ -85,7 +86,7 @@ func (l *Loop) beginDevice(replaces string) (deviceRecord, error) {
 }
 
 func (l *Loop) requestDevice(ctx context.Context, r *deviceRecord) error {
-	key, err := identity.ParseKey([]byte(r.KeyPEM))
+	key, err := keystore.ParseKey([]byte(r.KeyPEM))
 	if err != nil {
 		return errors.Join(err, l.forgetDevice())
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ggfleet/ggfleet/agent/internal/identity"
+	"github.com/ggfleet/ggfleet/agent/internal/keystore"
 	"github.com/ggfleet/ggfleet/agent/internal/localstate"
 	"github.com/ggfleet/ggfleet/shared/fault"
 )
@@ -179,7 +180,7 @@ func TestKilledAtAnyStepARenewalEndsTheSame(t *testing.T) {
 // withCore is a device whose core has a certificate of the same age.
 func withCore(t *testing.T) *device {
 	d := newDevice(t, newServer(t, 0))
-	key, b, err := identity.NewKey()
+	key, b, err := keystore.NewKey()
 	require.NoError(t, err)
 	csr, err := identity.CSR(key, "gw")
 	require.NoError(t, err)
@@ -343,7 +344,7 @@ func TestTheDevicesCertificateIsConfirmedOncePerStart(t *testing.T) {
 		require.NoError(t, d.look())
 		lost := idOf(string(d.core.cert))
 		// Another part of the agent has replaced what was lost.
-		key, keyPEM, err := identity.NewKey()
+		key, keyPEM, err := keystore.NewKey()
 		require.NoError(t, err)
 		csr, err := identity.CSR(key, "gw")
 		require.NoError(t, err)
