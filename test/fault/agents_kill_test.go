@@ -20,7 +20,7 @@ import (
 // agentSteps are the steps that agents' calls commit, and what operators do about
 // agents.
 var agentSteps = []string{
-	"activation", "component", "core.complete", "enroll", "enroll.request", "enroll.rule", "help", "put.distribution", "put.help", "put.release", "registry",
+	"activation", "core.complete", "distribution", "enroll", "enroll.request", "enroll.rule", "help", "put.distribution", "put.help", "put.release", "registry",
 	"release", "renew", "renew.confirm",
 }
 

@@ -182,7 +182,7 @@ func (s *Store) record(ctx context.Context, rec Record) error {
 		return err
 	}
 	key := recordKey(rec.Name, rec.Version, rec.Platform)
-	b := state.NewBatch(state.StepComponent).If(key, 0).Put(key, rec)
+	b := state.NewBatch(state.StepDistribution).If(key, 0).Put(key, rec)
 	if cur.Rev == 0 {
 		b.If(slot, 0).Put(slot, choice{rec.Name, rec.Version})
 	}

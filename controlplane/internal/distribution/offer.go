@@ -42,7 +42,7 @@ func (s *Store) Activate(ctx context.Context, name, version, platform string) er
 	if len(list) == 0 {
 		return missing(name, version, platform)
 	}
-	b := state.NewBatch(state.StepComponent)
+	b := state.NewBatch(state.StepDistribution)
 	for _, r := range list {
 		b.Put(slotKey(r.Runtime, r.Platform), choice{name, version})
 	}
@@ -144,7 +144,7 @@ func (s *Store) SetPin(ctx context.Context, core string, p Pin) error {
 	if _, err := s.versions(ctx, p.Name, p.Version); err != nil {
 		return err
 	}
-	_, err := s.records.Commit(ctx, state.NewBatch(state.StepComponent).Put(pinPrefix+core, p))
+	_, err := s.records.Commit(ctx, state.NewBatch(state.StepDistribution).Put(pinPrefix+core, p))
 	return err
 }
 
@@ -154,7 +154,7 @@ func (s *Store) Forget(ctx context.Context, core string) error {
 	if err != nil || r.Rev == 0 {
 		return err
 	}
-	if _, err = s.records.Commit(ctx, state.NewBatch(state.StepComponent).Delete(pinPrefix+core)); err != nil {
+	if _, err = s.records.Commit(ctx, state.NewBatch(state.StepDistribution).Delete(pinPrefix+core)); err != nil {
 		return fmt.Errorf("forget the nucleus version of %s: %w", core, err)
 	}
 	return nil

@@ -48,9 +48,10 @@ const (
 	StepPatch    Step = "patch"        // patch templates, patch tasks, patches
 	StepHelp     Step = "help"         // a request for remote help made, taken, ended, removed
 
-	StepComponent  Step = "component"  // a component version
-	StepActivation Step = "activation" // an activation made, used or removed
-	StepEnroll     Step = "enroll"     // the agent's certificate and thing
+	StepComponent    Step = "component"    // a component version
+	StepDistribution Step = "distribution" // a nucleus archive recorded, current, pinned
+	StepActivation   Step = "activation"   // an activation made, used or removed
+	StepEnroll       Step = "enroll"       // the agent's certificate and thing
 
 	StepRenew        Step = "renew"         // a certificate beside the one whose place it will take
 	StepRenewConfirm Step = "renew.confirm" // it works, and the other one ends
@@ -81,7 +82,7 @@ func Steps() []Step {
 		StepTaskFinish, StepTaskSweep, StepCoreRegister, StepCoreComplete, StepCoreReport, StepCoreDelete, StepDevice,
 		StepRollout, StepTemplate, StepTemplateDeploy, StepGroup, StepMove, StepDeployment, StepRolling, StepExecutions, StepJobUpdate, StepJobTimeout,
 		StepFleetStatus, StepAccount, StepDeprovision, StepAssociate,
-		StepEvent, StepDelivery, StepWebhook, StepHistory, StepOnce, StepPatch, StepHelp, StepComponent, StepActivation, StepEnroll, StepRelease, StepRenew, StepRenewConfirm, StepEnrollRequest, StepEnrollRule, StepAccess, StepRegistry,
+		StepEvent, StepDelivery, StepWebhook, StepHistory, StepOnce, StepPatch, StepHelp, StepComponent, StepDistribution, StepActivation, StepEnroll, StepRelease, StepRenew, StepRenewConfirm, StepEnrollRequest, StepEnrollRule, StepAccess, StepRegistry,
 		PutCerts, PutConfig, PutTemplate, PutArtifact, PutDistribution, PutPlaybook, PutRelease, PutHelp,
 	}
 }
