@@ -41,6 +41,10 @@ type Enrollment struct {
 	OnPending func(requestID, keyFingerprint string) // somebody has to approve
 }
 
+// ErrNothingSaid is the error of Enroll when neither the command nor anything on the
+// device says how.
+var ErrNothingSaid = errors.New("nothing says how to enrol; give the string of an activation, --file, or --url with --ca or --ca-fingerprint")
+
 // Enrolled is who the agent is after Enroll.
 type Enrolled struct {
 	AgentThing string
@@ -75,7 +79,7 @@ func Enroll(ctx context.Context, cfg Config, text string) (Enrolled, error) {
 	defer dir.Close() //nolint:errcheck // only the lock is left
 	if intent.Empty() {
 		if intent, err = unfinished(dir); errors.Is(err, fs.ErrNotExist) {
-			err = fault.New(fault.Invalid, "nothing says how to enrol; give the string of an activation, --file, or --url with --ca or --ca-fingerprint")
+			err = ErrNothingSaid
 		}
 		if err != nil {
 			return Enrolled{}, err

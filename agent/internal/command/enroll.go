@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -61,6 +62,9 @@ func (o *options) enroll() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if f := cmd.Flags(); len(args) > 0 && slices.ContainsFunc([]string{"url", "ca", "ca-fingerprint", "cert", "claim-cert"}, f.Changed) {
+			return errors.New("the string of an activation says where to go and whom to trust by itself; give either it, or --url with what belongs to it")
+		}
 		if claimCert != "" {
 			e.CertFile, e.KeyFile = claimCert, claimKey
 		}
@@ -70,7 +74,11 @@ func (o *options) enroll() *cobra.Command {
 				"^C ends the waiting; this command or the service goes on with it\n", fingerprint, request)
 		}
 		cfg.Enroll = e
-		return work(func(cmd *cobra.Command, args []string) error { return o.enrolNow(cmd, cfg, allow, args) })(cmd, args)
+		err = o.enrolNow(cmd, cfg, allow, args)
+		if errors.Is(err, app.ErrNothingSaid) {
+			return err // of the command line
+		}
+		return work(func(*cobra.Command, []string) error { return err })(cmd, args)
 	}
 	return c
 }
