@@ -48,9 +48,9 @@ run: build ## the whole job with a small demo fleet, until Ctrl-C (DEMO_EXIT=1: 
 	bin/ggfleet demo --data-dir '$(DATA_DIR)' $(if $(DEMO_EXIT),--exit)
 
 test: ## every test of every module; needs Go, make and git only
-	go test -timeout 9m $(filter-out ./test/%,$(PKGS))
+	go test -timeout 25m $(filter-out ./test/%,$(PKGS))
 	@# These start programs and read files that the cache of test results does not know.
-	go test -timeout 9m -count=1 ./test/...
+	go test -timeout 25m -count=1 ./test/...
 
 test-race: ## the same under the race detector; needs a C compiler
 	CGO_ENABLED=1 go test -race -timeout 20m $(PKGS)
