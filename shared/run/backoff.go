@@ -36,6 +36,10 @@ func (b *Backoff) Next() time.Duration {
 // Reset starts over after a success.
 func (b *Backoff) Reset() { b.next = 0 }
 
+// Spread returns d, a tenth less to a tenth more: what many do now and then is not
+// to be done by all in one instant.
+func Spread(d time.Duration) time.Duration { return d*9/10 + rand.N(d/5+1) }
+
 // Retry calls step until it succeeds, fails permanently (fault.Permanent), ctx
 // is done, or attempts are used up (0: no bound). It returns step's last error.
 func Retry(ctx context.Context, b Backoff, attempts int, step func(context.Context) error) error {
