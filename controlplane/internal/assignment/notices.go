@@ -38,7 +38,7 @@ type Config struct {
 // Notices tells agents of this process.
 type Notices struct {
 	cfg   Config
-	round chan struct{} // everybody is to be told
+	round run.Bell // everybody is to be told
 }
 
 // New checks cfg; it starts nothing.
@@ -52,7 +52,7 @@ func New(cfg Config) (*Notices, error) {
 	if cfg.Log == nil {
 		cfg.Log = logx.Discard()
 	}
-	return &Notices{cfg: cfg, round: make(chan struct{}, 1)}, nil
+	return &Notices{cfg: cfg, round: run.NewBell()}, nil
 }
 
 // Run follows the records until ctx is done.
@@ -70,26 +70,13 @@ func (n *Notices) Run(ctx context.Context) error {
 // follow hands over the changes below prefix from now on. What changed before,
 // or while the watch was interrupted, agents learn by themselves.
 func (n *Notices) follow(ctx context.Context, prefix string, handle func([]state.Event) error) error {
-	b := run.Backoff{Max: 5 * time.Second}
-	for ctx.Err() == nil {
-		page, err := n.cfg.Store.List(ctx, prefix, "", 1)
-		if err == nil {
-			b.Reset()
-			err = n.cfg.Store.Watch(ctx, prefix, page.At, handle)
-		}
-		if err != nil && ctx.Err() == nil && !errors.Is(err, state.ErrCompacted) {
-			n.cfg.Log.WarnContext(ctx, "records of assignments not watched", "prefix", prefix, logx.Err, err)
-		}
-		_ = run.Sleep(ctx, b.Next()) // ctx is looked at above
-	}
-	return nil
+	return state.Follow(ctx, n.cfg.Store, prefix, handle, func(err error) {
+		n.cfg.Log.WarnContext(ctx, "records of assignments not watched", "prefix", prefix, logx.Err, err)
+	})
 }
 
 func (n *Notices) everybody([]state.Event) error {
-	select {
-	case n.round <- struct{}{}:
-	default: // a round is about to begin
-	}
+	n.round.Ring()
 	return nil
 }
 

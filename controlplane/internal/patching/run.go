@@ -32,26 +32,16 @@ func (s *Service) Run(ctx context.Context) error {
 	)
 }
 
-// notify watches the queues.
+// notify tells devices of what comes into their queues. What waited before they
+// ask for when they connect.
 func (s *Service) notify(ctx context.Context) error {
 	if s.cfg.Notices == nil {
 		<-ctx.Done()
 		return nil
 	}
-	b := run.Backoff{Max: 5 * time.Second}
-	for ctx.Err() == nil {
-		page, err := s.store.List(ctx, queuePrefix, "", 1)
-		if err == nil {
-			b.Reset()
-			// What waited before: its devices ask when they connect.
-			err = s.store.Watch(ctx, queuePrefix, page.At, s.noticed)
-		}
-		if err != nil && ctx.Err() == nil && !errors.Is(err, state.ErrCompacted) {
-			s.log.WarnContext(ctx, "queues of patches not watched", logx.Err, err)
-		}
-		_ = run.Sleep(ctx, b.Next()) // ctx is looked at above
-	}
-	return nil
+	return state.Follow(ctx, s.store, queuePrefix, s.noticed, func(err error) {
+		s.log.WarnContext(ctx, "queues of patches not watched", logx.Err, err)
+	})
 }
 
 func (s *Service) noticed(events []state.Event) error {
