@@ -5,7 +5,6 @@ import (
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/access"
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/awsapi/sigv4"
-	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/logx"
 )
 
@@ -40,13 +39,7 @@ func (s awsSecrets) Secret(ctx context.Context, accessKey, sessionToken string) 
 type bucketKeys struct{ keys *access.Keys }
 
 // Secret implements s3store.Accounts.
-func (b bucketKeys) Secret(ctx context.Context, id string) (logx.Secret, error) {
+func (b bucketKeys) Secret(ctx context.Context, id string) (secret logx.Secret, admitted bool, err error) {
 	key, err := b.keys.Get(ctx, id)
-	if err != nil {
-		return logx.Secret{}, err
-	}
-	if !key.Role.Includes(access.Admin) {
-		return logx.Secret{}, fault.New(fault.NotFound, "access key %s has the role %s, which does not open the bucket", id, key.Role)
-	}
-	return key.Secret, nil
+	return key.Secret, key.Role.Includes(access.Admin), err
 }

@@ -30,19 +30,21 @@ import (
 	"github.com/ggfleet/ggfleet/shared/logx"
 )
 
-// accounts is s3store.Accounts with one user, who can be revoked.
+// accounts is s3store.Accounts with one user, who can be revoked, and a viewer, who
+// is not admitted.
 type accounts struct{ revoked bool }
 
 const (
 	userKey    = "GGFAUSERUSERUSERUSER"
+	viewerKey  = "GGFAVIEWERVIEWERVIEW"
 	userSecret = "user-secret-0123456789-abcdefghijklmnopq"
 )
 
-func (a *accounts) Secret(_ context.Context, id string) (logx.Secret, error) {
-	if id != userKey || a.revoked {
-		return logx.Secret{}, fault.New(fault.NotFound, "no access key %s", id)
+func (a *accounts) Secret(_ context.Context, id string) (logx.Secret, bool, error) {
+	if id != userKey && id != viewerKey || a.revoked {
+		return logx.Secret{}, false, fault.New(fault.NotFound, "no access key %s", id)
 	}
-	return logx.NewSecret(userSecret), nil
+	return logx.NewSecret(userSecret), id == userKey, nil
 }
 
 // endpoint is the AWS endpoint with the embedded S3 behind it, as clients find
@@ -287,6 +289,70 @@ func TestWhoeverHasNoKeyIsRefused(t *testing.T) {
 
 	e.accounts.revoked = true
 	assert.Equal(t, "InvalidAccessKeyId", code(get(userKey, userSecret)), "a revoked key is refused from the next request on")
+}
+
+func TestAKeyThatIsNotAdmittedIsDeniedWhateverItWants(t *testing.T) {
+	e := startEndpoint(t)
+	ctx, user, viewer := t.Context(), e.sdk(true, userKey, userSecret), e.sdk(true, viewerKey, userSecret)
+	bucket, key := aws.String("artifacts"), aws.String("x")
+	_, err := user.PutObject(ctx, &s3.PutObjectInput{Bucket: bucket, Key: key, Body: strings.NewReader("x")})
+	require.NoError(t, err)
+	_, err = user.PutBucketPolicy(ctx, &s3.PutBucketPolicyInput{Bucket: bucket, Policy: aws.String(
+		`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"` + viewerKey + `"},"Action":"s3:*","Resource":["arn:aws:s3:::artifacts","arn:aws:s3:::artifacts/*"]}]}`)})
+	require.NoError(t, err)
+	for name, call := range map[string]func() error{
+		"ListBuckets":   func() error { _, err := viewer.ListBuckets(ctx, &s3.ListBucketsInput{}); return err },
+		"HeadBucket":    func() error { _, err := viewer.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: bucket}); return err },
+		"ListObjectsV2": func() error { _, err := viewer.ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: bucket}); return err },
+		"GetObject": func() error {
+			_, err := viewer.GetObject(ctx, &s3.GetObjectInput{Bucket: bucket, Key: key})
+			return err
+		},
+		"HeadObject": func() error {
+			_, err := viewer.HeadObject(ctx, &s3.HeadObjectInput{Bucket: bucket, Key: key})
+			return err
+		},
+		"PutObject": func() error {
+			_, err := viewer.PutObject(ctx, &s3.PutObjectInput{Bucket: bucket, Key: key, Body: strings.NewReader("y")})
+			return err
+		},
+		"CopyObject": func() error {
+			_, err := viewer.CopyObject(ctx, &s3.CopyObjectInput{Bucket: bucket, Key: aws.String("y"), CopySource: aws.String("artifacts/x")})
+			return err
+		},
+		"DeleteObject": func() error {
+			_, err := viewer.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: bucket, Key: key})
+			return err
+		},
+		"CreateMultipartUpload": func() error {
+			_, err := viewer.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{Bucket: bucket, Key: key})
+			return err
+		},
+		"CreateBucket": func() error {
+			_, err := viewer.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: aws.String("mine")})
+			return err
+		},
+		"GetBucketPolicy": func() error {
+			_, err := viewer.GetBucketPolicy(ctx, &s3.GetBucketPolicyInput{Bucket: bucket})
+			return err
+		},
+	} {
+		err := call()
+		if strings.HasPrefix(name, "Head") { // has no body to say more in
+			assert.Equal(t, "Forbidden", code(err), "%s: %v", name, err)
+			continue
+		}
+		assert.Equal(t, "AccessDenied", code(err), "%s: %v", name, err)
+		assert.ErrorContains(t, err, "does not open the bucket", name)
+	}
+	_, err = e.sdk(true, viewerKey, "wrong").ListBuckets(ctx, &s3.ListBucketsInput{})
+	assert.Equal(t, "SignatureDoesNotMatch", code(err), "who has no secret is told nothing of the key")
+
+	get, err := s3.NewPresignClient(viewer).PresignGetObject(ctx, &s3.GetObjectInput{Bucket: bucket, Key: key})
+	require.NoError(t, err)
+	status, body := e.do(t, http.MethodGet, get.URL, nil)
+	assert.Equal(t, http.StatusForbidden, status)
+	assert.Contains(t, body, "<Code>AccessDenied</Code>")
 }
 
 func TestVersitygwsOwnUserAdministrationIsNotReachable(t *testing.T) {

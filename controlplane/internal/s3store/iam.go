@@ -3,6 +3,7 @@ package s3store
 import (
 	"context"
 	"errors"
+	"net/http"
 	"time"
 
 	"github.com/versity/versitygw/auth"
@@ -14,34 +15,53 @@ import (
 
 // Accounts finds the secret of an access key.
 type Accounts interface {
-	// Secret returns fault.NotFound if there is no such key, or it was revoked.
-	Secret(ctx context.Context, id string) (logx.Secret, error)
+	// Secret returns the key's secret, and whether the key may do everything here;
+	// one that may not may do nothing. fault.NotFound if there is no such key, or it
+	// was revoked.
+	Secret(ctx context.Context, id string) (secret logx.Secret, admitted bool, err error)
 }
 
 // lookupTimeout bounds a search for a key: versitygw hands no context on.
 const lookupTimeout = 10 * time.Second
 
-// iam lets versitygw admit the keys that Accounts knows, and change none.
+// iam lets versitygw admit the keys that Accounts admits, and change none.
 type iam struct{ accounts Accounts }
 
-var _ auth.IAMService = iam{}
+var (
+	_ auth.IAMService      = iam{}
+	_ auth.PolicyEvaluator = iam{}
+)
 
-// GetUserAccount implements auth.IAMService. Every key may use every bucket:
-// the keys belong to operators of this store.
+// GetUserAccount implements auth.IAMService. A key that is admitted may use every
+// bucket: it belongs to an operator of this store.
 func (i iam) GetUserAccount(id string) (auth.Account, error) {
 	if i.accounts == nil {
 		return auth.Account{}, auth.ErrNoSuchUser
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), lookupTimeout)
 	defer cancel()
-	secret, err := i.accounts.Secret(ctx, id)
+	secret, admitted, err := i.accounts.Secret(ctx, id)
 	if errors.Is(err, fault.NotFound) {
 		return auth.Account{}, auth.ErrNoSuchUser
 	}
 	if err != nil {
 		return auth.Account{}, err
 	}
-	return auth.Account{Access: id, Secret: secret.Reveal(), Role: auth.RoleAdmin}, nil
+	role := auth.RoleUser
+	if admitted {
+		role = auth.RoleAdmin
+	}
+	return auth.Account{Access: id, Secret: secret.Reveal(), Role: role}, nil
+}
+
+// EvaluatePolicy implements auth.PolicyEvaluator. It is asked about keys that are
+// not admitted, once their signature was verified, and refuses whatever they want:
+// no policy of a bucket opens it to them.
+func (iam) EvaluatePolicy(access, _ string, _ []auth.Action, _ []string, _ map[string][]string) (auth.PolicyEvaluation, error) {
+	return auth.PolicyEvaluation{}, s3err.APIError{
+		Code: "AccessDenied", HTTPStatusCode: http.StatusForbidden,
+		Description: "The role of access key " + access + " does not open the bucket; an administrator makes keys that do.",
+	}
 }
 
 // ResolveAccounts implements auth.IAMService: it returns the unknown ones.
