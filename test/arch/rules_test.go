@@ -26,6 +26,7 @@ var domain = []string{
 	"controlplane/internal/fleet",
 	"controlplane/internal/help",
 	"controlplane/internal/object",
+	"controlplane/internal/pace",
 	"controlplane/internal/patching",
 	"controlplane/internal/provisioning",
 	"controlplane/internal/release",

@@ -15,6 +15,7 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/problem"
 	"github.com/ggfleet/ggfleet/controlplane/internal/enrollment"
 	"github.com/ggfleet/ggfleet/controlplane/internal/object"
+	"github.com/ggfleet/ggfleet/controlplane/internal/pace"
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/component"
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/gateway"
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/greengrass"
@@ -106,24 +107,21 @@ type API struct {
 	cfg Config
 	log *slog.Logger
 	now func() time.Time
-	// enrolling bounds the enrolments under way, pace those of one address: they may
-	// come without a certificate.
-	enrolling chan struct{}
-	pace      *pace
+	// pace bounds what one address calls without certificate, places how many such
+	// calls are carried out at once.
+	pace   *pace.Rate[netip.Prefix]
+	places chan struct{}
 }
 
 // maxBody bounds the body of a request; the largest is a CSR in JSON.
 const maxBody = 64 << 10
-
-// maxEnrolling is how many enrolments run at once.
-const maxEnrolling = 64
 
 // New checks cfg and returns the handler of the device HTTPS listener.
 func New(cfg Config) (http.Handler, error) {
 	if cfg.Identities == nil || cfg.Claims == nil || cfg.Components == nil || cfg.Cores == nil || cfg.RoleAliases == nil || cfg.Sessions == nil || cfg.URLs == nil || cfg.Agents == nil {
 		return nil, errors.New("deviceapi: Identities, Claims, Components, Cores, RoleAliases, Sessions, URLs and Agents are required")
 	}
-	a := &API{cfg: cfg, log: cfg.Log, now: cfg.Now, enrolling: make(chan struct{}, maxEnrolling), pace: newPace()}
+	a := &API{cfg: cfg, log: cfg.Log, now: cfg.Now, places: make(chan struct{}, maxOpen), pace: pace.NewRate[netip.Prefix](paceRate, paceBurst, paceKeep)}
 	if a.log == nil {
 		a.log = logx.Discard()
 	}
@@ -161,7 +159,7 @@ func New(cfg Config) (http.Handler, error) {
 	if cfg.Renewals != nil {
 		a.renewRoutes(device, all)
 	}
-	all.Handle("POST "+protocol.PathEnroll, a.open(a.enroll))
+	all.Handle("POST "+protocol.PathEnroll, gate(a, a.enroll))
 	if cfg.Downloads != nil {
 		all.Handle("/a/", cfg.Downloads)
 	}
@@ -210,14 +208,6 @@ func only(role protocol.Role, h func(w http.ResponseWriter, r *http.Request, nam
 		}
 		return h(w, r, s.Name)
 	}
-}
-
-func (a *API) open(h func(w http.ResponseWriter, r *http.Request) error) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := h(w, r); err != nil {
-			a.refuse(w, r, gateway.Identity{}, err)
-		}
-	})
 }
 
 // refuse answers with the status of the error's kind in the form of restJson1.

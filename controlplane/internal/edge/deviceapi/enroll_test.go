@@ -36,18 +36,28 @@ func TestWhoAsksToBeEnrolledIsKnownByItsCertificate(t *testing.T) {
 	assert.Equal(t, map[string]string{"line": "2"}, c.Attributes)
 }
 
-func TestOneAddressAsksOnlySoOftenToBeEnrolled(t *testing.T) {
-	k := newKit(t)
-	c := k.client()
-	for range 300 {
-		res, v := k.do(c, http.MethodPost, protocol.PathEnroll, `{`, "")
-		if res.StatusCode == http.StatusTooManyRequests {
-			assert.Contains(t, v["message"], "from this address")
-			return
+func TestOneAddressCallsOnlySoOftenWithoutCertificate(t *testing.T) {
+	for path, method := range map[string]string{
+		protocol.PathEnroll: http.MethodPost, protocol.PathCertificateExpired: http.MethodPost, protocol.PathCertificateExpired + "?": http.MethodGet,
+	} {
+		k := newKit(t, func(c *deviceapi.Config) { c.Renewals = renewals{} })
+		c := k.client()
+		refused := false
+		for i := 0; i < 300 && !refused; i++ {
+			res, v := k.do(c, method, path, `{`, "")
+			if refused = res.StatusCode == http.StatusTooManyRequests; refused {
+				assert.Contains(t, v["message"], "from this address")
+				assert.NotEmpty(t, res.Header.Get("Retry-After"))
+			}
 		}
+		assert.True(t, refused, "%s %s: 300 calls in a row are let through", method, path)
 	}
-	t.Fatal("300 calls in a row are let through")
 }
+
+// renewals hands out nonces and nothing else.
+type renewals struct{ deviceapi.Renewals }
+
+func (renewals) RenewNonce() protocol.RenewNonce { return protocol.RenewNonce{} }
 
 func TestAClientDeviceDiscoversItsCores(t *testing.T) {
 	k := newKit(t)
@@ -119,9 +129,12 @@ func TestWhileTheRegistryIsAwayNobodyIsTakenForAnother(t *testing.T) {
 	assert.Empty(t, refused.callers)
 }
 
-// identities fails always.
-type identities struct{ err error }
+// identities answers always the same.
+type identities struct {
+	id  gateway.Identity
+	err error
+}
 
 func (i identities) Identify(context.Context, *x509.Certificate) (gateway.Identity, error) {
-	return gateway.Identity{}, i.err
+	return i.id, i.err
 }

@@ -27,8 +27,8 @@ func (a *API) renewRoutes(device, open *http.ServeMux) {
 	device.Handle("POST "+protocol.PathCertificateConfirm, a.greengrass(a.confirmRenewal))
 	device.Handle("POST "+protocol.PathDeviceRenewal, a.agents(a.renewDevice))
 	device.Handle("POST "+protocol.PathDeviceRenewalConfirm, a.agents(a.confirmDevice))
-	open.Handle("GET "+protocol.PathCertificateExpired, a.open(a.renewNonce))
-	open.Handle("POST "+protocol.PathCertificateExpired, a.open(a.renewExpired))
+	open.Handle("GET "+protocol.PathCertificateExpired, a.paced(a.renewNonce))
+	open.Handle("POST "+protocol.PathCertificateExpired, gate(a, a.renewExpired))
 }
 
 func (a *API) renew(w http.ResponseWriter, r *http.Request, s protocol.Subject) error {
@@ -55,33 +55,15 @@ func (a *API) confirmRenewal(w http.ResponseWriter, r *http.Request, id gateway.
 }
 
 // renewNonce is also how a device without any usable certificate learns the time.
-func (a *API) renewNonce(w http.ResponseWriter, r *http.Request) error {
-	if !a.pace.allow(remote(r), a.now()) {
-		return fault.New(fault.Exhausted, "too many calls from this address; try again in a minute")
-	}
-	w.Header().Set("Cache-Control", "no-store")
+func (a *API) renewNonce(w http.ResponseWriter, _ *http.Request) error {
 	return answer(w, a.cfg.Renewals.RenewNonce())
 }
 
-func (a *API) renewExpired(w http.ResponseWriter, r *http.Request) error {
-	if !a.pace.allow(remote(r), a.now()) {
-		return fault.New(fault.Exhausted, "too many calls from this address; try again in a minute")
-	}
-	var in protocol.ExpiredRequest
-	if err := decodeOpen(w, r, &in); err != nil {
-		return err
-	}
-	select {
-	case a.enrolling <- struct{}{}:
-		defer func() { <-a.enrolling }()
-	default:
-		return fault.New(fault.Exhausted, "too many enrolments at once; try again")
-	}
+func (a *API) renewExpired(w http.ResponseWriter, r *http.Request, in protocol.ExpiredRequest) error {
 	out, err := a.cfg.Renewals.RenewExpired(r.Context(), in)
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Cache-Control", "no-store")
 	return answer(w, out)
 }
 
