@@ -3,7 +3,6 @@ package deviceapi
 import (
 	"net/http"
 
-	"github.com/ggfleet/ggfleet/controlplane/internal/object"
 	"github.com/ggfleet/ggfleet/shared/protocol"
 )
 
@@ -41,16 +40,4 @@ func (a *API) config(w http.ResponseWriter, r *http.Request, core string) error 
 func (a *API) distribution(w http.ResponseWriter, r *http.Request, _ string) error {
 	f, info, err := a.cfg.Agents.Distribution(r.Context(), r.PathValue("digest"))
 	return send(w, r, "application/octet-stream", f, info, err)
-}
-
-// send answers with an object, ranges included, and closes it.
-func send(w http.ResponseWriter, r *http.Request, contentType string, f object.Reader, info object.Info, err error) error {
-	if err != nil {
-		return err
-	}
-	defer func() { _ = f.Close() }()
-	w.Header().Set("Content-Type", contentType)
-	w.Header().Set("Cache-Control", "no-store")
-	http.ServeContent(w, r, "", info.ModTime, f)
-	return nil
 }

@@ -4,10 +4,10 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"time"
+	"net/netip"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/object"
-	"github.com/ggfleet/ggfleet/shared/fault"
+	"github.com/ggfleet/ggfleet/controlplane/internal/pace"
 	"github.com/ggfleet/ggfleet/shared/logx"
 	"github.com/ggfleet/ggfleet/shared/protocol"
 )
@@ -25,22 +25,23 @@ type Releases interface {
 // Transfers at once: a release that a whole fleet is offered must leave the
 // server its breath. Who finds no place comes again later.
 const (
-	maxReleases = 64
-	maxInstalls = 16 // without certificate
-	// A transfer that takes nothing for so long is ended.
-	transferStall = 30 * time.Second
+	maxReleases, maxReleasesOfOne = 64, 4
+	maxInstalls, maxInstallsOfOne = 16, 4 // without certificate: of one address
 )
 
 func (a *API) releaseRoutes(device, all *http.ServeMux) {
-	releases, installs := make(chan struct{}, maxReleases), make(chan struct{}, maxInstalls)
-	device.Handle("GET "+protocol.PathReleases+"{digest}", a.agents(func(w http.ResponseWriter, r *http.Request, _ protocol.Subject) error {
-		return transfer(releases, w, r, "application/octet-stream", func() (object.Reader, object.Info, error) {
-			return a.cfg.Releases.Open(r.Context(), r.PathValue("digest"))
+	releases := pace.NewPlaces[string]("downloads", maxReleases, maxReleasesOfOne)
+	installs := pace.NewPlaces[netip.Prefix]("downloads", maxInstalls, maxInstallsOfOne)
+	device.Handle("GET "+protocol.PathReleases+"{digest}", a.agents(func(w http.ResponseWriter, r *http.Request, s protocol.Subject) error {
+		return placed(releases, s.Name, w, func() error {
+			f, info, err := a.cfg.Releases.Open(r.Context(), r.PathValue("digest"))
+			return send(w, r, "application/octet-stream", f, info, err)
 		})
 	}))
 	install := a.open(func(w http.ResponseWriter, r *http.Request) error {
-		return transfer(installs, w, r, contentType(r.PathValue("file")), func() (object.Reader, object.Info, error) {
-			return a.cfg.Releases.Install(r.Context(), r.PathValue("version"), r.PathValue("file"))
+		return placed(installs, pace.Network(remote(r)), w, func() error {
+			f, info, err := a.cfg.Releases.Install(r.Context(), r.PathValue("version"), r.PathValue("file"))
+			return sendSoon(w, r, contentType(r.PathValue("file")), f, info, err)
 		})
 	})
 	// What a technician pins by the fingerprint of the enrolment string, before
@@ -53,38 +54,24 @@ func (a *API) releaseRoutes(device, all *http.ServeMux) {
 	all.Handle("GET "+protocol.PathInstall+"{version}/{file}", install)
 }
 
+// placed carries out do when there is a place for k, and says when to try again if
+// there is none.
+func placed[K comparable](p *pace.Places[K], k K, w http.ResponseWriter, do func() error) error {
+	leave, err := p.Take(k)
+	if err != nil {
+		w.Header().Set("Retry-After", "5")
+		return err
+	}
+	defer leave()
+	return do()
+}
+
 func contentType(file string) string {
 	switch file {
 	case "install.sh", "install.ps1", "SHA256SUMS":
 		return "text/plain; charset=utf-8"
 	}
 	return "application/octet-stream"
-}
-
-// transfer sends a file, or the range of it that was asked for, when there is a
-// place for it.
-func transfer(places chan struct{}, w http.ResponseWriter, r *http.Request, contentType string, open func() (object.Reader, object.Info, error)) error {
-	select {
-	case places <- struct{}{}:
-		defer func() { <-places }()
-	default:
-		return fault.New(fault.Exhausted, "too many downloads at once; try again")
-	}
-	f, info, err := open()
-	return send(&impatient{ResponseWriter: w, deadline: http.NewResponseController(w)}, r, contentType, f, info, err)
-}
-
-// impatient is an answer that is given up when nobody reads it.
-type impatient struct {
-	http.ResponseWriter
-	deadline *http.ResponseController
-}
-
-func (w *impatient) Write(b []byte) (int, error) {
-	_ = w.deadline.SetWriteDeadline(time.Now().Add(transferStall)) // a test's recorder knows none
-	n, err := w.ResponseWriter.Write(b)
-	_ = w.deadline.SetWriteDeadline(time.Time{})
-	return n, err
 }
 
 // release is what the agent of s is offered. That it cannot be found out keeps no

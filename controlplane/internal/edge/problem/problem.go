@@ -93,13 +93,15 @@ func Status(k fault.Kind) int {
 	return http.StatusInternalServerError
 }
 
-// Headers sets the headers that belong to the status.
+// Headers sets the headers that belong to the status. A Retry-After that is set stays.
 func (p Problem) Headers(h http.Header) {
 	switch p.Status {
 	case http.StatusUnauthorized:
 		h.Set("WWW-Authenticate", `Bearer realm="ggfleet"`)
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		h.Set("Retry-After", strconv.Itoa(retryAfter))
+		if h.Get("Retry-After") == "" {
+			h.Set("Retry-After", strconv.Itoa(retryAfter))
+		}
 	}
 }
 
