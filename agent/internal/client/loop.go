@@ -10,7 +10,6 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"math/rand/v2"
 	"os"
 	"path"
 	"path/filepath"
@@ -72,7 +71,7 @@ type Loop struct {
 	log  *slog.Logger
 	root *os.Root // the device's folder
 	path string
-	wake chan struct{}
+	wake run.Bell
 	mu   sync.Mutex // held while certificate and key are changed or must fit
 }
 
@@ -93,7 +92,7 @@ func New(cfg LoopConfig) (*Loop, error) {
 	if cfg.Log == nil {
 		cfg.Log = logx.Discard()
 	}
-	l := &Loop{cfg: cfg, log: cfg.Log, path: filepath.Join(cfg.Dir.Site(), Folder), wake: make(chan struct{}, 1)}
+	l := &Loop{cfg: cfg, log: cfg.Log, path: filepath.Join(cfg.Dir.Site(), Folder), wake: run.NewBell()}
 	// The application is another user: it may pass through, and read what is for
 	// it.
 	for _, dir := range []string{coresDir, identitiesDir} {
@@ -115,12 +114,7 @@ func New(cfg LoopConfig) (*Loop, error) {
 func (l *Loop) Close() error { return l.root.Close() }
 
 // Wake makes a pass begin at once. It never blocks.
-func (l *Loop) Wake() {
-	select {
-	case l.wake <- struct{}{}:
-	default:
-	}
-}
+func (l *Loop) Wake() { l.wake.Ring() }
 
 // Run keeps the device as assigned until ctx is done. A pass that fails is logged
 // and tried again.
@@ -132,7 +126,7 @@ func (l *Loop) Run(ctx context.Context) error {
 	}
 	backoff := run.Backoff{Min: l.cfg.MinWait, Max: l.cfg.Every}
 	for ctx.Err() == nil {
-		wait := l.cfg.Every*9/10 + rand.N(l.cfg.Every/5+1) //nolint:gosec // spreads load, hides nothing
+		wait := run.Spread(l.cfg.Every)
 		if err := l.Pass(ctx); err != nil {
 			wait = backoff.Next()
 			if ctx.Err() == nil {
@@ -142,13 +136,7 @@ func (l *Loop) Run(ctx context.Context) error {
 			backoff.Reset()
 		}
 		l.cfg.OnPass()
-		t := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-		case <-l.wake:
-		case <-t.C:
-		}
-		t.Stop()
+		l.wake.Wait(ctx, wait)
 	}
 	return nil
 }

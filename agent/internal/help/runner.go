@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -37,7 +36,7 @@ type Config struct {
 type Runner struct {
 	cfg  Config
 	log  *slog.Logger
-	wake chan struct{}
+	wake run.Bell
 
 	mu      sync.Mutex
 	working map[string]bool // requests under way
@@ -57,16 +56,11 @@ func New(cfg Config) (*Runner, error) {
 	if cfg.Log == nil {
 		cfg.Log = logx.Discard()
 	}
-	return &Runner{cfg: cfg, log: cfg.Log, wake: make(chan struct{}, 1), working: map[string]bool{}}, nil
+	return &Runner{cfg: cfg, log: cfg.Log, wake: run.NewBell(), working: map[string]bool{}}, nil
 }
 
 // Wake tells that a request may wait. It never blocks.
-func (r *Runner) Wake() {
-	select {
-	case r.wake <- struct{}{}:
-	default: // it is about to look
-	}
-}
+func (r *Runner) Wake() { r.wake.Ring() }
 
 // Run does what is asked until ctx is done, a few requests at once: a bundle on a
 // thin line does not hold up the lines of a log.
@@ -75,10 +69,9 @@ func (r *Runner) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	for ctx.Err() == nil {
-		wait := r.cfg.Every*9/10 + rand.N(r.cfg.Every/5+1) //nolint:gosec // spreads load, hides nothing
 		list, err := r.cfg.Cloud.Help(ctx)
 		if err != nil {
-			wait = backoff.Next()
+			wait := backoff.Next()
 			if ctx.Err() == nil {
 				r.log.WarnContext(ctx, "requests for help wait, will try again", "after", wait, logx.Err, err)
 			}
@@ -94,13 +87,7 @@ func (r *Runner) Run(ctx context.Context) error {
 				})
 			}
 		}
-		t := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-		case <-r.wake:
-		case <-t.C:
-		}
-		t.Stop()
+		r.wake.Wait(ctx, run.Spread(r.cfg.Every))
 	}
 	return nil
 }

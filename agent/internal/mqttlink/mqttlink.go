@@ -20,6 +20,7 @@ import (
 
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/logx"
+	"github.com/ggfleet/ggfleet/shared/run"
 )
 
 const (
@@ -70,7 +71,7 @@ type Link struct {
 	up      bool
 	rival   rival
 
-	again     chan struct{}  // Reconnect asks for a new connection
+	again     run.Bell       // Reconnect asks for a new connection
 	listening sync.WaitGroup // of listen
 }
 
@@ -96,7 +97,7 @@ func New(cfg Config) (*Link, error) {
 	}
 	return &Link{
 		cfg: cfg, url: &url.URL{Scheme: "tls", Host: cfg.Address},
-		changed: make(chan struct{}), upped: make(chan struct{}), again: make(chan struct{}, 1),
+		changed: make(chan struct{}), upped: make(chan struct{}), again: run.NewBell(),
 	}, nil
 }
 
@@ -203,10 +204,7 @@ func (l *Link) Reconnect(ctx context.Context) error {
 	l.mu.Lock()
 	manager := l.manager
 	l.mu.Unlock()
-	select {
-	case l.again <- struct{}{}:
-	default: // asked for already
-	}
+	l.again.Ring()
 	for {
 		l.mu.Lock()
 		now, up, changed, upped := l.manager, l.up, l.changed, l.upped

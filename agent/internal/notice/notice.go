@@ -10,7 +10,6 @@ package notice
 
 import (
 	"context"
-	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -67,7 +66,7 @@ func (e *Entry) Notice() {
 
 // Run has everything asked for now and then, until ctx is done.
 func (b *Board) Run(ctx context.Context) error {
-	for run.Sleep(ctx, b.rest*9/10+rand.N(b.rest/5+1)) == nil { //nolint:gosec // spreads load, hides nothing
+	for run.Sleep(ctx, run.Spread(b.rest)) == nil {
 		b.mu.Lock()
 		entries := b.entries
 		b.mu.Unlock()

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -46,7 +45,7 @@ type Config struct {
 type Runner struct {
 	cfg  Config
 	log  *slog.Logger
-	wake chan struct{}
+	wake run.Bell
 }
 
 // New checks cfg. Nothing happens before Run.
@@ -66,24 +65,18 @@ func New(cfg Config) (*Runner, error) {
 	if cfg.Log == nil {
 		cfg.Log = logx.Discard()
 	}
-	return &Runner{cfg: cfg, log: cfg.Log, wake: make(chan struct{}, 1)}, nil
+	return &Runner{cfg: cfg, log: cfg.Log, wake: run.NewBell()}, nil
 }
 
 // Wake tells that a patch may wait. It never blocks.
-func (r *Runner) Wake() {
-	select {
-	case r.wake <- struct{}{}:
-	default: // it is about to look
-	}
-}
+func (r *Runner) Wake() { r.wake.Ring() }
 
 // Run runs what waits until ctx is done. A playbook that runs then is stopped.
 func (r *Runner) Run(ctx context.Context) error {
 	backoff := run.Backoff{Min: r.cfg.MinWait, Max: r.cfg.Every}
 	for ctx.Err() == nil {
-		wait := r.cfg.Every*9/10 + rand.N(r.cfg.Every/5+1) //nolint:gosec // spreads load, hides nothing
 		if err := r.round(ctx); err != nil {
-			wait = backoff.Next()
+			wait := backoff.Next()
 			if ctx.Err() == nil {
 				r.log.WarnContext(ctx, "patches wait, will try again", "after", wait, logx.Err, err)
 			}
@@ -91,13 +84,7 @@ func (r *Runner) Run(ctx context.Context) error {
 			continue
 		}
 		backoff.Reset()
-		t := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-		case <-r.wake:
-		case <-t.C:
-		}
-		t.Stop()
+		r.wake.Wait(ctx, run.Spread(r.cfg.Every))
 	}
 	return nil
 }

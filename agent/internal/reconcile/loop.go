@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"runtime"
 	"sync"
 	"time"
@@ -40,7 +39,7 @@ type Loop struct {
 	log *slog.Logger
 	sys nucleus.System
 
-	wake chan struct{} // the assignment may be another
+	wake run.Bell // the assignment may be another
 
 	mu sync.Mutex // one pass, or one change from outside, at a time; guards all below
 
@@ -82,16 +81,11 @@ func New(cfg Config) (*Loop, error) {
 	if cfg.Log == nil {
 		cfg.Log = logx.Discard()
 	}
-	return &Loop{cfg: cfg, log: cfg.Log, others: map[string]*nucleus.Site{}, sys: cfg.System, wake: make(chan struct{}, 1)}, nil
+	return &Loop{cfg: cfg, log: cfg.Log, others: map[string]*nucleus.Site{}, sys: cfg.System, wake: run.NewBell()}, nil
 }
 
 // Wake tells that the assignment may be another. It never blocks.
-func (l *Loop) Wake() {
-	select {
-	case l.wake <- struct{}{}:
-	default: // it is about to look
-	}
-}
+func (l *Loop) Wake() { l.wake.Ring() }
 
 // Close releases what the loop has opened.
 func (l *Loop) Close() error {
@@ -111,7 +105,7 @@ func (l *Loop) Run(ctx context.Context) error {
 	backoff := run.Backoff{Min: l.cfg.MinWait, Max: l.cfg.Every}
 	for ctx.Err() == nil {
 		run.Progress(ctx)
-		wait := l.cfg.Every*9/10 + rand.N(l.cfg.Every/5+1)
+		wait := run.Spread(l.cfg.Every)
 		if err := l.pass(ctx); err != nil {
 			wait = backoff.Next()
 			if ctx.Err() == nil {
@@ -120,13 +114,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		} else {
 			backoff.Reset()
 		}
-		t := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-		case <-l.wake:
-		case <-t.C:
-		}
-		t.Stop()
+		l.wake.Wait(ctx, wait)
 	}
 	return nil
 }

@@ -81,8 +81,7 @@ func (l *Loop) Run(ctx context.Context) error {
 			continue
 		}
 		backoff.Reset()
-		wait = min(l.cfg.Every, pki.Life(l.cfg.Live.Certificate())/12)
-		wait = wait*9/10 + rand.N(wait/5+1) //nolint:gosec // the same
+		wait = run.Spread(min(l.cfg.Every, pki.Life(l.cfg.Live.Certificate())/12))
 	}
 	return nil
 }

@@ -49,7 +49,7 @@ type Updater struct {
 	cfg     Config
 	log     *slog.Logger
 	started time.Time
-	wake    chan struct{}
+	wake    run.Bell
 
 	mu       sync.Mutex // guards all below
 	assigned bool       // the control plane answered
@@ -90,7 +90,7 @@ func New(cfg Config) (*Updater, error) {
 		cfg.Free = func() (uint64, bool) { return 0, false }
 	}
 	u := &Updater{
-		cfg: cfg, log: cfg.Log, started: time.Now(), wake: make(chan struct{}, 1), pause: map[string]time.Time{},
+		cfg: cfg, log: cfg.Log, started: time.Now(), wake: run.NewBell(), pause: map[string]time.Time{},
 		backoff: run.Backoff{Min: cfg.Every, Max: time.Hour},
 	}
 	r, err := load(cfg.Dir)
@@ -143,10 +143,7 @@ func (u *Updater) tell(change func()) {
 		u.reached = time.Now()
 	}
 	u.mu.Unlock()
-	select {
-	case u.wake <- struct{}{}:
-	default: // it is about to look
-	}
+	u.wake.Ring()
 }
 
 // seen is what the updater was told.
@@ -185,13 +182,7 @@ func (u *Updater) Run(ctx context.Context) error {
 		if err := u.turn(ctx); err != nil && ctx.Err() == nil {
 			u.log.WarnContext(ctx, "self-update", logx.Err, err)
 		}
-		t := time.NewTimer(u.next())
-		select {
-		case <-ctx.Done():
-		case <-u.wake:
-		case <-t.C:
-		}
-		t.Stop()
+		u.wake.Wait(ctx, u.next())
 	}
 	return nil
 }

@@ -68,9 +68,9 @@ const looks = 10
 type Reporter struct {
 	cfg     Config
 	log     *slog.Logger
-	up      chan struct{}
+	up      run.Bell // a session has begun; one birth says it all
 	nucleus chan Nucleus
-	stored  chan struct{} // something new is in the spool
+	stored  run.Bell // something new is in the spool
 }
 
 // New returns a reporter. It does nothing before Run.
@@ -94,17 +94,12 @@ func New(cfg Config) (*Reporter, error) {
 		cfg.Log = logx.Discard()
 	}
 	return &Reporter{
-		cfg: cfg, log: cfg.Log, up: make(chan struct{}, 1), nucleus: make(chan Nucleus, 64), stored: make(chan struct{}, 1),
+		cfg: cfg, log: cfg.Log, up: run.NewBell(), nucleus: make(chan Nucleus, 64), stored: run.NewBell(),
 	}, nil
 }
 
 // ConnectionUp tells that a session has begun. It never blocks.
-func (r *Reporter) ConnectionUp() {
-	select {
-	case r.up <- struct{}{}:
-	default: // one birth says it all
-	}
-}
+func (r *Reporter) ConnectionUp() { r.up.Ring() }
 
 // Nucleus tells what the nucleus does now. It never blocks: when the disk is so
 // slow that many changes wait, the oldest of them is left out.
@@ -169,10 +164,7 @@ func (r *Reporter) store(ctx context.Context, kind string, report func(protocol.
 	case now == nil && before != nil:
 		r.log.InfoContext(ctx, "reports are kept on disk again")
 	}
-	select {
-	case r.stored <- struct{}{}:
-	default:
-	}
+	r.stored.Ring()
 	return sequence
 }
 
