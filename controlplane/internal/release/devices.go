@@ -17,10 +17,16 @@ import (
 )
 
 // Offer keeps what the agent of a device says of itself, and returns the release
-// that it is offered, nil for none. It reads memory only, and writes what is new.
+// that it is offered, nil for none. It reads memory, which has all that any replica
+// has done by then, and writes what is new.
 func (s *Service) Offer(ctx context.Context, subject protocol.Subject, q protocol.AssignmentQuery) (*protocol.AgentRelease, error) {
 	if !s.loaded() || q.Agent.Version == "" {
 		return nil, nil //nolint:nilnil // no offer is no failure
+	}
+	// The notice that made it ask may have been faster than the watch, and what it is
+	// answered now is good for an hour.
+	if err := s.fresh(ctx); err != nil {
+		return nil, err
 	}
 	if err := s.hear(ctx, subject, q); err != nil {
 		// That it is not known what the device said must not keep it from its work.
@@ -154,6 +160,12 @@ func (s *Service) Forget(ctx context.Context, device string) error {
 // Open returns the binary with this digest of a release that is offered, for
 // devices, or fault.NotFound. The caller closes the reader.
 func (s *Service) Open(ctx context.Context, digest string) (object.Reader, object.Info, error) {
+	if !s.loaded() {
+		return nil, object.Info{}, fault.New(fault.Unavailable, "releases are still being read")
+	}
+	if err := s.fresh(ctx); err != nil {
+		return nil, object.Info{}, err
+	}
 	list, _ := s.files.Range("", 1, func(_ string, f *File) bool { return f.Platform != "" && f.Digest == digest && s.active(f.Version) })
 	if len(list) == 0 {
 		return nil, object.Info{}, fault.New(fault.NotFound, "no release that is offered has a binary with digest %.80q", digest)

@@ -67,7 +67,12 @@ func (s *Service) Run(ctx context.Context) error {
 
 // ready waits until the views have all that was committed before.
 func (s *Service) ready(ctx context.Context) error {
-	return errors.Join(s.files.Fresh(ctx), s.rollouts.Fresh(ctx), s.devices.Fresh(ctx))
+	return errors.Join(s.fresh(ctx), s.devices.Fresh(ctx))
+}
+
+// fresh waits until what is offered is what any replica had offered before.
+func (s *Service) fresh(ctx context.Context) error {
+	return errors.Join(s.files.Fresh(ctx), s.rollouts.Fresh(ctx))
 }
 
 func (s *Service) loaded() bool {
