@@ -10,6 +10,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/versity/versitygw/backend/posix"
+	"github.com/versity/versitygw/s3err"
 	"github.com/versity/versitygw/s3response"
 )
 
@@ -23,6 +24,7 @@ import (
 type durable struct {
 	*posix.Posix
 	root    string // of the buckets
+	region  string
 	sidecar string // folder of the metadata files; empty: attributes
 	fsync   bool
 }
@@ -106,9 +108,19 @@ func value(s *string) string {
 	return *s
 }
 
-// CreateBucket implements backend.Backend.
+// CreateBucket implements backend.Backend. Every key that is admitted may use every
+// bucket, so one that is there is the caller's own; tools that make sure of their
+// bucket count on what AWS answers then: success in us-east-1, elsewhere an error
+// that says whose it is.
 func (d *durable) CreateBucket(ctx context.Context, in *s3.CreateBucketInput, acl []byte) error {
-	if err := d.Posix.CreateBucket(ctx, in, acl); err != nil || !d.fsync {
+	err := d.Posix.CreateBucket(ctx, in, acl)
+	if e, ok := errors.AsType[s3err.BucketError](err); ok && (e.Code == "BucketAlreadyExists" || e.Code == "BucketAlreadyOwnedByYou") {
+		if d.region == "us-east-1" {
+			return nil
+		}
+		return s3err.GetBucketErr(s3err.ErrBucketAlreadyOwnedByYou, *in.Bucket)
+	}
+	if err != nil || !d.fsync {
 		return err
 	}
 	return errors.Join(syncPath(filepath.Join(d.root, *in.Bucket)), syncPath(d.root), d.syncMetadata(*in.Bucket))

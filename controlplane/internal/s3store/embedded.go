@@ -44,6 +44,7 @@ const (
 	maxConnections = 4096
 	maxRequests    = 1024
 	maxParts       = 10_000
+	maxCopy        = 5 << 30 // bytes of one copy, S3's own limit
 )
 
 // closeTimeout leaves the rest of the process time to stop within five seconds.
@@ -202,8 +203,11 @@ func openBackend(dir string, cfg EmbeddedConfig) (*durable, error) {
 			return nil, err
 		}
 	}
-	d := &durable{root: objects, fsync: !cfg.NoFsync}
-	opts := posix.PosixOpts{ForceNoObjLockFile: true} // no other process writes here
+	d := &durable{root: objects, region: cfg.Region, fsync: !cfg.NoFsync}
+	opts := posix.PosixOpts{
+		ForceNoObjLockFile:  true, // no other process writes here
+		CopyObjectThreshold: maxCopy,
+	}
 	opts.SetNewDirPerm(0o700)
 	opts.SetNewFilePerm(0o600)
 

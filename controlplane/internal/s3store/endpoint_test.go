@@ -56,10 +56,10 @@ type endpoint struct {
 	accounts  *accounts
 }
 
-func startEndpoint(t *testing.T) *endpoint {
+func startEndpoint(t *testing.T, change ...func(*s3store.EmbeddedConfig)) *endpoint {
 	t.Helper()
 	acc := &accounts{}
-	e := startEmbedded(t, func(c *s3store.EmbeddedConfig) { c.Accounts = acc })
+	e := startEmbedded(t, append(change, func(c *s3store.EmbeddedConfig) { c.Accounts = acc })...)
 	srv := httptest.NewUnstartedServer(nil)
 	srv.Config = awsapi.NewServer(awsapi.New(awsapi.Config{Services: map[string]http.Handler{awsapi.ServiceS3: e.Proxy()}}), nil)
 	srv.Start()
