@@ -14,6 +14,7 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/awsapi/iotapi"
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/awsapi/rest"
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/awsapi/sigv4"
+	"github.com/ggfleet/ggfleet/controlplane/internal/edge/awsapi/stsapi"
 )
 
 // awsServer serves every AWS-compatible API.
@@ -37,12 +38,16 @@ func (a *App) awsServer() (*http.Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	sts, err := stsapi.New(stsapi.Config{Verifier: verifier, Realm: a.cfg.realm(), RoleAlias: a.cfg.RoleAlias, Observe: a.aws.observe, Log: a.log})
+	if err != nil {
+		return nil, err
+	}
 	s3 := awsapi.ExternalS3(a.cfg.S3Endpoint)
 	if a.s3 != nil {
 		s3 = a.s3.Proxy()
 	}
 	return awsapi.NewServer(awsapi.New(awsapi.Config{Log: a.log, Services: map[string]http.Handler{
-		awsapi.ServiceS3: s3, awsapi.ServiceGreengrass: greengrass,
+		awsapi.ServiceS3: s3, awsapi.ServiceGreengrass: greengrass, awsapi.ServiceSTS: sts,
 		awsapi.ServiceIoT: iot, awsapi.ServiceExecuteAPI: iot, // older clients sign IoT's control plane so
 	}}), a.log), nil
 }
