@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/ggfleet/ggfleet/agent/internal/localstate"
+	"github.com/ggfleet/ggfleet/agent/internal/systemd"
 	"github.com/ggfleet/ggfleet/installer/nucleus"
 )
 
@@ -137,7 +137,7 @@ func (r *service) look(ctx context.Context) sight {
 		// That systemd cannot be asked says nothing about the nucleus.
 		return sight{up: true, silent: true, ends: r.seen, err: err}
 	}
-	st := sight{up: true, silent: true, pid: us[0].pid, ends: r.seen}
+	st := sight{up: true, silent: true, pid: us[0].Int("MainPID"), ends: r.seen}
 	if n := restarts(us) - r.before; n > r.seen {
 		r.seen, st.ends, r.since = n, n, time.Now()
 	} else if n < 0 { // started anew by somebody else: systemd counts from 0
@@ -147,11 +147,11 @@ func (r *service) look(ctx context.Context) sight {
 		switch {
 		case u.up():
 		case i == 0 || u.failed():
-			st.up, st.err = false, fmt.Errorf("unit %s is %s", u.id, u.state())
+			st.up, st.err = false, fmt.Errorf("unit %s is %s", u.id(), u.state())
 			return st
 		default: // not yet
 			r.since = time.Now()
-			st.err = fmt.Errorf("unit %s is %s", u.id, u.state())
+			st.err = fmt.Errorf("unit %s is %s", u.id(), u.state())
 		}
 	}
 	st.age = time.Since(r.since)
@@ -179,62 +179,41 @@ func (s services) stopUnits(ctx context.Context, units []string) error {
 }
 
 // unit is what systemd says about one.
-type unit struct {
-	id, load, active, sub, result string
-	restarts, pid                 int
-}
+type unit struct{ systemd.Unit }
+
+func (u unit) id() string { return u.Unit["Id"] }
 
 func (u unit) up() bool {
-	return u.active == "active" || u.active == "activating" && u.sub != "auto-restart" || u.active == "reloading"
+	active := u.Unit["ActiveState"]
+	return active == "active" || active == "activating" && u.Unit["SubState"] != "auto-restart" || active == "reloading"
 }
 
 func (u unit) failed() bool {
-	return u.active == "failed" || u.sub == "auto-restart" || u.load == "not-found"
+	return u.Unit["ActiveState"] == "failed" || u.Unit["SubState"] == "auto-restart" || u.Unit["LoadState"] == "not-found"
 }
 
 func (u unit) state() string {
-	if u.load == "not-found" {
+	if u.Unit["LoadState"] == "not-found" {
 		return "not there"
 	}
-	if u.result != "" && u.result != "success" {
-		return u.active + " (" + u.result + ")"
+	if result := u.Unit["Result"]; result != "" && result != "success" {
+		return u.Unit["ActiveState"] + " (" + result + ")"
 	}
-	return u.active
+	return u.Unit["ActiveState"]
 }
 
 func restarts(us []unit) (n int) {
 	for _, u := range us {
-		n += u.restarts
+		n += u.Int("NRestarts")
 	}
 	return n
 }
 
-// parseShow reads the output of systemctl show: one block of lines for each unit,
-// in the order asked.
+// parseShow returns the units that out names.
 func parseShow(out string) (us []unit) {
-	for block := range strings.SplitSeq(strings.TrimSpace(out), "\n\n") {
-		var u unit
-		for line := range strings.SplitSeq(block, "\n") {
-			key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
-			switch key {
-			case "Id":
-				u.id = value
-			case "LoadState":
-				u.load = value
-			case "ActiveState":
-				u.active = value
-			case "SubState":
-				u.sub = value
-			case "Result":
-				u.result = value
-			case "NRestarts":
-				u.restarts, _ = strconv.Atoi(value)
-			case "MainPID":
-				u.pid, _ = strconv.Atoi(value)
-			}
-		}
-		if u.id != "" {
-			us = append(us, u)
+	for _, u := range systemd.ParseShow(out) {
+		if u["Id"] != "" {
+			us = append(us, unit{u})
 		}
 	}
 	return us

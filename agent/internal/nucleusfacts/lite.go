@@ -1,12 +1,11 @@
 package nucleusfacts
 
 import (
-	"bytes"
 	"context"
-	"strconv"
 	"strings"
 	"time"
 
+	"github.com/ggfleet/ggfleet/agent/internal/systemd"
 	"github.com/ggfleet/ggfleet/shared/logx"
 	"github.com/ggfleet/ggfleet/shared/protocol"
 )
@@ -34,16 +33,10 @@ func (r *Reader) readUnits(ctx context.Context) {
 	r.facts.Source, r.facts.Components = protocol.ComponentsFromSystemd, parseUnits(b)
 }
 
-// parseUnits reads the blocks of `systemctl show`: the components among the
-// units, in the states of nucleus-contract §7.2.
+// parseUnits returns the components among the units that `systemctl show` names, in
+// the states of nucleus-contract §7.2.
 func parseUnits(b []byte) (out []protocol.LocalComponent) {
-	for block := range bytes.SplitSeq(b, []byte("\n\n")) {
-		unit := map[string]string{}
-		for line := range bytes.SplitSeq(block, []byte("\n")) {
-			if name, value, ok := strings.Cut(string(line), "="); ok {
-				unit[name] = value
-			}
-		}
+	for _, unit := range systemd.ParseShow(string(b)) {
 		if name, ok := componentOf(unit["Id"]); ok && unit["LoadState"] != "not-found" {
 			out = append(out, protocol.LocalComponent{Name: name, Version: versionOf(unit["ExecStart"]), State: stateOf(unit)})
 		}
@@ -81,8 +74,7 @@ func versionOf(execStart string) string {
 	return ""
 }
 
-func stateOf(unit map[string]string) string {
-	restarts, _ := strconv.Atoi(unit["NRestarts"])
+func stateOf(unit systemd.Unit) string {
 	started := unit["ExecMainStartTimestampMonotonic"]
 	switch unit["ActiveState"] {
 	case "activating":
@@ -97,7 +89,7 @@ func stateOf(unit map[string]string) string {
 		}
 	}
 	switch {
-	case restarts >= broken:
+	case unit.Int("NRestarts") >= broken:
 		return "BROKEN"
 	case unit["Result"] == "success":
 		return "FINISHED"

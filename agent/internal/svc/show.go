@@ -2,20 +2,19 @@ package svc
 
 import (
 	"path"
-	"strconv"
-	"strings"
 	"time"
+
+	"github.com/ggfleet/ggfleet/agent/internal/systemd"
 )
 
 // showProperties is what systemd is asked for.
 const showProperties = "LoadState,ActiveState,SubState,UnitFileState,FragmentPath,MainPID,NRestarts,ActiveEnterTimestamp,ConditionResult"
 
-// parseShow reads what 'systemctl show' prints.
+// parseShow reads what 'systemctl show' prints of the agent's unit.
 func parseShow(out []byte) State {
-	v := map[string]string{}
-	for line := range strings.Lines(string(out)) {
-		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
-		v[name] = value
+	var v systemd.Unit
+	if us := systemd.ParseShow(string(out)); len(us) > 0 {
+		v = us[0]
 	}
 	switch v["LoadState"] {
 	case "not-found":
@@ -33,8 +32,7 @@ func parseShow(out []byte) State {
 	if v["LoadState"] != "loaded" { // masked, bad-setting, error
 		s.Word = v["LoadState"]
 	}
-	s.PID, _ = strconv.Atoi(v["MainPID"])
-	s.Restarts, _ = strconv.Atoi(v["NRestarts"])
+	s.PID, s.Restarts = v.Int("MainPID"), v.Int("NRestarts")
 	if at, err := time.Parse("Mon 2006-01-02 15:04:05 MST", v["ActiveEnterTimestamp"]); err == nil && s.Running {
 		s.Since = at
 	}
