@@ -5,11 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/ggfleet/ggfleet/agent/internal/marked"
 )
 
 // What marks the nucleus's environment: which start it is of, which agent's it is by
@@ -61,13 +62,13 @@ func (r record) alive() (pid int, start uint64, ok bool) {
 		start, ok := startOf(r.PID)
 		return r.PID, start, ok && start == r.Start
 	}
-	return oldest(marked(tokenVar, r.Token))
+	return oldest(marked.Processes(tokenVar, r.Token))
 }
 
 // lost finds the nucleus of the agent in site when no record tells of it: the disk
 // took none, or it was damaged. What another account has marked so is none.
 func lost(site string) (pid int, start uint64, ok bool) {
-	leaders := slices.DeleteFunc(marked(siteVar, site), func(pid int) bool {
+	leaders := slices.DeleteFunc(marked.Processes(siteVar, site), func(pid int) bool {
 		group, err := syscall.Getpgid(pid)
 		return err != nil || group != pid || !own(pid) // the nucleus may be gone, and only what it started be there
 	})
@@ -85,27 +86,7 @@ func own(pid int) bool {
 
 // killLeft ends everything that was started by a nucleus of the agent in site, also
 // what has left its process group. It must not run beside the next one.
-func killLeft(site string) {
-	for _, pid := range marked(siteVar, site) {
-		_ = syscall.Kill(pid, syscall.SIGKILL)
-	}
-}
-
-// marked returns the processes with a variable of their environment set to value.
-func marked(variable, value string) (pids []int) {
-	want := []byte(variable + "=" + value)
-	dirs, _ := filepath.Glob("/proc/[0-9]*")
-	for _, d := range dirs {
-		env, err := os.ReadFile(filepath.Join(d, "environ"))
-		if err != nil || !has(env, want) {
-			continue // gone, of another user, or not meant
-		}
-		if n, err := strconv.Atoi(filepath.Base(d)); err == nil {
-			pids = append(pids, n)
-		}
-	}
-	return pids
-}
+func killLeft(site string) { marked.Kill(siteVar, site) }
 
 // oldest is the process that began first: of those with one token the nucleus
 // itself, since its children came later.
@@ -116,26 +97,6 @@ func oldest(pids []int) (pid int, start uint64, ok bool) {
 		}
 	}
 	return pid, start, ok
-}
-
-// digestOf is which version the nucleus process pid is; "" when that is not known.
-func digestOf(pid int) string {
-	env, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
-	for v := range bytes.SplitSeq(env, []byte{0}) {
-		if d, ok := bytes.CutPrefix(v, []byte(digestVar+"=")); ok {
-			return string(d)
-		}
-	}
-	return ""
-}
-
-func has(env, want []byte) bool {
-	for v := range bytes.SplitSeq(env, []byte{0}) {
-		if bytes.Equal(v, want) {
-			return true
-		}
-	}
-	return false
 }
 
 // signalGroup sends sig to the process group of pid. A group that is gone is

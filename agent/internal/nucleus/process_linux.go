@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/ggfleet/ggfleet/agent/internal/localstate"
+	"github.com/ggfleet/ggfleet/agent/internal/marked"
 	"github.com/ggfleet/ggfleet/installer/durable"
 	"github.com/ggfleet/ggfleet/installer/nucleus"
 	"github.com/ggfleet/ggfleet/shared/logx"
@@ -47,7 +48,7 @@ func (p processes) find(ctx context.Context) (running, bool, error) {
 			killLeft(p.cfg.Dir.Site())
 			return nil, false, nil
 		}
-		r = record{Digest: digestOf(pid), Boot: bootID()}
+		r = record{Digest: marked.Value(pid, digestVar), Boot: bootID()}
 	}
 	found := adopt(p, pid, began)
 	if r.Digest != p.spec.Version.Digest {

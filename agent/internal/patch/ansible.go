@@ -16,6 +16,7 @@ import (
 	"unicode"
 
 	"github.com/ggfleet/ggfleet/agent/internal/consent"
+	"github.com/ggfleet/ggfleet/agent/internal/marked"
 	"github.com/ggfleet/ggfleet/shared/protocol"
 )
 
@@ -99,7 +100,7 @@ func (p prepared) run(ctx context.Context) (success bool, message string) {
 	err := cmd.Run()
 	if timed.Err() != nil && cmd.Process != nil {
 		kill(cmd.Process) // whatever did not heed it
-		killAll(p.runID)
+		marked.Kill(runVar, p.runID)
 	}
 	switch {
 	case cmd.ProcessState == nil:

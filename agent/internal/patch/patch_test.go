@@ -29,7 +29,7 @@ import (
 )
 
 const (
-	patience = 30 * time.Second
+	patience = 2 * time.Minute
 	tick     = 10 * time.Millisecond
 	playbook = "- hosts: all\n"
 )

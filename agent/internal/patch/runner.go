@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ggfleet/ggfleet/agent/internal/localstate"
+	"github.com/ggfleet/ggfleet/agent/internal/marked"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/logx"
 	"github.com/ggfleet/ggfleet/shared/names"
@@ -195,7 +196,7 @@ func (r *Runner) end(j *journal, success bool, message string) error {
 
 // interrupted ends a patch that ran when an earlier agent did.
 func (r *Runner) interrupted(ctx context.Context, j *journal) {
-	killAll(j.Run)
+	marked.Kill(runVar, j.Run) // what it left
 	r.log.WarnContext(ctx, "the agent was stopped while a patch ran", "patch", j.ID)
 	j.State = ended
 	j.Result = &protocol.PatchResult{
