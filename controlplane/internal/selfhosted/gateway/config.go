@@ -24,7 +24,8 @@ type Config struct {
 // Limits bound what devices can make the gateway hold. Zero fields take the
 // value named; the numbers of AWS IoT are in iot-api §22.
 type Limits struct {
-	Connections      int           // open sockets: 20,000
+	Connections      int           // open sockets; over it, the handshake longest under way is given up: 20,000
+	Handshakes       int           // worked on at once: DefaultHandshakes
 	PerCertificate   int           // connections and stored sessions of one certificate: 64
 	FirstByte        time.Duration // from accept to a complete CONNECT: 10 s
 	Write            time.Duration // one write to a device; then it is dropped: 4 s
@@ -54,6 +55,7 @@ func (l Limits) withDefaults() Limits {
 		}
 	}
 	whole(&l.Connections, 20_000)
+	whole(&l.Handshakes, DefaultHandshakes)
 	whole(&l.PerCertificate, 64)
 	span(&l.FirstByte, 10*time.Second)
 	span(&l.Write, 4*time.Second)

@@ -35,6 +35,8 @@ type Gateway struct {
 	limits   Limits
 	log      *slog.Logger
 	server   *mqtt.Server
+	arrivals *arrivals
+	turns    *Turns
 
 	own       atomic.Pointer[own] // nil: Run has not begun
 	started   atomic.Bool
@@ -61,11 +63,12 @@ func New(cfg Config) (*Gateway, error) {
 	}
 	g := &Gateway{
 		ids: cfg.Identities, reserved: cfg.Reserved, changes: cfg.Changes, events: cfg.Events,
-		cfg: cfg, limits: cfg.Limits.withDefaults(), log: cfg.Log,
+		cfg: cfg, limits: cfg.Limits.withDefaults(), log: cfg.Log, arrivals: newArrivals(),
 		check: make(chan struct{}, 1), open: map[*session]struct{}{}, byClient: map[string]*session{},
 		byThing: map[string]map[*session]struct{}{}, byCert: map[string]map[*session]struct{}{},
 		stored: map[string]map[string]struct{}{}, strangers: rate.NewLimiter(10, 50),
 	}
+	g.turns = NewTurns(g.limits.Handshakes)
 	if g.log == nil {
 		g.log = logx.Discard()
 	}
@@ -156,9 +159,10 @@ func (g *Gateway) accept(ctx context.Context, ln net.Listener) error {
 	}
 }
 
-// take starts the connection's goroutine unless too many are open.
+// take starts the connection's goroutine. When too many are open, one whose
+// handshake is not over makes room for it; devices do not.
 func (g *Gateway) take(raw net.Conn) {
-	if g.count.connections.Add(1) > int64(g.limits.Connections) {
+	if g.count.connections.Add(1) > int64(g.limits.Connections) && !g.arrivals.makeRoom() {
 		g.count.connections.Add(-1)
 		g.count.refused.Add(1)
 		_ = raw.Close()
@@ -168,12 +172,13 @@ func (g *Gateway) take(raw net.Conn) {
 	g.mu.Lock()
 	g.open[s] = struct{}{}
 	g.mu.Unlock()
+	leave := g.arrivals.add(s)
 	g.work.Go(func() {
 		defer g.count.connections.Add(-1)
 		defer g.leave(s)
 		defer raw.Close()
 		defer g.survive(s)
-		g.serve(s, raw)
+		g.serve(s, raw, leave)
 	})
 }
 
@@ -185,11 +190,15 @@ func (g *Gateway) survive(s *session) {
 	}
 }
 
-// serve runs one connection to its end.
-func (g *Gateway) serve(s *session, raw net.Conn) {
+// serve runs one connection to its end, and leaves the arrivals when it is known who
+// is there.
+func (g *Gateway) serve(s *session, raw net.Conn, leave func()) {
+	defer leave()
 	// One deadline from accept to a complete CONNECT (defect 5: the library has none).
 	_ = raw.SetDeadline(time.Now().Add(g.limits.FirstByte))
-	tc := tls.Server(raw, g.cfg.TLS)
+	turn := g.turns.shake(g.base, raw)
+	defer turn.finish()
+	tc := tls.Server(turn, g.cfg.TLS)
 	if err := tc.HandshakeContext(g.base); err != nil {
 		g.count.handshakeError.Add(1)
 		g.count.refused.Add(1)
@@ -198,6 +207,8 @@ func (g *Gateway) serve(s *session, raw net.Conn) {
 		}
 		return
 	}
+	turn.finish()
+	leave()
 	s.conn.Conn = tc
 	s.leaf = tc.ConnectionState().PeerCertificates[0]
 	s.certificate = pki.ID(s.leaf.Raw)
