@@ -118,11 +118,11 @@ func (a HelpAsk) Check() error {
 	case HelpDiagnose:
 		rest.Diagnostic = ""
 		if !slices.Contains(Diagnostics(), a.Diagnostic) {
-			err = fault.Field("diagnostic", "%q is none of %s", clip(a.Diagnostic), strings.Join(Diagnostics(), ", "))
+			err = fault.Field("diagnostic", "%q is none of %s", fault.Brief(a.Diagnostic), strings.Join(Diagnostics(), ", "))
 		}
 	case HelpBundle:
 	default:
-		return fault.Field("kind", "%q is nothing that can be asked of a device", clip(string(a.Kind)))
+		return fault.Field("kind", "%q is nothing that can be asked of a device", fault.Brief(string(a.Kind)))
 	}
 	if err == nil && rest != (HelpAsk{}) {
 		err = fault.New(fault.Invalid, "a member of the request does not belong to the kind %s", a.Kind)
@@ -133,11 +133,11 @@ func (a HelpAsk) Check() error {
 func (a HelpAsk) checkOf(allowed ...string) error {
 	switch {
 	case !slices.Contains(allowed, a.Of):
-		return fault.Field("of", "%q is none of %s", clip(a.Of), strings.Join(allowed, ", "))
+		return fault.Field("of", "%q is none of %s", fault.Brief(a.Of), strings.Join(allowed, ", "))
 	case a.Of != HelpOfComponent && a.Component != "":
 		return fault.Field("component", "belongs to \"of\": %q only", HelpOfComponent)
 	case a.Of == HelpOfComponent && !HelpName(a.Component):
-		return fault.Field("component", "%q is no name of a component", clip(a.Component))
+		return fault.Field("component", "%q is no name of a component", fault.Brief(a.Component))
 	}
 	return nil
 }
@@ -147,14 +147,6 @@ func within(field string, n, low, high int) error {
 		return fault.Field(field, "is %d, want %d to %d", n, low, high)
 	}
 	return nil
-}
-
-// clip bounds what a message repeats of its input.
-func clip(s string) string {
-	if len(s) > 64 {
-		return strings.ToValidUTF8(s[:64], "") + "…"
-	}
-	return s
 }
 
 // HelpList is what waits for a device, or was taken by it and is not ended, the

@@ -3,7 +3,8 @@ package protocol
 import (
 	"net/url"
 	"strings"
-	"unicode/utf8"
+
+	"github.com/ggfleet/ggfleet/shared/fault"
 )
 
 // Paths of releases of the agent.
@@ -74,7 +75,7 @@ type AgentAbout struct {
 func (a AgentAbout) Set(v url.Values) {
 	for name, value := range map[string]string{
 		"agent": a.Version, "updateVersion": a.Update.Version, "updateDigest": a.Update.Digest,
-		"updateState": string(a.Update.State), "updateReason": CutText(a.Update.Reason, MaxUpdateReason),
+		"updateState": string(a.Update.State), "updateReason": fault.Clip(a.Update.Reason, MaxUpdateReason),
 	} {
 		if value != "" {
 			v.Set(name, value)
@@ -88,7 +89,7 @@ func ParseAgentAbout(v url.Values) AgentAbout {
 		Version: queryWord(v, "agent"),
 		Update: AgentUpdate{
 			Version: queryWord(v, "updateVersion"), Digest: queryWord(v, "updateDigest"), State: UpdateState(queryWord(v, "updateState")),
-			Reason: CutText(strings.ToValidUTF8(v.Get("updateReason"), "?"), MaxUpdateReason),
+			Reason: fault.Clip(strings.ToValidUTF8(v.Get("updateReason"), "?"), MaxUpdateReason),
 		},
 	}
 	known := false
@@ -106,21 +107,6 @@ func queryWord(v url.Values, name string) string {
 	s := v.Get(name)
 	if len(s) > maxQuery || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return ""
-	}
-	return s
-}
-
-// CutText cuts s to at most n bytes, between characters.
-func CutText(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	s = s[:n]
-	for s != "" {
-		if r, size := utf8.DecodeLastRuneInString(s); r != utf8.RuneError || size > 1 {
-			break
-		}
-		s = s[:len(s)-1]
 	}
 	return s
 }

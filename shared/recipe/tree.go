@@ -148,10 +148,7 @@ func at(path string, where pos, format string, args ...any) error {
 	if path == "" {
 		return fault.New(fault.Invalid, "recipe: "+format, args...)
 	}
-	if len(path) > maxPath {
-		path = path[:maxPath] + "…"
-	}
-	return fault.Field(path, format, args...)
+	return fault.Field(fault.Clip(path, maxPath), format, args...)
 }
 
 const maxPath = 300 // bytes of a path in an error

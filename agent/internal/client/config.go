@@ -73,12 +73,12 @@ func read(d protocol.Discovery) ([]found, error) {
 	var out []found
 	for _, g := range d.Groups {
 		if len(g.CAs) > maxCAs {
-			return nil, fault.Field("GGGroups", "group %q has %d CAs, at most %d are read", clip(g.ID), len(g.CAs), maxCAs)
+			return nil, fault.Field("GGGroups", "group %q has %d CAs, at most %d are read", fault.Brief(g.ID), len(g.CAs), maxCAs)
 		}
 		for _, c := range g.Cores {
 			_, name, ok := strings.Cut(c.ThingARN, ":thing/")
 			if !ok || names.CheckThing(name) != nil || name == "." || name == ".." {
-				return nil, fault.Field("thingArn", "%q is not the ARN of a thing", clip(c.ThingARN))
+				return nil, fault.Field("thingArn", "%q is not the ARN of a thing", fault.Brief(c.ThingARN))
 			}
 			core := Core{ThingName: name, ThingARN: c.ThingARN, Endpoints: []Endpoint{}}
 			if len(c.Connectivity) > maxEndpoints {
@@ -104,7 +104,7 @@ func checkEndpoint(e protocol.DiscoveredEndpoint) error {
 	}
 	host := strings.Trim(e.Host, "[]")
 	if host == "" || len(host) > maxText || net.ParseIP(host) == nil && strings.ContainsFunc(host, notOfName) {
-		return fault.Field("HostAddress", "%q is no host", clip(e.Host))
+		return fault.Field("HostAddress", "%q is no host", fault.Brief(e.Host))
 	}
 	if len(e.Metadata) > maxText || strings.ContainsFunc(e.Metadata, unicode.IsControl) {
 		return fault.Field("Metadata", "is longer than %d bytes or holds control characters", maxText)
@@ -115,11 +115,4 @@ func checkEndpoint(e protocol.DiscoveredEndpoint) error {
 // notOfName reports whether r cannot be part of a host name.
 func notOfName(r rune) bool {
 	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '.' && r != '_'
-}
-
-func clip(s string) string {
-	if len(s) > 64 {
-		return s[:64] + "…"
-	}
-	return s
 }

@@ -172,9 +172,6 @@ func statusError(method, path string, status int, body []byte) error {
 	if text == "" {
 		text = http.StatusText(status)
 	}
-	if len(text) > 500 {
-		text = text[:500] + "…"
-	}
 	kinds := map[int]fault.Kind{
 		http.StatusBadRequest: fault.Invalid, http.StatusUnauthorized: fault.Unauthenticated, http.StatusForbidden: fault.Denied,
 		http.StatusNotFound: fault.NotFound, http.StatusConflict: fault.Conflict, http.StatusGone: fault.NotFound,
@@ -184,7 +181,7 @@ func statusError(method, path string, status int, body []byte) error {
 	if !ok {
 		kind = fault.Unavailable
 	}
-	return fmt.Errorf("%s %s: %d: %w", method, path, status, fault.New(kind, "%s", text))
+	return fmt.Errorf("%s %s: %d: %w", method, path, status, fault.New(kind, "%s", fault.Clip(text, 500)))
 }
 
 // Download appends the rest of the archive d to f, which holds the part that

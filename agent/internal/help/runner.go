@@ -197,8 +197,7 @@ func permission(k protocol.HelpKind) consent.Permission {
 func (r *Runner) carryOut(ctx context.Context, id, runID string, ask protocol.HelpAsk) (protocol.HelpResult, error) {
 	result := protocol.HelpResult{Run: runID}
 	failed := func(outcome protocol.HelpOutcome, message string) (protocol.HelpResult, error) {
-		message = text(message)
-		return protocol.HelpResult{Run: runID, Outcome: outcome, Message: message[:min(len(message), protocol.MaxHelpMessage)]}, nil
+		return protocol.HelpResult{Run: runID, Outcome: outcome, Message: fault.Clip(text(message), protocol.MaxHelpMessage)}, nil
 	}
 	if err := ask.Check(); err != nil {
 		return failed(protocol.HelpFailed, "this agent does not do what was asked: "+err.Error())

@@ -13,6 +13,7 @@ import (
 	"github.com/ggfleet/ggfleet/agent/internal/localstate"
 	"github.com/ggfleet/ggfleet/agent/internal/systemd"
 	"github.com/ggfleet/ggfleet/installer/nucleus"
+	"github.com/ggfleet/ggfleet/shared/fault"
 )
 
 // callFor bounds one call of systemctl. Stopping may take as long as the unit's
@@ -118,7 +119,7 @@ func (s services) run(ctx context.Context, argv ...string) (nucleus.Result, erro
 
 func said(r nucleus.Result) string {
 	text := strings.TrimSpace(cmp.Or(string(r.Stderr), string(r.Stdout)))
-	return fmt.Sprintf("exit status %d, %s", r.Code, text[:min(len(text), 500)])
+	return fmt.Sprintf("exit status %d, %s", r.Code, fault.Clip(text, 500))
 }
 
 // service is a nucleus that systemd runs.

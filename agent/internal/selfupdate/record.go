@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/ggfleet/ggfleet/agent/internal/localstate"
+	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/protocol"
 	"github.com/ggfleet/ggfleet/shared/recipe/semver"
 )
@@ -242,7 +243,7 @@ func (r *Record) reject(reason string) {
 func (r *Record) drop(s Slot, reason string) {
 	r.Committed = nil
 	r.remember(s, reason)
-	r.Last = protocol.AgentUpdate{Version: s.Version, Digest: s.Digest, State: protocol.UpdateFailed, Reason: protocol.CutText(reason, protocol.MaxUpdateReason)}
+	r.Last = protocol.AgentUpdate{Version: s.Version, Digest: s.Digest, State: protocol.UpdateFailed, Reason: fault.Clip(reason, protocol.MaxUpdateReason)}
 }
 
 // unusable takes the slot with the digest out: its file is damaged or cannot be
@@ -254,12 +255,12 @@ func (r *Record) unusable(digest, reason string) {
 	}
 	if c := r.Committed; c != nil && c.Digest == digest {
 		r.Committed = nil
-		r.Last = protocol.AgentUpdate{Version: c.Version, Digest: c.Digest, State: protocol.UpdateBlocked, Reason: protocol.CutText(reason, protocol.MaxUpdateReason)}
+		r.Last = protocol.AgentUpdate{Version: c.Version, Digest: c.Digest, State: protocol.UpdateBlocked, Reason: fault.Clip(reason, protocol.MaxUpdateReason)}
 	}
 }
 
 func (r *Record) remember(s Slot, reason string) {
-	r.Rejected = append(r.Rejected, Rejection{Version: s.Version, Digest: s.Digest, Reason: protocol.CutText(reason, protocol.MaxUpdateReason)})
+	r.Rejected = append(r.Rejected, Rejection{Version: s.Version, Digest: s.Digest, Reason: fault.Clip(reason, protocol.MaxUpdateReason)})
 	if n := len(r.Rejected); n > maxRejected {
 		r.Rejected = r.Rejected[n-maxRejected:]
 	}
@@ -276,5 +277,5 @@ func (r *Record) rejected(digest string) (string, bool) {
 }
 
 func (t Trial) update(s protocol.UpdateState, reason string) protocol.AgentUpdate {
-	return protocol.AgentUpdate{Version: t.Version, Digest: t.Digest, State: s, Reason: protocol.CutText(reason, protocol.MaxUpdateReason)}
+	return protocol.AgentUpdate{Version: t.Version, Digest: t.Digest, State: s, Reason: fault.Clip(reason, protocol.MaxUpdateReason)}
 }

@@ -161,7 +161,7 @@ func (u *Updater) look() seen {
 }
 
 func (u *Updater) say(x protocol.AgentUpdate) {
-	x.Reason = protocol.CutText(x.Reason, protocol.MaxUpdateReason)
+	x.Reason = fault.Clip(x.Reason, protocol.MaxUpdateReason)
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.update = x

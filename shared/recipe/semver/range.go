@@ -59,10 +59,7 @@ func (r Range) Contains(v Version) bool {
 // text holds every release. Errors are fault.Invalid.
 func ParseRange(s string) (Range, error) {
 	bad := func(why string) error {
-		if len(s) > 80 {
-			s = s[:80] + "…"
-		}
-		return fault.New(fault.Invalid, "%q is not a version range: %s", s, why)
+		return fault.New(fault.Invalid, "%q is not a version range: %s", fault.Clip(s, 80), why)
 	}
 	if len(s) > maxRange {
 		return Range{}, bad("it is longer than 1024 characters")
@@ -72,7 +69,7 @@ func ParseRange(s string) (Range, error) {
 	for alt := range strings.SplitSeq(s, "||") {
 		all, wrong, ok := parseAlternative(strings.Fields(alt))
 		if !ok {
-			return Range{}, bad("cannot read " + quoteShort(wrong) + "; want comparators such as >=1.2.0 <2.0.0, ^1.2, ~1.2.3, 1.x")
+			return Range{}, bad(`cannot read "` + fault.Clip(wrong, 40) + `"; want comparators such as >=1.2.0 <2.0.0, ^1.2, ~1.2.3, 1.x`)
 		}
 		if count += len(all); count > maxComparators {
 			return Range{}, bad("it has more than 128 comparators")
@@ -80,13 +77,6 @@ func ParseRange(s string) (Range, error) {
 		r.alternatives = append(r.alternatives, all)
 	}
 	return r, nil
-}
-
-func quoteShort(s string) string {
-	if len(s) > 40 {
-		s = s[:40] + "…"
-	}
-	return `"` + s + `"`
 }
 
 func parseAlternative(words []string) (all []comparator, wrong string, ok bool) {
