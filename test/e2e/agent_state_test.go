@@ -86,7 +86,7 @@ func TestAnAgentTellsWhatTheDeviceIsAndItsEndIsSeenAtOnce(t *testing.T) {
 	assert.Empty(t, named("offline"))
 
 	agent.kill9(t)
-	world.Within(t, 10*time.Second, func() string {
+	world.Eventually(t, func() string {
 		if !slices.Contains(named("offline"), core) {
 			return "a killed agent is not listed as offline"
 		}

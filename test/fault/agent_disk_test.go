@@ -9,7 +9,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -108,7 +107,7 @@ func TestAFullDiskStopsNoNucleus(t *testing.T) {
 	// The nucleus ends while there is no room at all: it is started again.
 	free := fill(t, disk, 0)
 	require.NoError(t, syscall.Kill(-pid, syscall.SIGKILL))
-	world.Within(t, 30*time.Second, func() string {
+	world.Eventually(t, func() string {
 		if now := d.oneNucleus(); now != 0 && now != pid {
 			return ""
 		}
@@ -180,7 +179,7 @@ func TestADiskThatFailsStopsNoNucleus(t *testing.T) {
 
 	// The nucleus ends, and then the agent; both come back.
 	require.NoError(t, syscall.Kill(-pid, syscall.SIGKILL))
-	world.Within(t, 30*time.Second, func() string {
+	world.Eventually(t, func() string {
 		if now := d.oneNucleus(); now != 0 && now != pid {
 			return ""
 		}
@@ -197,7 +196,7 @@ func TestADiskThatFailsStopsNoNucleus(t *testing.T) {
 
 	// A device that is started anew, its disk mended.
 	d.stop()
-	world.Within(t, 10*time.Second, func() string {
+	world.Eventually(t, func() string {
 		if err := syscall.Unmount(disk, 0); err != nil {
 			return err.Error()
 		}

@@ -267,7 +267,7 @@ func (d *device) shown() (out agentView, healthy bool) {
 // runs waits until the device is connected and says that it runs the version.
 func (d *device) runs(version string) {
 	d.t.Helper()
-	world.Within(d.t, time.Minute, func() string {
+	world.Eventually(d.t, func() string {
 		s, _ := d.shown()
 		if s.Connected && s.Nucleus.State == "running" && s.Nucleus.Version == version && d.oneNucleus() != 0 {
 			return ""
@@ -279,7 +279,7 @@ func (d *device) runs(version string) {
 // waitFor waits until the device shows what is wanted.
 func (d *device) waitFor(what string, ok func(agentView) bool) {
 	d.t.Helper()
-	world.Within(d.t, time.Minute, func() string {
+	world.Eventually(d.t, func() string {
 		s, _ := d.shown()
 		if ok(s) {
 			return ""

@@ -48,7 +48,7 @@ func (l *line) send(p mqttwire.Packet) mqttwire.Packet {
 	l.t.Helper()
 	b, err := mqttwire.Append(nil, p, mqttwire.V5)
 	require.NoError(l.t, err)
-	require.NoError(l.t, l.conn.SetDeadline(time.Now().Add(time.Minute)))
+	require.NoError(l.t, l.conn.SetDeadline(time.Now().Add(5*time.Minute)))
 	if _, err := l.conn.Write(b); err != nil {
 		return mqttwire.Packet{}
 	}
@@ -134,7 +134,7 @@ func TestADeviceCannotActForAnother(t *testing.T) {
 		})
 	}
 
-	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{TLSClientConfig: w.TLS(thief), ForceAttemptHTTP2: true}}
+	client := &http.Client{Timeout: 5 * time.Minute, Transport: &http.Transport{TLSClientConfig: w.TLS(thief), ForceAttemptHTTP2: true}}
 	base := "https://" + strings.Replace(w.Device, "127.0.0.1", "localhost", 1)
 	ask := func(t *testing.T, method, path string, header http.Header) (int, string) {
 		t.Helper()
@@ -190,7 +190,7 @@ func TestADeviceCannotActForAnother(t *testing.T) {
 		for _, addr := range []string{w.MQTT, w.Device} {
 			conn, err := d.DialContext(t.Context(), "tcp", addr)
 			if err == nil { // TLS 1.3 tells the client's side with its first read
-				require.NoError(t, conn.SetDeadline(time.Now().Add(time.Minute)))
+				require.NoError(t, conn.SetDeadline(time.Now().Add(5*time.Minute)))
 				_, err = conn.Read(make([]byte, 1))
 				_ = conn.Close()
 			}
@@ -226,7 +226,7 @@ func TestACoreThatIsMovedSeesOneTemplateGroupAtAnyInstant(t *testing.T) {
 	s.healthy([]string{"press-07"})
 
 	url := "https://" + cfg.DataPlane + "/greengrass/v2/coreDevices/press-07/thingGroups"
-	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{TLSClientConfig: w.TLS(core.Certificate), ForceAttemptHTTP2: true}}
+	client := &http.Client{Timeout: 5 * time.Minute, Transport: &http.Transport{TLSClientConfig: w.TLS(core.Certificate), ForceAttemptHTTP2: true}}
 	var asked, changes atomic.Int64
 	for range 3 {
 		wg.Go(func() {

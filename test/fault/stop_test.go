@@ -5,16 +5,12 @@ import (
 	"net/http"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ggfleet/ggfleet/test/internal/world"
 )
-
-// promised is how long a stop may take.
-const promised = 5 * time.Second
 
 func TestAStopUnderLoadIsOrderlyAndTheNextStartGoesOn(t *testing.T) {
 	t.Parallel()
@@ -38,7 +34,7 @@ func TestAStopUnderLoadIsOrderlyAndTheNextStartGoesOn(t *testing.T) {
 	require.Equal(t, http.StatusAccepted, a.Status, "%s", a.Body)
 	path := a.Header.Get("Location")
 	w.Signal(t, syscall.SIGTERM)
-	require.NoError(t, w.WaitExit(t, promised), "ggfleet must end with status 0 within %s", promised)
+	require.NoError(t, w.WaitExit(t), "ggfleet must end with status 0, whatever is under way")
 
 	w.Restart(t)
 	task := s.ended(path)

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -124,10 +123,7 @@ var etcdBinary = sync.OnceValues(func() (string, error) {
 
 func startEtcd(t *testing.T) *etcd {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	e := &etcd{t: t, dir: t.TempDir(), endpoint: l.Addr().String()}
-	require.NoError(t, l.Close())
+	e := &etcd{t: t, dir: t.TempDir(), endpoint: world.Port(t)}
 	e.start()
 	t.Cleanup(func() {
 		if e.cmd != nil {

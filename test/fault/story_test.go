@@ -38,7 +38,7 @@ type story struct {
 }
 
 func newStory(t *testing.T, w *world.World) *story {
-	return &story{t: t, w: w, client: &http.Client{Timeout: time.Minute, Transport: &http.Transport{}}}
+	return &story{t: t, w: w, client: &http.Client{Timeout: 5 * time.Minute, Transport: &http.Transport{}}}
 }
 
 // begin starts the control plane, which may be killed before it is ready.
@@ -67,7 +67,7 @@ func (s *story) begin() {
 // a kill.
 func (s *story) revive(err error) {
 	s.t.Helper()
-	exit := s.w.WaitExit(s.t, 20*time.Second)
+	exit := s.w.WaitExit(s.t)
 	require.ErrorContains(s.t, exit, "signal: killed", "a request failed, but nobody killed the process: %v", err)
 	s.kills++
 	s.client.CloseIdleConnections()
@@ -291,7 +291,7 @@ func (s *story) finish() {
 	s.t.Helper()
 	for {
 		s.w.Signal(s.t, syscall.SIGTERM)
-		err := s.w.WaitExit(s.t, time.Minute)
+		err := s.w.WaitExit(s.t)
 		if err == nil {
 			return
 		}

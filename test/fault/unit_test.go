@@ -68,7 +68,7 @@ func (u *unit) try(method, path string, body any) (int, []byte, error) {
 	if u.cert != nil {
 		cfg.Certificates = []tls.Certificate{*u.cert}
 	}
-	c := &http.Client{Timeout: time.Minute, Transport: &http.Transport{TLSClientConfig: cfg, DisableKeepAlives: true}}
+	c := &http.Client{Timeout: 5 * time.Minute, Transport: &http.Transport{TLSClientConfig: cfg, DisableKeepAlives: true}}
 	res, err := c.Do(req)
 	if err != nil {
 		return 0, nil, err

@@ -133,7 +133,7 @@ func TestAgents(t *testing.T) {
 // connected waits until the fleet summary counts n agents with a session.
 func connected(t *testing.T, w *world.World, n int) {
 	t.Helper()
-	world.Within(t, 2*time.Minute, func() string {
+	world.Eventually(t, func() string {
 		var s struct {
 			Agents struct{ Connected, Offline int } `json:"agents"`
 		}

@@ -11,7 +11,7 @@ import (
 )
 
 // readyIn bounds how long a start may take; recovery of a large store is in it.
-const readyIn = 2 * time.Minute
+const readyIn = patience
 
 var errRuns = errors.New("ggfleet still runs")
 

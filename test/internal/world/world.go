@@ -7,12 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -50,6 +47,7 @@ type World struct {
 	client *http.Client
 	log    *logFile
 	proc   *process // nil: not running
+	ports  []port
 	s3     func() (*objects, error)
 }
 
@@ -66,7 +64,7 @@ func Start(t testing.TB, o Options) *World {
 		o.Dir = filepath.Join(t.TempDir(), "data")
 	}
 	w := &World{Dir: o.Dir, CAFile: filepath.Join(o.Dir, "ca.pem"), opts: o, bin: bin, client: &http.Client{
-		Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: 64},
+		Timeout: patience, Transport: &http.Transport{MaxIdleConnsPerHost: 64},
 	}}
 	w.s3 = sync.OnceValues(w.openObjects)
 	w.log, err = newLogFile(filepath.Join(t.TempDir(), "ggfleet.log"))
@@ -118,22 +116,23 @@ func (w *World) NewPorts(t testing.TB) {
 	w.choosePorts()
 }
 
-// choosePorts takes ports below those that a system gives to clients: while
-// ggfleet is down, none of its ports shall become a client's.
 func (w *World) choosePorts() {
+	w.freePorts()
 	var addrs [5]string
 	for i := range addrs {
-		for {
-			addrs[i] = net.JoinHostPort(cmp.Or(w.opts.Host, "127.0.0.1"), strconv.Itoa(10000+rand.IntN(22000)))
-			l, err := net.Listen("tcp", addrs[i])
-			if err == nil {
-				_ = l.Close()
-				break
-			}
-		}
+		p := takePort(cmp.Or(w.opts.Host, "127.0.0.1"))
+		w.ports = append(w.ports, p)
+		addrs[i] = p.addr
 	}
 	w.API, w.AWS = "http://"+addrs[0], "http://"+addrs[1]
 	w.MQTT, w.Device, w.Artifacts = addrs[2], addrs[3], addrs[4]
+}
+
+func (w *World) freePorts() {
+	for _, p := range w.ports {
+		p.free()
+	}
+	w.ports = nil
 }
 
 func (w *World) args() []string {
@@ -166,7 +165,7 @@ func (w *World) Kill9(t testing.TB) {
 	t.Helper()
 	require.NotNil(t, w.proc, "ggfleet does not run")
 	require.NoError(t, w.proc.cmd.Process.Kill())
-	_ = w.proc.wait(time.Minute)
+	_ = w.proc.wait(patience)
 	w.gone()
 }
 
@@ -176,16 +175,16 @@ func (w *World) Stop(t testing.TB) {
 	t.Helper()
 	require.NotNil(t, w.proc, "ggfleet does not run")
 	require.NoError(t, w.proc.cmd.Process.Signal(os.Interrupt))
-	require.NoError(t, w.proc.wait(time.Minute), "ggfleet did not end in order")
+	require.NoError(t, w.proc.wait(patience), "ggfleet did not end in order")
 	w.gone()
 }
 
 // WaitExit waits until the process ended by itself and returns how: nil for
-// status 0. It is an error when it still runs after d.
-func (w *World) WaitExit(t testing.TB, d time.Duration) error {
+// status 0.
+func (w *World) WaitExit(t testing.TB) error {
 	t.Helper()
 	require.NotNil(t, w.proc, "ggfleet does not run")
-	err := w.proc.wait(d)
+	err := w.proc.wait(patience)
 	if !errors.Is(err, errRuns) {
 		w.gone()
 	}
@@ -216,14 +215,15 @@ func (w *World) gone() {
 func (w *World) end(t testing.TB) {
 	if w.proc != nil {
 		_ = w.proc.cmd.Process.Signal(os.Interrupt)
-		if errors.Is(w.proc.wait(20*time.Second), errRuns) {
+		if errors.Is(w.proc.wait(patience), errRuns) {
 			_ = w.proc.cmd.Process.Signal(syscall.SIGQUIT) // says what it is at
 			_ = w.proc.wait(time.Minute)
 			text := w.log.text()
-			t.Errorf("ggfleet did not stop within 20 s; it was at:\n%s", text[max(0, strings.LastIndex(text, "SIGQUIT")):])
+			t.Errorf("ggfleet did not stop; it was at:\n%s", text[max(0, strings.LastIndex(text, "SIGQUIT")):])
 		}
 		w.gone()
 	}
+	w.freePorts()
 	if t.Failed() {
 		text := w.log.text()
 		t.Logf("the end of ggfleet's log:\n%s", text[max(0, len(text)-4<<10):])
