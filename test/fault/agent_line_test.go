@@ -144,14 +144,14 @@ func TestALineThatFlapsCausesNoStormAndLosesNoReport(t *testing.T) {
 	d.runs("1.0.0")
 	pid := d.oneNucleus()
 
-	before := l.taken.Load()
-	const flaps = 8
-	for i := range flaps {
+	before, began := l.taken.Load(), time.Now()
+	for i := range 8 {
 		l.cut()
 		l.how.Store(int32([]int{linePasses, lineRefuses}[i%2]))
 		wait(t, 1500*time.Millisecond)
 	}
-	assert.LessOrEqual(t, l.taken.Load()-before, int32(2*flaps), "connections in %d s", flaps*3/2)
+	took := time.Since(began)
+	assert.LessOrEqual(t, l.taken.Load()-before, int32(took*4/3/time.Second), "connections in %s", took)
 	l.how.Store(linePasses)
 	d.waitFor("it is back", func(s agentView) bool { return s.Connected })
 
@@ -160,7 +160,7 @@ func TestALineThatFlapsCausesNoStormAndLosesNoReport(t *testing.T) {
 	offer(t, w, "2.0.0", worksFine, 10)
 	wait(t, time.Second)
 	l.cut() // from here on a broker takes connections and never answers
-	quiet := l.taken.Load()
+	quiet, began := l.taken.Load(), time.Now()
 	world.Eventually(t, func() string { // without a session it asks over HTTPS
 		if out, _ := d.run("status"); !strings.Contains(out, "2.0.0 (process of the agent, running") {
 			return "the device without a broker stays where it was: " + out
@@ -168,7 +168,8 @@ func TestALineThatFlapsCausesNoStormAndLosesNoReport(t *testing.T) {
 		return ""
 	})
 	wait(t, 3*time.Second)
-	assert.LessOrEqual(t, l.taken.Load()-quiet, int32(3), "connections to a broker that never answers")
+	took = time.Since(began)
+	assert.LessOrEqual(t, l.taken.Load()-quiet, 3+int32(took/(10*time.Second)), "connections to a broker that never answers, in %s", took)
 	l.how.Store(linePasses)
 	l.cut()
 	d.runs("2.0.0")
@@ -216,9 +217,9 @@ func TestAControlPlaneThatComesBackFindsItsDevices(t *testing.T) {
 		}
 		return ""
 	})
-	lines := strings.Count(devices[1].said(), "\n")
+	lines, began := strings.Count(devices[1].said(), "\n"), time.Now()
 	wait(t, long)
-	assert.Less(t, strings.Count(devices[1].said(), "\n")-lines, int(10*long/time.Second), "what an agent logs while nobody is there")
+	assert.Less(t, strings.Count(devices[1].said(), "\n")-lines, int(10*time.Since(began)/time.Second), "what an agent logs while nobody is there")
 	w.Restart(t)
 	offer(t, w, "2.0.0", worksFine, 10)
 	for _, d := range devices {

@@ -65,10 +65,10 @@ func (l *lineage) everything() {
 	l.knownCores()
 	l.clientDevice()
 	l.renewals()
-	l.afterTheEnd()
 	l.releases()
 	l.helpers()
 	l.pins()
+	l.afterTheEnd()
 	l.look()
 }
 
@@ -235,7 +235,7 @@ func (u *unit) renew2(path string) {
 // needed: this control plane issues none so short.
 func (l *lineage) factory() {
 	thing := &l.units["unit-1"].got.AgentThing
-	l.expires = time.Now().Add(8 * time.Second)
+	l.expires = time.Now().Add(30 * time.Second) // it is registered before, also when that is killed
 	l.oldKey, l.oldPEM = l.selfSigned(*thing, l.expires)
 	call(l.aws, l.aws.iot.AttachThingPrincipal, &iot.AttachThingPrincipalInput{Principal: l.register(l.oldPEM), ThingName: thing})
 }
