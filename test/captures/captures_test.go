@@ -119,7 +119,7 @@ func target(t *testing.T, tell bool) (*standin.Cloud, captures.Target, *driver) 
 	}
 	return cloud, captures.Target{
 		MQTT: cloud.MQTT, DataPlane: cloud.HTTPS, Credentials: cloud.HTTPS, Thing: "other-core", RoleAlias: "other-alias", Region: "us-east-1",
-		Certificate: cloud.Thing(t, "other-core", "group-a", "group-b"), RootCAs: cloud.Roots, Driver: d, AnswerTimeout: 20 * time.Second,
+		Certificate: cloud.Thing(t, "other-core", "group-a", "group-b"), RootCAs: cloud.Roots, Driver: d, AnswerTimeout: 3 * time.Minute,
 		Rewrite: strings.NewReplacer("heldout-group-A", "group-a", "heldout-group-B", "group-b").Replace,
 	}, d
 }

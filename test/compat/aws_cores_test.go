@@ -101,7 +101,7 @@ func (d *device) send(p mqttwire.Packet, answer mqttwire.Type) {
 	d.t.Helper()
 	b, err := mqttwire.Append(nil, p, mqttwire.V5)
 	require.NoError(d.t, err)
-	require.NoError(d.t, d.conn.SetDeadline(time.Now().Add(time.Minute)))
+	require.NoError(d.t, d.conn.SetDeadline(time.Now().Add(5*time.Minute)))
 	_, err = d.conn.Write(b)
 	require.NoError(d.t, err)
 	for {

@@ -237,7 +237,7 @@ func (c certificates) mqtt(t *testing.T, pair tls.Certificate, id string) (*tls.
 	}
 	conn, _ := raw.(*tls.Conn)
 	t.Cleanup(func() { _ = conn.Close() })
-	require.NoError(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
+	require.NoError(t, conn.SetDeadline(time.Now().Add(5*time.Minute)))
 	packet := append([]byte{0, 4, 'M', 'Q', 'T', 'T', 4, 2, 0, 60, 0, byte(len(id))}, id...)
 	if _, err := conn.Write(append([]byte{0x10, byte(len(packet))}, packet...)); err != nil {
 		return nil, err

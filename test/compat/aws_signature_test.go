@@ -102,7 +102,7 @@ func (s signing) refused(t *testing.T) {
 }
 
 func (s signing) presigned(t *testing.T) {
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.AWS+"/greengrass/v2/coreDevices?maxResults=5&X-Amz-Expires=60", http.NoBody)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.AWS+"/greengrass/v2/coreDevices?maxResults=5&X-Amz-Expires=600", http.NoBody)
 	require.NoError(t, err)
 	creds, err := s.credentials().Retrieve(t.Context())
 	require.NoError(t, err)

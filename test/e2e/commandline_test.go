@@ -43,7 +43,7 @@ func (c commandLine) command(ctx context.Context, line string) *exec.Cmd {
 // when the command fails.
 func (c commandLine) run(code int, line string) string {
 	c.Helper()
-	ctx, cancel := context.WithTimeout(c.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(c.Context(), 5*time.Minute)
 	defer cancel()
 	var out, errs bytes.Buffer
 	cmd := c.command(ctx, line)

@@ -84,7 +84,7 @@ func (f greengrass) scenarios() []scenario {
 		{"A-12 Delete the core", f.deleteCore},
 		{"A-13 Teardown", func(t *testing.T) {
 			f.cleanUp(t)
-			within(t, 10*time.Second, func(c *assert.CollectT) { f.missing(c, "/templates/"+itTemplate) })
+			soon(t, func(c *assert.CollectT) { f.missing(c, "/templates/"+itTemplate) })
 			f.coresGone(t, itCore1, itCore2)
 		}},
 	}
@@ -108,7 +108,7 @@ func (f greengrass) cleanUp(t *testing.T) {
 
 func (f greengrass) coresGone(t *testing.T, cores ...string) {
 	t.Helper()
-	within(t, 10*time.Second, func(c *assert.CollectT) {
+	soon(t, func(c *assert.CollectT) {
 		for _, core := range cores {
 			f.missing(c, "/cores/"+core)
 		}
@@ -141,7 +141,7 @@ func (f greengrass) core(t *testing.T, name, thing, template, generator string) 
 func (f greengrass) createCores(t *testing.T) {
 	task := f.task(t, f.send(t, http.MethodPost, "/coreTasks", object{"type": "Create", "coreVersion": "2.4.0", "cores": []any{
 		f.core(t, itCore1, itCore1, itProvide, "MANUAL_INSTALL"), f.core(t, itCore2, itCore2, itProvide, ""),
-	}}), 10*time.Second).has(map[string]any{"taskStatus": "Success"})
+	}})).has(map[string]any{"taskStatus": "Success"})
 	for _, name := range []string{itCore1, itCore2} {
 		item := task.item("cores", "name", name)
 		task.has(map[string]any{item + "taskStatus": "Success", item + "createdAt": like(date), item + "updatedAt": like(date)})
@@ -161,7 +161,7 @@ func (f greengrass) createCores(t *testing.T) {
 func (f greengrass) createInvalid(t *testing.T) {
 	f.task(t, f.send(t, http.MethodPost, "/coreTasks", object{"type": "Create", "coreVersion": "2.4.0", "cores": []any{
 		f.core(t, itCore3, "another", "nosuchtemplate", "MANUAL_INSTALL"), f.core(t, itCore2, itCore2, itProvide, ""),
-	}}), 5*time.Second).has(map[string]any{"taskStatus": "Failure"})
+	}})).has(map[string]any{"taskStatus": "Failure"})
 }
 
 // provision installs the core: in place of their EC2 instance, an agent with the
@@ -176,14 +176,14 @@ func (f greengrass) provision(t *testing.T) {
 		require.Equal(t, http.StatusOK, res.StatusCode, "an installer gets %s by its link", artifact)
 	}
 	enrol(f.t, f.world, itCore1) // it runs until the feature ends
-	within(t, 120*time.Second, func(c *assert.CollectT) {
+	soon(t, func(c *assert.CollectT) {
 		f.get(c, "/cores/"+itCore1).is(http.StatusOK).has(map[string]any{"device.status": "HEALTHY"})
 	})
 }
 
-func (f greengrass) deploy(t *testing.T, template object, pause time.Duration, cores ...string) reply {
+func (f greengrass) deploy(t *testing.T, template object, cores ...string) reply {
 	t.Helper()
-	task := f.task(t, f.send(t, http.MethodPost, "/deploymentTasks", object{"template": template, "targets": object{"thingNames": cores}}), pause)
+	task := f.task(t, f.send(t, http.MethodPost, "/deploymentTasks", object{"template": template, "targets": object{"thingNames": cores}}))
 	task.has(map[string]any{"targets.thingNames.#": len(cores), "deployments.#": len(cores)})
 	for i, core := range cores {
 		item := task.item("deployments", "coreName", core)
@@ -216,13 +216,13 @@ func (f greengrass) summary(t require.TestingT, version string, latest, desired,
 }
 
 func (f greengrass) deployTemplate(t *testing.T) {
-	task := f.deploy(t, object{"name": itTemplate}, 10*time.Second, itCore1, itCore2)
+	task := f.deploy(t, object{"name": itTemplate}, itCore1, itCore2)
 	task.has(map[string]any{
 		"taskStatus": "Failure", "template.name": itTemplate, "template.version": 1,
 		task.item("deployments", "coreName", itCore1) + "taskStatus": "Success",
 		task.item("deployments", "coreName", itCore2) + "taskStatus": "Failure",
 	})
-	within(t, 10*time.Second, func(c *assert.CollectT) {
+	soon(t, func(c *assert.CollectT) {
 		f.get(c, "/cores/"+itCore1).is(http.StatusOK).has(map[string]any{"template.reported.deploymentStatus": "Success"})
 		assert.Equal(c, []string{itGroup + "1"}, f.groups(c, itCore1))
 		f.summary(c, "1", 1, 2, 1, 1)
@@ -242,7 +242,7 @@ func (f greengrass) deviceTask(devices ...string) object {
 }
 
 func (f greengrass) createDevices(t *testing.T) {
-	f.task(t, f.send(t, http.MethodPost, "/cores/"+itCore1+"/deviceTasks", f.deviceTask(itDevice1, itDevice2)), 10*time.Second).
+	f.task(t, f.send(t, http.MethodPost, "/cores/"+itCore1+"/deviceTasks", f.deviceTask(itDevice1, itDevice2))).
 		has(map[string]any{"taskStatus": "Success"})
 	associated := f.get(t, "/cores/"+itCore1+"/devices").is(http.StatusOK).has(map[string]any{"devices.#": 2})
 	for _, d := range []string{itDevice1, itDevice2} {
@@ -260,11 +260,11 @@ func (f greengrass) updateTemplate(t *testing.T) {
 }
 
 func (f greengrass) deployUpdated(t *testing.T) {
-	f.deploy(t, object{"name": itTemplate, "version": "2"}, 5*time.Second, itCore1).has(map[string]any{
+	f.deploy(t, object{"name": itTemplate, "version": "2"}, itCore1).has(map[string]any{
 		"taskStatus": "Success", "template.version": 2, "deployments.0.taskStatus": "Success",
 	})
 	assert.Equal(t, []string{itGroup + "2"}, f.groups(t, itCore1), "out of one group and in the other")
-	within(t, 60*time.Second, func(c *assert.CollectT) { f.summary(c, "2", 2, 1, 1, 0) })
+	soon(t, func(c *assert.CollectT) { f.summary(c, "2", 2, 1, 1, 0) })
 }
 
 func (f greengrass) deleteCore(t *testing.T) {
@@ -272,7 +272,7 @@ func (f greengrass) deleteCore(t *testing.T) {
 		"type": "Delete", "coreVersion": "2.4.0", "cores": []any{object{"name": itCore1, "provisioningTemplate": itProvide}},
 		"options": object{"deprovisionCores": true, "deprovisionClientDevices": true},
 	}).is(http.StatusAccepted)
-	within(t, 10*time.Second, func(c *assert.CollectT) {
+	soon(t, func(c *assert.CollectT) {
 		for _, path := range []string{"/cores/" + itCore1, "/devices/" + itDevice2, "/things/" + itCore1, "/things/" + itDevice2} {
 			f.missing(c, path)
 		}

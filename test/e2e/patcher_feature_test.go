@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -117,7 +116,7 @@ func (f patcher) patchUnknown(t *testing.T) {
 	assert.Equal(t, "/patchTasks/"+id, path)
 	f.get(t, path).is(http.StatusOK).has(map[string]any{"taskId": uuidText, "createdAt": like(date)})
 	for _, listing := range []string{path + "/patches", "/devices/" + url.PathEscape(device) + "/patches"} {
-		within(t, 3*time.Second, func(c *assert.CollectT) {
+		soon(t, func(c *assert.CollectT) {
 			f.get(c, listing).is(http.StatusOK).has(map[string]any{
 				"patches.#": 1, "patches.0.deviceId": device, "patches.0.patchId": uuidText, "patches.0.taskId": id,
 				"patches.0.createdAt": like(date), "patches.0.updatedAt": like(date), "patches.0.patchType": "agentbased",
@@ -156,7 +155,7 @@ func (f patcher) vars(t *testing.T) map[string]string {
 
 // patch makes a patch for the device and waits until it succeeded, in the listing
 // that path names.
-func (f patcher) patch(t *testing.T, template string, vars object, pause time.Duration, path func(taskID string) string) {
+func (f patcher) patch(t *testing.T, template string, vars object, path func(taskID string) string) {
 	t.Helper()
 	a := f.send(t, http.MethodPost, "/patchTasks", object{"patches": []any{object{
 		"deviceId": itPatched, "patchTemplateName": template, "extraVars": vars,
@@ -166,14 +165,14 @@ func (f patcher) patch(t *testing.T, template string, vars object, pause time.Du
 		"patches.#": 1, "patches.0.deviceId": itPatched, "patches.0.patchStatus": "success", "patches.0.patchId": uuidText,
 		"patches.0.taskId": id, "patches.0.associationId": uuidText, "patches.0.createdAt": like(date), "patches.0.updatedAt": like(date),
 	}
-	within(t, pause, func(c *assert.CollectT) { f.get(c, path(id)).is(http.StatusOK).has(want) })
+	soon(t, func(c *assert.CollectT) { f.get(c, path(id)).is(http.StatusOK).has(want) })
 }
 
 func (f patcher) patchDevice(t *testing.T) {
 	offerNucleus(t, f.world)
 	createCore(t, f.world, itPatched, "default")
 	enrol(f.t, f.world, itPatched, "--allow", "patches") // it runs until the feature ends
-	f.patch(t, "integration_test_template", object{"uniqueVar1": "uniqueVarVal1", "uniqueVar2": "uniqueVarVal2"}, 120*time.Second,
+	f.patch(t, "integration_test_template", object{"uniqueVar1": "uniqueVarVal1", "uniqueVar2": "uniqueVarVal2"},
 		func(id string) string { return "/patchTasks/" + id + "/patches" })
 	assert.Equal(t, map[string]string{"uniqueVar1": "uniqueVarVal1", "uniqueVar2": "uniqueVarVal2", "commonVar": "commonVarVal"}, f.vars(t))
 	playbook, err := os.ReadFile(filepath.Join(f.ran, "playbook.yml"))
@@ -191,7 +190,7 @@ func (f patcher) install(t *testing.T) {
 	for _, p := range f.patches(t) { // so that the listing has but the one
 		f.send(t, http.MethodDelete, "/patches/"+p, nil).is(http.StatusNoContent)
 	}
-	f.patch(t, itInstall, object{"iot_device_cred_zip_url": link("certs"), "iot_device_config_url": link("config")}, 360*time.Second,
+	f.patch(t, itInstall, object{"iot_device_cred_zip_url": link("certs"), "iot_device_config_url": link("config")},
 		func(string) string { return "/devices/" + itPatched + "/patches" })
 	vars := f.vars(t)
 	for name, want := range map[string]string{"iot_device_cred_zip_url": "certs/cert.pem", "iot_device_config_url": "thingName: " + itPatched} {

@@ -75,7 +75,7 @@ func (s seedServer) send(raw string, want int, fill ...string) (http.Header, obj
 	u, err := url.Parse(s.url)
 	require.NoError(s, err)
 	req.URL.Scheme, req.URL.Host, req.RequestURI, req.Host = u.Scheme, u.Host, "", u.Host
-	ctx, cancel := context.WithTimeout(s.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(s.Context(), 5*time.Minute)
 	defer cancel()
 	res, err := http.DefaultClient.Do(req.WithContext(ctx))
 	require.NoError(s, err)

@@ -21,7 +21,7 @@ import (
 )
 
 // waitLimit bounds a wait for something that must happen; no test measures it.
-const waitLimit = 30 * time.Second
+const waitLimit = 3 * time.Minute
 
 // rig is a core under test with what happened on it.
 type rig struct {

@@ -28,7 +28,7 @@ import (
 	"github.com/ggfleet/ggfleet/test/internal/standin"
 )
 
-const waitLimit = 60 * time.Second
+const waitLimit = 3 * time.Minute
 
 // TestMain lets the test binary be ggfleet-sim, so that signals meet a real
 // process.

@@ -78,7 +78,7 @@ type step struct {
 // of the steps that it took.
 func (c *client) walk(t *testing.T, name string, args ...string) []string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Env = c.env
@@ -155,7 +155,7 @@ func (c *client) aws(t *testing.T, args ...string) map[string]any {
 
 func (c *client) tryAWS(t *testing.T, args ...string) (string, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, cli, append([]string{"--endpoint-url", c.AWS, "--output", "json"}, args...)...)
 	cmd.Env = c.env

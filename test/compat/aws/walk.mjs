@@ -13,7 +13,7 @@ const must = (ok, what) => {
 };
 
 async function eventually(what, check) {
-  for (let n = 0; n < 600; n++) {
+  for (let n = 0; n < 3000; n++) {
     const got = await check();
     if (got) return got;
     await new Promise((done) => setTimeout(done, 100));

@@ -41,7 +41,7 @@ def refused(code, call, **kwargs):
     raise AssertionError(f"{call.__name__} {kwargs} was not refused with {code}")
 
 
-def eventually(what, check, seconds=60):
+def eventually(what, check, seconds=300):
     end = time.monotonic() + seconds
     while True:
         got = check()

@@ -20,8 +20,8 @@ export const text = (payload) => new TextDecoder().decode(payload);
 
 // within fails when an answer does not come.
 export function within(promise, what) {
-  const late = wait(20000, undefined, { ref: false }).then(() => {
-    throw new Error(`${what}: nothing within 20 s`);
+  const late = wait(120000, undefined, { ref: false }).then(() => {
+    throw new Error(`${what}: nothing within two minutes`);
   });
   return Promise.race([promise, late]);
 }

@@ -16,7 +16,7 @@ function connection(clientId) {
     .with_keep_alive_seconds(30)
     .with_reconnect_min_sec(1)
     .with_reconnect_max_sec(1)
-    .with_protocol_operation_timeout_ms(20000)
+    .with_protocol_operation_timeout_ms(120000)
     .build();
   const conn = client.new_connection(config);
   conn.on("error", () => {});
@@ -47,7 +47,7 @@ main(async () => {
   await conn.publish(`$aws/things/${env.thing}/greengrassv2/health/json`, launchMessage(), QoS.AtLeastOnce);
   say("launched");
   await jobsV1(new iotjobs.IotJobsClient(conn), QoS.AtLeastOnce);
-  await jobsV2(iotjobs.IotJobsClientv2.newFromMqtt311(conn, { maxRequestResponseSubscriptions: 8, maxStreamingSubscriptions: 2, operationTimeoutInSeconds: 20 }));
+  await jobsV2(iotjobs.IotJobsClientv2.newFromMqtt311(conn, { maxRequestResponseSubscriptions: 8, maxStreamingSubscriptions: 2, operationTimeoutInSeconds: 120 }));
 
   // The server is killed and starts again: the device comes back by itself.
   say("restart");

@@ -78,7 +78,7 @@ main(async () => {
   await device.client.publish({ topicName: `$aws/things/${env.thing}/greengrassv2/health/json`, qos: QoS.AtLeastOnce, payload: launchMessage() });
   say("launched");
   await jobsV1(iotjobs.IotJobsClient.newFromMqtt5Client(device.client), 1);
-  await jobsV2(iotjobs.IotJobsClientv2.newFromMqtt5(device.client, { maxRequestResponseSubscriptions: 8, maxStreamingSubscriptions: 2, operationTimeoutInSeconds: 20 }));
+  await jobsV2(iotjobs.IotJobsClientv2.newFromMqtt5(device.client, { maxRequestResponseSubscriptions: 8, maxStreamingSubscriptions: 2, operationTimeoutInSeconds: 120 }));
 
   const stranger = await connect(env.other);
   say("stranger", { reason: stranger.connack.reasonCode });

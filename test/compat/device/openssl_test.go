@@ -21,7 +21,7 @@ func TestOpenSSLIsServed(t *testing.T) {
 	core := w.CreateCores(t, "press-07")[0]
 	cert, key := core.Files(t, t.TempDir())
 	client := func(stdin, addr string, more ...string) (string, error) {
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 		defer cancel()
 		cmd := exec.CommandContext(ctx, "openssl", append([]string{
 			"s_client", "-connect", addr, "-CAfile", w.CAFile, "-verify_return_error", "-verify_hostname", "localhost", "-servername", "localhost",

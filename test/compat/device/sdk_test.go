@@ -45,7 +45,7 @@ type step map[string]any
 // scenario runs a script as the device and serves its wish for deployments.
 func scenario(t *testing.T, w *world.World, script string, core world.Core, other string) []step {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	host, port, err := net.SplitHostPort(w.MQTT)
 	require.NoError(t, err)
