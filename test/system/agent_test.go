@@ -69,7 +69,7 @@ func TestADeviceFromTheFirstMinuteToTheLast(t *testing.T) {
 	})
 	t.Run("the agent hangs: the watchdog kills it, the nucleus goes on", func(t *testing.T) {
 		const dropIn = "/etc/systemd/system/ggfleet-agent.service.d/soon.conf"
-		m.Write(t, dropIn, []byte("[Service]\nWatchdogSec=3\nRestartSec=1\n"), 0o644)
+		m.Write(t, dropIn, []byte("[Service]\nWatchdogSec=10\nRestartSec=1\n"), 0o644)
 		m.Sh(t, "systemctl daemon-reload; systemctl restart ggfleet-agent")
 		m.Until(t, "ggfleet-agent status | grep 'nucleus:.*running'")
 		at, agent, nucleus := killed(t, m, "kill -STOP")

@@ -70,5 +70,5 @@ func removeCgroup(t testing.TB, dir string) {
 			}
 		}
 		return left == nil
-	}, 20*time.Second, 100*time.Millisecond, "the control group %s is not empty", dir)
+	}, 2*time.Minute, 100*time.Millisecond, "the control group %s is not empty", dir)
 }

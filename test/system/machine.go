@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	bootIn = 60 * time.Second // bounds a boot and a shutdown
-	shIn   = 2 * time.Minute  // bounds one script
+	bootIn = 5 * time.Minute // bounds a boot and a shutdown
+	shIn   = 5 * time.Minute // bounds one script
 )
 
 // Machine is one that runs. It ends with its test.
@@ -55,6 +55,10 @@ func Boot(t testing.TB) *Machine {
 	m.groups = cgroups(t)
 	t.Cleanup(func() { m.end(t) })
 	m.Write(t, "/etc/hosts", []byte("127.0.0.1 localhost\n"), 0o644) // debootstrap writes none
+	for _, timer := range []string{"apt-daily", "apt-daily-upgrade", "dpkg-db-backup", "e2scrub_all", "systemd-tmpfiles-clean"} {
+		name := filepath.Join(m.Root, "etc/systemd/system", timer+".timer")
+		require.NoError(t, os.Symlink("/dev/null", name), "masking what Debian does at its own times, such as midnight")
+	}
 	m.start(t)
 	return m
 }
@@ -110,11 +114,11 @@ func (m *Machine) Refuses(t testing.TB, script string) string {
 	return out
 }
 
-// Until runs a script again and again until it succeeds, at most for two minutes.
+// Until runs a script again and again until it succeeds, at most for five minutes.
 func (m *Machine) Until(t testing.TB, script string) {
 	t.Helper()
 	var out string
-	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); {
+	for end := time.Now().Add(5 * time.Minute); time.Now().Before(end); {
 		var err error
 		if out, err = m.Try(t.Context(), script); err == nil {
 			return

@@ -68,14 +68,13 @@ var rootfs = sync.OnceValues(func() (dir string, err error) {
 		return dir, nil
 	}
 	making := dir + ".making"
-	if err := os.RemoveAll(making); err != nil {
-		return "", err
+	for range 3 { // a mirror may fail once
+		if err = debootstrap(making); err == nil {
+			break
+		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), makingIn)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, "debootstrap", "--variant=minbase", "--include="+strings.Join(packages, ","), suite, making).CombinedOutput()
 	if err != nil {
-		return "", fmt.Errorf("making a root file system with debootstrap, is a Debian mirror within reach? %w\n%s", errors.Join(err, ctx.Err()), out[max(0, len(out)-2000):])
+		return "", err
 	}
 	archives, err := filepath.Glob(making + "/var/cache/apt/archives/*.deb")
 	if err != nil {
@@ -88,3 +87,16 @@ var rootfs = sync.OnceValues(func() (dir string, err error) {
 	}
 	return dir, os.Rename(making, dir)
 })
+
+func debootstrap(dir string) error {
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), makingIn)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "debootstrap", "--variant=minbase", "--include="+strings.Join(packages, ","), suite, dir).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("making a root file system with debootstrap, is a Debian mirror within reach? %w\n%s", errors.Join(err, ctx.Err()), out[max(0, len(out)-2000):])
+	}
+	return nil
+}

@@ -24,7 +24,7 @@ func operator(t *testing.T, w *world.World) func(args ...string) string {
 	require.NoError(t, err)
 	return func(args ...string) string {
 		t.Helper()
-		cmd := exec.CommandContext(t.Context(), "timeout", append([]string{"120", bin}, args...)...)
+		cmd := exec.CommandContext(t.Context(), "timeout", append([]string{"300", bin}, args...)...)
 		cmd.Env = append(os.Environ(), "GGFLEET_SERVER="+w.API, "GGFLEET_TOKEN="+w.Token, "GGFLEET_KEY_PASSWORD=")
 		out, err := cmd.CombinedOutput()
 		require.NoError(t, err, "%v: %s", args, out)
@@ -120,7 +120,7 @@ func TestAServiceUpdatesItselfAndIsKeptFromAReleaseThatHangs(t *testing.T) {
 	began := time.Now()
 	m.InstallAgent(t, first, system.Activate(t, w, core))
 	system.Healthy(t, w, core, first, began)
-	m.Write(t, "/etc/systemd/system/ggfleet-agent.service.d/soon.conf", []byte("[Service]\nWatchdogSec=4\nTimeoutStartSec=4\nRestartSec=1\n"), 0o644)
+	m.Write(t, "/etc/systemd/system/ggfleet-agent.service.d/soon.conf", []byte("[Service]\nWatchdogSec=10\nTimeoutStartSec=10\nRestartSec=1\n"), 0o644)
 	ggfleet := operator(t, w)
 	key := filepath.Join(t.TempDir(), "key")
 	ggfleet("agent-release", "keygen", key)
@@ -151,7 +151,8 @@ func TestAServiceUpdatesItselfAndIsKeptFromAReleaseThatHangs(t *testing.T) {
 		release(second, filepath.Join(system.Release(t, second), "ggfleet-agent_"+second+"_linux_amd64"))
 		until(second, func(r released) bool { return r.Updates["blocked"] == 1 })
 		assert.Contains(t, m.Sh(t, "journalctl -u ggfleet-agent --no-pager"), "noexec")
-		m.Sh(t, "umount /var/lib/ggfleet-agent/agent/releases; systemctl reload ggfleet-agent") // else it waits for a minute and more
+		m.Until(t, "umount /var/lib/ggfleet-agent/agent/releases") // busy while the agent tries again
+		m.Sh(t, "systemctl reload ggfleet-agent")                  // else it waits for a minute and more
 	})
 	t.Run("it becomes the release, which is proven, in the same process", func(t *testing.T) {
 		at := time.Now()
