@@ -50,7 +50,7 @@ func (r *running) deviceHTTP(certs ...tls.Certificate) *http.Client {
 	require.True(r.t, pool.AppendCertsFromPEM(ca))
 	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, Certificates: certs, MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: true}
 	r.t.Cleanup(tr.CloseIdleConnections)
-	return &http.Client{Transport: tr, Timeout: time.Minute}
+	return &http.Client{Transport: tr, Timeout: 5 * time.Minute}
 }
 
 func (d *newcomer) do(method, path string, body any, out any) int {
@@ -94,7 +94,7 @@ func (d *newcomer) enters(q protocol.EnrollRequest) protocol.EnrollResponse {
 		require.Contains(d.r.t, []int{http.StatusOK, http.StatusAccepted}, status)
 		got = out
 		return status == http.StatusOK
-	}, time.Minute, 50*time.Millisecond)
+	}, 5*time.Minute, 50*time.Millisecond)
 	return got
 }
 

@@ -86,7 +86,7 @@ func serve(t *testing.T, cfg app.Config) *running {
 	pem, err := os.ReadFile(filepath.Join(cfg.DataDir, "ca.pem"))
 	require.NoError(t, err)
 	require.True(t, pool.AppendCertsFromPEM(pem))
-	r.http = &http.Client{Timeout: time.Minute, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}}}
+	r.http = &http.Client{Timeout: 5 * time.Minute, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}}}
 	t.Cleanup(r.stop)
 	select {
 	case r.addresses = <-r.logs.ready:
@@ -176,7 +176,7 @@ func dial(t *testing.T, addr string, cert tls.Certificate, pool *x509.CertPool, 
 	conn, err := (&tls.Dialer{Config: &tls.Config{RootCAs: pool, Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, ServerName: "127.0.0.1"}}).DialContext(t.Context(), "tcp", addr)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
-	require.NoError(t, conn.SetDeadline(time.Now().Add(time.Minute)))
+	require.NoError(t, conn.SetDeadline(time.Now().Add(5*time.Minute)))
 	d := &device{t, conn}
 	d.send(0x10, text("MQTT"), []byte{4, 2, 0, 60}, text(clientID))
 	typ, body := d.packet()

@@ -63,7 +63,7 @@ func TestWhoIsInAGroupGetsItsDeploymentFromTheDriver(t *testing.T) {
 						got = append(got, e.JobID)
 					}
 					require.Equal(c, want, got)
-				}, 30*time.Second, 5*time.Millisecond)
+				}, 2*time.Minute, 5*time.Millisecond)
 			}
 			waits("a", old.JobID, d.JobID)
 			waits("b", d.JobID)

@@ -7,11 +7,11 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
-	"strings"
 	"testing"
 	"time"
 
@@ -75,9 +75,17 @@ type Server struct {
 // Start starts a server on a free port; the test's cleanup ends it.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	s := &Server{t: t, dir: t.TempDir(), Endpoint: "127.0.0.1:0"}
-	s.Restart()
+	s := &Server{t: t, dir: t.TempDir()}
 	t.Cleanup(s.Kill)
+	for range 10 { // somebody else may have the port
+		// Below those that a system gives to clients: none shall have it when the server
+		// is to come back.
+		s.Endpoint = fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(22000))
+		if s.start() == nil {
+			return s
+		}
+	}
+	s.Restart()
 	return s
 }
 
@@ -95,6 +103,11 @@ func (s *Server) Kill() {
 // Restart starts the process again with the same data on the same address.
 func (s *Server) Restart() {
 	s.t.Helper()
+	require.NoError(s.t, s.start())
+}
+
+func (s *Server) start() error {
+	s.t.Helper()
 	exe, err := os.Executable()
 	require.NoError(s.t, err)
 	cmd := exec.Command(exe)
@@ -106,9 +119,11 @@ func (s *Server) Restart() {
 	require.NoError(s.t, err)
 	require.NoError(s.t, cmd.Start())
 	s.cmd, s.stdin = cmd, stdin
-	line, err := bufio.NewReader(stdout).ReadString('\n')
-	require.NoError(s.t, err, "the server ended before it listened")
-	s.Endpoint = strings.TrimSpace(strings.TrimPrefix(line, "listening "))
+	if _, err := bufio.NewReader(stdout).ReadString('\n'); err != nil {
+		s.Kill()
+		return fmt.Errorf("the server on %s ended before it listened: %w", s.Endpoint, err)
+	}
+	return nil
 }
 
 // Config returns how to reach bucket of this server.

@@ -33,7 +33,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience is how long a test waits for what must happen.
-const patience = 10 * time.Second
+const patience = 2 * time.Minute
 
 var realm = names.Realm{Region: "us-east-1", Account: "123456789012"}
 

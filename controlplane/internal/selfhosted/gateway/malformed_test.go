@@ -30,7 +30,7 @@ func malformedWorld(t testing.TB) (*world, *device) {
 	w := newWorld(t, func(c *gateway.Config) {
 		c.Events = gateway.Events{}
 		c.Log = nil
-		c.Limits.FirstByte = time.Second
+		c.Limits.FirstByte = 5 * time.Second
 		c.Limits.PerCertificate = 1 << 20
 	})
 	return w, w.device("press-07", anyPolicy)

@@ -158,8 +158,9 @@ func watchContextDone(t *testing.T, s state.Store) {
 	require.NoError(t, s.Watch(ctx, key(""), 0, func([]state.Event) error { return nil }))
 }
 
-// leaseTTL is short, so that the suite is, and a multiple of what etcd grants.
-const leaseTTL = 2 * time.Second
+// leaseTTL is short, so that the suite is, and long enough for a busy machine to
+// keep a lease.
+const leaseTTL = 6 * time.Second
 
 func leaseClosed(t *testing.T, s state.Store) {
 	l, err := s.NewLease(t.Context(), time.Minute)

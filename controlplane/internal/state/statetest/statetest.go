@@ -17,7 +17,7 @@ import (
 
 // patience bounds every wait; nothing passes or fails by being slower than
 // something else.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // Store runs the contract. open returns an empty store that shares nothing with
 // the ones it returned before, and releases it by t.Cleanup.
