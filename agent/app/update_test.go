@@ -38,7 +38,7 @@ func asRelease(cfg *app.Config) {
 		cfg.Version = v
 		_ = os.Unsetenv(versionVar)
 	}
-	cfg.UpdateTrial, cfg.UpdateSettle, cfg.UpdateRetry = 8*time.Second, 300*time.Millisecond, 200*time.Millisecond
+	cfg.UpdateTrial, cfg.UpdateSettle, cfg.UpdateRetry = 15*time.Second, 300*time.Millisecond, 200*time.Millisecond
 }
 
 // packagedAgain is what the program does when the agent hands over.
