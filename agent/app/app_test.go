@@ -227,7 +227,7 @@ func (a *agent) snapshot() map[string]string {
 			out[rel+"/"] = ""
 		case d.Type()&fs.ModeSymlink != 0:
 			out[rel], err = os.Readlink(p)
-		case strings.HasSuffix(rel, ".pem") || rel == "private.key" || rel == "agent/identity.json" || rel == "agent/clock.json" || rel == "agent/nucleus.json":
+		case strings.HasSuffix(rel, ".pem") || rel == "private.key" || strings.HasPrefix(rel, "agent/identity.json") || rel == "agent/clock.json" || rel == "agent/nucleus.json":
 			info, err := d.Info()
 			out[rel] = "made here, " + info.Mode().String()
 			return err

@@ -13,9 +13,11 @@ import (
 
 	"github.com/ggfleet/ggfleet/agent/internal/client"
 	"github.com/ggfleet/ggfleet/agent/internal/deviceapi"
+	"github.com/ggfleet/ggfleet/agent/internal/localstate"
 	"github.com/ggfleet/ggfleet/agent/internal/notice"
 	"github.com/ggfleet/ggfleet/installer/durable"
 	"github.com/ggfleet/ggfleet/shared/fault"
+	"github.com/ggfleet/ggfleet/shared/logx"
 	"github.com/ggfleet/ggfleet/shared/protocol"
 	"github.com/ggfleet/ggfleet/shared/run"
 )
@@ -30,10 +32,7 @@ type ClientSettings struct {
 
 // openClient makes what looks after a client device.
 func (a *agent) openClient() error {
-	var settings ClientSettings
-	if err := a.dir.ReadJSON(clientSettings, &settings); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
+	settings, known := a.clientSettings()
 	var loop *client.Loop
 	entry := a.board.Entry(func() { loop.Wake() })
 	cores := a.board.Entry(func() {}) // asked for in the same pass
@@ -47,10 +46,29 @@ func (a *agent) openClient() error {
 		return err
 	}
 	a.closers = append(a.closers, loop.Close)
-	a.holder = loop
+	if known { // else its application could not read another key
+		a.holder = loop
+	}
 	a.notices[a.id.Subject().AssignmentTopic()] = func() { cores.Notice(); entry.Notice() }
 	a.work = append(a.work, a.watchdog.Watch(run.Loop{Name: "client device", Run: loop.Run}, max(passStall, 3*a.cfg.Poll)))
 	return nil
+}
+
+// clientSettings returns what is particular to this client device. known is false
+// when neither that nor its copy can be read.
+func (a *agent) clientSettings() (s ClientSettings, known bool) {
+	damage, err := a.dir.Kept(clientSettings, func() error {
+		s = ClientSettings{}
+		return a.dir.ReadJSON(clientSettings, &s)
+	})
+	if damage != nil {
+		a.cfg.Log.Error("settings of the client device were damaged and are taken from their copy", logx.Err, damage)
+	}
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return s, true
+	}
+	a.cfg.Log.Error("settings of the client device are damaged, its certificate is not renewed until they are written anew with 'ggfleet-agent client set'", logx.Err, err)
+	return ClientSettings{}, false
 }
 
 // clientCloud is the control plane as package client needs it: an agent that does
@@ -99,7 +117,8 @@ func SetClient(root string, s ClientSettings) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	return durable.WriteFileAt(filepath.Join(dir, clientSettings), append(b, '\n'), 0o600)
+	file := filepath.Join(dir, clientSettings)
+	return errors.Join(durable.WriteFileAt(file, append(b, '\n'), 0o600), durable.WriteFileAt(file+localstate.CopySuffix, append(b, '\n'), 0o600))
 }
 
 // PrintClient writes what the application of the client device in root is told.

@@ -13,11 +13,9 @@ import (
 	"github.com/ggfleet/ggfleet/agent/internal/identity"
 	"github.com/ggfleet/ggfleet/agent/internal/inventory"
 	"github.com/ggfleet/ggfleet/agent/internal/localstate"
-	"github.com/ggfleet/ggfleet/agent/internal/svc"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/logx"
 	"github.com/ggfleet/ggfleet/shared/protocol"
-	"github.com/ggfleet/ggfleet/shared/run"
 )
 
 // enrollFile in the root says how to enrol: the maker of an image puts it there,
@@ -176,23 +174,25 @@ func unfinished(d *localstate.Dir) (enroll.Intent, error) {
 	return i, nil
 }
 
-// identify loads who the agent is. One that is not enrolled, but knows how to, asks
-// until it is let in: for weeks, if it takes them.
-func (a *agent) identify(ctx context.Context) (err error) {
-	a.live, err = identity.Open(a.dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err = a.waitForEnrollment(ctx); err != nil {
-			return err
-		}
-		a.live, err = identity.Open(a.dir)
+// identify loads who the agent is, or makes it known first (alone).
+func (a *agent) identify(ctx context.Context) error {
+	var damage, err error
+	a.live, damage, err = identity.OpenKept(a.dir)
+	if damage != nil {
+		a.cfg.Log.ErrorContext(ctx, "identity was damaged and is taken from its copy; is the disk failing?", "damaged", a.dir.Path("identity.json"+localstate.DamagedSuffix), logx.Err, damage)
 	}
 	if err != nil {
-		return fmt.Errorf("the agent's identity: %w; enrol again as before to repair it", err)
+		if err = a.alone(ctx, err); err != nil {
+			return err
+		}
+		if a.live, err = identity.Open(a.dir); err != nil {
+			return fmt.Errorf("the agent's identity: %w; %s", err, mendHint(a.dir.Site()))
+		}
 	}
 	a.closers = append(a.closers, a.live.Close)
 	a.id = a.live.Identity()
 	// What the device was enrolled with has served its purpose.
-	if _, err := enroll.Stored(a.dir); err == nil {
+	if _, err := enroll.Stored(a.dir); !errors.Is(err, fs.ErrNotExist) {
 		if err := a.dir.Do(localstate.EnrollForget, func() error { return a.dir.Remove(enrollFile) }); err != nil {
 			a.cfg.Log.WarnContext(ctx, "what the device was enrolled with is still there", logx.Err, err)
 		}
@@ -200,34 +200,11 @@ func (a *agent) identify(ctx context.Context) (err error) {
 	return nil
 }
 
-func (a *agent) waitForEnrollment(ctx context.Context) error {
-	intent, err := unfinished(a.dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return fault.New(fault.NotFound, "the agent in %s is not enrolled; run 'ggfleet-agent enroll STRING --root %s' first", a.dir.Site(), a.dir.Site())
-	}
-	if err != nil {
-		return err
-	}
-	if err := svc.Notify("READY=1\nSTATUS=waiting to be enrolled"); err != nil {
-		a.cfg.Log.WarnContext(ctx, "service manager cannot be told", logx.Err, err)
-	}
-	err = run.All(ctx,
-		run.Loop{Name: "enroll", Run: func(ctx context.Context) error {
-			_, _, err := enroll.Run(ctx, enroll.Config{Dir: a.dir, Log: a.cfg.Log, Patient: true}, intent)
-			return err
-		}},
-		run.Loop{Name: "watchdog", Run: a.watchdog.Run},
-	)
-	if err == nil {
-		err = context.Cause(ctx)
-	}
-	if err != nil {
-		return err
-	}
+// enrolledBy removes the root's file, which has served its purpose.
+func (a *agent) enrolledBy(ctx context.Context) {
 	if err := os.Remove(filepath.Join(a.dir.Site(), enrollFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		a.cfg.Log.WarnContext(ctx, "the file that this device was enrolled with is still there", "file", filepath.Join(a.dir.Site(), enrollFile), logx.Err, err)
 	}
-	return nil
 }
 
 // conflictName is where it is kept that another agent has this identity.

@@ -38,7 +38,7 @@ func StoreNucleusSettings(cfg Config, s NucleusSettings) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(dir.WriteJSON(reconcile.SettingsName, s), dir.Close())
+	return errors.Join(dir.WriteKept(reconcile.SettingsName, s), dir.Close())
 }
 
 // NucleusByHand is what a technician does to the nucleus of a device without the

@@ -65,6 +65,9 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	defer func() { err = errors.Join(err, a.close()) }()
 	a.keepLog()
 	if err := a.identify(ctx); err != nil {
+		if errors.Is(err, context.Canceled) && errors.Is(context.Cause(ctx), context.Canceled) {
+			return nil // told to stop while it waited
+		}
 		return errors.Join(err, context.Cause(ctx))
 	}
 	if a.cloud, err = a.dial(a.live.TLS); err != nil {
@@ -129,10 +132,7 @@ func (a *agent) workUntil(ctx, reporting context.Context) error {
 
 // openNucleus makes what installs the nucleus and keeps it running.
 func (a *agent) openNucleus() error {
-	settings, err := reconcile.ReadSettings(a.dir.Path("."))
-	if err != nil {
-		return err
-	}
+	settings, broken := a.nucleusSettings()
 	site, err := nucleus.OpenSite(a.dir.Site(), nucleus.Limits{})
 	if err != nil {
 		return err
@@ -147,7 +147,7 @@ func (a *agent) openNucleus() error {
 	cloud, notice := a.rememberAssignment(func() { a.loop.Wake() })
 	a.notices[a.id.Subject().AssignmentTopic()] = notice
 	a.loop, err = reconcile.New(reconcile.Config{
-		System: a.cfg.System, Settings: settings, Settle: a.cfg.Settle,
+		System: a.cfg.System, Settings: settings, Broken: broken, Settle: a.cfg.Settle,
 		Core: a.id.Core, Dir: a.dir, Site: site, Cloud: assignments{cloud, a.update}, Supervisor: a.supervisor, Every: a.cfg.Poll, MinWait: a.cfg.MinWait, Log: a.cfg.Log,
 	})
 	if err != nil {

@@ -109,9 +109,9 @@ func WakeService(w io.Writer, root string) error {
 }
 
 // enrolled reports whether the agent in root is enrolled, or is to be when it
-// runs. The unit of systemd waits for the same files.
+// runs, or has a nucleus to run. The unit of systemd waits for the same files.
 func enrolled(root string) bool {
-	for _, name := range []string{"agent/identity.json", "agent/enroll.json", enrollFile} {
+	for _, name := range []string{"agent/identity.json", "agent/enroll.json", enrollFile, "agent/identity.json.copy", "agent/install.json"} {
 		if _, err := os.Stat(filepath.Join(root, filepath.FromSlash(name))); err == nil {
 			return true
 		}

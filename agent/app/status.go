@@ -31,11 +31,12 @@ func Status(w io.Writer, root string) error {
 	agent := filepath.Join(root, "agent")
 	var id identity.Identity
 	if err := readJSON(filepath.Join(agent, "identity.json"), &id); err != nil || id.AgentThing == "" {
-		printUnenrolled(w, root)
-		if err != nil {
-			return err
+		if err == nil {
+			printUnenrolled(w, root)
+		} else {
+			fmt.Fprintf(w, "enrolled: damaged; only the nucleus is kept running. If a start of the agent does not mend it, %s\n", mendHint(root))
 		}
-		return printNucleus(context.Background(), w, agent)
+		return errors.Join(err, printNucleus(context.Background(), w, agent))
 	}
 	printIdentity(w, agent, id)
 

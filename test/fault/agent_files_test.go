@@ -7,8 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -16,11 +16,9 @@ import (
 	"github.com/ggfleet/ggfleet/test/internal/world"
 )
 
-// wayOut is what an agent says that cannot heal a file by itself.
-var wayOut = map[string]string{
-	"agent/identity.json": "enrol",
-	"agent/key.pem":       "enrol",
-}
+// wayOut is what an agent says that cannot heal a file by itself: it only keeps the
+// nucleus running.
+var wayOut = map[string]string{"agent/key.pem": "enrol again"}
 
 // restarts are files of the agent without which the nucleus is started again.
 var restarts = map[string]bool{"agent/install.json": true}
@@ -81,10 +79,8 @@ func TestAnyFileOfTheAgentMayBeLostOrGarbage(t *testing.T) {
 				said := len(d.said())
 				d.start()
 				if hint, ok := wayOut[name]; ok {
-					err := waitEnd(t, d)
-					require.Error(t, err, "it says that it cannot work")
-					assert.Contains(t, d.said()[said:], hint)
-					assert.Equal(t, pid, d.oneNucleus(), "the nucleus goes on")
+					pid = d.keepsNucleus(pid, said, hint)
+					d.kill9()
 					require.NoError(t, os.WriteFile(path, before, info.Mode()))
 					d.start()
 				}
@@ -117,34 +113,70 @@ func TestAnyFileOfTheAgentMayBeLostOrGarbage(t *testing.T) {
 	d.t = t
 }
 
-// waitEnd waits for the agent's end by itself.
-func waitEnd(t *testing.T, d *device) error {
-	t.Helper()
-	done := make(chan error, 1)
-	cmd := d.cmd
-	go func() { done <- cmd.Wait() }()
-	select {
-	case err := <-done:
-		d.cmd = nil
-		return err
-	case <-time.After(20 * time.Second):
-		_ = cmd.Process.Kill()
-		<-done
-		d.cmd = nil
-		require.Fail(t, "the agent goes on")
-		return nil
-	}
+// keepsNucleus waits until the agent has said what it cannot heal, and shows that the
+// nucleus, which is pid, goes on and is started again when it ends.
+func (d *device) keepsNucleus(pid, said int, hint string) int {
+	d.t.Helper()
+	world.Eventually(d.t, func() string {
+		if strings.Contains(d.said()[said:], hint) {
+			return ""
+		}
+		return "it does not say that it cannot work"
+	})
+	assert.Equal(d.t, pid, d.oneNucleus(), "the nucleus goes on")
+	require.NoError(d.t, syscall.Kill(-pid, syscall.SIGKILL))
+	var now int
+	world.Eventually(d.t, func() string {
+		if now = d.oneNucleus(); now != 0 && now != pid {
+			return ""
+		}
+		return "the nucleus is not started again"
+	})
+	return now
 }
 
 // connectedAgain waits until the device's agent of now has connected.
 func (d *device) connectedAgain() {
 	d.t.Helper()
-	world.Within(d.t, 30*time.Second, func() string {
+	world.Eventually(d.t, func() string {
 		if s, _ := d.shown(); s.Connected && s.LastReport.After(d.began) {
 			return ""
 		}
 		return "the agent has not reported"
 	})
+}
+
+func TestIdentityAndCopyMayBeGarbageAndTheNucleusRuns(t *testing.T) {
+	t.Parallel()
+	w := world.Start(t, world.Options{})
+	w.CreateCores(t, "twice")
+	offer(t, w, "1.0.0", worksFine, 10)
+	d := enrolled(t, w, "twice", "")
+	d.runs("1.0.0")
+	d.stop()
+	for _, name := range []string{"identity.json", "identity.json.copy"} {
+		require.NoError(t, os.WriteFile(filepath.Join(d.root, "agent", name), []byte("\x00 garbage"), 0o600))
+	}
+	d.start()
+	var pid int
+	world.Eventually(t, func() string {
+		if pid = d.oneNucleus(); pid != 0 {
+			return ""
+		}
+		return "the nucleus is not started"
+	})
+	pid = d.keepsNucleus(pid, 0, "enrol again")
+	out, err := d.run("status")
+	require.Error(t, err)
+	assert.Contains(t, out, "identity.json is damaged")
+	assert.Contains(t, out, fmt.Sprintf("running, pid %d)", pid))
+
+	// The way out, as it says.
+	d.stop()
+	d.must("enroll", "-")
+	d.start()
+	d.runs("1.0.0")
+	d.clean()
 }
 
 func TestTwoAgentsOnOneRootAndARootThatMoves(t *testing.T) {

@@ -2,10 +2,12 @@ package command
 
 import (
 	"context"
+	"errors"
 
 	"github.com/spf13/cobra"
 
 	"github.com/ggfleet/ggfleet/agent/app"
+	"github.com/ggfleet/ggfleet/shared/fault"
 )
 
 func (o *options) nucleus() *cobra.Command {
@@ -70,7 +72,7 @@ is; it holds from the agent's next start on.`,
 		}
 		return work(func(cmd *cobra.Command, _ []string) error {
 			now, err := app.ReadNucleusSettings(cfg.Root)
-			if err != nil {
+			if err != nil && !errors.Is(err, fault.Invalid) { // what is damaged is written anew
 				return err
 			}
 			for name, take := range map[string]func(){

@@ -28,5 +28,5 @@ func Store(d *localstate.Dir, keys keystore.Store, i Identity) error {
 	if _, err := newLive(d, keys, i); err != nil {
 		return err
 	}
-	return d.Do(localstate.EnrollIdentity, func() error { return d.WriteJSON(recordName, i) })
+	return d.Do(localstate.EnrollIdentity, func() error { return d.WriteKept(recordName, i) })
 }

@@ -6,6 +6,7 @@ package identity
 
 import (
 	"net"
+	"net/url"
 
 	"github.com/ggfleet/ggfleet/agent/internal/localstate"
 	"github.com/ggfleet/ggfleet/shared/fault"
@@ -66,6 +67,9 @@ func (i Identity) check() error {
 	}
 	if err := names.CheckThing(i.AgentThing); err != nil {
 		return fault.Field("agentThing", "%v", err)
+	}
+	if u, err := url.Parse(i.URL); err != nil || u.Scheme != "https" || u.Hostname() == "" {
+		return fault.Field("url", "%q is not an address such as https://fleet.example:8443", i.URL)
 	}
 	if host, port, err := net.SplitHostPort(i.MQTTAddress); err != nil || host == "" || port == "" {
 		return fault.Field("mqttAddress", "%q is not host:port", i.MQTTAddress)

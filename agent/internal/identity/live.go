@@ -45,6 +45,16 @@ func Open(d *localstate.Dir) (*Live, error) {
 	return l, nil
 }
 
+// OpenKept is Open for the agent at its start: an identity that is gone or damaged is
+// taken from its copy (localstate.Dir.Kept), and damage then says what was wrong.
+func OpenKept(d *localstate.Dir) (l *Live, damage, err error) {
+	damage, err = d.Kept(recordName, func() (err error) {
+		l, err = Open(d)
+		return err
+	})
+	return l, damage, err
+}
+
 func newLive(d *localstate.Dir, keys keystore.Store, id Identity) (*Live, error) {
 	if err := id.check(); err != nil {
 		return nil, err
@@ -76,7 +86,7 @@ func (l *Live) Store(p localstate.Point, change func(*Identity)) error {
 	defer l.mu.Unlock()
 	next := l.id
 	change(&next)
-	err := l.dir.Do(p, func() error { return l.dir.WriteJSON(recordName, next) })
+	err := l.dir.Do(p, func() error { return l.dir.WriteKept(recordName, next) })
 	if err == nil {
 		l.id = next
 	}

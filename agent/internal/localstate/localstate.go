@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/ggfleet/ggfleet/installer/durable"
 	"github.com/ggfleet/ggfleet/shared/fault"
@@ -24,6 +25,8 @@ type Dir struct {
 	root   *os.Root
 	lock   *os.File
 	around Around
+
+	instead sync.Map // names of which the copy is read (Kept)
 }
 
 // Open makes and locks ROOT/agent, mode 0700, and removes what an interrupted
@@ -107,12 +110,20 @@ func (d *Dir) Do(p Point, do func() error) error {
 // Write stores data at name, mode 0600, so that a power cut leaves the old or
 // the new content.
 func (d *Dir) Write(name string, data []byte) error {
-	return durable.WriteFile(d.root, name, data, 0o600)
+	err := durable.WriteFile(d.root, name, data, 0o600)
+	if err == nil {
+		d.instead.Delete(name)
+	}
+	return err
 }
 
 // Read returns the content of name; fs.ErrNotExist when it was never written.
 func (d *Dir) Read(name string) ([]byte, error) {
-	f, err := d.root.Open(name)
+	file := name
+	if _, ok := d.instead.Load(name); ok {
+		file += CopySuffix
+	}
+	f, err := d.root.Open(file)
 	if err != nil {
 		return nil, err
 	}

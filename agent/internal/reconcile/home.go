@@ -42,6 +42,9 @@ const LiteSite = "/var/lib/ggfleet-nucleus"
 
 // site returns the folder that the versions of a layout lie in.
 func (l *Loop) site(layout nucleus.Layout) (*nucleus.Site, error) {
+	if runtimeOf(layout) != "" && l.cfg.Broken != nil {
+		return nil, l.cfg.Broken
+	}
 	switch runtimeOf(layout) {
 	case runtimeClassic:
 		return l.open(l.cfg.Settings.Root)
@@ -122,6 +125,9 @@ func (l *Loop) options(ctx context.Context, r Record, layout nucleus.Layout) (nu
 func (l *Loop) document(r Record, layout nucleus.Layout) ([]byte, error) {
 	if runtimeOf(layout) == "" || r.Adopted != nil && runtimeOf(r.Adopted.Layout) == runtimeOf(layout) {
 		return nil, nil
+	}
+	if l.cfg.Broken != nil {
+		return nil, l.cfg.Broken
 	}
 	stored, err := l.given, error(nil)
 	if len(stored) == 0 {

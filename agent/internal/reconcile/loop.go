@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ggfleet/ggfleet/agent/internal/localstate"
+	process "github.com/ggfleet/ggfleet/agent/internal/nucleus"
 	"github.com/ggfleet/ggfleet/installer/durable"
 	"github.com/ggfleet/ggfleet/installer/nucleus"
 	"github.com/ggfleet/ggfleet/shared/fault"
@@ -26,6 +27,7 @@ type Config struct {
 	Supervisor Supervisor
 	System     nucleus.System // the host; default nucleus.NewHost()
 	Settings   Settings
+	Broken     error // why Settings are not known; a nucleus that depends on them is left as it is then
 
 	Every   time.Duration // between passes, spread by a fifth; default 1 min
 	Settle  time.Duration // a new version has to be up for so long before a crash loop no longer makes the agent go back; default 1 h
@@ -159,6 +161,9 @@ func (l *Loop) pass(ctx context.Context) error {
 	r, err := l.record()
 	if err != nil {
 		return err
+	}
+	if l.cfg.Broken != nil {
+		l.cfg.Supervisor.Installing(ctx, process.Installation{Err: l.cfg.Broken.Error()})
 	}
 	if err := l.settle(ctx, r); err != nil {
 		return fmt.Errorf("watching the new nucleus: %w", err)

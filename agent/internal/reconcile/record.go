@@ -84,6 +84,20 @@ func ReadRecord(agentDir string) (Record, error) {
 	return r, err
 }
 
+// HasNucleus reports whether there is a nucleus for the agent in root to run.
+func HasNucleus(root string) bool {
+	r, err := ReadRecord(filepath.Join(root, "agent"))
+	if err == nil && (r.Current != nil || r.Trial != nil || r.Adopted != nil) {
+		return true
+	}
+	_, err = os.Lstat(filepath.Join(root, "current")) // its record was lost
+	return err == nil
+}
+
+// NobodysCore is the core of an agent that does not know its own: it runs what it
+// has, and takes over nothing that it finds.
+const NobodysCore = "?"
+
 // record reads what is installed. A record that cannot be read is put aside: what
 // is on the device is then found anew.
 func (l *Loop) record() (Record, error) {
@@ -119,19 +133,46 @@ const DefaultClassicRoot = "/greengrass/v2"
 // DefaultLiteRoot is where nucleus lite keeps its state.
 const DefaultLiteRoot = "/var/lib/greengrass"
 
-// ReadSettings reads the settings in the folder of an agent. Without any they are
-// the defaults.
+// ReadSettings reads the settings in the folder of an agent, or their copy when they
+// are damaged. Without any they are the defaults.
 func ReadSettings(agentDir string) (Settings, error) {
-	s := Settings{Root: DefaultClassicRoot}
-	b, err := os.ReadFile(filepath.Join(agentDir, SettingsName))
-	if errors.Is(err, fs.ErrNotExist) {
-		return s, nil
+	read := func(name string) (Settings, error) {
+		b, err := os.ReadFile(filepath.Join(agentDir, name))
+		return parseSettings(filepath.Join(agentDir, name), b, err)
 	}
+	s, err := read(SettingsName)
+	if errors.Is(err, fault.Invalid) || errors.Is(err, fs.ErrNotExist) {
+		if s, err := read(SettingsName + localstate.CopySuffix); err == nil {
+			return s, nil
+		}
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return Settings{Root: DefaultClassicRoot}, nil
+	}
+	return s, err
+}
+
+// OpenSettings is ReadSettings for the agent at its start: what is damaged is taken
+// from the copy (localstate.Dir.Kept), and damage then says what was wrong.
+func OpenSettings(d *localstate.Dir) (s Settings, damage, err error) {
+	damage, err = d.Kept(SettingsName, func() error {
+		b, err := d.Read(SettingsName)
+		s, err = parseSettings(d.Path(SettingsName), b, err)
+		return err
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return Settings{Root: DefaultClassicRoot}, nil, nil
+	}
+	return s, damage, err
+}
+
+func parseSettings(file string, b []byte, err error) (Settings, error) {
+	s := Settings{Root: DefaultClassicRoot}
 	if err != nil {
 		return s, err
 	}
 	if err := json.Unmarshal(b, &s); err != nil {
-		return s, fault.New(fault.Invalid, "%s is damaged: %v; write it anew with 'ggfleet-agent nucleus set'", filepath.Join(agentDir, SettingsName), err)
+		return Settings{}, fault.New(fault.Invalid, "%s is damaged: %v; write it anew with 'ggfleet-agent nucleus set'", file, err)
 	}
 	return s, s.Check()
 }

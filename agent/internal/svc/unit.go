@@ -8,7 +8,8 @@ Description=@DESCRIPTION@
 Documentation=https://github.com/ggfleet/ggfleet
 # It waits, without a failed unit in the list, until the device is enrolled or is
 # to be: 'ggfleet-agent enroll' starts it then. The third is what the maker of an
-# image puts there.
+# image puts there. The last two are for a device that has lost who it is: its copy,
+# and a nucleus that is to run all the same.
 ConditionPathExists=|@ROOT@/agent/identity.json
 ConditionPathExists=|@ROOT@/agent/enroll.json
 ConditionPathExists=|@ROOT@/enroll.json
@@ -16,6 +17,8 @@ Wants=network-online.target
 After=network-online.target
 # A device has nobody who would start it by hand after too many failures.
 StartLimitIntervalSec=0
+ConditionPathExists=|@ROOT@/agent/identity.json.copy
+ConditionPathExists=|@ROOT@/agent/install.json
 
 [Service]
 # It says when it is up, and that its loops go on: one that hangs is killed and
