@@ -67,6 +67,7 @@ type App struct {
 	agents     *telemetry.View
 	notices    *assignment.Notices
 	gateway    *gateway.Gateway
+	door       *gateway.Door // nil: none
 	templates  *provisioning.Templates
 	things     *provisioning.Service
 	fleet      *fleet.Service
@@ -197,7 +198,10 @@ func (a *App) Run(ctx context.Context) error {
 		{Name: "job timeouts", Run: a.expireJobs},
 		{Name: "roll-outs", Run: a.greengrass.RunRollouts},
 		{Name: "interrupted work", Run: a.resume},
-		{Name: "mqtt", Run: func(ctx context.Context) error { return a.gateway.Run(ctx, a.listeners.mqtt) }},
+		{Name: "mqtt", Run: a.runMQTT},
+	}
+	if a.door != nil {
+		loops = append(loops, run.Loop{Name: "mqtt and https by ALPN", Run: a.door.Run})
 	}
 	if a.etcd != nil {
 		loops = append(loops, run.Loop{Name: "etcd", Run: a.etcd.Run})
@@ -219,11 +223,26 @@ func (a *App) sayReady(ctx context.Context) error {
 			return nil
 		}
 	}
-	a.log.InfoContext(ctx, "ready", "took", time.Since(a.started).Round(time.Millisecond).String(),
+	addresses := []any{
+		"took", time.Since(a.started).Round(time.Millisecond).String(),
 		"api", a.apiURL(), "aws", a.awsURL(), "mqtt", a.listeners.mqtt.Addr().String(), "device", a.listeners.device.Addr().String(),
-		"artifacts", a.listeners.artifact.Addr().String())
+		"artifacts", a.listeners.artifact.Addr().String(),
+	}
+	if a.door != nil {
+		addresses = append(addresses, "alpn", a.listeners.alpn.Addr().String())
+	}
+	a.log.InfoContext(ctx, "ready", addresses...)
 	<-ctx.Done()
 	return nil
+}
+
+// runMQTT serves the gateway's own port, and what comes through the door for it.
+func (a *App) runMQTT(ctx context.Context) error {
+	listeners := []net.Listener{a.listeners.mqtt}
+	if a.door != nil {
+		listeners = append(listeners, a.door.MQTT)
+	}
+	return a.gateway.Run(ctx, listeners...)
 }
 
 func (a *App) expireJobs(ctx context.Context) error {

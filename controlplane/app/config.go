@@ -31,6 +31,7 @@ type Config struct {
 	AWSAddr      string `koanf:"aws-addr"`      // AWS-compatible endpoint, S3 included
 	MQTTAddr     string `koanf:"mqtt-addr"`     // devices: MQTT over TLS
 	DeviceAddr   string `koanf:"device-addr"`   // devices: HTTPS, also enrolment
+	ALPNAddr     string `koanf:"alpn-addr"`     // devices: MQTT and HTTPS on one port; empty: none
 	ArtifactAddr string `koanf:"artifact-addr"` // devices: artifact downloads
 
 	// PublicHost is the host name or address that devices reach this server at;
@@ -109,6 +110,7 @@ func Flags(f *pflag.FlagSet) {
 	f.String("aws-addr", "127.0.0.1:4566", "AWS-compatible endpoint; TLS with our own CA on any address but loopback")
 	f.String("mqtt-addr", ":8883", "MQTT for devices")
 	f.String("device-addr", ":8443", "HTTPS for devices")
+	f.String("alpn-addr", "", "one more address for devices, MQTT and HTTPS told apart by what they offer in TLS (ALPN): as AWS does on :443, which device SDKs ask unless told otherwise (default: none)")
 	f.String("artifact-addr", ":8081", "artifact downloads for devices (plain HTTP; the contract with the runtimes asks for it)")
 	f.String("public-host", "localhost", "host name or address at which devices reach this server")
 	f.StringSlice("server-names", nil, "further names and addresses in the server certificate")

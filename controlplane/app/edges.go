@@ -41,8 +41,12 @@ func (a *App) openEdges(context.Context) error {
 	a.servers = []server{
 		{"fleet API", a.httpServer(api), a.peopleTLS(a.cfg.HTTPAddr, a.listeners.api, cert)},
 		{"aws endpoint", aws, a.peopleTLS(a.cfg.AWSAddr, a.listeners.aws, cert)},
-		{"device HTTPS", a.deviceServer(devices, deviceTLS), tls.NewListener(a.listeners.device, deviceTLS)},
+		{"device HTTPS", a.deviceServer(devices, deviceTLS), gateway.NewTurns(gateway.DefaultHandshakes).Listen(a.listeners.device, deviceTLS)},
 		{"artifact downloads", a.httpServer(a.downloads), a.listeners.artifact},
+	}
+	if a.listeners.alpn != nil {
+		a.door = gateway.NewDoor(a.listeners.alpn, a.log)
+		a.servers = append(a.servers, server{"device HTTPS by ALPN", a.deviceServer(devices, deviceTLS), tls.NewListener(a.door.HTTPS, deviceTLS)})
 	}
 	return nil
 }

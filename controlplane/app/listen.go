@@ -22,6 +22,7 @@ import (
 // nothing and port 0 can be asked for its number.
 type listeners struct {
 	api, aws, mqtt, device, artifact net.Listener
+	alpn                             net.Listener // nil: none
 }
 
 func (a *App) listen(ctx context.Context) error {
@@ -33,8 +34,12 @@ func (a *App) listen(ctx context.Context) error {
 		{"aws-addr", a.cfg.AWSAddr, &a.listeners.aws},
 		{"mqtt-addr", a.cfg.MQTTAddr, &a.listeners.mqtt},
 		{"device-addr", a.cfg.DeviceAddr, &a.listeners.device},
+		{"alpn-addr", a.cfg.ALPNAddr, &a.listeners.alpn},
 		{"artifact-addr", a.cfg.ArtifactAddr, &a.listeners.artifact},
 	} {
+		if l.flag == "alpn-addr" && l.addr == "" {
+			continue
+		}
 		var lc net.ListenConfig
 		if l.flag == "mqtt-addr" {
 			lc.KeepAlive = -1 // MQTT has keep-alives of its own; TCP's would be most of an idle device's bytes
@@ -110,7 +115,7 @@ func (a *App) serverCertificate() *serverCertificate {
 	if h, err := os.Hostname(); err == nil && h != "" {
 		hosts = append(hosts, h)
 	}
-	for _, addr := range []string{a.cfg.HTTPAddr, a.cfg.AWSAddr, a.cfg.MQTTAddr, a.cfg.DeviceAddr} {
+	for _, addr := range []string{a.cfg.HTTPAddr, a.cfg.AWSAddr, a.cfg.MQTTAddr, a.cfg.DeviceAddr, a.cfg.ALPNAddr} {
 		if h, _, err := net.SplitHostPort(addr); err == nil && h != "" {
 			if ip := net.ParseIP(h); ip == nil || !ip.IsUnspecified() {
 				hosts = append(hosts, h)
