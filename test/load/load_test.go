@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -69,10 +68,7 @@ func program(t *testing.T, module, name string) string {
 // start starts a ggfleet with flags that logs warnings and serves profiles.
 func start(t *testing.T, more ...string) (w *world.World, profiles string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	profiles = l.Addr().String()
-	require.NoError(t, l.Close())
+	profiles = world.Port(t)
 	flags := append([]string{"--pprof-addr", profiles}, strings.Fields(os.Getenv("GGFLEET_BENCH_FLAGS"))...)
 	return world.Start(t, world.Options{Flags: append(flags, more...)}), profiles
 }
