@@ -399,4 +399,6 @@ func (c components) readOnly(t *testing.T) {
 	if err != nil { // it changes nothing, so it is not denied
 		assert.NotErrorAs(t, err, new(*types.AccessDeniedException))
 	}
+	_, err = components{kit: &reader}.s3(t).ListBuckets(t.Context())
+	assert.Equal(t, "AccessDenied", minio.ToErrorResponse(err).Code, "%v", err)
 }

@@ -132,6 +132,8 @@ func (p provisioning) jobOfGroup(t *testing.T) {
 	assert.False(t, listed(&iot.ListJobsInput{TargetSelection: types.TargetSelectionSnapshot}))
 	assert.False(t, listed(&iot.ListJobsInput{NamespaceId: aws.String("other")}))
 
+	_, err = p.iot.DeleteJob(ctx, &iot.DeleteJobInput{JobId: &job})
+	as[*types.InvalidStateTransitionException](t, err)
 	out, err := p.iot.CancelJob(ctx, &iot.CancelJobInput{JobId: &job, ReasonCode: aws.String("ENOUGH"), Comment: aws.String("enough"), Force: true})
 	require.NoError(t, err)
 	assert.Equal(t, iotARN+"job/"+job, *out.JobArn)
@@ -142,11 +144,97 @@ func (p provisioning) jobOfGroup(t *testing.T) {
 		j, err := p.iot.DescribeJob(ctx, &iot.DescribeJobInput{JobId: &job})
 		require.NoError(t, err)
 		assert.Equal(t, types.JobStatusCanceled, j.Job.Status)
+		assert.Equal(t, "ENOUGH", *j.Job.ReasonCode)
+		assert.Equal(t, "enough", *j.Job.Comment)
+		assert.True(t, *j.Job.ForceCanceled)
+		assert.False(t, j.Job.CompletedAt.Before(*j.Job.CreatedAt))
+		assert.Equal(t, *j.Job.CompletedAt, *j.Job.LastUpdatedAt)
 		return missing(*j.Job.JobProcessDetails.NumberOfCanceledThings, 3)
 	})
 	_, err = p.iot.CancelJob(ctx, &iot.CancelJobInput{JobId: &job})
 	as[*types.InvalidRequestException](t, err)
 	assert.True(t, listed(&iot.ListJobsInput{Status: types.JobStatusCanceled}))
+
+	_, err = p.iot.DeleteJob(ctx, &iot.DeleteJobInput{JobId: &job})
+	require.NoError(t, err)
+	p.isDeleted(t, job, things...)
+	_, err = p.gg.GetDeployment(ctx, &greengrassv2.GetDeploymentInput{DeploymentId: &id})
+	require.NoError(t, err, "the deployment stays")
+}
+
+// jobDeleted deletes jobs that are in progress, and one whose deployment was canceled
+// by its own API.
+func (p provisioning) jobDeleted(t *testing.T) {
+	ctx := t.Context()
+	thing, group := aws.String("job-deleted"), aws.String("job-deleted")
+	p.register(t, *thing)
+	_, err := p.iot.CreateThingGroup(ctx, &iot.CreateThingGroupInput{ThingGroupName: group})
+	require.NoError(t, err)
+	_, err = p.iot.AddThingToThingGroup(ctx, &iot.AddThingToThingGroupInput{ThingGroupName: group, ThingName: thing})
+	require.NoError(t, err)
+	status := func(id string) gg.DeploymentStatus {
+		d, err := p.gg.GetDeployment(ctx, &greengrassv2.GetDeploymentInput{DeploymentId: &id})
+		require.NoError(t, err)
+		return d.DeploymentStatus
+	}
+	jobOf := func(id string) string {
+		d, err := p.gg.GetDeployment(ctx, &greengrassv2.GetDeploymentInput{DeploymentId: &id})
+		require.NoError(t, err)
+		if d.IotJobId != nil {
+			return *d.IotJobId
+		}
+		list, err := p.iot.ListJobExecutionsForThing(ctx, &iot.ListJobExecutionsForThingInput{ThingName: thing})
+		require.NoError(t, err)
+		for _, e := range list.ExecutionSummaries {
+			j, err := p.iot.DescribeJob(ctx, &iot.DescribeJobInput{JobId: e.JobId})
+			require.NoError(t, err)
+			if j.Job.TargetSelection == types.TargetSelectionSnapshot {
+				return *e.JobId
+			}
+		}
+		return ""
+	}
+	for name, target := range map[string]string{"of a thing": "thing/" + *thing, "of a group": "thinggroup/" + *group} {
+		id, _ := p.deploy(t, target, name)
+		job := jobOf(id)
+		_, err = p.iot.DeleteJob(ctx, &iot.DeleteJobInput{JobId: &job})
+		as[*types.InvalidStateTransitionException](t, err)
+		assert.Equal(t, gg.DeploymentStatusActive, status(id), name)
+		_, err = p.iot.DeleteJob(ctx, &iot.DeleteJobInput{JobId: &job, Force: true})
+		require.NoError(t, err, name)
+		assert.Equal(t, gg.DeploymentStatusCanceled, status(id), name)
+		p.isDeleted(t, job, *thing)
+		_, err = p.gg.DeleteDeployment(ctx, &greengrassv2.DeleteDeploymentInput{DeploymentId: &id})
+		require.NoError(t, err, name)
+
+		id, _ = p.deploy(t, target, name)
+		job = jobOf(id)
+		_, err = p.gg.CancelDeployment(ctx, &greengrassv2.CancelDeploymentInput{DeploymentId: &id})
+		require.NoError(t, err)
+		j, err := p.iot.DescribeJob(ctx, &iot.DescribeJobInput{JobId: &job})
+		require.NoError(t, err)
+		assert.Equal(t, types.JobStatusCanceled, j.Job.Status)
+		assert.NotNil(t, j.Job.CompletedAt, "%s: canceled by the deployment", name)
+		assert.Nil(t, j.Job.ReasonCode)
+		_, err = p.iot.DeleteJob(ctx, &iot.DeleteJobInput{JobId: &job})
+		require.NoError(t, err, name)
+		p.isDeleted(t, job, *thing)
+	}
+}
+
+func (p provisioning) isDeleted(t *testing.T, job string, things ...string) {
+	t.Helper()
+	_, err := p.iot.DescribeJob(t.Context(), &iot.DescribeJobInput{JobId: &job})
+	as[*types.ResourceNotFoundException](t, err)
+	for _, thing := range things {
+		_, err := p.iot.DescribeJobExecution(t.Context(), &iot.DescribeJobExecutionInput{JobId: &job, ThingName: &thing})
+		as[*types.ResourceNotFoundException](t, err)
+		list, err := p.iot.ListJobExecutionsForThing(t.Context(), &iot.ListJobExecutionsForThingInput{ThingName: &thing})
+		require.NoError(t, err)
+		for _, e := range list.ExecutionSummaries {
+			assert.NotEqual(t, job, *e.JobId)
+		}
+	}
 }
 
 // missing says how many are not there yet, "" for none.
@@ -163,6 +251,7 @@ func (p provisioning) jobsMissing(t *testing.T) {
 	for name, call := range map[string]func() error{
 		"DescribeJob":    func() error { _, err := p.iot.DescribeJob(ctx, &iot.DescribeJobInput{JobId: none}); return err },
 		"GetJobDocument": func() error { _, err := p.iot.GetJobDocument(ctx, &iot.GetJobDocumentInput{JobId: none}); return err },
+		"DeleteJob":      func() error { _, err := p.iot.DeleteJob(ctx, &iot.DeleteJobInput{JobId: none}); return err },
 		"CancelJob":      func() error { _, err := p.iot.CancelJob(ctx, &iot.CancelJobInput{JobId: none}); return err },
 		"ListJobExecutionsForJob": func() error {
 			_, err := p.iot.ListJobExecutionsForJob(ctx, &iot.ListJobExecutionsForJobInput{JobId: none})

@@ -51,6 +51,7 @@ func TestAWSProvisioning(t *testing.T) {
 		"role aliases that cannot be":                     p.roleAliasesRefused,
 		"the job of a thing's deployment":                 p.jobOfThing,
 		"the job of a group's deployment":                 p.jobOfGroup,
+		"jobs of deployments are deleted":                 p.jobDeleted,
 		"jobs and executions that are not there":          p.jobsMissing,
 		"a key that may only read":                        p.readOnly,
 		"what is named in the model and refused by value": p.refusedByValue,

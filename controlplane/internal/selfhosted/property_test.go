@@ -185,7 +185,17 @@ func (p *world) acts() map[string]func(*rapid.T) error {
 			if !ok {
 				return nil
 			}
-			return p.Greengrass.Cancel(ctx, e.DeploymentID)
+			return p.Greengrass.Cancel(ctx, e.DeploymentID, jobs.Reason{})
+		},
+		"delete a job": func(t *rapid.T) error {
+			e, ok := pending(t)
+			if !ok {
+				return nil
+			}
+			if err := p.Greengrass.Cancel(ctx, e.DeploymentID, jobs.Reason{Force: true}); err != nil && !errors.Is(err, fault.Conflict) {
+				return err
+			}
+			return p.Jobs.DeleteJob(ctx, e.JobID)
 		},
 		"leave": func(t *rapid.T) error { return p.Leave(ctx, thing(t), func(string) bool { return true }) },
 		"create a thing": func(t *rapid.T) error {

@@ -1,10 +1,12 @@
 package greengrass
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/jobs"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/logx"
@@ -14,13 +16,9 @@ import (
 
 // Cancel stops an ACTIVE deployment for those who have not taken it up: what is
 // queued ends CANCELED, what runs goes on, nobody gets it any more. It stays the
-// latest of its target. One that is not ACTIVE is fault.Conflict.
-func (s *Service) Cancel(ctx context.Context, id string) error {
-	return s.cancel(ctx, id, "requested")
-}
-
-// cancel is Cancel; why is for the log.
-func (s *Service) cancel(ctx context.Context, id, why string) error {
+// latest of its target. One that is not ACTIVE is fault.Conflict. why is kept with the
+// job; that it says force ends nothing here, see jobs.Withdraw.
+func (s *Service) Cancel(ctx context.Context, id string, why jobs.Reason) error {
 	for range maxCreates {
 		d, err := s.record(ctx, id)
 		if err != nil {
@@ -30,7 +28,7 @@ func (s *Service) cancel(ctx context.Context, id, why string) error {
 			return about("deployment", id, fault.New(fault.Conflict, "deployment %s is %s: only one that is ACTIVE can be canceled", id, st))
 		}
 		b := state.NewBatch(state.StepDeployment)
-		if err := s.cancelBatch(ctx, b, d); err != nil {
+		if err := s.cancelBatch(ctx, b, d, why); err != nil {
 			return err
 		}
 		if _, err = s.store.Commit(ctx, b); errors.Is(err, fault.Conflict) {
@@ -38,15 +36,15 @@ func (s *Service) cancel(ctx context.Context, id, why string) error {
 		} else if err != nil {
 			return fmt.Errorf("cancel deployment %s: %w", id, err)
 		}
-		s.log.InfoContext(ctx, "deployment canceled", logx.Deployment, id, "target", d.Value.Target, "why", why)
+		s.log.InfoContext(ctx, "deployment canceled", logx.Deployment, id, "target", d.Value.Target, "why", cmp.Or(why.Comment, why.Code, "requested"))
 		return nil
 	}
 	return fmt.Errorf("cancel deployment %s: %w", id, fault.Conflict)
 }
 
 // cancelBatch cancels the ACTIVE deployment d in b.
-func (s *Service) cancelBatch(ctx context.Context, b *state.Batch, d state.Record[Deployment]) error {
-	if err := s.endBatch(ctx, b, d, StatusCanceled); err != nil {
+func (s *Service) cancelBatch(ctx context.Context, b *state.Batch, d state.Record[Deployment], why jobs.Reason) error {
+	if err := s.endBatch(ctx, b, d, StatusCanceled, why); err != nil {
 		return err
 	}
 	if v := d.Value; v.Kind == names.TargetThing {

@@ -101,7 +101,7 @@ func (k *kit) Create(ctx context.Context, n greengrass.NewDeployment) (greengras
 
 // Cancel cancels a deployment and does all that is due then.
 func (k *kit) Cancel(ctx context.Context, id string) error {
-	err := k.Service.Cancel(ctx, id)
+	err := k.Service.Cancel(ctx, id, jobs.Reason{})
 	if err == nil {
 		_, err = k.Drive(ctx)
 	}

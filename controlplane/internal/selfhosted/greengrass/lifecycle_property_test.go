@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/greengrass"
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/jobs"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/names"
 	"github.com/ggfleet/ggfleet/shared/protocol"
@@ -123,7 +124,7 @@ func TestTheLifeOfDeployments(t *testing.T) {
 			},
 			"cancel": func(t *rapid.T) {
 				id := l.draw(t)
-				err := l.Service.Cancel(l.ctx, id)
+				err := l.Service.Cancel(l.ctx, id, jobs.Reason{})
 				switch d, there := l.there[id]; {
 				case !there:
 					require.ErrorIs(t, err, fault.NotFound)

@@ -22,7 +22,7 @@ func (s *Service) latest(ctx context.Context, t target) (state.Record[Deployment
 // supersedeBatch ends in b what n takes the place of: the revision before and the
 // sub-deployments on its behalf.
 func (s *Service) supersedeBatch(ctx context.Context, b *state.Batch, n NewDeployment, old state.Record[Deployment]) error {
-	if err := s.endBatch(ctx, b, old, StatusInactive); err != nil {
+	if err := s.endBatch(ctx, b, old, StatusInactive, jobs.Reason{}); err != nil {
 		return err
 	}
 	if n.Kind != names.TargetThingGroup || n.Parent != "" {
@@ -34,7 +34,7 @@ func (s *Service) supersedeBatch(ctx context.Context, b *state.Batch, n NewDeplo
 // endBatch ends an ACTIVE deployment in b: its job goes to nobody any more, and of
 // a group's what is queued ends CANCELED. One that has ended stays as it is. The
 // record of the target is the caller's.
-func (s *Service) endBatch(ctx context.Context, b *state.Batch, d state.Record[Deployment], to Status) error {
+func (s *Service) endBatch(ctx context.Context, b *state.Batch, d state.Record[Deployment], to Status, why jobs.Reason) error {
 	if d.Rev == 0 || d.Value.Status != StatusActive {
 		return nil
 	}
@@ -44,7 +44,7 @@ func (s *Service) endBatch(ctx context.Context, b *state.Batch, d state.Record[D
 	if d.Value.Parent != "" {
 		b.Delete(subKey(d.Value.Parent, d.Value.Target))
 	}
-	if err := s.jobs.CancelBatch(ctx, b, d.Value.JobID); err != nil {
+	if err := s.jobs.CancelBatch(ctx, b, d.Value.JobID, why); err != nil {
 		return err
 	}
 	if d.Value.Kind == names.TargetThing {
@@ -64,7 +64,7 @@ func (s *Service) endTargetBatch(ctx context.Context, b *state.Batch, kind names
 	if err != nil {
 		return err
 	}
-	if err := s.endBatch(ctx, b, old, StatusCanceled); err != nil {
+	if err := s.endBatch(ctx, b, old, StatusCanceled, jobs.Reason{}); err != nil {
 		return err
 	}
 	if t.Value.Status == StatusActive {

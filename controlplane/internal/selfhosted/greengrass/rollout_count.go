@@ -191,8 +191,22 @@ func (c *results) counting() (ids []string) {
 }
 
 // outcome says how a change of an execution counts: as what it ended with, and
-// whether it was taken up with that.
+// whether it was taken up with that. A core counts once, however often it gets the
+// deployment: it joins again, or it is delivered anew.
 func outcome(e jobs.Execution) (status string, first bool) {
+	switch e.Before {
+	case "":
+		return result(e)
+	case protocol.JobInProgress: // an execution before was taken up
+		status, _ = result(e)
+		return status, false
+	default:
+		return "", false
+	}
+}
+
+// result is outcome for who has the deployment for the first time.
+func result(e jobs.Execution) (status string, first bool) {
 	switch e.Status {
 	case protocol.JobInProgress:
 		return "", e.Version == 2 // the device's first report
@@ -201,6 +215,16 @@ func outcome(e jobs.Execution) (status string, first bool) {
 	case protocol.JobQueued, protocol.JobRemoved, protocol.JobCanceled: // nobody took it up, or that was counted
 	}
 	return "", false
+}
+
+// sofar is what counts of e and of those before it: whether the core took one up, and
+// what came of that.
+func sofar(e jobs.Execution) (status string, taken bool) {
+	if e.Before != "" && e.Before != protocol.JobInProgress {
+		return string(e.Before), true
+	}
+	status, _ = result(e)
+	return status, status != "" || e.StartedAt != 0 || e.Before != ""
 }
 
 // recount counts anew when nobody follows the results in this process.
@@ -225,19 +249,30 @@ func (c *results) recount(ctx context.Context, s *Service) error {
 // again counts what all things have now, and returns the revision to follow
 // results from. What was counted before and is not there any more still counts.
 func (c *results) again(ctx context.Context, s *Service) (state.Rev, error) {
-	now := map[string]*rollout.Results{}
+	type core struct{ deployment, thing string }
+	took := map[core]string{} // it up, and what came of it; of two executions the later one tells of both
+	for _, id := range c.counting() {
+		took[core{deployment: id}] = ""
+	}
 	at, err := s.jobs.Snapshot(ctx, func(e jobs.Execution) {
-		r := now[e.DeploymentID]
-		if r == nil {
-			r = &rollout.Results{}
-			now[e.DeploymentID] = r
+		if _, counts := took[core{deployment: e.DeploymentID}]; !counts {
+			return
 		}
-		if status, _ := outcome(e); status != "" || e.StartedAt != 0 {
-			r.Count(status, true)
+		if status, taken := sofar(e); taken {
+			took[core{e.DeploymentID, e.Thing}] = status
 		}
 	})
 	if err != nil {
 		return 0, err
+	}
+	now := map[string]*rollout.Results{}
+	for x, status := range took {
+		if now[x.deployment] == nil {
+			now[x.deployment] = &rollout.Results{}
+		}
+		if x.thing != "" {
+			now[x.deployment].Count(status, true)
+		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -149,16 +149,21 @@ func (x *spreading) abort(ctx context.Context, why string, counted bool) error {
 			return err
 		}
 	}
-	err := x.Service.cancel(ctx, x.id, why)
+	err := x.Cancel(ctx, x.id, jobs.Reason{Comment: why})
 	if _, over := errors.AsType[*ResourceError](err); over {
 		err = nil // superseded, canceled or deleted meanwhile
 	}
 	return err
 }
 
-// withdraw ends what is queued, and with that the rollout.
+// withdraw ends what is queued, and what runs if that was asked for, and with that
+// the rollout.
 func (x *spreading) withdraw(ctx context.Context) error {
-	if err := x.jobs.Withdraw(ctx, x.Value.JobID, false); err != nil {
+	job, err := x.jobs.Job(ctx, x.Value.JobID)
+	if err != nil && !errors.Is(err, fault.NotFound) {
+		return err
+	}
+	if err := x.jobs.Withdraw(ctx, x.Value.JobID, job.Value.Why.Force); err != nil {
 		return err
 	}
 	return x.finish(ctx)

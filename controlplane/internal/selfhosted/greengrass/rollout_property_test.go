@@ -41,7 +41,7 @@ func keepsItsPromises(t *rapid.T) {
 	}
 	k.lead()
 	d := k.begin(config)
-	joined, taken := map[string]bool{}, map[string]bool{}
+	joined, taken, decided := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	var failed int
 	active, ended := true, time.Time{}
 	canceled := func() bool {
@@ -83,9 +83,14 @@ func keepsItsPromises(t *rapid.T) {
 			n := rapid.SampledFrom(names).Draw(t, "who")
 			k.leave(n)
 		},
+		"again": func(t *rapid.T) {
+			n := rapid.SampledFrom(names).Draw(t, "who")
+			k.move(n, "g", rapid.Bool().Draw(t, "delivered anew"))
+			joined[n] = true
+		},
 		"cancel": func(*rapid.T) {
 			if active && rapid.IntRange(0, 9).Draw(t, "rarely") == 0 {
-				require.NoError(t, k.Service.Cancel(k.ctx, d.ID))
+				require.NoError(t, k.Service.Cancel(k.ctx, d.ID, jobs.Reason{}))
 				active, ended = false, time.Now()
 			}
 		},
@@ -104,9 +109,10 @@ func keepsItsPromises(t *rapid.T) {
 			s := rapid.SampledFrom([]protocol.JobStatus{protocol.JobInProgress, protocol.JobSucceeded, protocol.JobFailed, protocol.JobRejected}).Draw(t, "status")
 			k.report(n, d.JobID, s)
 			taken[n] = true
-			if reports[string(s)] {
+			if reports[string(s)] && !decided[n] { // a core counts once
 				failed++
 			}
+			decided[n] = decided[n] || s != protocol.JobInProgress
 			if active && failed > 0 && len(taken) >= int(least) && float64(failed)*10000 >= threshold*100*float64(len(taken))-1e-6 {
 				active, ended = false, time.Now()
 			}

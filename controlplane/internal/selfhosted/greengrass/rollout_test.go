@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ggfleet/ggfleet/controlplane/internal/rollout"
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/greengrass"
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/jobs"
 	"github.com/ggfleet/ggfleet/shared/fault"
@@ -240,7 +241,7 @@ func TestACanceledDeploymentReachesNobodyAnyMore(t *testing.T) {
 		time.Sleep(5500 * time.Millisecond)
 		require.Len(t, k.executions(d), 6)
 		k.report("core-0000", d.JobID, protocol.JobInProgress)
-		require.NoError(t, k.Service.Cancel(k.ctx, d.ID))
+		require.NoError(t, k.Service.Cancel(k.ctx, d.ID, jobs.Reason{}))
 		time.Sleep(time.Minute)
 		count := map[protocol.JobStatus]int{}
 		for _, e := range k.executions(d) {
@@ -248,7 +249,21 @@ func TestACanceledDeploymentReachesNobodyAnyMore(t *testing.T) {
 		}
 		assert.Equal(t, map[protocol.JobStatus]int{protocol.JobInProgress: 1, protocol.JobCanceled: 5}, count)
 		assert.Zero(t, k.rollout(d))
-		require.ErrorIs(t, k.Service.Cancel(k.ctx, d.ID), fault.Conflict)
+		require.ErrorIs(t, k.Service.Cancel(k.ctx, d.ID, jobs.Reason{}), fault.Conflict)
+	})
+}
+
+func TestForceEndsWhatRunsAsWell(t *testing.T) {
+	bubble(t, func(t *testing.T, k *spread) {
+		k.members(3)
+		k.lead()
+		d := k.begin(greengrass.JobConfig{})
+		k.report("core-0000", d.JobID, protocol.JobInProgress)
+		require.NoError(t, k.Service.Cancel(k.ctx, d.ID, jobs.Reason{Force: true}))
+		time.Sleep(time.Minute)
+		for name, e := range k.executions(d) {
+			assert.Equal(t, protocol.JobCanceled, e.Status, name)
+		}
 	})
 }
 
@@ -371,6 +386,47 @@ func TestCountersAreRightAfterARestart(t *testing.T) {
 				time.Sleep(2 * time.Second)
 				assert.Equal(t, 1, k.rollout(d).Succeeded)
 				assert.Equal(t, 15, k.rollout(d).TakenUp, "it had begun before")
+			})
+		})
+	}
+}
+
+func TestACoreCountsOnceHoweverOftenItGetsTheDeployment(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		restart bool // with no history to follow
+		want    rollout.Results
+		reports []protocol.JobStatus // the core gets the deployment again before each
+	}{
+		{"failed twice", false, rollout.Results{TakenUp: 1, Failed: 1}, []protocol.JobStatus{protocol.JobFailed, protocol.JobFailed}},
+		{"failed at first", false, rollout.Results{TakenUp: 1, Failed: 1}, []protocol.JobStatus{protocol.JobFailed, protocol.JobSucceeded, protocol.JobInProgress}},
+		{"taken up, then delivered anew", false, rollout.Results{TakenUp: 1, Rejected: 1}, []protocol.JobStatus{protocol.JobInProgress, protocol.JobInProgress, protocol.JobRejected, protocol.JobFailed}},
+		{"failed twice, counted afresh", true, rollout.Results{TakenUp: 1, Failed: 1}, []protocol.JobStatus{protocol.JobFailed, protocol.JobFailed}},
+		{"failed and runs again, counted afresh", true, rollout.Results{TakenUp: 1, Failed: 1}, []protocol.JobStatus{protocol.JobFailed, protocol.JobInProgress}},
+		{"taken up and waits again, counted afresh", true, rollout.Results{TakenUp: 1}, []protocol.JobStatus{protocol.JobInProgress, protocol.JobQueued}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, k *spread) {
+				k.members(10)
+				if !c.restart {
+					k.lead()
+				}
+				config := maximum(1)
+				config.Abort = aborts("ALL", 100, 9)
+				d := k.begin(config)
+				for _, s := range c.reports {
+					k.move("core-0000", "g", true)
+					if s != protocol.JobQueued {
+						k.report("core-0000", d.JobID, s)
+					}
+					synctest.Wait()
+				}
+				if c.restart {
+					k.store.Compact()
+					k.lead()
+				}
+				time.Sleep(2 * time.Minute) // the record takes it over with the next one that is notified
+				assert.Equal(t, c.want, k.rollout(d).Results)
 			})
 		})
 	}

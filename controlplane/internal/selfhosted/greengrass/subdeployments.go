@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/jobs"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/names"
@@ -91,7 +92,7 @@ func (s *Service) endSubsBatch(ctx context.Context, b *state.Batch, parent strin
 		if err != nil {
 			return err
 		}
-		if err := s.endBatch(ctx, b, d, StatusInactive); err != nil {
+		if err := s.endBatch(ctx, b, d, StatusInactive, jobs.Reason{}); err != nil {
 			return err
 		}
 		t.Value.Status = StatusInactive

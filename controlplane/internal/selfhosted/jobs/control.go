@@ -240,6 +240,26 @@ func (s *Service) deleteEndedBatch(ctx context.Context, b *state.Batch, thing, j
 	return nil
 }
 
+// DeleteJob removes a job that is canceled, or of which nothing is pending: nothing may
+// be started for it any more. What is pending all the same ends CANCELED; what ended stays
+// known of its things and targets. Run again it goes on where it stopped.
+func (s *Service) DeleteJob(ctx context.Context, id string) error {
+	for range 16 {
+		j, err := s.Job(ctx, id)
+		if err != nil {
+			return err
+		}
+		if err := s.Withdraw(ctx, id, true); err != nil {
+			return err
+		}
+		b := state.NewBatch(state.StepExecutions).If(jobKey(id), j.Rev).Delete(jobKey(id)).Delete(discardedKey(id))
+		if _, err = s.store.Commit(ctx, b); !errors.Is(err, fault.Conflict) {
+			return err
+		}
+	}
+	return fmt.Errorf("delete job %s: lost races: %w", id, fault.Conflict)
+}
+
 func running(e Execution) error {
 	return &RefusedError{
 		Code: protocol.CodeInvalidStateTransition, State: stateOf(e),

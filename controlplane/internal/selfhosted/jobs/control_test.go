@@ -62,6 +62,41 @@ func TestAnExecutionIsCanceledAndDeletedByTheControlPlane(t *testing.T) {
 	assert.Empty(t, list)
 }
 
+func TestAJobIsDeletedWithWhatIsPendingOfIt(t *testing.T) {
+	k := newKit(t, t.Context())
+	k.job("j", "g", 7)
+	k.job("other", "h", 0)
+	for _, thing := range []string{"done", "runs", "waits"} {
+		k.start("j", thing, false)
+	}
+	k.start("other", "waits", false)
+	k.update("done", "j", protocol.JobSucceeded)
+	k.update("runs", "j", protocol.JobInProgress)
+	b := state.NewBatch(state.StepDeployment)
+	require.NoError(t, k.jobs.CancelBatch(k.ctx, b, "j", jobs.Reason{Code: "ENOUGH", Comment: "enough", Force: true}))
+	k.commit(b)
+	j, err := k.jobs.Job(k.ctx, "j")
+	require.NoError(t, err)
+	assert.Equal(t, jobs.Reason{Code: "ENOUGH", Comment: "enough", Force: true}, j.Value.Why)
+	assert.False(t, j.Value.CanceledAt.IsZero())
+
+	require.NoError(t, k.jobs.DeleteJob(k.ctx, "j"))
+	_, err = k.jobs.Job(k.ctx, "j")
+	require.ErrorIs(t, err, fault.NotFound)
+	require.ErrorIs(t, k.jobs.DeleteJob(k.ctx, "j"), fault.NotFound)
+	for thing, want := range map[string]protocol.JobStatus{"done": protocol.JobSucceeded, "runs": protocol.JobCanceled, "waits": protocol.JobCanceled} {
+		e, err := k.jobs.Execution(k.ctx, thing, "j", 0)
+		require.NoError(t, err)
+		assert.Equal(t, want, e.Status, "%s: what a core did stays known", thing)
+	}
+	assert.Equal(t, protocol.Rejected(protocol.JobUpdate("runs", "j")), k.update("runs", "j", protocol.JobSucceeded)[0].Topic, "the device's next report is refused")
+	assert.Len(t, k.pending("waits"), 1, "other jobs go on")
+	k.pass(8 * time.Minute)
+	n, err := k.jobs.Expire(k.ctx)
+	require.NoError(t, err)
+	assert.Zero(t, n, "its deadline went with it")
+}
+
 func TestOfTwoThatEndAtOnceTheNewerIsRemembered(t *testing.T) {
 	k := newKit(t, t.Context())
 	for _, id := range []string{"b", "a", "next"} { // keys in another order than time

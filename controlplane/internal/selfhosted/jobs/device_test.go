@@ -286,7 +286,7 @@ func TestACanceledJobIsNotHandedOut(t *testing.T) {
 	require.NoError(t, err)
 
 	cancel := state.NewBatch(state.StepDeployment)
-	require.NoError(t, k.jobs.CancelBatch(t.Context(), cancel, "j"))
+	require.NoError(t, k.jobs.CancelBatch(t.Context(), cancel, "j", jobs.Reason{}))
 	k.commit(cancel)
 	_, err = k.store.Commit(t.Context(), b)
 	require.ErrorIs(t, err, fault.Conflict)

@@ -129,8 +129,8 @@ func (s *Service) AllResults(ctx context.Context, each func(Execution) error) (s
 	})
 }
 
-// Snapshot calls each for all that AllResults has, as it is at one revision of the
-// store, which it returns. It reads everything at once: for when history is gone.
+// Snapshot calls each for all that AllResults has, and for what is queued again, as it is
+// at one revision of the store, which it returns. It reads everything at once: for when history is gone.
 func (s *Service) Snapshot(ctx context.Context, each func(Execution)) (state.Rev, error) {
 	page, err := s.store.List(ctx, executionAll(), "", 0)
 	if err != nil {
@@ -141,7 +141,7 @@ func (s *Service) Snapshot(ctx context.Context, each func(Execution)) (state.Rev
 		if err != nil {
 			return 0, err
 		}
-		if r.Value.Status != protocol.JobQueued {
+		if r.Value.Status != protocol.JobQueued || r.Value.Before != "" {
 			each(r.Value)
 		}
 	}

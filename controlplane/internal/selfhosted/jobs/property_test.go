@@ -112,7 +112,7 @@ func (f *fleet) jobOf(group string) string { return fmt.Sprintf("%s-%d", group, 
 func (f *fleet) deploy(group string) {
 	if f.revision[group] > 0 {
 		b := state.NewBatch(state.StepDeployment)
-		require.NoError(f.t, f.jobs.CancelBatch(f.ctx, b, f.jobOf(group)))
+		require.NoError(f.t, f.jobs.CancelBatch(f.ctx, b, f.jobOf(group), jobs.Reason{}))
 		f.commit(b)
 	}
 	f.revision[group]++

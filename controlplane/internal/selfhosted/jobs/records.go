@@ -21,7 +21,16 @@ type Job struct {
 	Document       json.RawMessage `json:"document"`
 	TimeoutMinutes int             `json:"timeoutMinutes,omitempty"` // 0: none
 	Canceled       bool            `json:"canceled,omitempty"`
+	CanceledAt     time.Time       `json:"canceledAt,omitzero"` // also zero if it was canceled before this was kept
+	Why            Reason          `json:"why,omitzero"`        // it was canceled
 	CreatedAt      time.Time       `json:"createdAt"`
+}
+
+// Reason is what whoever cancels a job says of that.
+type Reason struct {
+	Code    string `json:"code,omitempty"`
+	Comment string `json:"comment,omitempty"`
+	Force   bool   `json:"force,omitempty"` // what runs was to end as well
 }
 
 // Execution is a job on one thing.
@@ -39,9 +48,28 @@ type Execution struct {
 	UpdatedAt    int64              `json:"updatedAt"`           // seconds
 	Version      int64              `json:"version"`
 	Number       int64              `json:"number"`
+	// Before is how executions of the job on this thing before this one count: empty if
+	// none was taken up, IN_PROGRESS if one was and none ended by the device or its time,
+	// else as what the first of those ended.
+	Before protocol.JobStatus `json:"before,omitempty"`
 	// TimeoutMinutes replaces the job's, if not 0.
 	TimeoutMinutes int   `json:"timeoutMinutes,omitempty"`
 	TimeoutAt      int64 `json:"timeoutAt,omitempty"` // seconds; set when it became IN_PROGRESS
+}
+
+// counts is Before of an execution that follows e.
+func (e Execution) counts() protocol.JobStatus {
+	switch e.Status {
+	case protocol.JobSucceeded, protocol.JobFailed, protocol.JobRejected, protocol.JobTimedOut:
+		if e.Before == "" || e.Before == protocol.JobInProgress {
+			return e.Status
+		}
+	case protocol.JobQueued, protocol.JobInProgress, protocol.JobRemoved, protocol.JobCanceled:
+		if e.Before == "" && e.StartedAt != 0 {
+			return protocol.JobInProgress
+		}
+	}
+	return e.Before
 }
 
 const prefix = state.Root + "jobs/"

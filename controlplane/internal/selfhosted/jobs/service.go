@@ -64,12 +64,12 @@ func (s *Service) PutBatch(b *state.Batch, j Job) {
 
 // CancelBatch marks the job canceled in b: nobody gets it any more. Executions
 // already handed out are not touched.
-func (s *Service) CancelBatch(ctx context.Context, b *state.Batch, id string) error {
+func (s *Service) CancelBatch(ctx context.Context, b *state.Batch, id string, why Reason) error {
 	j, err := s.Job(ctx, id)
 	if err != nil {
 		return err
 	}
-	j.Value.Canceled = true
+	j.Value.Canceled, j.Value.CanceledAt, j.Value.Why = true, s.now(), why
 	b.If(jobKey(id), j.Rev)
 	b.Put(jobKey(id), j.Value)
 	return nil
@@ -138,7 +138,9 @@ func (s *Service) queueBatch(b *state.Batch, j Job, thing string, last state.Rec
 		if before.Rev != 0 && before.Value.JobID == j.ID {
 			// The same job again must be queued a full second later, or lite ignores it.
 			e.QueuedAt = max(e.QueuedAt, before.Value.QueuedAt+1)
-			e.Number = max(e.Number, before.Value.Number+1)
+			if n := before.Value.Number + 1; n > e.Number {
+				e.Number, e.Before = n, before.Value.counts()
+			}
 		}
 	}
 	b.If(latestKey(thing), last.Rev)

@@ -10,6 +10,7 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/awsapi/rest"
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/clienttoken"
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/greengrass"
+	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/jobs"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/names"
 )
@@ -263,7 +264,7 @@ type cancelDeploymentOut struct {
 }
 
 func (a *api) cancelDeployment(ctx context.Context, in *deploymentIn) (*cancelDeploymentOut, error) {
-	if err := a.cfg.Greengrass.Cancel(ctx, in.ID); err != nil {
+	if err := a.cfg.Greengrass.Cancel(ctx, in.ID, jobs.Reason{}); err != nil {
 		return nil, a.deploymentError(err)
 	}
 	return &cancelDeploymentOut{Message: "SUCCESS"}, nil

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/awsapi/rest"
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/jobs"
+	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/protocol"
 )
 
@@ -146,6 +147,9 @@ func (a *api) executionsOfThing(ctx context.Context, in *executionsOfThingIn) (*
 		return in.Status != "" && in.Status != string(e.Status) || in.Job != "" && in.Job != e.JobID ||
 			in.Namespace != "" && in.Namespace != namespace || executionPlace(e) <= after
 	})
+	if list, err = a.withJob(ctx, list); err != nil {
+		return nil, err
+	}
 	slices.SortFunc(list, func(a, b jobs.Execution) int { return strings.Compare(executionPlace(a), executionPlace(b)) })
 	out := &executionsOfThingOut{List: []executionOfThing{}}
 	for i, e := range list {
@@ -154,6 +158,19 @@ func (a *api) executionsOfThing(ctx context.Context, in *executionsOfThingIn) (*
 			break
 		}
 		out.List = append(out.List, executionOfThing{e.JobID, summaryOf(e)})
+	}
+	return out, nil
+}
+
+// withJob leaves out the executions whose job was deleted.
+func (a *api) withJob(ctx context.Context, list []jobs.Execution) (out []jobs.Execution, err error) {
+	for _, e := range list {
+		switch _, err := a.cfg.Jobs.Job(ctx, e.JobID); {
+		case err == nil:
+			out = append(out, e)
+		case !errors.Is(err, fault.NotFound):
+			return nil, err
+		}
 	}
 	return out, nil
 }
@@ -191,6 +208,9 @@ type executionDetails struct {
 }
 
 func (a *api) describeExecution(ctx context.Context, in *describeExecutionIn) (*describeExecutionOut, error) {
+	if _, err := a.cfg.Jobs.Job(ctx, in.Job); err != nil {
+		return nil, err
+	}
 	e, err := a.cfg.Jobs.Execution(ctx, in.Thing, in.Job, in.Number)
 	if err != nil {
 		return nil, err

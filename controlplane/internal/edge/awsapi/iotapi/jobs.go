@@ -23,6 +23,7 @@ func (a *api) jobOperations() []rest.Operation {
 		{Name: "GetJobDocument", Method: http.MethodGet, Path: "/jobs/{jobId}/job-document", Call: rest.Handle(a.jobDocument)},
 		{Name: "ListJobs", Method: http.MethodGet, Path: "/jobs", Call: rest.Handle(a.listJobs)},
 		{Name: "CancelJob", Method: http.MethodPut, Path: "/jobs/{jobId}/cancel", Call: rest.Handle(a.cancelJob)},
+		{Name: "DeleteJob", Method: http.MethodDelete, Path: "/jobs/{jobId}", Call: rest.Handle(a.deleteJob)},
 	}
 }
 
@@ -71,8 +72,11 @@ func (v jobView) status() string {
 	case v.ended.Status != "":
 		return "COMPLETED"
 	}
-	return "IN_PROGRESS"
+	return inProgress
 }
+
+// inProgress is the status of a job that is neither over nor canceled.
+const inProgress = "IN_PROGRESS"
 
 func (v jobView) selection() string {
 	if v.Kind == names.TargetThing {
@@ -83,14 +87,18 @@ func (v jobView) selection() string {
 
 // updated is when the job is known to have changed last.
 func (v jobView) updated() time.Time {
-	if v.ended.Status != "" {
+	switch {
+	case v.ended.Status != "":
 		return time.Unix(v.ended.UpdatedAt, 0)
+	case !v.CanceledAt.IsZero():
+		return v.CanceledAt
 	}
 	return v.CreatedAt
 }
 
+// completed is when the job was over, also by being canceled.
 func (v jobView) completed() rest.Time {
-	if v.status() != "COMPLETED" {
+	if v.ended.Status == "" && v.CanceledAt.IsZero() {
 		return rest.Time{}
 	}
 	return rest.At(v.updated())
@@ -117,6 +125,9 @@ type jobOut struct {
 	ID          string                    `json:"jobId"`
 	Selection   string                    `json:"targetSelection"`
 	Status      string                    `json:"status"`
+	Forced      *bool                     `json:"forceCanceled,omitempty"`
+	Reason      string                    `json:"reasonCode,omitempty"`
+	Comment     string                    `json:"comment,omitempty"`
 	Targets     []string                  `json:"targets"`
 	Description string                    `json:"description,omitempty"`
 	Rollout     *greengrass.RolloutConfig `json:"jobExecutionsRolloutConfig,omitempty"`
@@ -158,7 +169,10 @@ func (a *api) describeJob(ctx context.Context, in *jobIn) (*describeJobOut, erro
 	out := jobOut{
 		ARN: a.cfg.Realm.Job(v.ID), ID: v.ID, Selection: v.selection(), Status: v.status(), Targets: []string{a.targetARN(v.Job)},
 		Description: d.Name, Rollout: d.JobConfig.Rollout, Abort: d.JobConfig.Abort, Timeout: d.JobConfig.Timeout,
-		CreatedAt: rest.At(v.CreatedAt), UpdatedAt: rest.At(v.updated()), CompletedAt: v.completed(),
+		CreatedAt: rest.At(v.CreatedAt), UpdatedAt: rest.At(v.updated()), CompletedAt: v.completed(), Reason: v.Why.Code, Comment: v.Why.Comment,
+	}
+	if v.Canceled {
+		out.Forced = &v.Why.Force
 	}
 	for after := ""; ; {
 		list, next, err := a.cfg.Jobs.ExecutionsOfJob(ctx, v.ID, after, 1000)
@@ -302,14 +316,40 @@ func (a *api) cancelJob(ctx context.Context, in *cancelJobIn) (*cancelJobOut, er
 	if err != nil {
 		return nil, err
 	}
-	if s := v.status(); s != "IN_PROGRESS" {
-		return nil, fault.New(fault.Invalid, "job %s is %s", in.ID, s)
+	if s := v.status(); s != inProgress {
+		return nil, fault.New(fault.Invalid, "job %s is %s: only one that is %s can be canceled", in.ID, s, inProgress)
 	}
-	if err := a.cfg.Greengrass.Cancel(ctx, v.DeploymentID); err != nil {
+	if err := a.cfg.Greengrass.Cancel(ctx, v.DeploymentID, jobs.Reason{Code: in.Reason, Comment: in.Comment, Force: in.Force}); err != nil {
 		return nil, err
 	}
 	if in.Force {
 		err = a.cfg.Jobs.Withdraw(ctx, in.ID, true)
 	}
 	return &cancelJobOut{a.cfg.Realm.Job(in.ID), in.ID, d.Name}, err
+}
+
+type deleteJobIn struct {
+	ID        string `path:"jobId" check:"len=1..64,pattern=job"`
+	Force     bool   `query:"force"`
+	Namespace string `query:"namespaceId" check:"pattern=job"`
+}
+
+// deleteJob takes the job, and the executions of it, out of what IoT shows. Its
+// deployment stays; one that is ACTIVE is canceled first.
+func (a *api) deleteJob(ctx context.Context, in *deleteJobIn) (*rest.Empty, error) {
+	v, _, err := a.job(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	if v.status() == inProgress {
+		if !in.Force {
+			return nil, rest.Fail(http.StatusConflict, "InvalidStateTransitionException",
+				"job "+in.ID+" is "+inProgress+": cancel it first, or delete it with force, which cancels its deployment", nil)
+		}
+		err := a.cfg.Greengrass.Cancel(ctx, v.DeploymentID, jobs.Reason{Force: true})
+		if err != nil && !errors.Is(err, fault.Conflict) { // it ended in this moment
+			return nil, err
+		}
+	}
+	return nil, a.cfg.Jobs.DeleteJob(ctx, in.ID)
 }
