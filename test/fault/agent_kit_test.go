@@ -264,12 +264,13 @@ func (d *device) shown() (out agentView, healthy bool) {
 	return out, got.Device.Status == "HEALTHY" && got.Device.Connected
 }
 
-// runs waits until the device is connected and says that it runs the version.
+// runs waits until the device's agent of now is connected and says that it runs the
+// version. What the one before said is shown until its end is seen.
 func (d *device) runs(version string) {
 	d.t.Helper()
 	world.Eventually(d.t, func() string {
 		s, _ := d.shown()
-		if s.Connected && s.Nucleus.State == "running" && s.Nucleus.Version == version && d.oneNucleus() != 0 {
+		if s.Connected && s.LastReport.After(d.began) && s.Nucleus.State == "running" && s.Nucleus.Version == version && d.oneNucleus() != 0 {
 			return ""
 		}
 		return fmt.Sprintf("waiting for %s, the device shows %+v, nuclei %v", version, s, d.nuclei())
