@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/ggfleet/ggfleet/agent/internal/client"
 	"github.com/ggfleet/ggfleet/agent/internal/consent"
@@ -51,7 +52,29 @@ func Doctor(ctx context.Context, w io.Writer, root string, asJSON bool) (well bo
 			fmt.Fprintf(w, "              %s\n              → %s\n", r.Meaning, r.Fix)
 		}
 	}
-	return well, nil
+	_, err = fmt.Fprintln(w, summary(results))
+	return well, err
+}
+
+// summary is the last line: what is wrong, for whom the list is long.
+func summary(results []doctor.Result) string {
+	var failed, warned []string
+	for _, r := range results {
+		switch r.Status {
+		case doctor.Failed:
+			failed = append(failed, r.Code)
+		case doctor.Warning:
+			warned = append(warned, r.Code)
+		case doctor.OK, doctor.Skipped:
+		}
+	}
+	list := func(n []string) string {
+		if len(n) == 0 {
+			return "none"
+		}
+		return strings.Join(n, " ")
+	}
+	return fmt.Sprintf("%d checks; failed: %s; warnings: %s", len(results), list(failed), list(warned))
 }
 
 // ExplainCheck writes what the code of a check means.
@@ -85,7 +108,26 @@ func Examine(ctx context.Context, root string) ([]doctor.Result, error) {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		d.Enrolled, d.Damaged = true, err // it cannot be read
 	}
-	return doctor.Run(ctx, doctor.Machine(buildinfo.Time()), d), nil
+	host := doctor.Machine(buildinfo.Time())
+	if d.Service.Manager == "systemd" && d.Service.Installed {
+		host.Getenv = serviceEnv(svc.Settings)
+	}
+	return doctor.Run(ctx, host, d), nil
+}
+
+// serviceEnv is the environment of the agent's service as far as its settings file
+// says it; the rest is that of this process. Whoever asks the doctor from a terminal
+// has another proxy there than the service, or none.
+func serviceEnv(file string) func(name string) string {
+	said := map[string]string{}
+	if b, err := readSmall(file); err == nil { // none: it has no settings
+		for line := range strings.Lines(string(b)) {
+			if name, value, ok := strings.Cut(strings.TrimSpace(line), "="); ok {
+				said[name] = strings.Trim(value, `"'`)
+			}
+		}
+	}
+	return func(name string) string { return cmp.Or(said[name], os.Getenv(name)) }
 }
 
 // patient collects what the agent knows of itself.
@@ -104,6 +146,7 @@ func (p patient) identity(dir *localstate.Dir) {
 	id, err := identity.Read(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		p.Asks = asks(p.Root)
+		p.URL = p.Asks
 		return
 	}
 	p.Enrolled = true
@@ -152,14 +195,20 @@ func (p patient) nucleus(dir *localstate.Dir) {
 		return
 	}
 	n := &p.Nucleus
+	trouble := readTrouble(agentDir)
+	n.LastError, n.Restarts, n.Java = trouble.LastError, trouble.recent(time.Now()), settings.Classic.Java
 	if r.Rejection != nil {
 		n.Rejected = r.Rejection.Version + ": " + r.Rejection.Why
 	}
 	document := filepath.Join(p.Root, filepath.FromSlash(nucleus.ConfigFile))
+	runs := r.Current
+	if r.Trial != nil {
+		runs = r.Trial
+	}
 	layout := nucleus.Layout("")
 	switch {
-	case r.Current != nil:
-		layout, n.Version, n.Root = r.Current.Layout, r.Current.Version, p.Root
+	case runs != nil:
+		layout, n.Version, n.Root = runs.Layout, runs.Version, p.Root
 		if layout == nucleus.LayoutClassic {
 			n.Root = settings.Root
 		}
@@ -170,11 +219,11 @@ func (p patient) nucleus(dir *localstate.Dir) {
 	p.credential()
 	switch layout {
 	case nucleus.LayoutProgram:
-		p.program(r.Current)
+		p.program(runs)
 	case nucleus.LayoutClassic:
 		n.Runtime = nucleusfacts.Classic
 		n.User, n.Group, _ = strings.Cut(cmp.Or(settings.Classic.DefaultUser, "ggc_user:ggc_group"), ":")
-		if settings.Classic.NoSystemService || r.Adopted != nil && r.Current == nil && r.Adopted.Unit == "" {
+		if settings.Classic.NoSystemService || r.Adopted != nil && runs == nil && r.Adopted.Unit == "" {
 			n.Program = filepath.Join(n.Root, "alts/current/distro/bin/loader")
 			_, n.Running = process.Running(agentDir)
 		} else {

@@ -99,7 +99,7 @@ func (e Enrollment) intent(text string) (i enroll.Intent, err error) {
 	if e.File != "" {
 		b, err := readSmall(e.File)
 		if err != nil {
-			return i, err
+			return i, fmt.Errorf("file that says how to enrol: %w", err)
 		}
 		if i, err = enroll.ParseIntent(b); err != nil {
 			return i, fmt.Errorf("%s: %w", e.File, err)
@@ -115,15 +115,18 @@ func (e Enrollment) intent(text string) (i enroll.Intent, err error) {
 	if e.Role != "" {
 		i.Role = protocol.Role(e.Role)
 	}
-	for into, name := range map[*string]string{&i.CAPEM: e.CAFile, &i.CertificatePEM: e.CertFile, &i.PrivateKeyPEM: e.KeyFile} {
-		if name == "" {
+	for _, f := range []struct {
+		into       *string
+		what, name string
+	}{{&i.CAPEM, "root certificate", e.CAFile}, {&i.CertificatePEM, "certificate", e.CertFile}, {&i.PrivateKeyPEM, "key of the certificate", e.KeyFile}} {
+		if f.name == "" {
 			continue
 		}
-		b, err := readSmall(name)
+		b, err := readSmall(f.name)
 		if err != nil {
-			return i, err
+			return i, fmt.Errorf("file with the %s: %w", f.what, err)
 		}
-		*into = string(b)
+		*f.into = string(b)
 	}
 	if i.Serial == "" && i.String == "" && i.URL != "" {
 		i.Serial = inventory.New("/").Facts().Serial

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/ggfleet/ggfleet/agent/internal/identity"
 	"github.com/ggfleet/ggfleet/agent/internal/localstate"
@@ -196,7 +197,7 @@ func (h NucleusByHand) read(ctx context.Context) (a reconcile.Archive, doc []byt
 func openStopped(cfg Config) (*localstate.Dir, error) {
 	dir, err := localstate.Open(cfg.Root, cfg.Around)
 	if errors.Is(err, fault.Exists) {
-		return nil, fault.New(fault.Conflict, "the agent in %s runs; stop it first with 'ggfleet-agent stop'", cfg.Root)
+		return nil, fault.New(fault.Conflict, "the agent in %s runs; stop it first: 'ggfleet-agent stop' does, when it is a service", cfg.Root)
 	}
 	return dir, err
 }
@@ -322,5 +323,6 @@ func printNucleus(ctx context.Context, w io.Writer, agentDir string) error {
 	if r.Rejection != nil {
 		fmt.Fprintf(w, "rejected: %s: %s\n", r.Rejection.Version, r.Rejection.Why)
 	}
+	readTrouble(agentDir).print(w, time.Now())
 	return nil
 }

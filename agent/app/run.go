@@ -138,8 +138,14 @@ func (a *agent) openNucleus() error {
 		return err
 	}
 	a.closers = append(a.closers, site.Close)
+	trouble := a.keepTrouble()
+	became := func(n telemetry.Nucleus) {
+		a.reporter.Nucleus(n)
+		a.update.Nucleus(n.State)
+		trouble.became(n)
+	}
 	a.supervisor, err = process.New(process.Config{
-		Dir: a.dir, System: a.cfg.System, OnStatus: func(n telemetry.Nucleus) { a.reporter.Nucleus(n); a.update.Nucleus(n.State) }, UpFor: a.cfg.UpFor, Gate: a.cfg.Gate, Stop: a.cfg.Stop, MinWait: a.cfg.MinWait, Log: a.cfg.Log,
+		Dir: a.dir, System: a.cfg.System, OnStatus: became, UpFor: a.cfg.UpFor, Gate: a.cfg.Gate, Stop: a.cfg.Stop, MinWait: a.cfg.MinWait, Log: a.cfg.Log,
 	})
 	if err != nil {
 		return err

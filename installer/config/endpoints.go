@@ -24,6 +24,7 @@ type Endpoints struct {
 	Credentials string // HTTPS
 	DataPlane   string // HTTPS; empty: AWS's own, which the region gives
 	RoleAlias   string
+	Proxied     bool // HTTPS goes through a proxy of the nucleus's own
 }
 
 // anyText is a scalar as it is written, be it text or number.
@@ -50,6 +51,7 @@ type nucleusService struct {
 		MQTT              struct {
 			Port anyText `yaml:"port"`
 		} `yaml:"mqtt"`
+		NetworkProxy yaml.Node `yaml:"networkProxy"`
 	} `yaml:"configuration"`
 }
 
@@ -84,6 +86,12 @@ func ReadEndpoints(doc []byte) (Endpoints, error) {
 func (e Endpoints) fill(s nucleusService) (Endpoints, error) {
 	c := s.Configuration
 	e.RoleAlias = string(c.RoleAlias)
+	var own struct {
+		Proxy struct {
+			URL anyText `yaml:"url"`
+		} `yaml:"proxy"`
+	}
+	e.Proxied = c.NetworkProxy.Decode(&own) == nil && own.Proxy.URL != ""
 	planeHost := strings.TrimPrefix(string(c.DataPlaneEndpoint), "https://")
 	if e.Service == ServiceLite || planeHost == "iotdata" {
 		planeHost = string(c.DataEndpoint)

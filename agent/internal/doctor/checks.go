@@ -46,8 +46,8 @@ func networkChecks() []Check {
 	return []Check{
 		{"D301", "interfaces", "No network interface is up and has an address.", "Look at cable, radio and DHCP.", nil, checkInterfaces},
 		{"D302", "proxy", "The proxy settings cannot be used.", "Correct HTTPS_PROXY and NO_PROXY of the agent's service. MQTT goes past a proxy: let port 8883 of the control plane through.", nil, checkProxy},
-		{"D303", "DNS", "The name of the control plane is not known here.", "Correct the name server, or put the name into /etc/hosts.", []string{"D202", "D301"}, checkDNS},
-		{"D304", "HTTPS port", "The control plane's HTTPS port cannot be reached.", "See whether the control plane runs, and let the port through every firewall between.", []string{"D303"}, checkHTTPSPort},
+		{"D303", "DNS", "The name of the control plane is not known here.", "Correct the name server, or put the name into /etc/hosts.", []string{"D301"}, checkDNS},
+		{"D304", "HTTPS port", "The control plane's HTTPS port cannot be reached.", "See whether the control plane runs, and let the port through every firewall between.", []string{"D302", "D303"}, checkHTTPSPort},
 		{"D305", "HTTPS trust", "What answers on the HTTPS port is not the control plane that this device was enrolled with.", "See what stands between: an inspecting proxy, a wrong address, a captive portal. If the control plane's CA was replaced, enrol anew.", []string{"D304"}, checkHTTPSTrust},
 		{"D306", "server certificate", "The control plane's own certificate soon ends, and with it every connection.", "Tell whoever runs the control plane to renew it.", []string{"D305", "D109"}, checkServerCertificate},
 		{"D307", "time", "The clocks of this device and of the control plane differ.", "Set the clock of the one that is wrong, and see to its synchronisation.", []string{"D305", "D109"}, checkOffset},
@@ -59,10 +59,10 @@ func networkChecks() []Check {
 
 func nucleusChecks() []Check {
 	return []Check{
-		{"D401", "configuration", "The core has no installer configuration, or one that is not of this core.", "Create the core with installer config, or correct its template; then restart the agent.", []string{"D202"}, checkConfiguration},
+		{"D401", "configuration", "The core has no installer configuration, or one that is not of this core.", "Let the agent run and get through: it fetches the configuration. If there is none, create the core with installer config, or correct its template.", []string{"D202"}, checkConfiguration},
 		{"D402", "core certificate", "The core's certificate cannot be used, has expired or soon will.", "Let the agent get through to the control plane: it renews the certificate. If it is damaged, remove the file: the agent fetches it anew.", []string{"D401", "D109"}, checkCoreCertificate},
 		{"D403", "core trust", "The nucleus does not trust the control plane: its root CA file lacks the CA of the enrolment.", "Remove the root CA file: the agent writes it anew.", []string{"D401"}, checkCoreTrust},
-		{"D404", "nucleus", "No nucleus is installed.", "Offer one: 'ggfleet nucleus upload' at the control plane, or 'ggfleet-agent nucleus install --archive FILE' here.", []string{"D401"}, checkInstalled},
+		{"D404", "nucleus", "No nucleus is installed.", "Offer one: 'ggfleet nucleus import FILE --activate' at the control plane, or 'ggfleet-agent nucleus install --archive FILE' here.", []string{"D401"}, checkInstalled},
 		{"D405", "Java", "Nucleus classic needs a Java runtime of version 8 or newer.", "Install one, such as the package default-jre-headless.", []string{"D404"}, checkJava},
 		{"D406", "users", "The user or group that components run as does not exist.", "Make them, or let 'ggfleet-agent nucleus install' do it.", []string{"D404"}, checkUsers},
 		{"D407", "nucleus program", "The program of the nucleus is gone or cannot be executed.", "Restart the agent: it installs the version anew. See the checks of disk and execution.", []string{"D404"}, checkProgram},

@@ -275,6 +275,52 @@ func TestTheTableOfChecks(t *testing.T) {
 	assert.True(t, slices.IsSorted(codes))
 }
 
+func result(t *testing.T, h *healthy, code string) doctor.Result {
+	t.Helper()
+	results := doctor.Run(t.Context(), h.host, h.device)
+	i := slices.IndexFunc(results, func(r doctor.Result) bool { return r.Code == code })
+	require.GreaterOrEqual(t, i, 0)
+	return results[i]
+}
+
+func TestAServiceThatWaitsForTheEnrolmentIsNoComplaint(t *testing.T) {
+	h := newHealthy(t)
+	h.device = doctor.Device{Root: "/device", Core: true, Service: doctor.ServiceState{Manager: "systemd", Installed: true, Enabled: true}}
+	r := result(t, h, "D114")
+	assert.Equal(t, doctor.Skipped, r.Status, "%v", r)
+	assert.Contains(t, r.Detail, "enrolled")
+	h.device.Asks = "https://fleet.example:8443" // it knows how: it should run and ask
+	assert.Equal(t, doctor.Failed, result(t, h, "D114").Status)
+}
+
+func TestTheWayToTheControlPlaneIsLookedAtBeforeTheEnrolment(t *testing.T) {
+	h := newHealthy(t)
+	url := h.device.URL
+	h.device = doctor.Device{Root: "/device", Core: true, Service: h.device.Service, Asks: url, URL: url}
+	assert.Equal(t, doctor.OK, result(t, h, "D304").Status)
+	assert.Equal(t, doctor.Skipped, result(t, h, "D305").Status)
+	assert.Equal(t, doctor.Skipped, result(t, h, "D309").Status, "nobody knows yet where that is")
+	h.closed["fleet.example:8443"] = true
+	assert.Equal(t, doctor.Failed, result(t, h, "D304").Status)
+	h.host.Resolve = func(context.Context, string) ([]string, error) { return nil, errors.New("no such host") }
+	assert.Equal(t, doctor.Failed, result(t, h, "D303").Status)
+}
+
+func TestTheJavaThatIsSetIsLookedAt(t *testing.T) {
+	h := newHealthy(t)
+	h.device.Nucleus.Java = "/opt/jre/bin/java"
+	h.host.LookPath = func(program string) (string, error) {
+		if program == "java" {
+			return "", os.ErrNotExist
+		}
+		return program, nil
+	}
+	h.outputs["/opt/jre/bin/java -version"] = `openjdk version "21.0.1"`
+	r := result(t, h, "D405")
+	assert.Equal(t, doctor.OK, r.Status, "%v", r)
+	assert.Contains(t, r.Detail, "/opt/jre/bin/java is version 21")
+}
+
 func TestAClientDeviceHasNoNucleusToLookAt(t *testing.T) {
 	h := newHealthy(t)
 	h.device.Core, h.device.Nucleus = false, doctor.Nucleus{}

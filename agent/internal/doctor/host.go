@@ -68,13 +68,13 @@ type Interface struct {
 type Device struct {
 	Root     string // the agent's root folder
 	Enrolled bool
-	Asks     string // where a device that is not enrolled asks to be let in
+	Asks     string // where a device that is not enrolled asks to be let in; empty: nowhere
 	Damaged  error  // why the identity cannot be used; nil: it can
 	Thing    string // the agent's
 	Name     string // the device's
 	Core     bool   // it is a core device, not a client device
 
-	URL            string // of the device HTTPS listener
+	URL            string // of the device HTTPS listener; of a device that is not enrolled, where it asks
 	AssignmentPath string // of the call that every agent may make
 	MQTTAddress    string // host:port
 	// TLS connects to a host as the agent; it trusts only the CA of the enrolment.
@@ -109,10 +109,11 @@ type ServiceState struct {
 type Nucleus struct {
 	Runtime     string // classic, lite, simulated; empty: none
 	Version     string
+	Java        string // path of the program for classic, if one is set; empty: that of PATH
 	Root        string
 	Program     string // what is executed; empty: units start it
 	Running     bool
-	Restarts    int    // since the agent's start
+	Restarts    int    // within the last hour
 	LastError   string // of the nucleus or its installation
 	Rejected    string // version that failed and was gone back from
 	Config      []byte // the installer configuration

@@ -175,6 +175,8 @@ func checkService(_ context.Context, e *examination) finding {
 		return skipped("there is nothing that would run it")
 	case !s.Installed:
 		return warned("it is not installed")
+	case !s.Running && !e.Enrolled && e.Asks == "":
+		return skipped("it is installed and waits until the device is enrolled")
 	case !s.Running:
 		return failed("it is installed and does not run")
 	case !s.Enabled:

@@ -39,24 +39,21 @@ func checkInterfaces(_ context.Context, e *examination) finding {
 }
 
 func checkProxy(_ context.Context, e *examination) finding {
-	text := e.proxy()
-	if text == "" {
+	if e.env("HTTPS_PROXY", "https_proxy") == "" {
 		return passed("none is set")
 	}
-	u, err := url.Parse(text)
-	if err != nil || u.Host == "" {
+	host := e.https()
+	if e.URL == "" {
+		host = "control.plane" // not known yet
+	}
+	p, err := e.through(&url.URL{Scheme: "https", Host: host})
+	switch {
+	case err != nil || p != nil && p.Hostname() == "":
 		return failed("HTTPS_PROXY is no address") // it may hold a password
+	case p == nil:
+		return passed("HTTPS goes past the proxy that is set")
 	}
-	return passed("HTTPS goes through %s", u.Host)
-}
-
-func (e *examination) proxy() string {
-	for _, name := range []string{"HTTPS_PROXY", "https_proxy"} {
-		if v := e.Getenv(name); v != "" {
-			return v
-		}
-	}
-	return ""
+	return passed("HTTPS goes through %s", p.Host)
 }
 
 // https returns host:port of the control plane.
@@ -72,8 +69,18 @@ func (e *examination) https() string {
 }
 
 func checkDNS(ctx context.Context, e *examination) finding {
+	if e.Damaged != nil || e.URL == "" {
+		return skipped("needs D202")
+	}
 	hosts := map[string]bool{}
-	for _, address := range []string{e.https(), e.MQTTAddress} {
+	addresses := []string{e.https(), e.MQTTAddress}
+	if p, err := e.through(&url.URL{Scheme: "https", Host: e.https()}); err == nil && p != nil {
+		addresses = addresses[1:] // the proxy looks it up
+	}
+	for _, address := range addresses {
+		if address == "" {
+			continue // a device that asks to be let in does not know it yet
+		}
 		host, _, err := net.SplitHostPort(address)
 		if err != nil {
 			return failed("%q is not host:port", address)
@@ -96,9 +103,25 @@ func orEmpty(err error, text string) error {
 	return err
 }
 
-func checkHTTPSPort(ctx context.Context, e *examination) finding { return reach(ctx, e, e.https()) }
+func checkHTTPSPort(ctx context.Context, e *examination) finding {
+	at := time.Now()
+	c, via, err := e.dialHTTPS(ctx)
+	if err != nil {
+		return failed("%s: %v", e.https(), err)
+	}
+	_ = c.Close()
+	if via != "" {
+		via = " through proxy " + via
+	}
+	return passed("%s%s after %d ms", e.https(), via, time.Since(at).Milliseconds())
+}
 
-func checkMQTTPort(ctx context.Context, e *examination) finding { return reach(ctx, e, e.MQTTAddress) }
+func checkMQTTPort(ctx context.Context, e *examination) finding {
+	if e.MQTTAddress == "" {
+		return skipped("needs D202")
+	}
+	return reach(ctx, e, e.MQTTAddress)
+}
 
 func reach(ctx context.Context, e *examination, address string) finding {
 	at := time.Now()
@@ -110,13 +133,10 @@ func reach(ctx context.Context, e *examination, address string) finding {
 	return passed("%s after %d ms", address, time.Since(at).Milliseconds())
 }
 
-// shake does a TLS handshake with address as the agent. An error with a state is
-// that of a server that is trusted, and does not take the agent's certificate.
-func (e *examination) shake(ctx context.Context, address string, protocols ...string) (tls.ConnectionState, error) {
-	raw, err := e.Dial(ctx, "tcp", address)
-	if err != nil {
-		return tls.ConnectionState{}, err
-	}
+// shake does a TLS handshake with address over raw as the agent. An error with a
+// state is that of a server that is trusted, and does not take the agent's
+// certificate.
+func (e *examination) shake(ctx context.Context, raw net.Conn, address string, protocols ...string) (tls.ConnectionState, error) {
 	defer raw.Close()
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
@@ -149,7 +169,11 @@ func checkHTTPSTrust(ctx context.Context, e *examination) finding {
 	if e.TLS == nil {
 		return skipped("there is no identity to connect with")
 	}
-	state, err := e.shake(ctx, e.https(), "http/1.1")
+	raw, _, err := e.dialHTTPS(ctx)
+	if err != nil {
+		return failed("%s: %v", e.https(), err)
+	}
+	state, err := e.shake(ctx, raw, e.https(), "http/1.1")
 	if len(state.PeerCertificates) == 0 {
 		return failed("%s: %v", e.https(), err)
 	}
@@ -161,7 +185,11 @@ func checkMQTTTrust(ctx context.Context, e *examination) finding {
 	if e.TLS == nil {
 		return skipped("there is no identity to connect with")
 	}
-	switch state, err := e.shake(ctx, e.MQTTAddress); {
+	raw, err := e.Dial(ctx, "tcp", e.MQTTAddress)
+	if err != nil {
+		return failed("%s: %v", e.MQTTAddress, err)
+	}
+	switch state, err := e.shake(ctx, raw, e.MQTTAddress); {
 	case err != nil && len(state.PeerCertificates) > 0:
 		return failed("%s does not take the agent's certificate: %v", e.MQTTAddress, err)
 	case err != nil:
@@ -202,7 +230,10 @@ func (e *examination) ask(ctx context.Context) (status int, date time.Time, text
 	if err != nil {
 		return 0, date, "", err
 	}
-	transport := &http.Transport{DialContext: e.Dial, TLSClientConfig: e.TLS(host), DisableKeepAlives: true}
+	transport := &http.Transport{
+		DialContext:     func(ctx context.Context, _, _ string) (net.Conn, error) { c, _, err := e.dialHTTPS(ctx); return c, err },
+		TLSClientConfig: e.TLS(host), DisableKeepAlives: true,
+	}
 	defer transport.CloseIdleConnections()
 	resp, err := (&http.Client{Transport: transport, Timeout: checkTime}).Do(req)
 	if err != nil {

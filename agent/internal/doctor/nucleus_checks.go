@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"regexp"
 	"strconv"
@@ -84,9 +85,9 @@ func checkJava(ctx context.Context, e *examination) finding {
 	if e.Nucleus.Runtime != "classic" {
 		return skipped("only nucleus classic needs Java")
 	}
-	program, err := e.LookPath("java")
+	program, err := e.LookPath(cmp.Or(e.Nucleus.Java, "java"))
 	if err != nil {
-		return failed("there is no java")
+		return failed("there is no %s", cmp.Or(e.Nucleus.Java, "java"))
 	}
 	out, err := e.Command(ctx, program, "-version")
 	if err != nil {
@@ -166,9 +167,9 @@ func checkUnits(ctx context.Context, e *examination) finding {
 
 func checkCrashLoop(_ context.Context, e *examination) finding {
 	if e.Nucleus.Restarts >= restartsHigh {
-		return failed("it was started again %d times; %s", e.Nucleus.Restarts, e.Nucleus.LastError)
+		return failed("it was started again %d times within an hour; %s", e.Nucleus.Restarts, cmp.Or(e.Nucleus.LastError, "now it runs"))
 	}
-	return passed("it was started again %d times", e.Nucleus.Restarts)
+	return passed("it was started again %d times within an hour", e.Nucleus.Restarts)
 }
 
 func checkRejected(_ context.Context, e *examination) finding {
@@ -201,6 +202,9 @@ func endpoint(ctx context.Context, e *examination, which func(config.Endpoints) 
 	address := which(ends)
 	if address == "" {
 		return skipped("it is AWS's own")
+	}
+	if ends.Proxied && address != ends.Data {
+		return skipped("%s is reached through the nucleus's own proxy", address)
 	}
 	return reach(ctx, e, address)
 }

@@ -2,6 +2,10 @@ package svc
 
 const displayName = "ggfleet agent"
 
+// Settings is the file that every unit reads variables of its environment from,
+// NAME="VALUE" in each line.
+const Settings = "/etc/ggfleet-agent/environment"
+
 // unit is the systemd unit. Its comments are for whoever reads it on a device.
 const unit = `[Unit]
 Description=@DESCRIPTION@
@@ -33,7 +37,7 @@ ExecReload=/bin/kill -USR1 $MAINPID
 Restart=always
 RestartSec=5
 # Proxies: HTTPS_PROXY, NO_PROXY.
-EnvironmentFile=-/etc/ggfleet-agent/environment
+EnvironmentFile=-` + Settings + `
 SyslogIdentifier=@NAME@
 
 # A nucleus that is a child of the agent outlives one that was killed, and is

@@ -1,0 +1,4 @@
+package app
+
+// ServiceEnv is serviceEnv for tests.
+func ServiceEnv(file string) func(string) string { return serviceEnv(file) }

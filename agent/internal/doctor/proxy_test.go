@@ -1,0 +1,111 @@
+package doctor_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/base64"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ggfleet/ggfleet/agent/internal/doctor"
+)
+
+// behindProxy makes the control plane's HTTPS port one that only a proxy reaches,
+// which wants a password.
+func behindProxy(t *testing.T, h *healthy) {
+	t.Helper()
+	direct := h.host.Dial
+	want := "Basic " + base64.StdEncoding.EncodeToString([]byte("plant:pw"))
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close() //nolint:errcheck // a test's
+				b := bufio.NewReader(c)
+				req, err := http.ReadRequest(b)
+				if err != nil {
+					return
+				}
+				if req.Header.Get("Proxy-Authorization") != want || req.Method != http.MethodConnect || req.Host != "fleet.example:8443" {
+					_, _ = io.WriteString(c, "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
+					return
+				}
+				to, err := direct(context.Background(), "tcp", req.Host)
+				if err != nil {
+					return
+				}
+				defer to.Close() //nolint:errcheck // a test's
+				_, _ = io.WriteString(c, "HTTP/1.1 200 Connection established\r\n\r\n")
+				go func() { _, _ = io.Copy(to, b); _ = to.Close() }()
+				_, _ = io.Copy(c, to)
+			}()
+		}
+	}()
+	h.host.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		switch address {
+		case "fleet.example:8443":
+			return nil, errors.New("no route to host")
+		case "proxy.example:3128":
+			return (&net.Dialer{}).DialContext(ctx, network, l.Addr().String())
+		}
+		return direct(ctx, network, address)
+	}
+	// The nucleus has a proxy of its own.
+	h.device.Nucleus.Config = []byte(strings.ReplaceAll(configDocument, "greengrassDataPlaneEndpoint: iotdata",
+		"greengrassDataPlaneEndpoint: iotdata, networkProxy: {proxy: {url: 'http://proxy.example:3128'}}"))
+}
+
+func setenv(h *healthy, values map[string]string) {
+	h.host.Getenv = func(name string) string { return values[name] }
+}
+
+func TestHTTPSGoesThroughTheProxyAsTheAgentsCallsDo(t *testing.T) {
+	for name, value := range map[string]string{"an address": "http://plant:pw@proxy.example:3128", "without scheme": "plant:pw@proxy.example:3128"} {
+		t.Run(name, func(t *testing.T) {
+			h := newHealthy(t)
+			behindProxy(t, h)
+			setenv(h, map[string]string{"HTTPS_PROXY": value})
+			for _, r := range doctor.Run(t.Context(), h.host, h.device) {
+				assert.NotEqual(t, doctor.Failed, r.Status, "%v", r)
+				assert.NotContains(t, r.Detail, "pw@", "no password is shown")
+				switch r.Code {
+				case "D302", "D304":
+					assert.Contains(t, r.Detail, "through", r.Code)
+				case "D305", "D308":
+					assert.Equal(t, doctor.OK, r.Status, "%v", r)
+				case "D413":
+					assert.Equal(t, doctor.Skipped, r.Status, "%v", r)
+				}
+			}
+		})
+	}
+}
+
+func TestAProxyThatRefusesIsNamed(t *testing.T) {
+	h := newHealthy(t)
+	behindProxy(t, h)
+	setenv(h, map[string]string{"https_proxy": "http://proxy.example:3128"})
+	r := result(t, h, "D304")
+	assert.Equal(t, doctor.Failed, r.Status)
+	assert.Contains(t, r.Detail, "through proxy proxy.example:3128: it answers 407")
+}
+
+func TestNoProxyIsHeeded(t *testing.T) {
+	h := newHealthy(t)
+	setenv(h, map[string]string{"HTTPS_PROXY": "http://proxy.example:3128", "NO_PROXY": ".example"})
+	assert.Contains(t, result(t, h, "D302").Detail, "past")
+	assert.Equal(t, doctor.OK, result(t, h, "D304").Status)
+}
