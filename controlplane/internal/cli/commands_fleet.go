@@ -42,6 +42,12 @@ func (a *app) activation() *cobra.Command {
 	var limit int
 	var role string
 	create := a.command("create DEVICE", "Let a device enrol; prints the enrolment string", cobra.ExactArgs(1), func(ctx context.Context, c *client, args []string) (result, error) {
+		if valid < time.Second || valid%time.Second != 0 {
+			return result{}, failure(ExitUsage, "--valid-for: %s is not a duration of whole seconds, 1s or more", valid)
+		}
+		if limit < 1 {
+			return result{}, failure(ExitUsage, "--registrations: is %d, want 1 or more", limit)
+		}
 		b, err := body(api.NewActivation{DeviceID: args[0], ExpiresInSeconds: int(valid.Seconds()), RegistrationLimit: limit, Role: api.AgentRole(role)})
 		if err != nil {
 			return result{}, err

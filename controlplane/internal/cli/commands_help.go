@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -149,15 +148,15 @@ func (h helping) bundle() *cobra.Command {
 	var file string
 	var wait time.Duration
 	cmd := h.command("bundle NAME", "Fetch a support bundle of a device: a zip without secrets", cobra.ExactArgs(1), func(ctx context.Context, c *client, args []string) (result, error) {
-		q, err := h.request(ctx, c, args[0], api.NewHelpRequest{Kind: api.HelpBundle, ExpiresSeconds: int(wait.Seconds())})
-		if err != nil {
-			return result{}, err
-		}
 		w, done, err := writeTo(c.out, file)
 		if err != nil {
 			return result{}, err
 		}
-		if err := done(c.content(ctx, q, w)); err != nil {
+		q, err := h.request(ctx, c, args[0], api.NewHelpRequest{Kind: api.HelpBundle, ExpiresSeconds: int(wait.Seconds())})
+		if err == nil {
+			err = c.content(ctx, q, w)
+		}
+		if err := done(err); err != nil {
 			return result{}, err
 		}
 		if file != "-" {
@@ -301,16 +300,17 @@ func writeTo(out io.Writer, file string) (w io.Writer, done func(error) error, e
 		return nil, nil, failure(ExitFailed, "--output: %w", err)
 	}
 	return f, func(failed error) error {
-		if err := f.Close(); failed == nil {
-			failed = err
+		err := f.Close()
+		if failed == nil && err == nil {
+			err = os.Rename(f.Name(), file)
 		}
-		if failed == nil {
-			failed = os.Rename(f.Name(), file)
-		}
-		if failed == nil {
+		if failed == nil && err == nil {
 			return nil
 		}
 		_ = os.Remove(f.Name()) // half of it helps nobody
-		return fmt.Errorf("writing %s: %w", file, failed)
+		if failed != nil {
+			return failed
+		}
+		return failure(ExitFailed, "--output: writing %s: %w", file, err)
 	}, nil
 }

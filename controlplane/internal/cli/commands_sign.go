@@ -39,6 +39,9 @@ one it lies there as it is.`,
 			if err := writeNew(args[0]+".pub", []byte("untrusted comment: minisign public key "+key.ID+"\n"+key.String()+"\n"), 0o644); err != nil {
 				return err
 			}
+			if os.Getenv(passwordVar) == "" {
+				fmt.Fprintf(cmd.ErrOrStderr(), "ggfleet: %s is not encrypted: %s had no password\n", args[0], passwordVar)
+			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "key %s: %s\n", key.ID, key)
 			return err
 		},

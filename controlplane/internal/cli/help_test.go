@@ -65,6 +65,7 @@ func TestARefusalIsTheOwnersWord(t *testing.T) {
 	for _, line := range []string{"core logs press-07", "core log-range press-07 -o " + file, "core bundle press-07 -o " + file, "core restart press-07", "core diagnose press-07 disk"} {
 		_, err := o.run(t, line)
 		require.ErrorContains(t, err, "press-07: "+o.HelpRefusal)
+		assert.NotContains(t, err.Error(), "writing", "it is not the file's fault")
 		assert.Equal(t, cli.ExitDenied, cli.ExitCode(err))
 		assert.NoFileExists(t, file)
 	}
@@ -73,6 +74,27 @@ func TestARefusalIsTheOwnersWord(t *testing.T) {
 	assert.Empty(t, left)
 	_, err = o.run(t, "core diagnose press-07 shell")
 	assert.Equal(t, cli.ExitFailed, cli.ExitCode(err))
+}
+
+func TestNobodyIsAskedForWhatCannotBeWritten(t *testing.T) {
+	o := newOperator(t)
+	for _, line := range []string{"core log-range press-07 -o ", "core bundle press-07 -o "} {
+		_, err := o.run(t, line+filepath.Join(t.TempDir(), "gone", "out"))
+		require.ErrorContains(t, err, "--output")
+		assert.Empty(t, o.LastHelp.Kind)
+	}
+}
+
+func TestAnActivationWithoutUseIsRefused(t *testing.T) {
+	o := newOperator(t)
+	for line, want := range map[string]string{
+		"activation create press-07 --valid-for 0s": "--valid-for", "activation create press-07 --valid-for 1ms": "--valid-for",
+		"activation create press-07 --registrations 0": "--registrations",
+	} {
+		_, err := o.run(t, line)
+		require.ErrorContains(t, err, want, line)
+		assert.Equal(t, cli.ExitUsage, cli.ExitCode(err))
+	}
 }
 
 // until is a writer that ends a command when a text has come n times.

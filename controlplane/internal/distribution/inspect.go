@@ -2,6 +2,7 @@ package distribution
 
 import (
 	"os"
+	"strings"
 
 	"github.com/ggfleet/ggfleet/installer/nucleus"
 	"github.com/ggfleet/ggfleet/shared/fault"
@@ -19,7 +20,7 @@ func inspect(f *os.File, u Upload) (nucleus.Manifest, string, error) {
 		{"name", u.Name, m.Name}, {"version", u.Version, m.Version}, {"platform", u.Platform, platformOf(m.Architecture)},
 	} {
 		if c.said != "" && c.found != "" && c.said != c.found {
-			return m, "", fault.Field(c.field, "is %q, but the archive holds %s %s %s", c.said, m.Name, m.Version, platformOf(m.Architecture))
+			return m, "", fault.Field(c.field, "is %q, but the archive holds %s", c.said, strings.TrimSpace(m.Name+" "+m.Version+" "+platformOf(m.Architecture)))
 		}
 	}
 	if found := platformOf(m.Architecture); found != "" {

@@ -85,7 +85,7 @@ func keyID(csr *x509.CertificateRequest) string {
 // denied is what every wrong pair of id and code gets: it does not tell which of
 // the two was wrong.
 func denied() error {
-	return fault.New(fault.Denied, "the activation does not exist, has expired, was used up, or its code is wrong; make a new one with POST /activations")
+	return fault.New(fault.Denied, "the activation does not exist, has expired, was used up, or its code is wrong")
 }
 
 // byActivation trades an activation for the agent's certificate.
