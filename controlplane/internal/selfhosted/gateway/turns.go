@@ -20,11 +20,15 @@ const turnWait = 10 * time.Second
 // Turns bounds how many TLS handshakes are worked on at once, so that each is soon
 // over when thousands of devices come together. A handshake has a turn only while
 // bytes of the client are worked on: one that waits for a client, as long as it
-// likes, keeps nobody else waiting.
-type Turns struct{ free chan struct{} }
+// likes, keeps nobody else waiting. One that has begun does not queue behind those
+// that begin: else all of a great many would end late.
+type Turns struct{ begin, goOn chan struct{} }
 
-// NewTurns lets n handshakes be worked on at once.
-func NewTurns(n int) *Turns { return &Turns{free: make(chan struct{}, n)} }
+// NewTurns lets n handshakes that have begun be worked on at once, and an eighth of
+// that begin.
+func NewTurns(n int) *Turns {
+	return &Turns{begin: make(chan struct{}, max(1, n/8)), goOn: make(chan struct{}, n)}
+}
 
 // Listen makes a listener of TLS connections with cfg from l. Their handshakes take
 // turns; how long a client may take for one is the caller's to say.
@@ -75,7 +79,7 @@ func (l turnsListener) Accept() (net.Conn, error) {
 // shake makes the handshake on c take turns until finish is called or ctx is done.
 func (t *Turns) shake(ctx context.Context, c net.Conn) *shaking {
 	ctx, cancel := context.WithCancel(ctx)
-	return &shaking{Conn: c, turns: t, ctx: ctx, cancel: cancel}
+	return &shaking{Conn: c, turns: t, next: t.begin, ctx: ctx, cancel: cancel}
 }
 
 // shaking is a connection whose handshake takes turns. Reading ends one turn and
@@ -86,10 +90,11 @@ type shaking struct {
 	turns  *Turns
 	ctx    context.Context //nolint:containedctx // the life of the handshake
 	cancel context.CancelFunc
+	next   chan struct{} // whose turn the next one is; of the handshake's goroutine alone
 	over   atomic.Bool
 
 	mu  sync.Mutex
-	has bool
+	has chan struct{} // whose turn this is; nil: none
 }
 
 func (c *shaking) Read(b []byte) (int, error) {
@@ -104,12 +109,12 @@ func (c *shaking) Read(b []byte) (int, error) {
 	ctx, cancel := context.WithTimeout(c.ctx, turnWait)
 	defer cancel()
 	select {
-	case c.turns.free <- struct{}{}:
+	case c.next <- struct{}{}:
 	case <-ctx.Done():
 		return 0, errors.New("the server has too many handshakes to do; try again")
 	}
 	c.mu.Lock()
-	c.has = true
+	c.has, c.next = c.next, c.turns.goOn
 	c.mu.Unlock()
 	if c.over.Load() { // it was closed meanwhile
 		c.leave()
@@ -137,8 +142,8 @@ func (c *shaking) finish() {
 func (c *shaking) leave() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.has {
-		c.has = false
-		<-c.turns.free
+	if c.has != nil {
+		<-c.has
+		c.has = nil
 	}
 }
