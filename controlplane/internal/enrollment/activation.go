@@ -79,7 +79,7 @@ func (s *Service) Activate(ctx context.Context, n NewActivation) (Activation, st
 		return Activation{}, "", fault.Field("registrationLimit", "is %d, want 1 to %d", n.Limit, MaxUses)
 	}
 	if n.Role != "" && n.Role != protocol.RoleCore && n.Role != protocol.RoleClient {
-		return Activation{}, "", fault.Field("role", "is %q, want %s or %s", clip(string(n.Role)), protocol.RoleCore, protocol.RoleClient)
+		return Activation{}, "", fault.Field("role", "is %q, want %s or %s", fault.Brief(string(n.Role)), protocol.RoleCore, protocol.RoleClient)
 	}
 	if err := s.fits(ctx, n); err != nil {
 		return Activation{}, "", err
@@ -138,7 +138,7 @@ func (s *Service) Activation(ctx context.Context, id string) (Activation, error)
 func (s *Service) activation(ctx context.Context, id string) (state.Record[Activation], error) {
 	a, err := state.Read[Activation](ctx, s.store, activationKey(url.PathEscape(id)))
 	if errors.Is(err, fault.NotFound) {
-		return a, fault.New(fault.NotFound, "activation %q does not exist", clip(id))
+		return a, fault.New(fault.NotFound, "activation %q does not exist", fault.Brief(id))
 	}
 	return a, err
 }
@@ -147,7 +147,7 @@ func (s *Service) activation(ctx context.Context, id string) (state.Record[Activ
 // that used it stay enrolled.
 func (s *Service) DeleteActivation(ctx context.Context, id string) error {
 	if !isID(id) {
-		return fault.Field("activationId", "%q is not a lower-case UUID", clip(id))
+		return fault.Field("activationId", "%q is not a lower-case UUID", fault.Brief(id))
 	}
 	a, err := s.activation(ctx, id)
 	if errors.Is(err, fault.NotFound) {
@@ -224,11 +224,4 @@ func hash(code string) string {
 
 func (a Activation) proves(code string) bool {
 	return subtle.ConstantTimeCompare([]byte(a.CodeHash), []byte(hash(code))) == 1
-}
-
-func clip(s string) string {
-	if len(s) > 64 {
-		return s[:64] + "…"
-	}
-	return s
 }

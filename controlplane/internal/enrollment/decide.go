@@ -106,7 +106,7 @@ func (s *Service) Deny(ctx context.Context, id, by, reason string) (Request, err
 }
 
 func aboutRequest(err error, what, id string) error {
-	return fmt.Errorf("%s enrolment request %s: %w", what, clip(id), err)
+	return fmt.Errorf("%s enrolment request %s: %w", what, fault.Brief(id), err)
 }
 
 // DeleteRequest forgets a request; none is no error. A device that is in stays in,
@@ -146,7 +146,7 @@ type RequestFilter struct {
 func (s *Service) Requests(ctx context.Context, f RequestFilter, after string, count int) ([]Request, string, error) {
 	statuses := []Status{Waiting, Approved, Denied, Enrolled, Replaced}
 	if f.Status != "" && !slices.Contains(statuses, f.Status) {
-		return nil, "", fault.Field("status", "is %q, want one of %v", clip(string(f.Status)), statuses)
+		return nil, "", fault.Field("status", "is %q, want one of %v", fault.Brief(string(f.Status)), statuses)
 	}
 	out := []Request{}
 	for {

@@ -153,7 +153,7 @@ func (s *Service) subject(ctx context.Context, name string) (protocol.Subject, e
 	if !errors.Is(err, fault.NotFound) {
 		return protocol.Subject{}, fmt.Errorf("look up client device %s: %w", name, err)
 	}
-	return protocol.Subject{}, fault.New(fault.NotFound, "neither a core nor a client device of this fleet has the name %s", clip(name))
+	return protocol.Subject{}, fault.New(fault.NotFound, "neither a core nor a client device of this fleet has the name %s", fault.Brief(name))
 }
 
 // agrees reports an applicant that says it is another than it is known to be.

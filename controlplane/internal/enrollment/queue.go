@@ -119,7 +119,7 @@ func (s *Service) change(ctx context.Context, id string, edit func(*Request) err
 }
 
 func noRequest(id string) error {
-	return fault.New(fault.NotFound, "enrolment request %s does not exist; one is forgotten when its device does not ask for %d days", clip(id), int(KeepRequests.Hours()/24))
+	return fault.New(fault.NotFound, "enrolment request %s does not exist; one is forgotten when its device does not ask for %d days", fault.Brief(id), int(KeepRequests.Hours()/24))
 }
 
 // Run removes what is forgotten and ends what was interrupted, until ctx is done.

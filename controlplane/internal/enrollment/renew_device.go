@@ -29,7 +29,7 @@ func (s *Service) RenewDevice(ctx context.Context, subject protocol.Subject, r p
 	}
 	i := slices.IndexFunc(certs, func(c certificate) bool { return c.ID == r.Replaces && c.Status == cloud.Active })
 	if i < 0 {
-		return protocol.CSRResponse{}, fault.Field("replaces", "%q is no active certificate of %s", clip(r.Replaces), d.Name)
+		return protocol.CSRResponse{}, fault.Field("replaces", "%q is no active certificate of %s", fault.Brief(r.Replaces), d.Name)
 	}
 	csr, err := newKey(certs[i].leaf, r.CSR)
 	if err != nil {

@@ -77,14 +77,14 @@ var ruleName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
 
 func checkRuleName(name string) error {
 	if !ruleName.MatchString(name) {
-		return fault.Field("name", "%q is not a rule's name: want 1 to 64 of letters, digits and _ . - and a letter or digit first", clip(name))
+		return fault.Field("name", "%q is not a rule's name: want 1 to 64 of letters, digits and _ . - and a letter or digit first", fault.Brief(name))
 	}
 	return nil
 }
 
 func (n NewRule) check() error {
 	if !slices.Contains([]Action{ActionApprove, ActionDeny, ActionWait}, n.Action) {
-		return fault.Field("action", "is %q, want %s, %s or %s", clip(string(n.Action)), ActionApprove, ActionDeny, ActionWait)
+		return fault.Field("action", "is %q, want %s, %s or %s", fault.Brief(string(n.Action)), ActionApprove, ActionDeny, ActionWait)
 	}
 	if n.Priority < 0 || n.Priority > MaxPriority {
 		return fault.Field("priority", "is %d, want 0 to %d", n.Priority, MaxPriority)
@@ -97,7 +97,7 @@ func (n NewRule) check() error {
 	}
 	for i, p := range n.Names {
 		if _, err := matches(p, ""); err != nil || p == "" || len(p) > maxPattern {
-			return fault.Field(fmt.Sprintf("names[%d]", i), "%q is not a pattern: want a glob of * ? [a-z], or re: and an RE2 expression, of at most %d bytes", clip(p), maxPattern)
+			return fault.Field(fmt.Sprintf("names[%d]", i), "%q is not a pattern: want a glob of * ? [a-z], or re: and an RE2 expression, of at most %d bytes", fault.Brief(p), maxPattern)
 		}
 	}
 	if len(n.Networks) > maxNetworks {
@@ -105,17 +105,17 @@ func (n NewRule) check() error {
 	}
 	for i, c := range n.Networks {
 		if p, err := netip.ParsePrefix(c); err != nil || p != p.Masked() {
-			return fault.Field(fmt.Sprintf("networks[%d]", i), "%q is not a network such as 10.1.0.0/16 or 2001:db8::/32", clip(c))
+			return fault.Field(fmt.Sprintf("networks[%d]", i), "%q is not a network such as 10.1.0.0/16 or 2001:db8::/32", fault.Brief(c))
 		}
 	}
 	for i, r := range n.Roles {
 		if r != protocol.RoleCore && r != protocol.RoleClient {
-			return fault.Field(fmt.Sprintf("roles[%d]", i), "is %q, want %s or %s", clip(string(r)), protocol.RoleCore, protocol.RoleClient)
+			return fault.Field(fmt.Sprintf("roles[%d]", i), "is %q, want %s or %s", fault.Brief(string(r)), protocol.RoleCore, protocol.RoleClient)
 		}
 	}
 	for i, w := range n.Ways {
 		if w != WayClaim && w != WayNone {
-			return fault.Field(fmt.Sprintf("ways[%d]", i), "is %q, want %s or %s; whoever has an activation or a thing's certificate needs no rule", clip(string(w)), WayClaim, WayNone)
+			return fault.Field(fmt.Sprintf("ways[%d]", i), "is %q, want %s or %s; whoever has an activation or a thing's certificate needs no rule", fault.Brief(string(w)), WayClaim, WayNone)
 		}
 	}
 	if n.Action == ActionApprove && len(n.Names) == 0 && len(n.Networks) == 0 && !n.Serials {
@@ -183,7 +183,7 @@ func (s *Service) changeRule(ctx context.Context, name string, ifVersion int, cr
 }
 
 func noRule(name string) error {
-	return fault.New(fault.NotFound, "enrolment rule %s does not exist", clip(name))
+	return fault.New(fault.NotFound, "enrolment rule %s does not exist", fault.Brief(name))
 }
 
 // Rule returns a rule, or fault.NotFound.

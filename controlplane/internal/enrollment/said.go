@@ -19,7 +19,7 @@ const (
 // checkSaid checks what a device says of itself.
 func checkSaid(r protocol.EnrollRequest) error {
 	if r.Role != "" && r.Role != protocol.RoleCore && r.Role != protocol.RoleClient {
-		return fault.Field("role", "is %q, want %s or %s", clip(string(r.Role)), protocol.RoleCore, protocol.RoleClient)
+		return fault.Field("role", "is %q, want %s or %s", fault.Brief(string(r.Role)), protocol.RoleCore, protocol.RoleClient)
 	}
 	if r.Name != "" {
 		if err := checkName(r.Name); err != nil {
@@ -88,5 +88,5 @@ func (r Request) same(a applicant) error {
 }
 
 func otherKey(what, before, now string) error {
-	return fault.New(fault.Exists, "%s: this key asked as %q before and now asks as %q; enrol with a new key, or have the request removed with DELETE /enrollmentRequests/{id}", what, clip(before), clip(now))
+	return fault.New(fault.Exists, "%s: this key asked as %q before and now asks as %q; enrol with a new key, or have the request removed with DELETE /enrollmentRequests/{id}", what, fault.Brief(before), fault.Brief(now))
 }

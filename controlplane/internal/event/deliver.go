@@ -137,9 +137,9 @@ func (s *Service) forward(ctx context.Context) {
 			case err == nil:
 				return Outcome{Verdict: Taken}
 			case fault.Permanent(err):
-				return Outcome{Verdict: Refused, Reason: Clip(err.Error())}
+				return Outcome{Verdict: Refused, Reason: fault.Clip(err.Error(), MaxReason)}
 			}
-			return Outcome{Verdict: Again, Reason: Clip(err.Error())}
+			return Outcome{Verdict: Again, Reason: fault.Clip(err.Error(), MaxReason)}
 		},
 	})
 }

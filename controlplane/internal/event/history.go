@@ -82,7 +82,7 @@ func brief(detail json.RawMessage) json.RawMessage {
 	var members map[string]any
 	if json.Unmarshal(detail, &members) == nil {
 		if m, ok := members["message"].(string); ok {
-			members["message"] = strings.ToValidUTF8(m[:min(len(m), maxEntryMessage)], "") + "..."
+			members["message"] = fault.Clip(m, maxEntryMessage)
 		}
 		if raw, err := json.Marshal(members); err == nil && len(raw) <= maxEntryDetail {
 			return raw

@@ -2,7 +2,6 @@ package event
 
 import (
 	"context"
-	"strings"
 	"time"
 )
 
@@ -54,5 +53,5 @@ type Outcome struct {
 	Wait    time.Duration // at least, before the next attempt
 }
 
-// Clip shortens the text of an error for a Reason.
-func Clip(s string) string { return strings.ToValidUTF8(s[:min(len(s), 200)], "") }
+// MaxReason bounds the text of an error in Outcome.Reason, in bytes.
+const MaxReason = 200

@@ -268,7 +268,7 @@ func TestAHistoryIsSmallWhateverTheMessagesSay(t *testing.T) {
 		var d struct{ Message, Status string }
 		require.NoError(t, json.Unmarshal(events[1].Detail, &d))
 		assert.Equal(t, "failed", d.Status)
-		assert.True(t, strings.HasPrefix(d.Message, "\"é\"é") && strings.HasSuffix(d.Message, "..."))
+		assert.True(t, strings.HasPrefix(d.Message, "\"é\"é") && strings.HasSuffix(d.Message, "…"))
 		assert.Len(t, all(t, s)[0].Detail, len(`{"message":"","n":0,"status":"failed"}`)+2000*len(`\"é`), "the log has it whole")
 	})
 }

@@ -1,10 +1,10 @@
 package fleet
 
 import (
-	"strings"
 	"time"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/cloud"
+	"github.com/ggfleet/ggfleet/shared/fault"
 )
 
 // NoTemplate is the template name of a core that was never deployed to.
@@ -74,7 +74,7 @@ func (c *Core) remember() {
 	past := make([]PastDeployment, 0, maxPast)
 	past = append(past, PastDeployment{
 		Task: c.DeploymentTask, Status: c.DeploymentStatus, Execution: c.Execution,
-		Message: strings.ToValidUTF8(c.DeploymentMessage[:min(len(c.DeploymentMessage), 256)], ""),
+		Message: fault.Clip(c.DeploymentMessage, 256),
 	})
 	c.Past = append(past, c.Past[:min(len(c.Past), maxPast-1)]...)
 }

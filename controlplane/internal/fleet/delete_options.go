@@ -29,7 +29,7 @@ func deleteOptions(raw json.RawMessage, allowed ...string) (DeleteOptions, error
 	var o DeleteOptions
 	for _, name := range slices.Sorted(maps.Keys(members)) {
 		if !slices.Contains(allowed, name) {
-			return o, fault.Field("options."+clipName(name), "is not known here; want %s", strings.Join(allowed, " or "))
+			return o, fault.Field("options."+fault.Brief(name), "is not known here; want %s", strings.Join(allowed, " or "))
 		}
 		value := string(members[name])
 		if value != "true" && value != "false" {
@@ -43,11 +43,4 @@ func deleteOptions(raw json.RawMessage, allowed ...string) (DeleteOptions, error
 		}
 	}
 	return o, nil
-}
-
-func clipName(s string) string {
-	if len(s) > 64 {
-		return s[:64] + "…"
-	}
-	return s
 }

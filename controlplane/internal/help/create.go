@@ -58,7 +58,7 @@ func (s *Service) Create(ctx context.Context, n New) (Request, error) {
 		return Request{}, err
 	}
 	if !has {
-		return Request{}, fault.New(fault.Conflict, "no agent of %s has enrolled; nobody there could answer", clip(n.Subject.Name))
+		return Request{}, fault.New(fault.Conflict, "no agent of %s has enrolled; nobody there could answer", fault.Brief(n.Subject.Name))
 	}
 	for {
 		r, replaced, err := s.create(ctx, n)
@@ -118,7 +118,7 @@ func (s *Service) create(ctx context.Context, n New) (_ Request, replaced string
 		return Request{}, "", err
 	}
 	if len(o.Value.Requests) >= protocol.MaxHelpOpen {
-		return Request{}, "", fault.New(fault.Exhausted, "%s has %d requests open already; wait until one has ended, or delete one", clip(n.Subject.Name), protocol.MaxHelpOpen)
+		return Request{}, "", fault.New(fault.Exhausted, "%s has %d requests open already; wait until one has ended, or delete one", fault.Brief(n.Subject.Name), protocol.MaxHelpOpen)
 	}
 	now, wait := s.stamp(), n.Wait
 	if wait == 0 {
@@ -157,7 +157,7 @@ func (s *Service) follow(ctx context.Context, b *state.Batch, n New, r *Request)
 	v := old.Value
 	logs := v.Kind == protocol.HelpLogsTail || v.Kind == protocol.HelpLogsRange
 	if v.Device != n.Subject.Name || v.By != n.By || !logs || v.Of != n.Of || v.Component != n.Component {
-		return fault.Field("follows", "%q is no request of yours for the same log", clip(n.Follows))
+		return fault.Field("follows", "%q is no request of yours for the same log", fault.Brief(n.Follows))
 	}
 	if !v.Ended() {
 		return fmt.Errorf("%w: %w", errNoFollow, fault.New(fault.Conflict, "help request %s has not ended", v.ID))

@@ -37,7 +37,7 @@ func (s *Service) Open(ctx context.Context, device string) (protocol.HelpList, e
 // interrupted.
 func (s *Service) Take(ctx context.Context, device, id string, take protocol.HelpTake) (protocol.HelpOrder, error) {
 	if !runID.MatchString(take.Run) {
-		return protocol.HelpOrder{}, fault.Field("run", "%q is no id of a run", clip(take.Run))
+		return protocol.HelpOrder{}, fault.Field("run", "%q is no id of a run", fault.Brief(take.Run))
 	}
 	for {
 		r, err := s.own(ctx, device, id)
@@ -75,7 +75,9 @@ func (s *Service) Take(ctx context.Context, device, id string, take protocol.Hel
 	}
 }
 
-func over(id string) error { return fault.New(fault.Conflict, "help request %s is over", clip(id)) }
+func over(id string) error {
+	return fault.New(fault.Conflict, "help request %s is over", fault.Brief(id))
+}
 
 // own reads a request for this device.
 func (s *Service) own(ctx context.Context, device, id string) (state.Record[record], error) {
@@ -161,7 +163,7 @@ func (s *Service) outcome(ctx context.Context, v *record, result protocol.HelpRe
 		v.Status = Failed
 		return nil
 	default:
-		return fault.Field("outcome", "%q is none of done, refused, failed", clip(string(result.Outcome)))
+		return fault.Field("outcome", "%q is none of done, refused, failed", fault.Brief(string(result.Outcome)))
 	}
 	if result.Size < 0 || result.Size > limit(v.Request) || result.Size > 0 && !digest.MatchString(result.Digest) ||
 		len(result.Next) > protocol.MaxHelpPosition || !position.MatchString(result.Next) {
@@ -181,13 +183,12 @@ func (s *Service) outcome(ctx context.Context, v *record, result protocol.HelpRe
 
 // text makes a device's words fit to be shown.
 func text(s string) string {
-	s = strings.Map(func(r rune) rune {
+	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) && r != '\n' && r != '\t' {
 			return -1
 		}
 		return r
-	}, strings.ToValidUTF8(s[:min(len(s), protocol.MaxHelpMessage)], ""))
-	return s
+	}, strings.ToValidUTF8(fault.Clip(s, protocol.MaxHelpMessage), ""))
 }
 
 // end stores v, the final form of r, and takes it from what waits for the

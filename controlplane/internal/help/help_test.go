@@ -79,7 +79,7 @@ func TestWhatTheDeviceReportsBecomesTheStatus(t *testing.T) {
 		"failed":                     {protocol.HelpResult{Outcome: protocol.HelpFailed, Message: "no such log"}, help.Failed, "no such log"},
 		"nothing to send":            {protocol.HelpResult{Outcome: protocol.HelpDone}, help.Done, ""},
 		"parts that are not all":     {done("", strings.Repeat("x", protocol.HelpPart+1)), help.Failed, "INCOMPLETE: not all of what the device sent has arrived; ask again"},
-		"a message without end":      {protocol.HelpResult{Outcome: protocol.HelpFailed, Message: strings.Repeat("x", 1<<16)}, help.Failed, strings.Repeat("x", protocol.MaxHelpMessage)},
+		"a message without end":      {protocol.HelpResult{Outcome: protocol.HelpFailed, Message: strings.Repeat("x", 1<<16)}, help.Failed, strings.Repeat("x", protocol.MaxHelpMessage-len("…")) + "…"},
 		"a part that nobody told of": {protocol.HelpResult{Outcome: protocol.HelpDone, Size: 1, Digest: strings.Repeat("0", 64)}, help.Failed, "INCOMPLETE: not all of what the device sent has arrived; ask again"},
 	} {
 		t.Run(name, func(t *testing.T) {

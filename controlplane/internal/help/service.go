@@ -101,15 +101,8 @@ type open struct {
 	Requests []string `json:"requests"`
 }
 
-func clip(s string) string {
-	if len(s) > 64 {
-		return strings.ToValidUTF8(s[:64], "") + "…"
-	}
-	return s
-}
-
 func missing(id string) error {
-	return fault.New(fault.NotFound, "help request %q does not exist", clip(id))
+	return fault.New(fault.NotFound, "help request %q does not exist", fault.Brief(id))
 }
 
 // Request returns a request, or fault.NotFound.
@@ -130,7 +123,7 @@ func (s *Service) read(ctx context.Context, id string) (state.Record[record], er
 // of the following page, "" on the last.
 func (s *Service) Requests(ctx context.Context, device string, p Page) (_ []Request, next string, _ error) {
 	if strings.ContainsAny(p.After, "/%") || len(p.After) > 128 {
-		return nil, "", fault.Field("exclusiveStartToken", "%q is no token of a page before", clip(p.After))
+		return nil, "", fault.Field("exclusiveStartToken", "%q is no token of a page before", fault.Brief(p.After))
 	}
 	if p.Count <= 0 || p.Count > MaxPage {
 		p.Count = MaxPage

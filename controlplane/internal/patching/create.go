@@ -216,7 +216,7 @@ func (s *Service) begin(p Patch, t *Template, d device, now time.Time) (record, 
 }
 
 func disabled(name string) error {
-	return fault.New(fault.Conflict, "patch template %q is disabled; PATCH it with \"enabled\": true, or name another one", clip(name))
+	return fault.New(fault.Conflict, "patch template %q is disabled; PATCH it with \"enabled\": true, or name another one", fault.Brief(name))
 }
 
 // putPatches stores recs and fills in their revisions.

@@ -92,7 +92,7 @@ func (s *Service) Take(ctx context.Context, device, id string, take protocol.Pat
 }
 
 func over(id string) error {
-	return fault.New(fault.Conflict, "this attempt of patch %s is over", clip(id))
+	return fault.New(fault.Conflict, "this attempt of patch %s is over", fault.Brief(id))
 }
 
 // bound returns the version of the template that the patch is to run, or the code
@@ -166,7 +166,7 @@ func (s *Service) Report(ctx context.Context, device, id string, result protocol
 	for {
 		r, err := s.own(ctx, device, id)
 		if errors.Is(err, fault.NotFound) {
-			s.log.InfoContext(ctx, "report on an unknown patch", logx.Core, device, "patch", clip(id))
+			s.log.InfoContext(ctx, "report on an unknown patch", logx.Core, device, "patch", fault.Brief(id))
 			return nil
 		}
 		if err != nil {
@@ -199,7 +199,7 @@ func tail(s string) string {
 func (s *Service) own(ctx context.Context, device, id string) (state.Record[record], error) {
 	r, err := s.patch(ctx, id)
 	if err == nil && r.Value.DeviceID != device {
-		err = fault.New(fault.NotFound, "patch %q does not exist", clip(id))
+		err = fault.New(fault.NotFound, "patch %q does not exist", fault.Brief(id))
 	}
 	return r, err
 }

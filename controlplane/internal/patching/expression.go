@@ -39,7 +39,7 @@ func expand(text string, link func(presign) (string, error)) (string, error) {
 		}
 		inner, after, closed := strings.Cut(rest, exprClose)
 		if !closed {
-			return "", fault.New(fault.Invalid, "%q has no closing brace", clip(exprOpen+rest))
+			return "", fault.New(fault.Invalid, "%q has no closing brace", fault.Brief(exprOpen+rest))
 		}
 		p, err := parsePresign(inner)
 		if err != nil {
@@ -58,7 +58,7 @@ func expand(text string, link func(presign) (string, error)) (string, error) {
 func parsePresign(s string) (presign, error) {
 	u, err := url.Parse(s)
 	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.Port() != "" || u.Fragment != "" {
-		return presign{}, fault.New(fault.Invalid, "%q is no https://BUCKET/KEY or https://BUCKET.s3.REGION.amazonaws.com/KEY", clip(s))
+		return presign{}, fault.New(fault.Invalid, "%q is no https://BUCKET/KEY or https://BUCKET.s3.REGION.amazonaws.com/KEY", fault.Brief(s))
 	}
 	p := presign{bucket: strings.ToLower(u.Host), key: strings.TrimPrefix(u.Path, "/"), life: defaultLife}
 	if err := object.CheckKey(p.key); err != nil {
@@ -66,15 +66,15 @@ func parsePresign(s string) (presign, error) {
 	}
 	q, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return presign{}, fault.New(fault.Invalid, "the query of %q cannot be read: %v", clip(s), err)
+		return presign{}, fault.New(fault.Invalid, "the query of %q cannot be read: %v", fault.Brief(s), err)
 	}
 	for name, values := range q {
 		if name != "expiresIn" || len(values) != 1 {
-			return presign{}, fault.New(fault.Invalid, "%q may have one query parameter, expiresIn", clip(s))
+			return presign{}, fault.New(fault.Invalid, "%q may have one query parameter, expiresIn", fault.Brief(s))
 		}
 		n, err := strconv.Atoi(values[0])
 		if err != nil || n < 1 || n > int(maxLife.Seconds()) {
-			return presign{}, fault.New(fault.Invalid, "expiresIn %q must be 1 to %d seconds", clip(values[0]), int(maxLife.Seconds()))
+			return presign{}, fault.New(fault.Invalid, "expiresIn %q must be 1 to %d seconds", fault.Brief(values[0]), int(maxLife.Seconds()))
 		}
 		p.life = time.Duration(n) * time.Second
 	}
@@ -90,7 +90,7 @@ func (s *Service) checkSyntax(text string) error {
 func (s *Service) checkBucket(p presign) error {
 	ours := strings.ToLower(s.cfg.Objects.Bucket())
 	if host, _, _ := strings.Cut(p.bucket, ".s3"); p.bucket != ours && host != ours {
-		return fault.New(fault.Invalid, "bucket %q is not the bucket of artifacts, %q", clip(p.bucket), s.cfg.Objects.Bucket())
+		return fault.New(fault.Invalid, "bucket %q is not the bucket of artifacts, %q", fault.Brief(p.bucket), s.cfg.Objects.Bucket())
 	}
 	return nil
 }
@@ -107,7 +107,7 @@ func (s *Service) allowed(device string, p presign) error {
 			return nil
 		}
 	}
-	return fault.New(fault.Invalid, "object %q may not be linked to from a patch of device %q: only those below %s", clip(p.key), clip(device),
+	return fault.New(fault.Invalid, "object %q may not be linked to from a patch of device %q: only those below %s", fault.Brief(p.key), fault.Brief(device),
 		strings.Join(append([]string{own}, s.cfg.AllowPrefixes...), ", "))
 }
 

@@ -16,7 +16,7 @@ const maxEarlier = 10 // attempts of a patch that are remembered
 func (s *Service) Task(ctx context.Context, id string) (Task, error) {
 	r, err := state.Read[Task](ctx, s.store, taskKey(id))
 	if errors.Is(err, fault.NotFound) {
-		return Task{}, fault.New(fault.NotFound, "patch task %q does not exist", clip(id))
+		return Task{}, fault.New(fault.NotFound, "patch task %q does not exist", fault.Brief(id))
 	}
 	return r.Value, err
 }
@@ -41,10 +41,10 @@ func (s *Service) patches(ctx context.Context, index string, f Filter, p Page) (
 	switch f.Status {
 	case "", Created, Pending, Success, Failed:
 	default:
-		return nil, "", fault.Field("patchStatus", "%q is none of %s, %s, %s, %s", clip(string(f.Status)), Created, Pending, Success, Failed)
+		return nil, "", fault.Field("patchStatus", "%q is none of %s, %s, %s, %s", fault.Brief(string(f.Status)), Created, Pending, Success, Failed)
 	}
 	if strings.ContainsAny(p.After, "/%") || len(p.After) > 128 {
-		return nil, "", fault.Field("exclusiveStartToken", "%q is no token of a page before", clip(p.After))
+		return nil, "", fault.Field("exclusiveStartToken", "%q is no token of a page before", fault.Brief(p.After))
 	}
 	out, tasks := []Patch{}, map[string]bool{}
 	for {
@@ -110,7 +110,7 @@ func (s *Service) patch(ctx context.Context, id string) (state.Record[record], e
 		_, err = s.Task(ctx, r.Value.TaskID) // not before the task exists
 	}
 	if errors.Is(err, fault.NotFound) {
-		return r, fault.New(fault.NotFound, "patch %q does not exist", clip(id))
+		return r, fault.New(fault.NotFound, "patch %q does not exist", fault.Brief(id))
 	}
 	return r, err
 }
@@ -148,7 +148,7 @@ func (s *Service) RetryPatch(ctx context.Context, id string, n Retry) error {
 	_, err = state.Update(ctx, s.store, state.StepPatch, patchKey(id), func(r *record, exists bool, b *state.Batch) error {
 		switch {
 		case !exists:
-			return fault.New(fault.NotFound, "patch %q does not exist", clip(id))
+			return fault.New(fault.NotFound, "patch %q does not exist", fault.Brief(id))
 		case r.Status == Created && n.PatchTemplateName == "" && n.ExtraVars == nil:
 			return state.ErrKeep
 		case !r.Ended():
@@ -182,7 +182,7 @@ func (s *Service) DeletePatch(ctx context.Context, id string) error {
 	}
 	_, err := state.Update(ctx, s.store, state.StepPatch, patchKey(id), func(r *record, exists bool, b *state.Batch) error {
 		if !exists {
-			return fault.New(fault.NotFound, "patch %q does not exist", clip(id))
+			return fault.New(fault.NotFound, "patch %q does not exist", fault.Brief(id))
 		}
 		b.Delete(patchKey(id)).Delete(r.taskIndex()).Delete(r.deviceIndex())
 		if r.Queue != "" {

@@ -140,13 +140,6 @@ type queued struct {
 	ExpiresAt time.Time `json:"expiresAt"`
 }
 
-func clip(s string) string {
-	if len(s) > 64 {
-		return strings.ToValidUTF8(s[:64], "") + "…"
-	}
-	return s
-}
-
 func (p Page) count() int {
 	if p.Count <= 0 || p.Count > MaxPage {
 		return MaxPage

@@ -44,7 +44,7 @@ func (s *Service) CreateTemplate(ctx context.Context, n NewTemplate) (Template, 
 	if err != nil {
 		return Template{}, err
 	}
-	taken := fault.New(fault.Exists, "patch template %q exists already; PATCH /patchTemplates/%s changes it", clip(n.Name), url.PathEscape(clip(n.Name)))
+	taken := fault.New(fault.Exists, "patch template %q exists already; PATCH /patchTemplates/%s changes it", fault.Brief(n.Name), url.PathEscape(fault.Brief(n.Name)))
 	if _, err := s.store.Get(ctx, templateKey(n.Name)); err == nil {
 		return Template{}, taken
 	} else if !errors.Is(err, fault.NotFound) {
@@ -151,13 +151,13 @@ func (s *Service) changed(t Template, c TemplateChange, playbook *Playbook, ifVe
 
 func stale(t Template, ifVersion int) error {
 	if ifVersion != 0 && ifVersion != t.Version {
-		return fault.New(fault.Stale, "patch template %q has version %d, not %d; read it again", clip(t.Name), t.Version, ifVersion)
+		return fault.New(fault.Stale, "patch template %q has version %d, not %d; read it again", fault.Brief(t.Name), t.Version, ifVersion)
 	}
 	return nil
 }
 
 func noTemplate(name string) error {
-	return fault.New(fault.NotFound, "patch template %q does not exist", clip(name))
+	return fault.New(fault.NotFound, "patch template %q does not exist", fault.Brief(name))
 }
 
 // Template returns the current version, or fault.NotFound.
@@ -347,7 +347,7 @@ func checkName(field, s string) error {
 	case len(s) > maxName:
 		return fault.Field(field, "has %d bytes, the limit is %d", len(s), maxName)
 	case strings.ToValidUTF8(s, "") != s || strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 }):
-		return fault.Field(field, "%q holds control characters or bytes that are not UTF-8", clip(s))
+		return fault.Field(field, "%q holds control characters or bytes that are not UTF-8", fault.Brief(s))
 	}
 	return nil
 }
@@ -361,7 +361,7 @@ func checkType(field, t string) error {
 	case "agentless":
 		return fault.Field(field, "agentless patches do not exist; use %q", AgentBased)
 	}
-	return fault.Field(field, "%q is no patch type; use %q", clip(t), AgentBased)
+	return fault.Field(field, "%q is no patch type; use %q", fault.Brief(t), AgentBased)
 }
 
 func checkVars(field string, vars map[string]string) error {
@@ -372,7 +372,7 @@ func checkVars(field string, vars map[string]string) error {
 	for k, v := range vars {
 		bad := strings.ContainsFunc(k, func(r rune) bool { return r <= 0x20 || r == '=' || r == '"' || r == 0x7f })
 		if k == "" || len(k) > maxVarName || bad || strings.ToValidUTF8(k, "") != k {
-			return fault.Field(field, "%q is no name of a variable: 1 to %d bytes without spaces, quotes and =", clip(k), maxVarName)
+			return fault.Field(field, "%q is no name of a variable: 1 to %d bytes without spaces, quotes and =", fault.Brief(k), maxVarName)
 		}
 		bytes += len(k) + len(v)
 	}

@@ -25,7 +25,7 @@ func (e *Engine) Cancel(ctx context.Context, id, reason string) error {
 	if reason == "" {
 		reason = "canceled"
 	}
-	reason = clip(reason)
+	reason = fault.Clip(reason, MaxMessage)
 	t, err := e.Get(ctx, id)
 	if err != nil {
 		return err
@@ -110,7 +110,7 @@ func (r *recall) sleep(ctx context.Context, d time.Duration) error {
 // one. It returns the items as they are then.
 func (s *session) failTogether(ctx context.Context, c *claim, cause error) []Item {
 	items := slices.Clone(c.items)
-	message := clip(fault.Message(cause))
+	message := fault.Clip(fault.Message(cause), MaxMessage)
 	var b *state.Batch
 	var in []int // the items that b ends
 	flush := func() {

@@ -55,7 +55,7 @@ func (s *session) endExpansion(ctx context.Context, c *claim, items, size int, m
 	if err != nil {
 		return fmt.Errorf("read state of task %s: %w", c.task.ID, err)
 	}
-	st.Value.BatchSize, st.Value.StatusMessage = size, clip(message)
+	st.Value.BatchSize, st.Value.StatusMessage = size, fault.Clip(message, MaxMessage)
 	st.Value.known(items)
 	b := state.NewBatch(state.StepTaskExpand).If(stateAt, st.Rev).
 		Put(openKey(c.task.ID), openRecord{Kind: c.task.Kind, BatchSize: size, Batches: st.Value.BatchesTotal})
@@ -72,7 +72,7 @@ func (s *session) endUnexpanded(ctx context.Context, c *claim, cause error) erro
 	at := now()
 	c.unit.EndedAt = &at
 	v := st.Value
-	v.Status, v.StatusMessage, v.UpdatedAt, v.Ended = Failure, clip(fault.Message(cause)), &at, true
+	v.Status, v.StatusMessage, v.UpdatedAt, v.Ended = Failure, fault.Clip(fault.Message(cause), MaxMessage), &at, true
 	return s.endUnit(ctx, c, state.NewBatch(state.StepTaskFinish).If(stateAt, st.Rev), stateAt, v)
 }
 

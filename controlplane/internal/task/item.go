@@ -47,7 +47,7 @@ func (w *Work) Finish(ctx context.Context, b *state.Batch, r Result) error {
 	if r.Status == Success {
 		b.If(openKey(w.Task.ID), w.c.open)
 	}
-	b.If(key, 0).Put(key, itemRecord{Status: r.Status, Message: clip(r.Message), Data: data, EndedAt: now()})
+	b.If(key, 0).Put(key, itemRecord{Status: r.Status, Message: fault.Clip(r.Message, MaxMessage), Data: data, EndedAt: now()})
 	if _, err := w.s.store.Commit(ctx, b); err != nil {
 		w.conflict = errors.Is(err, fault.Conflict)
 		w.storeAway = !fault.Permanent(err) && !w.conflict

@@ -138,10 +138,3 @@ func Later(wait time.Duration) error { return laterError(max(wait, time.Millisec
 
 // now is the time as the API shows it: UTC, milliseconds.
 func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
-
-func clip(message string) string {
-	if len(message) > MaxMessage {
-		return message[:MaxMessage-3] + "..."
-	}
-	return message
-}

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 	"unicode"
-	"unicode/utf8"
 
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/protocol"
@@ -264,17 +263,10 @@ func texts(pairs ...string) error {
 // oneLine makes an error's text, which may quote a program's output, fit to be
 // shown anywhere.
 func oneLine(s string) string {
-	if len(s) > maxError {
-		cut := maxError
-		for cut > 0 && !utf8.RuneStart(s[cut]) {
-			cut--
-		}
-		s = s[:cut] + "…"
-	}
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
 			return ' '
 		}
 		return r
-	}, s)
+	}, fault.Clip(s, maxError))
 }

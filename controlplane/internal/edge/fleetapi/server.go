@@ -11,6 +11,7 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/api"
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/fleetapi/gen"
 	"github.com/ggfleet/ggfleet/controlplane/internal/edge/problem"
+	"github.com/ggfleet/ggfleet/shared/fault"
 )
 
 // server implements the generated StrictServerInterface; its methods are in the
@@ -172,9 +173,5 @@ func (s *server) refuse(c *gin.Context, p problem.Problem) {
 
 // clip shortens what a caller sent for an answer or a log.
 func clip(s string) string {
-	const most = 160
-	if len(s) <= most {
-		return s
-	}
-	return strings.ToValidUTF8(s[:most], "") + "…"
+	return fault.Clip(s, 160)
 }

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
-	"strings"
 
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/logx"
@@ -30,13 +29,6 @@ const retryAfter = 1
 // send, and that can be megabytes.
 const mostText = 2000
 
-func clip(s string) string {
-	if len(s) <= mostText {
-		return s
-	}
-	return strings.ToValidUTF8(s[:mostText], "") + "…"
-}
-
 // Of says what a caller may see of err. An error that nobody classified is a
 // 500 without its text, because that names hosts, keys and paths.
 func Of(err error) Problem {
@@ -47,8 +39,8 @@ func Of(err error) Problem {
 	if kind == "" && errors.Is(err, context.DeadlineExceeded) {
 		kind = fault.Unavailable
 	}
-	p := New(Status(kind), clip(fault.Message(err)))
-	p.Kind, p.Field = kind, clip(fault.FieldOf(err))
+	p := New(Status(kind), fault.Clip(fault.Message(err), mostText))
+	p.Kind, p.Field = kind, fault.Clip(fault.FieldOf(err), mostText)
 	if kind == fault.Conflict {
 		p.Title = "Conflict"
 	}
@@ -115,7 +107,7 @@ func (p Problem) Log(ctx context.Context, log *slog.Logger, err error, attrs ...
 	if errors.Is(err, context.Canceled) {
 		level = slog.LevelInfo // the caller went away
 	}
-	log.LogAttrs(ctx, level, "request refused", append(attrs, slog.Int("status", p.Status), slog.String(logx.Err, clip(err.Error())))...)
+	log.LogAttrs(ctx, level, "request refused", append(attrs, slog.Int("status", p.Status), slog.String(logx.Err, fault.Clip(err.Error(), mostText)))...)
 }
 
 // WriteFleet answers with the fleet API's body, {"error","message","field"}

@@ -125,7 +125,7 @@ func failed(err error) event.Outcome {
 		}
 		err = e.Err
 	}
-	return event.Outcome{Verdict: event.Again, Reason: event.Clip(err.Error())}
+	return event.Outcome{Verdict: event.Again, Reason: fault.Clip(err.Error(), event.MaxReason)}
 }
 
 // judge reads the answer. Redirects are not followed: they are answers that are
