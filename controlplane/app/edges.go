@@ -38,15 +38,16 @@ func (a *App) openEdges(context.Context) error {
 	cert := a.serverCertificate()
 	deviceTLS := gateway.HTTPConfig(claims, cert.get)
 	newCalm(a.notifying).before(deviceTLS)
+	turns := gateway.NewTurns(gateway.DefaultHandshakes)
 	a.servers = []server{
 		{"fleet API", a.httpServer(api), a.peopleTLS(a.cfg.HTTPAddr, a.listeners.api, cert)},
 		{"aws endpoint", aws, a.peopleTLS(a.cfg.AWSAddr, a.listeners.aws, cert)},
-		{"device HTTPS", a.deviceServer(devices, deviceTLS), gateway.NewTurns(gateway.DefaultHandshakes).Listen(a.listeners.device, deviceTLS)},
+		{"device HTTPS", a.deviceServer(devices, deviceTLS), turns.Listen(a.listeners.device, deviceTLS)},
 		{"artifact downloads", a.httpServer(a.downloads), a.listeners.artifact},
 	}
 	if a.listeners.alpn != nil {
 		a.door = gateway.NewDoor(a.listeners.alpn, a.log)
-		a.servers = append(a.servers, server{"device HTTPS by ALPN", a.deviceServer(devices, deviceTLS), tls.NewListener(a.door.HTTPS, deviceTLS)})
+		a.servers = append(a.servers, server{"device HTTPS by ALPN", a.deviceServer(devices, deviceTLS), turns.Listen(a.door.HTTPS, deviceTLS)})
 	}
 	return nil
 }
