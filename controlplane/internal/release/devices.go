@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/event"
@@ -79,6 +81,9 @@ func (s *Service) hear(ctx context.Context, subject protocol.Subject, q protocol
 	if old, _, ok := s.devices.Get(key); ok && nothingNew(*old, said) {
 		return nil
 	}
+	if !s.heard.Allow(subject.Name, s.cfg.Now()) {
+		return nil // it says so again when it asks the next time
+	}
 	for range 16 {
 		old, err := state.ReadOr[Device](ctx, s.cfg.Store, key)
 		if err != nil {
@@ -101,6 +106,17 @@ func (s *Service) hear(ctx context.Context, subject protocol.Subject, q protocol
 	}
 	return fault.New(fault.Unavailable, "too many devices say something at once")
 }
+
+// How often what one agent says of itself is written down, if it says something else
+// each time. An update is a handful.
+const (
+	hearRate  = 1.0 / 60 // a second
+	hearBurst = 20
+	hearKeep  = 10_000 // agents that are remembered at least
+)
+
+// maxCounted is how many rollouts are remembered in whose failures a device is.
+const maxCounted = 8
 
 // reasonEvery is how often another reason for the same state is stored: it may
 // hold a number that changes each time.
@@ -127,10 +143,11 @@ func (s *Service) count(ctx context.Context, b *state.Batch, d *Device) error {
 		return err
 	}
 	this := d.Update.Version + " " + r.Value.Begun.Format(time.RFC3339Nano)
-	if d.Counted == this {
+	counted := strings.FieldsFunc(d.Counted, func(r rune) bool { return r == ',' })
+	if slices.Contains(counted, this) {
 		return nil
 	}
-	d.Counted = this
+	d.Counted = strings.Join(append(counted[max(0, len(counted)-maxCounted+1):], this), ",")
 	r.Value.Failures++
 	if r.Value.State == Active && r.Value.Failures >= r.Value.MaxFailures {
 		now := s.cfg.Now().UTC()

@@ -303,6 +303,38 @@ func TestARolloutStopsWhenDevicesFail(t *testing.T) {
 	require.NoError(t, k.Forget(t.Context(), "gw-1"))
 }
 
+func TestADeviceThatSaysSomethingElseEachTimeWritesAndCountsLittle(t *testing.T) {
+	k := newKit(t, true)
+	for _, v := range []string{"1.4.0", "1.5.0"} {
+		k.add(v, "")
+		k.activate(v, release.Activation{Percentage: 100, MaxFailures: 3})
+	}
+	writes := 0
+	k.store.FailCommit = func(b *state.Batch) error {
+		if b.Step == state.StepRelease {
+			writes++
+		}
+		return nil
+	}
+	say := func(times int) {
+		for i := range times {
+			k.offer("liar", "1.3.0", protocol.AgentUpdate{Version: []string{"1.4.0", "1.5.0"}[i%2], Digest: "d", State: protocol.UpdateFailed, Reason: fmt.Sprint(i)})
+		}
+	}
+	say(200)
+	assert.LessOrEqual(t, writes, 20)
+	for _, v := range []string{"1.4.0", "1.5.0"} {
+		r, err := k.Get(t.Context(), v)
+		require.NoError(t, err)
+		assert.Equal(t, release.Active, r.Rollout.State, "one device stops a release for all")
+		assert.Equal(t, 1, r.Rollout.Failures)
+	}
+	before := writes
+	k.ahead.Add(3600)
+	k.offer("liar", "1.6.0", protocol.AgentUpdate{})
+	assert.Equal(t, before+1, writes, "what is new is heard later")
+}
+
 func TestManyFailuresAtOnceAreCountedExactly(t *testing.T) {
 	k := newKit(t, true)
 	k.add("1.4.0", "")

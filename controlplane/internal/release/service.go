@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/object"
+	"github.com/ggfleet/ggfleet/controlplane/internal/pace"
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/installer/signed"
 	"github.com/ggfleet/ggfleet/shared/fault"
@@ -32,6 +33,7 @@ type Service struct {
 	files    *state.Mirror[File]
 	rollouts *state.Mirror[Rollout]
 	devices  *state.Mirror[Device]
+	heard    *pace.Rate[string]
 }
 
 // New checks cfg; it starts nothing.
@@ -51,7 +53,7 @@ func New(cfg Config) (*Service, error) {
 	return &Service{
 		cfg: cfg, log: cfg.Log,
 		files: state.NewMirror[File](cfg.Store, filePrefix, nil), rollouts: state.NewMirror[Rollout](cfg.Store, rolloutPrefix, nil),
-		devices: state.NewMirror[Device](cfg.Store, devicePrefix, nil),
+		devices: state.NewMirror[Device](cfg.Store, devicePrefix, nil), heard: pace.NewRate[string](hearRate, hearBurst, hearKeep),
 	}, nil
 }
 

@@ -110,8 +110,8 @@ type Device struct {
 	Update   protocol.AgentUpdate `json:"update,omitzero"`
 	At       time.Time            `json:"at"` // when it last said something new
 
-	// Counted is the rollout in whose failures this device is: no device is in one
-	// twice, whatever it says.
+	// Counted are the last rollouts in whose failures this device is, separated by
+	// commas: no device is in one twice, whatever it says.
 	Counted string `json:"counted,omitempty"`
 }
 
