@@ -258,6 +258,7 @@ unbase64() {
 }
 
 tmp=$(mktemp -d)
+no_room=": if ${TMPDIR:-/tmp} is full, make room there, or name another folder in TMPDIR"
 trap 'rm -rf "$tmp"' EXIT
 trap 'exit 1' HUP INT TERM
 
@@ -289,7 +290,7 @@ trust=''
 fetch() {
 	if [ -n "$from" ]; then
 		[ -f "$from/$1" ] || die "there is no $1 in $from"
-		cp -- "$from/$1" "$tmp/$1" || die "$from/$1 cannot be read"
+		cp -- "$from/$1" "$tmp/$1" || die "$from/$1 cannot be copied to $tmp$no_room"
 		return
 	fi
 	if has curl; then
@@ -363,7 +364,7 @@ awk -v head="${program}_" -v tail="_${os}_${arch}.$ext" '
 		name = $2; sub(/^\*/, "", name)
 		if (index(name, head) == 1 && length(name) > length(head tail) && substr(name, length(name) - length(tail) + 1) == tail && name !~ /\//)
 			print $1, name, substr(name, length(head) + 1, length(name) - length(head) - length(tail))
-	}' "$tmp/SHA256SUMS" >"$tmp/offers"
+	}' "$tmp/SHA256SUMS" >"$tmp/offers" || die "$tmp/offers cannot be written$no_room"
 if [ -n "$version" ]; then
 	awk -v v="$version" '$3 == v' "$tmp/offers" >"$tmp/offer"
 	[ -s "$tmp/offer" ] || die "the release has no $program $version for ${os}_$arch as $ext; it has: $(awk '{printf "%s ", $3}' "$tmp/offers")"
