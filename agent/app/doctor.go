@@ -105,6 +105,8 @@ func Examine(ctx context.Context, root string) ([]doctor.Result, error) {
 		if d.Core {
 			patient.nucleus(dir)
 		}
+	} else if errors.Is(err, fs.ErrPermission) {
+		return nil, asOwner(err)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		d.Enrolled, d.Damaged = true, err // it cannot be read
 	}

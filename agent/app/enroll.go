@@ -67,9 +67,7 @@ func Enroll(ctx context.Context, cfg Config, text string) (Enrolled, error) {
 	}
 	dir, err := localstate.Open(cfg.Root, cfg.Around)
 	if errors.Is(err, fault.Exists) {
-		if id, ok := sameEnrollment(cfg.Root, text); ok { // by the agent that runs there
-			return enrolledAs(id, false), nil
-		}
+		return besideAnother(cfg, intent, err)
 	}
 	if err != nil {
 		return Enrolled{}, err
@@ -145,13 +143,27 @@ func readSmall(name string) ([]byte, error) {
 	return os.ReadFile(name)
 }
 
-// sameEnrollment returns the identity in root when the string text gave it.
-func sameEnrollment(root, text string) (id identity.Identity, ok bool) {
-	e, err := protocol.ParseEnrollment(text)
-	if err != nil || readJSON(filepath.Join(root, "agent", "identity.json"), &id) != nil {
-		return id, false
+// besideAnother is enrolling where an agent runs, which has the folder (taken): fine
+// when i is what it was enrolled by.
+func besideAnother(cfg Config, i enroll.Intent, taken error) (Enrolled, error) {
+	var id identity.Identity
+	if readJSON(filepath.Join(cfg.Root, "agent", "identity.json"), &id) != nil || id.AgentThing == "" {
+		return Enrolled{}, fmt.Errorf("%w; one that waits to be let in ends with 'ggfleet-agent stop', when it is a service", taken)
 	}
-	return id, id.ActivationID == e.ActivationID && id.CAFingerprint == e.CAFingerprint
+	if !cfg.Enroll.Again && (i.Empty() || sameEnrollment(id, i)) {
+		return enrolledAs(id, false), nil
+	}
+	return Enrolled{}, fault.New(fault.Exists,
+		"the agent in %s runs, enrolled as %s at %s; to enrol the same device anew stop it ('ggfleet-agent stop', when it is a service) and say --again, for another device use another --root", cfg.Root, id.AgentThing, id.URL)
+}
+
+// sameEnrollment reports whether i is what gave id.
+func sameEnrollment(id identity.Identity, i enroll.Intent) bool {
+	if i.String == "" {
+		return i.URL == id.URL && (i.Name == "" || i.Name == id.Subject().Name) && (i.Role == "" || i.Role == id.Subject().Role)
+	}
+	e, err := protocol.ParseEnrollment(i.String)
+	return err == nil && id.ActivationID == e.ActivationID && id.CAFingerprint == e.CAFingerprint
 }
 
 // unfinished is the enrolment that was begun, or that the root's file asks for;

@@ -25,7 +25,7 @@ func Status(w io.Writer, root string) error {
 	printService(w, root)
 
 	if err := UpdateStatus(w, root, buildinfo.Version); err != nil {
-		return err
+		return asOwner(err)
 	}
 
 	agent := filepath.Join(root, "agent")
@@ -50,17 +50,22 @@ func Status(w io.Writer, root string) error {
 	return printNucleus(context.Background(), w, agent)
 }
 
+// asOwner adds the way out to what another user may not read.
+func asOwner(err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w; ask as the user that the agent runs as", err)
+	}
+	return err
+}
+
 // readJSON fills v from a small file; a missing one leaves v as it is.
 func readJSON(name string, v any) error {
 	b, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	if errors.Is(err, fs.ErrPermission) {
-		return fmt.Errorf("%w; ask as the user that the agent runs as", err)
-	}
 	if err != nil {
-		return err
+		return asOwner(err)
 	}
 	if err := json.Unmarshal(b, v); err != nil {
 		return fmt.Errorf("%s is damaged: %w", name, err)

@@ -137,7 +137,7 @@ func (s *Service) Uninstall() (State, error) {
 	}
 	if now.Running {
 		if err := s.s.Stop(); err != nil && !gone(err) {
-			return now, fmt.Errorf("stopping service %s: %w", s.def.Name, err)
+			return now, s.refused("stopping", err)
 		}
 	}
 	remove := s.s.Uninstall
@@ -165,9 +165,18 @@ func (s *Service) explain(what string, do func() error) error {
 		return fault.New(fault.NotFound, "service %s is not installed; run 'ggfleet-agent install' first", s.def.Name)
 	}
 	if err := do(); err != nil {
-		return fmt.Errorf("%s service %s: %w", what, s.def.Name, err)
+		return s.refused(what, err)
 	}
 	return nil
+}
+
+// refused is what the service manager did not do. Of a user without rights it says
+// no more than a number.
+func (s *Service) refused(what string, err error) error {
+	if euid := os.Geteuid(); euid > 0 {
+		return fmt.Errorf("%s service %s: %w; it needs the rights of the system's administrator", what, s.def.Name, err)
+	}
+	return fmt.Errorf("%s service %s: %w", what, s.def.Name, err)
 }
 
 // idle satisfies the library where it only installs, starts and stops.
