@@ -14,6 +14,7 @@ import (
 
 	"github.com/ggfleet/ggfleet/agent/app"
 	"github.com/ggfleet/ggfleet/agent/internal/command"
+	"github.com/ggfleet/ggfleet/agent/internal/selfupdate"
 )
 
 // collectAt makes the garbage collector run twice as often as it would: an agent
@@ -48,7 +49,11 @@ func main() {
 	}()
 	err := command.New().ExecuteContext(ctx)
 	if errors.Is(err, app.ErrHandOver) {
-		err = errors.Join(err, becomeNext(stop.Load())) // does not return when it works
+		var tell []string
+		if stop.Load() {
+			tell = []string{stopVar + "=1"}
+		}
+		err = errors.Join(err, selfupdate.Again(tell...)) // does not return when it works
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "ggfleet-agent:", err)

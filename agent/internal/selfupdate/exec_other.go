@@ -15,5 +15,6 @@ func Supported() error {
 
 func execute(string, []string) error { return Supported() }
 
-// Again cannot be done here.
-func Again() error { return Supported() }
+// Again cannot be done here: this process ends with an error, and the service
+// manager starts what now lies at its path.
+func Again(...string) error { return Supported() }

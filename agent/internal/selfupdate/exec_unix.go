@@ -21,12 +21,14 @@ func execute(path string, env []string) error {
 	return nil
 }
 
-// Again turns this process, as it is, into the program that it was started as:
-// the packaged agent, also when this is a release. It returns only an error.
-func Again() error {
-	path, err := exec.LookPath(os.Args[0])
+// Again turns this process into the program that it was started as: the packaged
+// agent, also when this is a release. The process id stays, so a service manager
+// sees no end, and what this process started stays its child. tell is added to
+// its environment, as NAME=VALUE. It returns only an error.
+func Again(tell ...string) error {
+	path, err := exec.LookPath(os.Args[0]) // not os.Executable: that is the release
 	if err != nil {
 		return err
 	}
-	return execute(path, os.Environ())
+	return execute(path, append(os.Environ(), tell...))
 }
