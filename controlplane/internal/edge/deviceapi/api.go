@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"net/netip"
@@ -111,6 +112,8 @@ type API struct {
 	// calls are carried out at once.
 	pace   *pace.Rate[netip.Prefix]
 	places chan struct{}
+
+	refusals *pace.Rate[string] // that are logged, of each thing and of all who are none
 }
 
 // maxBody bounds the body of a request; the largest is a CSR in JSON.
@@ -121,7 +124,7 @@ func New(cfg Config) (http.Handler, error) {
 	if cfg.Identities == nil || cfg.Claims == nil || cfg.Components == nil || cfg.Cores == nil || cfg.RoleAliases == nil || cfg.Sessions == nil || cfg.URLs == nil || cfg.Agents == nil {
 		return nil, errors.New("deviceapi: Identities, Claims, Components, Cores, RoleAliases, Sessions, URLs and Agents are required")
 	}
-	a := &API{cfg: cfg, log: cfg.Log, now: cfg.Now, places: make(chan struct{}, maxOpen), pace: pace.NewRate[netip.Prefix](paceRate, paceBurst, paceKeep)}
+	a := &API{cfg: cfg, log: cfg.Log, now: cfg.Now, places: make(chan struct{}, maxOpen), pace: pace.NewRate[netip.Prefix](paceRate, paceBurst, paceKeep), refusals: pace.NewRate[string](1, 50, deviceKeep)}
 	if a.log == nil {
 		a.log = logx.Discard()
 	}
@@ -163,8 +166,32 @@ func New(cfg Config) (http.Handler, error) {
 	if cfg.Downloads != nil {
 		all.Handle("/a/", cfg.Downloads)
 	}
-	all.Handle("/", gateway.AdmitHTTP(cfg.Identities, a.log)(device))
+	all.Handle("/", gateway.AdmitHTTP(cfg.Identities, a.log)(a.bounded(device)))
 	return http.MaxBytesHandler(all, maxBody), nil
+}
+
+// How often one certificate calls, and how many of its calls are under way at once: a
+// nucleus and an agent have a few, and one each for what a deployment downloads.
+const (
+	deviceRate  = 50 // a second
+	deviceBurst = 1000
+	deviceKeep  = 20_000 // certificates that are remembered at least
+	maxOfOne    = 32
+)
+
+// bounded keeps one device from taking what all the others need.
+func (a *API) bounded(next http.Handler) http.Handler {
+	rate := pace.NewRate[string](deviceRate, deviceBurst, deviceKeep)
+	places := pace.NewPlaces[string]("calls", math.MaxInt, maxOfOne)
+	return a.greengrass(func(w http.ResponseWriter, r *http.Request, id gateway.Identity) error {
+		if !rate.Allow(id.CertificateID, a.now()) {
+			return fault.New(fault.Exhausted, "too many calls with this certificate; try again in a minute")
+		}
+		return placed(places, id.CertificateID, w, func() error {
+			next.ServeHTTP(w, r)
+			return nil
+		})
+	})
 }
 
 type handler func(w http.ResponseWriter, r *http.Request, id gateway.Identity) error
@@ -212,8 +239,11 @@ func only(role protocol.Role, h func(w http.ResponseWriter, r *http.Request, nam
 
 // refuse answers with the status of the error's kind in the form of restJson1.
 func (a *API) refuse(w http.ResponseWriter, r *http.Request, id gateway.Identity, err error) {
-	p := problem.Of(err)
-	p.Log(r.Context(), a.log, err, slog.String("path", r.URL.Path), slog.String(logx.Thing, id.Thing), slog.String(logx.Address, r.RemoteAddr))
+	p, log := problem.Of(err), a.log
+	if !a.refusals.Allow(id.Thing, a.now()) { // who is refused all the time fills no disk
+		log = logx.Discard()
+	}
+	p.Log(r.Context(), log, err, slog.String("path", r.URL.Path), slog.String(logx.Thing, id.Thing), slog.String(logx.Address, r.RemoteAddr))
 	p.Headers(w.Header())
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Amzn-Errortype", exception(p.Status))

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -40,7 +41,8 @@ func TestOneAddressCallsOnlySoOftenWithoutCertificate(t *testing.T) {
 	for path, method := range map[string]string{
 		protocol.PathEnroll: http.MethodPost, protocol.PathCertificateExpired: http.MethodPost, protocol.PathCertificateExpired + "?": http.MethodGet,
 	} {
-		k := newKit(t, func(c *deviceapi.Config) { c.Renewals = renewals{} })
+		now := time.Now()
+		k := newKit(t, func(c *deviceapi.Config) { c.Renewals, c.Now = renewals{}, func() time.Time { return now } })
 		c := k.client()
 		refused := false
 		for i := 0; i < 300 && !refused; i++ {
