@@ -50,7 +50,7 @@ run: build ## the whole job with a small demo fleet, until Ctrl-C (DEMO_EXIT=1: 
 test: ## every test of every module; needs Go, make and git only
 	go test -timeout 25m $(filter-out ./test/%,$(PKGS))
 	@# These start programs and read files that the cache of test results does not know.
-	go test -timeout 25m -count=1 ./test/...
+	go test -timeout 45m -count=1 ./test/...
 
 test-race: ## the same under the race detector; needs a C compiler
 	CGO_ENABLED=1 go test -race -timeout 20m $(PKGS)
@@ -87,9 +87,9 @@ $(NFPM):
 	mv $(TOOLS)/nfpm $@
 
 test-system: $(NFPM) ## packages, services and the agent on a booted systemd; needs root, installs Debian's debootstrap and systemd-container
-	@command -v debootstrap >/dev/null && command -v systemd-nspawn >/dev/null || { timeout 120 apt-get update -qq && \
-		timeout 300 env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends debootstrap systemd-container </dev/null; }
-	GGFLEET_REQUIRE_SYSTEMD=1 go test -count=1 -parallel 6 -v -timeout 20m ./test/system
+	@command -v debootstrap >/dev/null && command -v systemd-nspawn >/dev/null || { timeout 600 apt-get update -qq -o Acquire::Retries=5 && \
+		timeout 900 env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq -o Acquire::Retries=5 --no-install-recommends debootstrap systemd-container </dev/null; }
+	GGFLEET_REQUIRE_SYSTEMD=1 go test -count=1 -parallel 6 -v -timeout 40m ./test/system
 
 generate: ## write generated code anew
 	go generate $(PKGS)
