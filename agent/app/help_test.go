@@ -163,9 +163,11 @@ func TestHelpNeedsNoDisk(t *testing.T) {
 	cfg := fast(t.TempDir())
 	require.NoError(t, consent.Allow(filepath.Join(cfg.Root, "agent"), consent.Diagnostics, true))
 	in(t, c, cfg)
-	require.Eventually(t, func() bool { return len(c.Clients()) > 0 }, patience, tick)
+	ask := protocol.HelpAsk{Kind: protocol.HelpDiagnose, Diagnostic: "disk"}
+	answered(t, c, c.AskHelp(t, subject, agenttest.Help{ID: "first", Ask: ask})) // whatever a start stores is there then
+	require.Eventually(t, func() bool { return len(c.Clients()) > 0 && len(c.Reports()) > 0 }, patience, tick)
 	before := files(t, filepath.Join(cfg.Root, "agent"))
-	r, content := answered(t, c, c.AskHelp(t, subject, agenttest.Help{ID: "disk", Ask: protocol.HelpAsk{Kind: protocol.HelpDiagnose, Diagnostic: "disk"}}))
+	r, content := answered(t, c, c.AskHelp(t, subject, agenttest.Help{ID: "disk", Ask: ask}))
 	assert.Equal(t, protocol.HelpDone, r.Outcome, r.Message)
 	assert.Contains(t, content, "free of")
 	assert.Equal(t, before, files(t, filepath.Join(cfg.Root, "agent")), "nothing was stored")
