@@ -41,6 +41,7 @@ type Limits struct {
 	Outbox           int           // messages waiting for one device: 256
 	Inflight         int           // QoS 1 messages kept for one session: 512
 	Retained         int           // retained messages in all: 10,000
+	RetainedOfOne    int           // topics on which one thing has messages retained: 64
 }
 
 func (l Limits) withDefaults() Limits {
@@ -70,6 +71,7 @@ func (l Limits) withDefaults() Limits {
 	whole(&l.Outbox, 256)
 	whole(&l.Inflight, 512)
 	whole(&l.Retained, 10_000)
+	whole(&l.RetainedOfOne, 64)
 	if l.PublishRate <= 0 {
 		l.PublishRate = 1000
 	}

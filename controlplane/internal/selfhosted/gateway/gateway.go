@@ -40,7 +40,7 @@ type Gateway struct {
 
 	own       atomic.Pointer[own] // nil: Run has not begun
 	started   atomic.Bool
-	check     chan struct{}   // a session is marked to be checked
+	check     run.Bell        // a session is marked to be checked
 	strangers *rate.Limiter   // log records about those who are not admitted
 	work      sync.WaitGroup  // connections and outboxes
 	base      context.Context //nolint:containedctx // the life of requests, ended after closeGrace
@@ -53,6 +53,8 @@ type Gateway struct {
 	byCert   map[string]map[*session]struct{}
 	stored   map[string]map[string]struct{} // certificate → client ids of disconnected sessions
 
+	retained retainers
+
 	count counters
 }
 
@@ -64,9 +66,10 @@ func New(cfg Config) (*Gateway, error) {
 	g := &Gateway{
 		ids: cfg.Identities, reserved: cfg.Reserved, changes: cfg.Changes, events: cfg.Events,
 		cfg: cfg, limits: cfg.Limits.withDefaults(), log: cfg.Log, arrivals: newArrivals(),
-		check: make(chan struct{}, 1), open: map[*session]struct{}{}, byClient: map[string]*session{},
+		check: run.NewBell(), open: map[*session]struct{}{}, byClient: map[string]*session{},
 		byThing: map[string]map[*session]struct{}{}, byCert: map[string]map[*session]struct{}{},
 		stored: map[string]map[string]struct{}{}, strangers: rate.NewLimiter(10, 50),
+		retained: retainers{of: map[string]map[string]struct{}{}},
 	}
 	g.turns = NewTurns(g.limits.Handshakes)
 	if g.log == nil {

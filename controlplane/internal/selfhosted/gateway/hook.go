@@ -177,6 +177,9 @@ func (h *hook) OnWill(cl *mqtt.Client, will mqtt.Will) (mqtt.Will, error) {
 	if a := s.authority.Load(); a == nil || !a.may(actPublish, will.TopicName) {
 		return mqtt.Will{}, nil
 	}
+	if will.Retain && !h.g.mayRetain(s, will.TopicName, len(will.Payload) == 0) {
+		will.Retain = false
+	}
 	return will, nil
 }
 

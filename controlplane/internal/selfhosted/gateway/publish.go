@@ -176,7 +176,7 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 			s.deny(cl, actRetainPublish, pk.TopicName, "policy")
 			return pk, refusal(cl, pk, packets.ErrNotAuthorized)
 		}
-		if len(pk.Payload) > 0 && h.g.server.Topics.Retained.Len() >= h.g.limits.Retained {
+		if !h.g.mayRetain(s, pk.TopicName, len(pk.Payload) == 0) {
 			s.deny(cl, actRetainPublish, pk.TopicName, "too many retained messages")
 			return pk, refusal(cl, pk, packets.ErrQuotaExceeded)
 		}
