@@ -15,6 +15,7 @@ import (
 
 	"github.com/ggfleet/ggfleet/agent/app"
 	"github.com/ggfleet/ggfleet/agent/internal/agenttest"
+	"github.com/ggfleet/ggfleet/agent/internal/doctor"
 	"github.com/ggfleet/ggfleet/agent/internal/localstate"
 	"github.com/ggfleet/ggfleet/shared/protocol"
 )
@@ -82,6 +83,39 @@ func TestADamagedIdentityIsTakenFromItsCopy(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, garbage, string(aside))
 	}
+	assert.Equal(t, doctor.Result{
+		Code: "D505", Name: "records", Status: doctor.Warning, Detail: file + localstate.DamagedSuffix,
+	}, found(t, cfg, "D505"))
+}
+
+// found is what the doctor says for a check.
+func found(t *testing.T, cfg app.Config, code string) doctor.Result {
+	t.Helper()
+	results, err := app.Examine(t.Context(), cfg.Root)
+	require.NoError(t, err)
+	for _, r := range results {
+		if r.Code == code {
+			r.Meaning, r.Fix = "", ""
+			return r
+		}
+	}
+	require.Fail(t, "no check "+code)
+	return doctor.Result{}
+}
+
+func TestTheDoctorFindsAFlippedBitInTheNucleus(t *testing.T) {
+	_, cfg := installed(t)
+	require.Equal(t, doctor.OK, found(t, cfg, "D417").Status)
+	program, err := filepath.Glob(filepath.Join(cfg.Root, "versions/*/bin/sim"))
+	require.NoError(t, err)
+	require.Len(t, program, 1)
+	b, err := os.ReadFile(program[0])
+	require.NoError(t, err)
+	b[len(b)/2] ^= 1
+	require.NoError(t, os.WriteFile(program[0], b, 0o700))
+	r := found(t, cfg, "D417")
+	assert.Equal(t, doctor.Failed, r.Status)
+	assert.Contains(t, r.Detail, "bin/sim of ggfleet.SimulatedNucleus 1.0.0 is damaged")
 }
 
 func TestWithoutAnIdentityTheNucleusRunsAllTheSame(t *testing.T) {

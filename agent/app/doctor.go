@@ -176,6 +176,7 @@ func (p patient) agent(dir *localstate.Dir) {
 	for _, c := range consent.Given(dir.Path(".")) {
 		p.Allowed = append(p.Allowed, string(c))
 	}
+	p.Aside, _ = filepath.Glob(dir.Path("*" + localstate.DamagedSuffix)) // the pattern is good
 	if keys, err := selfupdate.Keys(p.Root); err == nil {
 		p.Update.Keys = len(keys)
 	}
@@ -217,6 +218,9 @@ func (p patient) nucleus(dir *localstate.Dir) {
 	case r.Adopted != nil:
 		layout, n.Version, n.Root, document = r.Adopted.Layout, cmp.Or(r.Adopted.Version, "of unknown version"), r.Adopted.Root, r.Adopted.Config
 	}
+	if r.Current != nil {
+		n.Files = func(ctx context.Context) error { return verify(ctx, siteOf(layout, p.Root, n.Root), *r.Current) }
+	}
 	n.Config, _ = nucleus.NewHost().ReadFile(document)
 	p.credential()
 	switch layout {
@@ -238,6 +242,28 @@ func (p patient) nucleus(dir *localstate.Dir) {
 		n.Units = append([]string{nucleus.LiteTarget}, services...)
 	}
 	n.LogErrors = int(nucleusfacts.RecentErrors(nucleusfacts.Nucleus{Runtime: n.Runtime, Root: n.Root})) //nolint:gosec // lines of the end of a log
+}
+
+// siteOf is the folder that the versions of a layout lie in.
+func siteOf(layout nucleus.Layout, root, nucleusRoot string) string {
+	switch layout {
+	case nucleus.LayoutClassic:
+		return nucleusRoot
+	case nucleus.LayoutLitePackage, nucleus.LayoutLiteFiles:
+		return reconcile.LiteSite
+	case nucleus.LayoutProgram:
+	}
+	return root
+}
+
+// verify compares the files of a version with what was unpacked.
+func verify(ctx context.Context, dir string, v reconcile.Installed) error {
+	site, err := nucleus.OpenSite(dir, nucleus.Limits{})
+	if err != nil {
+		return err
+	}
+	defer site.Close() //nolint:errcheck // a folder
+	return site.Verify(ctx, nucleus.Version{Name: v.Name, Version: v.Version, Digest: v.Digest})
 }
 
 // program fills in a nucleus that is a program of the agent's.

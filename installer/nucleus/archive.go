@@ -49,24 +49,32 @@ func Unpack(ctx context.Context, f *os.File, format, digest string, root *os.Roo
 	if err != nil {
 		return err
 	}
-	u := &unpacker{ctx: ctx, root: root, dir: dir, left: lim.withDefaults(), made: map[string]bool{dir: true}}
+	_, err = unpackVerified(ctx, f, size, format, root, dir, lim)
+	return err
+}
+
+// unpackVerified is Unpack of an archive with the right digest; it returns what was
+// unpacked.
+func unpackVerified(ctx context.Context, f *os.File, size int64, format string, root *os.Root, dir string, lim Limits) (digests, error) {
+	u := &unpacker{ctx: ctx, root: root, dir: dir, left: lim.withDefaults(), made: map[string]bool{dir: true}, files: digests{}}
+	var err error
 	switch format {
 	case "tar.gz":
 		err = u.tarGz(f)
 	case "zip":
 		err = u.zip(f, size)
 	default:
-		return fault.New(fault.Unsupported, "archive format %q is not known; want tar.gz or zip", format)
+		err = fault.New(fault.Unsupported, "archive format %q is not known; want tar.gz or zip", format)
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for d := range u.made {
 		if err := durable.SyncDir(root, d); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return u.files, nil
 }
 
 // Digest reads f whole and returns its SHA-256 in lower-case hex. It leaves f at
@@ -119,6 +127,8 @@ type unpacker struct {
 	dir  string
 	left Limits
 	made map[string]bool // folders to sync
+
+	files digests // what was unpacked
 }
 
 func (u *unpacker) tarGz(f io.Reader) error {
@@ -221,7 +231,8 @@ func (u *unpacker) file(full string, perm fs.FileMode, r io.Reader) error {
 	if err != nil {
 		return fmt.Errorf("unpacking %s: %w", full, err)
 	}
-	n, err := io.Copy(f, io.LimitReader(reader{u.ctx, r}, u.left.Bytes+1))
+	h := sha256.New()
+	n, err := io.Copy(io.MultiWriter(f, h), io.LimitReader(reader{u.ctx, r}, u.left.Bytes+1))
 	if u.left.Bytes -= n; err == nil && u.left.Bytes < 0 {
 		err = fault.New(fault.TooLarge, "the archive unpacks to more bytes than the limit")
 	}
@@ -231,5 +242,6 @@ func (u *unpacker) file(full string, perm fs.FileMode, r io.Reader) error {
 	if err := errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("unpacking %s: %w", full, err)
 	}
+	u.files[strings.TrimPrefix(full, u.dir+"/")] = hex.EncodeToString(h.Sum(nil))
 	return nil
 }

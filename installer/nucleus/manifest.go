@@ -89,7 +89,7 @@ func (m Manifest) check() error {
 
 // local reports whether p names something inside the folder it is relative to.
 func local(p string) bool {
-	return p != "" && p != "." && len(p) <= maxName && !strings.ContainsAny(p, "\\\x00") && filepath.IsLocal(p) && path.Clean(p) == p
+	return p != "" && p != "." && len(p) <= maxName && !strings.ContainsAny(p, "\\\x00\n") && filepath.IsLocal(p) && path.Clean(p) == p
 }
 
 // Command returns the program and arguments that start the nucleus, where root

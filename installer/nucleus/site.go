@@ -145,13 +145,12 @@ func (s *Site) unpack(ctx context.Context, v Version, archive, format string) er
 	if err := s.root.Mkdir(tmp, 0o755); err != nil {
 		return err
 	}
-	if format == FormatDeb || format == FormatRPM {
-		err = s.store(ctx, f, v.Digest, path.Join(tmp, "package."+format))
-	} else {
-		err = Unpack(ctx, f, format, v.Digest, s.root, tmp, s.lim)
-	}
+	files, err := s.fill(ctx, tmp, f, v.Digest, format)
 	if err == nil {
 		err = s.checkUnpacked(v, tmp)
+	}
+	if err == nil {
+		err = files.write(s, tmp)
 	}
 	if err == nil {
 		err = s.root.Rename(tmp, v.Dir())
@@ -160,6 +159,20 @@ func (s *Site) unpack(ctx context.Context, v Version, archive, format string) er
 		return errors.Join(err, s.root.RemoveAll(tmp))
 	}
 	return durable.SyncDir(s.root, versionsDir)
+}
+
+// fill puts what the archive f holds into dir.
+func (s *Site) fill(ctx context.Context, dir string, f *os.File, digest, format string) (digests, error) {
+	size, err := verify(ctx, f, digest)
+	if err != nil {
+		return nil, err
+	}
+	if format != FormatDeb && format != FormatRPM {
+		return unpackVerified(ctx, f, size, format, s.root, dir, s.lim)
+	}
+	// Only the package manager can unpack it.
+	name := "package." + format
+	return digests{name: digest}, s.store(ctx, f, path.Join(dir, name))
 }
 
 // checkUnpacked refuses an archive that is not what was offered, before it gets
@@ -203,12 +216,8 @@ func (s *Site) executable(dir string) error {
 	return nil
 }
 
-// store copies a package, which only the package manager can unpack, once its
-// digest is verified.
-func (s *Site) store(ctx context.Context, f *os.File, digest, name string) error {
-	if _, err := verify(ctx, f, digest); err != nil {
-		return err
-	}
+// store copies f to name.
+func (s *Site) store(ctx context.Context, f *os.File, name string) error {
 	to, err := s.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return err

@@ -189,3 +189,46 @@ func FuzzParseState(f *testing.F) {
 		}
 	})
 }
+
+func TestDamageAfterUnpackingIsFound(t *testing.T) {
+	tests := map[string]struct {
+		spoil func(t *testing.T, dir string)
+		kind  fault.Kind
+		says  string
+	}{
+		"nothing is wrong": {func(*testing.T, string) {}, "", ""},
+		"a flipped bit": {func(t *testing.T, dir string) {
+			b, err := os.ReadFile(filepath.Join(dir, "bin/sim"))
+			require.NoError(t, err)
+			b[len(b)/2] ^= 1
+			require.NoError(t, os.WriteFile(filepath.Join(dir, "bin/sim"), b, 0o755))
+		}, fault.Invalid, "bin/sim of ggfleet.SimulatedNucleus 1.0.0 is damaged"},
+		"a file that is cut":  {func(t *testing.T, dir string) { require.NoError(t, os.Truncate(filepath.Join(dir, "bin/sim"), 1)) }, fault.Invalid, "bin/sim of"},
+		"a file that is gone": {func(t *testing.T, dir string) { require.NoError(t, os.Remove(filepath.Join(dir, "bin/sim"))) }, fault.Invalid, "is gone"},
+		"a list that is garbage": {func(t *testing.T, dir string) {
+			require.NoError(t, os.WriteFile(filepath.Join(dir, "files.sha256"), []byte("x"), 0o600))
+		}, fault.Invalid, "files.sha256"},
+		"a list that climbs out": {func(t *testing.T, dir string) {
+			require.NoError(t, os.WriteFile(filepath.Join(dir, "files.sha256"), []byte(strings.Repeat("0", 64)+"  ../../x\n"), 0o600))
+		}, fault.Invalid, "files.sha256"},
+		"no list, of an older agent": {func(t *testing.T, dir string) { require.NoError(t, os.Remove(filepath.Join(dir, "files.sha256"))) }, fault.Unsupported, "older agent"},
+		"a file that is more": {func(t *testing.T, dir string) {
+			require.NoError(t, os.WriteFile(filepath.Join(dir, "more"), nil, 0o600))
+		}, "", ""},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			s := open(t)
+			v, a := archive(t, "1.0.0")
+			require.NoError(t, install(s, v, a, nil).Run(t.Context(), nil))
+			tc.spoil(t, filepath.Join(s.Path(), v.Dir()))
+			err := s.Verify(t.Context(), v)
+			if tc.says == "" {
+				require.NoError(t, err)
+				return
+			}
+			require.ErrorIs(t, err, tc.kind)
+			assert.ErrorContains(t, err, tc.says)
+		})
+	}
+}

@@ -89,7 +89,18 @@ func TestAnyFileOfTheAgentMayBeLostOrGarbage(t *testing.T) {
 				if strings.HasPrefix(name, "agent/") && !restarts[name] {
 					assert.Equal(t, pid, d.oneNucleus(), "the nucleus has not noticed")
 				}
-				if strings.HasSuffix(name, "/bin/nucleus") && how != "garbage" { // nothing tells its digest
+				if strings.HasSuffix(name, "/bin/nucleus") && how == "garbage" {
+					// What runs does not notice; when it ends, it could not be started again.
+					require.NoError(t, syscall.Kill(-pid, syscall.SIGKILL))
+					world.Eventually(t, func() string {
+						if now := d.oneNucleus(); now != 0 && now != pid && strings.Contains(d.said()[said:], "files of the nucleus are damaged, it is fetched again") {
+							return ""
+						}
+						return "the damaged nucleus is not fetched again"
+					})
+					d.runs("1.0.0")
+				}
+				if strings.HasSuffix(name, "/bin/nucleus") && how != "garbage" {
 					world.Eventually(t, func() string {
 						if info, err := os.Stat(path); err != nil || info.Size() == 0 {
 							return "the program of the nucleus is not there"

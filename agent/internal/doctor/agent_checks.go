@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"slices"
+	"strings"
 )
 
 // waitingHigh is more than an agent that gets through ever has waiting.
@@ -41,4 +42,11 @@ func checkUpdate(_ context.Context, e *examination) finding {
 		return skipped("no release key is trusted: this agent does not update itself")
 	}
 	return passed("%d release keys are trusted", e.Update.Keys)
+}
+
+func checkRecords(_ context.Context, e *examination) finding {
+	if len(e.Aside) > 0 {
+		return warned("%s", strings.Join(e.Aside, ", "))
+	}
+	return passed("none was found damaged")
 }

@@ -36,7 +36,7 @@ func hostChecks() []Check {
 func identityChecks() []Check {
 	return []Check{
 		{"D201", "enrolment", "This device is not enrolled.", "Run 'ggfleet-agent enroll' with the string of an activation.", nil, checkEnrolled},
-		{"D202", "identity", "What enrolment left is damaged, or its key does not belong to its certificate.", "Enrol again with the same string, or with a new activation.", []string{"D201"}, checkIdentity},
+		{"D202", "identity", "What enrolment left is damaged, or its key does not belong to its certificate.", "Start the agent: it takes the identity from its copy if that is good. Otherwise stop it, enrol again with the same string or with a new activation, and start it; its nucleus runs meanwhile.", []string{"D201"}, checkIdentity},
 		{"D203", "secrets", "Other users of this machine can read a private key.", "Take their rights away (chmod 600), and renew the certificate if somebody may have read it.", []string{"D201"}, checkSecrets},
 		{"D204", "agent certificate", "The agent's certificate has expired or soon will, though it should have been renewed before.", "See the checks of clock and network: the agent renews it by itself as soon as it gets through, also a while after its end.", []string{"D202", "D109"}, checkAgentCertificate},
 	}
@@ -75,6 +75,7 @@ func nucleusChecks() []Check {
 		{"D414", "data plane", "The nucleus cannot reach the data plane: no component can be resolved or downloaded.", "Correct greengrassDataPlaneEndpoint and greengrassDataPlanePort, the name server or the firewall.", []string{"D401", "D301"}, checkDataPlane},
 		{"D415", "nucleus log", "The nucleus logs errors.", "Read them: 'ggfleet-agent logs --nucleus'.", []string{"D404"}, checkLog},
 		{"D416", "nucleus disk", "The disk that holds the nucleus's folder is nearly full or read-only.", "Remove what is not needed, or move the nucleus.", []string{"D404"}, checkNucleusDisk},
+		{"D417", "nucleus files", "Files of the nucleus are gone or damaged: they are not what was unpacked. The disk may be failing.", "Stop the agent, remove the folder of that version below versions, and start the agent: it fetches and unpacks it again when the control plane offers it. Without a control plane: 'ggfleet-agent nucleus install --archive FILE'.", nil, checkFiles},
 	}
 }
 
@@ -84,5 +85,6 @@ func agentChecks() []Check {
 		{"D502", "lost reports", "Reports were given up because they waited too long for a connection.", "Nothing; their numbers are missing in the history. See whether the connection is good enough.", []string{"D201"}, checkDropped},
 		{"D503", "patches", "Patches are allowed, and there is no ansible-playbook to run them.", "Install Ansible, or take the permission back: 'ggfleet-agent forbid patches'.", nil, checkPatches},
 		{"D504", "rejected update", "A newer agent was tried, failed, and the old one runs again.", "Look at the reason at the control plane; offer another release.", nil, checkUpdate},
+		{"D505", "records", "A record of the agent was damaged; it was taken from its copy, or begun anew. The disk may be failing.", "Look at the kernel's log for disk errors. The file named holds what was found; remove it when it is of no more use.", nil, checkRecords},
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ggfleet/ggfleet/agent/internal/doctor"
+	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/pki"
 )
 
@@ -196,7 +197,11 @@ func cases() map[string]broken {
 		"reports that wait":               {"D501", W, "2048 KB wait", device(func(d *doctor.Device) { d.Waiting = 2 << 20 })},
 		"reports that were lost":          {"D502", W, "3 were", device(func(d *doctor.Device) { d.Dropped = 3 })},
 		"patches without Ansible":         {"D503", F, "ansible", func(_ *testing.T, h *healthy) { h.host.LookPath = without(h.host.LookPath, "ansible-playbook") }},
-		"an update that failed":           {"D504", W, "1.5.0", device(func(d *doctor.Device) { d.Update.Rejected = "1.5.0 crashed" })},
+		"a nucleus with a flipped bit": {"D417", F, "bin/x is damaged", nucleus(func(n *doctor.Nucleus) {
+			n.Files = func(context.Context) error { return fault.New(fault.Invalid, "bin/x is damaged") }
+		})},
+		"a record that was damaged": {"D505", W, "identity.json.damaged", device(func(d *doctor.Device) { d.Aside = []string{"/device/agent/identity.json.damaged"} })},
+		"an update that failed":     {"D504", W, "1.5.0", device(func(d *doctor.Device) { d.Update.Rejected = "1.5.0 crashed" })},
 	}
 }
 
@@ -345,6 +350,7 @@ func TestWhatIsUnknownIsNoComplaint(t *testing.T) {
 
 func TestAnAgentWhoseCertificateIsRefusedByTLSIsToldSo(t *testing.T) {
 	h := newHealthy(t)
+	h.host.Settle = 5 * time.Minute // it is refused before, however slow the machine is
 	connect := h.device.TLS
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		h.device.TLS = func(host string) *tls.Config {

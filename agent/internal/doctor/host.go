@@ -86,6 +86,8 @@ type Device struct {
 	Waiting int64    // bytes of reports that wait to be sent, or were sent a little while ago
 	Dropped uint64   // reports given up
 
+	Aside []string // files that keep what was found damaged
+
 	Nucleus Nucleus
 	Allowed []string // what the control plane may do here
 	Update  Update
@@ -121,7 +123,10 @@ type Nucleus struct {
 	Trusts      bool     // its root CA file holds the CA of the enrolment
 	User, Group string   // that components run as
 	Units       []string // systemd units that must be active
-	LogErrors   int      // lines that tell of errors, near the end of its log
+	// Files compares its files with what was unpacked. An error of kind
+	// fault.Unsupported: that is not known. nil: the agent did not unpack it.
+	Files     func(ctx context.Context) error
+	LogErrors int // lines that tell of errors, near the end of its log
 }
 
 // Update is what became of the last self-update.

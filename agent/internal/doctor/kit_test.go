@@ -132,6 +132,7 @@ func newHealthy(t *testing.T) *healthy {
 		Nucleus: doctor.Nucleus{
 			Runtime: "classic", Version: "2.18.0", Root: "/greengrass/v2", Program: "/device/program", Running: true, Config: []byte(configDocument), Certificate: life, Trusts: true,
 			User: "ggc_user", Group: "ggc_group", Units: []string{"greengrass.service"},
+			Files: func(context.Context) error { return nil },
 		},
 	}
 	return h

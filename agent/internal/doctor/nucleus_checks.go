@@ -3,11 +3,13 @@ package doctor
 import (
 	"cmp"
 	"context"
+	"errors"
 	"regexp"
 	"strconv"
 	"strings"
 
 	"github.com/ggfleet/ggfleet/installer/config"
+	"github.com/ggfleet/ggfleet/shared/fault"
 )
 
 // Bounds of the checks of the nucleus.
@@ -221,4 +223,20 @@ func checkNucleusDisk(_ context.Context, e *examination) finding {
 		return f
 	}
 	return room(e, e.Nucleus.Root)
+}
+
+func checkFiles(ctx context.Context, e *examination) finding {
+	if e.Nucleus.Files == nil {
+		return skipped("the agent did not unpack it")
+	}
+	err := e.Nucleus.Files(ctx)
+	switch {
+	case err == nil:
+		return passed("they are what was unpacked")
+	case ctx.Err() != nil:
+		return warned("not all could be read in %s", checkTime)
+	case errors.Is(err, fault.Unsupported):
+		return skipped("%v", err)
+	}
+	return failed("%v", err)
 }

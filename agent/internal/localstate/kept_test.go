@@ -19,15 +19,15 @@ func TestADamagedRecordIsTakenFromItsCopy(t *testing.T) {
 		err    bool
 		aside  string
 	}{
-		"nothing is wrong":          {func(*testing.T, *localstate.Dir) {}, "", false, ""},
-		"it is garbage":             {spoil(name, "\x00{"), "is damaged", false, "\x00{"},
-		"it is empty":               {spoil(name, ""), "is damaged", false, ""},
-		"it is gone":                {lose(name), "no such file", false, ""},
-		"its copy is garbage":       {spoil(name+localstate.CopySuffix, "x"), "", false, ""},
-		"its copy is gone":          {lose(name + localstate.CopySuffix), "", false, ""},
-		"both are garbage":          {both(spoil(name, "x"), spoil(name+localstate.CopySuffix, "y")), "", true, ""},
-		"it is garbage, no copy":    {both(spoil(name, "x"), lose(name+localstate.CopySuffix)), "", true, ""},
-		"it differs from its copy":  {spoil(name, `{"Name":"b"}`), "", false, ""},
+		"nothing is wrong":         {func(*testing.T, *localstate.Dir) {}, "", false, ""},
+		"it is garbage":            {spoil(name, "\x00{"), "is damaged", false, "\x00{"},
+		"it is empty":              {spoil(name, ""), "is damaged", false, ""},
+		"it is gone":               {lose(name), "no such file", false, ""},
+		"its copy is garbage":      {spoil(name+localstate.CopySuffix, "x"), "", false, ""},
+		"its copy is gone":         {lose(name + localstate.CopySuffix), "", false, ""},
+		"both are garbage":         {both(spoil(name, "x"), spoil(name+localstate.CopySuffix, "y")), "", true, ""},
+		"it is garbage, no copy":   {both(spoil(name, "x"), lose(name+localstate.CopySuffix)), "", true, ""},
+		"it differs from its copy": {spoil(name, `{"Name":"b"}`), "", false, ""},
 	}
 	for title, tc := range tests {
 		t.Run(title, func(t *testing.T) {

@@ -65,6 +65,9 @@ func (l *Loop) keep(ctx context.Context, r Record, offered *protocol.Distributio
 		return nil
 	}
 	err := l.ensure(ctx, r)
+	if d, ok := errors.AsType[damage](err); ok {
+		return l.mend(ctx, r, offered, d)
+	}
 	switch {
 	case err == nil || ctx.Err() != nil:
 		return err
@@ -101,7 +104,11 @@ func (l *Loop) ensure(ctx context.Context, r Record) error {
 			return err
 		}
 	}
-	return l.start(ctx, p, l.changed)
+	l.unproven = false
+	if err := l.start(ctx, p, l.changed); err != nil || !l.unproven {
+		return err
+	}
+	return l.lookAt(ctx, p)
 }
 
 // incomplete is an error when the program of a version that the agent runs itself is
@@ -150,6 +157,7 @@ func (l *Loop) use(ctx context.Context, spec process.Spec, restart bool) error {
 		l.changed = false
 	}
 	if errors.Is(err, process.ErrUnproven) {
+		l.unproven = true
 		l.log.WarnContext(ctx, "nucleus is not proven", "version", spec.Version.Version, logx.Err, err)
 		return nil
 	}

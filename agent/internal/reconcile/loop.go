@@ -45,15 +45,17 @@ type Loop struct {
 
 	mu sync.Mutex // one pass, or one change from outside, at a time; guards all below
 
-	seen    *protocol.CoreAssignment // what the last complete pass made true
-	changed bool                     // files that the running nucleus has read are different now
-	dry     bool                     // plans are only shown
-	given   []byte                   // the configuration of a plan that is only shown
-	ready   bool                     // the installed version's plan was looked at since the start
-	runtime string                   // which nucleus the configuration asks for
-	others  map[string]*nucleus.Site // of classic and lite, by their path; opened when needed first
-	made    []string                 // folders that were made for them
-	full    struct {                 // an installation that a full or read-only disk has stopped
+	seen     *protocol.CoreAssignment // what the last complete pass made true
+	changed  bool                     // files that the running nucleus has read are different now
+	dry      bool                     // plans are only shown
+	given    []byte                   // the configuration of a plan that is only shown
+	unproven bool                     // what was started last did not prove itself
+	ready    bool                     // the installed version's plan was looked at since the start
+	runtime  string                   // which nucleus the configuration asks for
+	others   map[string]*nucleus.Site // of classic and lite, by their path; opened when needed first
+	looked   time.Time                // when the files of a nucleus that does not work were read
+	made     []string                 // folders that were made for them
+	full     struct {                 // an installation that a full or read-only disk has stopped
 		digest string
 		until  time.Time
 		why    error

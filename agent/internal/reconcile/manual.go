@@ -121,6 +121,9 @@ func (l *Loop) Install(ctx context.Context, a Archive, doc []byte) error {
 	if r, err = l.record(); err != nil {
 		return err
 	}
+	if err := l.dropDamaged(ctx, r, a); err != nil {
+		return err
+	}
 	if err := l.installArchive(ctx, r, a.Version, a.File, a.Format); err != nil {
 		return err
 	}

@@ -76,25 +76,43 @@ type device struct {
 	sup   *supervisor
 	loop  *reconcile.Loop
 	root  string
+
+	cfg     reconcile.Config
+	onTrial func() // called when a version is on trial and before anything of it is used; may be nil
 }
 
 func newDevice(t *testing.T) *device {
 	t.Helper()
-	dir, err := localstate.Open(t.TempDir(), nil)
+	d := &device{}
+	dir, err := localstate.Open(t.TempDir(), func(p localstate.Point, do func() error) error {
+		err := do()
+		if p == localstate.Trial && d.onTrial != nil {
+			d.onTrial()
+		}
+		return err
+	})
 	require.NoError(t, err)
 	site, err := nucleus.OpenSite(dir.Site(), nucleus.Limits{})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = site.Close(); _ = dir.Close() })
 	require.NoError(t, dir.Root().MkdirAll("downloads", 0o700))
-	d := &device{
+	*d = device{
 		cloud: &cloud{assignment: protocol.CoreAssignment{Core: "gw", HasCertificate: true, CertsZip: true, Config: true, CAPEM: "CA"}},
 		sup:   &supervisor{fail: map[string]error{}}, root: dir.Site(),
 	}
 	d.cloud.config = "system: {certificateFilePath: /g/c.pem, privateKeyPath: /g/keys/k.pem, rootCaPath: /g/ca.pem, rootpath: /g, thingName: gw}\n"
 	d.cloud.zip = pair(t)
-	d.loop, err = reconcile.New(reconcile.Config{Core: "gw", Dir: dir, Site: site, Cloud: d.cloud, Supervisor: d.sup})
-	require.NoError(t, err)
+	d.cfg = reconcile.Config{Core: "gw", Dir: dir, Site: site, Cloud: d.cloud, Supervisor: d.sup}
+	d.anew(t)
 	return d
+}
+
+// anew gives the device another agent.
+func (d *device) anew(t *testing.T) {
+	t.Helper()
+	var err error
+	d.loop, err = reconcile.New(d.cfg)
+	require.NoError(t, err)
 }
 
 // pair is certs.zip with a certificate that fits its key.

@@ -28,6 +28,12 @@ func (l *Loop) try(ctx context.Context, r Record) error {
 	if err != nil {
 		return err
 	}
+	if done, err := p.change.Done(ctx); err == nil && !done {
+		if err := whole(ctx, p); err != nil { // nothing is said against the version: it is fetched again
+			r.Trial = nil
+			return errors.Join(fmt.Errorf("the version on trial: %w", err), discard(ctx, p), l.store(localstate.Reject, r))
+		}
+	}
 	if err := l.apply(ctx, localstate.Switch, p.change); err != nil {
 		return errors.Join(err, l.goBack(ctx, r, p, err))
 	}
@@ -99,9 +105,13 @@ func (l *Loop) revert(ctx context.Context, old *Installed, adopted *adoptedNucle
 		return errors.Join(cause, err)
 	}
 	next := Record{Current: old, Adopted: adopted, Rejected: failed.Digest, Rejection: &Rejection{failed.Version, cause.Error()}}
-	version, err := l.startOld(ctx, next, failed)
+	version, damage, err := l.startOld(ctx, next, failed)
 	if err != nil {
 		return errors.Join(cause, err)
+	}
+	if damage != nil { // until a moment ago it ran all the same
+		l.log.ErrorContext(ctx, "gone back to a nucleus whose files are damaged", "version", version, logx.Err, damage)
+		cause = fmt.Errorf("%w; and of the old one: %w", cause, damage)
 	}
 	if err := l.store(localstate.Reject, next); err != nil {
 		return err
@@ -120,23 +130,25 @@ func (l *Loop) revert(ctx context.Context, old *Installed, adopted *adoptedNucle
 	})
 }
 
-// startOld starts what r says is installed in the place of failed.
-func (l *Loop) startOld(ctx context.Context, r Record, failed prepared) (version string, err error) {
+// startOld starts what r says is installed in the place of failed. damage is what is
+// wrong with its files.
+func (l *Loop) startOld(ctx context.Context, r Record, failed prepared) (version string, damage, err error) {
 	instead := ""
 	if spec, err := l.spec(failed); err == nil {
 		instead = spec.Launch.Unit
 	}
 	if r.Current == nil {
-		return r.Adopted.Version, l.startAdopted(ctx, *r.Adopted, false, instead)
+		return r.Adopted.Version, nil, l.startAdopted(ctx, *r.Adopted, false, instead)
 	}
 	p, err := l.prepare(ctx, r, *r.Current, nil)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	if err := l.apply(ctx, localstate.Switch, p.change); err != nil {
-		return "", err
+		return "", nil, err
 	}
-	return p.Version, l.start(ctx, p, false, instead)
+	damage = whole(ctx, p)
+	return p.Version, damage, l.start(ctx, p, false, instead)
 }
 
 // settle watches a version that has passed the health gate until it has been up
@@ -180,6 +192,15 @@ func (l *Loop) Rollback(ctx context.Context) error {
 	old, adopted := r.before()
 	if r.Current == nil || old == nil && !adopted {
 		return fault.New(fault.NotFound, "there is no version to go back to: one is kept from each update to the next")
+	}
+	if old != nil {
+		p, err := l.prepare(ctx, r, *old, nil)
+		if err == nil {
+			err = whole(ctx, p)
+		}
+		if err != nil {
+			return fmt.Errorf("%s is not gone back to, what runs goes on: %w", old.Version, err)
+		}
 	}
 	p, err := l.prepare(ctx, r, *r.Current, nil)
 	if err != nil {
