@@ -85,6 +85,9 @@ func (a *App) openCloud(ctx context.Context) error {
 func (a *App) openDevices() error {
 	a.agents = telemetry.New(telemetry.Config{Log: a.log})
 	a.devices = selfhosted.NewDevices(a.jobs, a.greengrass, a.log)
+	if a.etcd == nil {
+		a.devices.Share(a.hub)
+	}
 	if err := a.openClaims(); err != nil {
 		return err
 	}

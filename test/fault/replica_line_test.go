@@ -6,7 +6,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -184,4 +188,74 @@ func TestAnAgentAtOneReplicaIsReachedFromTheOther(t *testing.T) {
 	assert.Zero(t, s.DroppedReports)
 	offer(t, there, "3.0.0", worksFine, 10)
 	d.runs("3.0.0")
+}
+
+// seenFrom waits until a replica shows of a core that it is connected, or not.
+func seenFrom(t *testing.T, w *world.World, core string, connected bool) {
+	t.Helper()
+	world.Eventually(t, func() string {
+		var c world.CoreState
+		w.Call(t, http.MethodGet, "/cores/"+core, nil, &c)
+		if c.Device.Connected == connected {
+			return ""
+		}
+		return fmt.Sprintf("%s: connected is %t", core, c.Device.Connected)
+	})
+}
+
+func TestADeviceIsConnectedToOneReplicaAndAllKnow(t *testing.T) {
+	t.Parallel()
+	one, two, store := awsReplicas(t)
+	here, there := one.w, two.w
+	names := []string{"core-0000", "copied"}
+	one.succeeded(one.postCores(names), names)
+	offer(t, here, "1.0.0", worksFine, 10)
+
+	// A core.
+	cores := failingCores(t, store, here, names[:1])
+	one.healthy(names[:1])
+	two.healthy(names[:1])
+	cores.stop()
+	seenFrom(t, there, names[0], false)
+	cores = failingCores(t, store, here, names[:1])
+	seenFrom(t, there, names[0], true)
+
+	// Two agents with one identity, at different replicas.
+	first := enrolled(t, here, "copied", "")
+	first.runs("1.0.0")
+	first.stop()
+	second := &device{t: t, w: there, core: "copied", program: first.program, root: filepath.Join(t.TempDir(), "root"), log: filepath.Join(t.TempDir(), "agent.log")}
+	require.NoError(t, os.CopyFS(second.root, os.DirFS(first.root)))
+	for _, p := range []string{"agent/key.pem", "private.key"} { // CopyFS gives its own modes
+		require.NoError(t, os.Chmod(filepath.Join(second.root, p), 0o600))
+	}
+	t.Cleanup(second.end)
+	second.between(there)
+	first.start()
+	first.connectedAgain()
+	second.start()
+	second.connectedAgain()
+	world.Eventually(t, func() string {
+		if !strings.Contains(first.said(), "another agent uses this identity") {
+			return "the first does not say that there is another"
+		}
+		return ""
+	})
+	first.waitFor("its replica knows that it has no session", func(s agentView) bool { return !s.Connected })
+	second.runs("1.0.0")
+	world.Eventually(t, func() string {
+		if first.oneNucleus() == 0 {
+			return "the first has no nucleus any more"
+		}
+		return ""
+	})
+	second.stop()
+	first.kill9() // at the next start it does not wait for its turn
+	first.start()
+	first.waitFor("the fleet shows that its identity is shared", func(s agentView) bool { return s.Connected && slices.Contains(s.Warnings, "identityShared") })
+
+	// Whoever was connected to a replica that is killed is not for long.
+	here.Kill9(t)
+	seenFrom(t, there, names[0], false)
+	cores.stop()
 }

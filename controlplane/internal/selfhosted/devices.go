@@ -15,9 +15,11 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/greengrass"
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/iot"
 	"github.com/ggfleet/ggfleet/controlplane/internal/selfhosted/jobs"
+	"github.com/ggfleet/ggfleet/controlplane/internal/state"
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/logx"
 	"github.com/ggfleet/ggfleet/shared/protocol"
+	"github.com/ggfleet/ggfleet/shared/run"
 )
 
 // Identities is the registry as the gateway asks it.
@@ -49,6 +51,7 @@ type Devices struct {
 	greengrass *greengrass.Service
 	announcer  *jobs.Announcer
 	claims     *claims.Service // nil: nobody is served without thing
+	sessions   *Sessions       // nil: there is no other replica
 	log        *slog.Logger
 
 	mu       sync.Mutex // guards presence and gateway
@@ -75,8 +78,25 @@ func (d *Devices) Attach(g *gateway.Gateway) {
 	d.gateway = g
 }
 
+// Share makes d one of several replicas over store. It is called before Attach's
+// gateway serves, if at all.
+func (d *Devices) Share(store state.Store) {
+	d.sessions = newSessions(store, func(clientID string) {
+		d.mu.Lock()
+		g := d.gateway
+		d.mu.Unlock()
+		g.TakenOver(clientID)
+	}, d.log)
+}
+
 // Run tells connected devices of new jobs until ctx is done.
-func (d *Devices) Run(ctx context.Context) error { return d.announcer.Run(ctx) }
+func (d *Devices) Run(ctx context.Context) error {
+	loops := []run.Loop{{Name: "announcer", Run: d.announcer.Run}}
+	if d.sessions != nil {
+		loops = append(loops, run.Loop{Name: "sessions", Run: d.sessions.Run})
+	}
+	return run.All(ctx, loops...)
+}
 
 // Behind is how many connected devices are still to be told of new jobs.
 func (d *Devices) Behind() int { return d.announcer.Behind() }
@@ -84,13 +104,29 @@ func (d *Devices) Behind() int { return d.announcer.Behind() }
 // Events is what the gateway tells. published sees the plain topics.
 func (d *Devices) Events(published func(gateway.Session, string, []byte)) gateway.Events {
 	return gateway.Events{
-		Connected:    func(s gateway.Session, at time.Time) { d.count(s.Identity.Thing, 1, at) },
-		Disconnected: func(s gateway.Session, _ string, at time.Time) { d.count(s.Identity.Thing, -1, at) },
-		Published:    published,
+		Connected: func(s gateway.Session, at time.Time) {
+			d.count(s.Identity.Thing, 1, at)
+			if d.shares(s) {
+				d.sessions.began(s.ClientID)
+			}
+		},
+		Disconnected: func(s gateway.Session, _ string, at time.Time) {
+			d.count(s.Identity.Thing, -1, at)
+			if d.shares(s) {
+				d.sessions.ended(s.ClientID)
+			}
+		},
+		Published: published,
 		TooLarge: func(s gateway.Session, m gateway.Message, limit int) {
 			d.announcer.TooLarge(s.Identity.Thing, jobs.Message{Topic: m.Topic, Payload: m.Payload, Job: m.Ref}, limit)
 		},
 	}
+}
+
+// shares tells whether other replicas are told of the session: a thing has at most
+// one of these, however many client ids it makes up.
+func (d *Devices) shares(s gateway.Session) bool {
+	return d.sessions != nil && s.Identity.Thing != "" && s.ClientID == s.Identity.Thing
 }
 
 func (d *Devices) count(thing string, n int, at time.Time) {
@@ -113,7 +149,7 @@ func (d *Devices) Presence(thing string) (bool, time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	p := d.presence[thing]
-	if p.sessions > 0 {
+	if p.sessions > 0 || d.sessions != nil && d.sessions.elsewhere(thing) {
 		return true, time.Now().UTC() // a live session is a sign of life
 	}
 	return false, p.at

@@ -60,6 +60,7 @@ const (
 	StepEnrollRequest Step = "enroll.request" // a device that asks to be let in: asked, approved, denied, forgotten
 	StepEnrollRule    Step = "enroll.rule"    // who may be let in: rules and lists of serials
 	StepAccess        Step = "access"         // access keys and tokens
+	StepSession       Step = "session"        // which of several replicas a device is connected to
 	StepRegistry      Step = "registry"       // things, certificates, policies one by one
 )
 
@@ -82,7 +83,7 @@ func Steps() []Step {
 		StepTaskFinish, StepTaskSweep, StepCoreRegister, StepCoreComplete, StepCoreReport, StepCoreDelete, StepDevice,
 		StepRollout, StepTemplate, StepTemplateDeploy, StepGroup, StepMove, StepDeployment, StepRolling, StepExecutions, StepJobUpdate, StepJobTimeout,
 		StepFleetStatus, StepAccount, StepDeprovision, StepAssociate,
-		StepEvent, StepDelivery, StepWebhook, StepHistory, StepOnce, StepPatch, StepHelp, StepComponent, StepDistribution, StepActivation, StepEnroll, StepRelease, StepRenew, StepRenewConfirm, StepEnrollRequest, StepEnrollRule, StepAccess, StepRegistry,
+		StepEvent, StepDelivery, StepWebhook, StepHistory, StepOnce, StepPatch, StepHelp, StepComponent, StepDistribution, StepActivation, StepEnroll, StepRelease, StepRenew, StepRenewConfirm, StepEnrollRequest, StepEnrollRule, StepAccess, StepSession, StepRegistry,
 		PutCerts, PutConfig, PutTemplate, PutArtifact, PutDistribution, PutPlaybook, PutRelease, PutHelp,
 	}
 }

@@ -170,6 +170,16 @@ func (g *Gateway) Sessions() []Session {
 	return out
 }
 
+// TakenOver ends the session of a client id that has a newer one elsewhere.
+func (g *Gateway) TakenOver(clientID string) {
+	g.mu.Lock()
+	s := g.byClient[clientID]
+	g.mu.Unlock()
+	if s != nil {
+		s.end(endTakenOver)
+	}
+}
+
 // Kick ends the connections of a certificate, and returns how many there were.
 func (g *Gateway) Kick(certificateID string) int {
 	g.mu.Lock()
