@@ -231,7 +231,7 @@ func TestArtifactsThatCannotBeReachedAreNamed(t *testing.T) {
 	for uri, says := range map[string]string{
 		`{"Uri":"s3://artifacts/cores/gw/certs.zip"}`:                  "cannot be accessed",
 		`{"Uri":"s3://artifacts/none"}`:                                "Encountered following errors in Artifacts: {s3://artifacts/none = Specified artifact resource cannot be accessed}",
-		`{"Uri":"s3://other/full"}`:                                    "cannot be accessed",
+		`{"Uri":"s3://other/full"}`:                                    "cannot be accessed: core devices get artifacts from bucket artifacts of this server, from no other",
 		`{"Uri":"s3://artifacts/empty"}`:                               "empty",
 		`{"Uri":"s3://artifacts/full","Digest":"` + digest("y") + `"}`: "digest",
 	} {

@@ -64,7 +64,10 @@ func (s *Service) expected(ctx context.Context, r *recipe.Recipe) ([]Artifact, e
 func (s *Service) look(ctx context.Context, a recipe.Artifact, art *Artifact) (why string, err error) {
 	bucket, key, _ := strings.Cut(a.Name, "/")
 	private := slices.ContainsFunc(s.cfg.Private, func(p string) bool { return strings.HasPrefix(key, p) })
-	if bucket != s.cfg.Objects.Bucket() || private {
+	if own := s.cfg.Objects.Bucket(); bucket != own {
+		return unreachable + ": core devices get artifacts from bucket " + own + " of this server, from no other", nil
+	}
+	if private {
 		return unreachable, nil
 	}
 	info, err := s.cfg.Objects.Stat(ctx, key)

@@ -190,7 +190,7 @@ func (s *Service) ListVersions(ctx context.Context, name string) ([]Version, err
 
 // ListVersionsOf is ListVersions for the ARN of a component (without a version):
 // the versions below after ("": all), at most limit. more tells whether there are
-// further ones.
+// further ones. A component that is not there has none.
 func (s *Service) ListVersionsOf(ctx context.Context, arn, after string, limit int) (list []Version, more bool, err error) {
 	_, name, _ := strings.Cut(arn, ":components:")
 	if err := names.CheckComponent(name); err != nil {
@@ -206,12 +206,10 @@ func (s *Service) ListVersionsOf(ctx context.Context, arn, after string, limit i
 	if err != nil {
 		return nil, false, fmt.Errorf("list versions of component %s: %w", name, err)
 	}
-	found := false
 	for _, v := range all.of(name) {
 		if !strings.HasPrefix(v.ARN, arn+":versions:") {
 			continue // the same name, provided by somebody else
 		}
-		found = true
 		if after != "" && byVersion(v, &last) <= 0 {
 			continue
 		}
@@ -219,9 +217,6 @@ func (s *Service) ListVersionsOf(ctx context.Context, arn, after string, limit i
 			return list, true, nil
 		}
 		list = append(list, v.Version)
-	}
-	if !found {
-		return nil, false, fault.New(fault.NotFound, "there is no component %s", arn)
 	}
 	return list, false, nil
 }
