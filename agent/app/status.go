@@ -24,10 +24,11 @@ func Status(w io.Writer, root string) error {
 	fmt.Fprintf(w, "root:     %s\n", root)
 	printService(w, root)
 
-	if err := UpdateStatus(w, root, buildinfo.Version); err != nil {
-		return asOwner(err)
-	}
+	return errors.Join(asOwner(UpdateStatus(w, root, buildinfo.Version)), printDevice(w, root))
+}
 
+// printDevice writes who the agent is, and what it looks after.
+func printDevice(w io.Writer, root string) error {
 	agent := filepath.Join(root, "agent")
 	var id identity.Identity
 	if err := readJSON(filepath.Join(agent, "identity.json"), &id); err != nil || id.AgentThing == "" {

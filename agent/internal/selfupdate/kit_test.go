@@ -110,6 +110,8 @@ func (k *kit) updater(running, version string) *selfupdate.Updater {
 		HandOver: func() { k.mu.Lock(); defer k.mu.Unlock(); k.handed++ },
 		Busy:     func() string { return k.busy }, Tryout: 5 * time.Second,
 		Free: func() (uint64, bool) {
+			k.mu.Lock()
+			defer k.mu.Unlock()
 			if k.free == nil {
 				return 0, false
 			}

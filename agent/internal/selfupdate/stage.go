@@ -56,7 +56,7 @@ func blocked(err error) error { return refusal{protocol.UpdateBlocked, err} }
 // take stages c if it may replace what runs, and begins its trial.
 func (u *Updater) take(ctx context.Context, r Record, c candidate) error {
 	at := c.Digest + c.Signature
-	if time.Now().Before(u.pause[at]) {
+	if time.Now().Before(u.pause[at]) && !u.roomNow(at) {
 		return nil
 	}
 	if !c.local {
@@ -78,7 +78,7 @@ func (u *Updater) take(ctx context.Context, r Record, c candidate) error {
 		err = u.stage(ctx, s, sig, c)
 	}
 	if err != nil {
-		return u.failed(ctx, at, c, err)
+		return u.failed(ctx, r, at, c, err)
 	}
 	now := u.look()
 	r.begin(Trial{Slot: s, From: u.cfg.Version, Nucleus: now.nucleus, Alone: now.reached.IsZero(), Local: c.local})
@@ -93,7 +93,7 @@ func (u *Updater) take(ctx context.Context, r Record, c candidate) error {
 }
 
 // failed says why c is not taken and decides when it is looked at again.
-func (u *Updater) failed(ctx context.Context, at string, c candidate, err error) error {
+func (u *Updater) failed(ctx context.Context, r Record, at string, c candidate, err error) error {
 	if ctx.Err() != nil {
 		return err
 	}
@@ -112,8 +112,31 @@ func (u *Updater) failed(ctx context.Context, at string, c candidate, err error)
 		clear(u.pause)
 	}
 	u.pause[at] = time.Now().Add(wait)
-	u.say(protocol.AgentUpdate{Version: c.Version, Digest: c.Digest, State: state, Reason: reasonOf(err)})
+	x := protocol.AgentUpdate{Version: c.Version, Digest: c.Digest, State: state, Reason: fault.Clip(reasonOf(err), protocol.MaxUpdateReason)}
+	u.say(x)
+	if news := r.Last.Digest != x.Digest || r.Last.State != x.State; news && (state == protocol.UpdateBlocked || state == protocol.UpdateRefused) {
+		r.Last = x // for whoever stands at the device: 'update' and 'status' read the record
+		if err := u.store(ctx, localstate.UpdateReturn, r); err != nil {
+			u.log.WarnContext(ctx, "why a release is not taken is not kept", logx.Err, err)
+		}
+	}
 	return fmt.Errorf("release %s is not taken: %w", c.Version, err)
+}
+
+// shortage is a release that there was no room for.
+type shortage struct {
+	at   string
+	need uint64 // bytes
+}
+
+// roomNow reports whether there is room now for the release that there was none for.
+func (u *Updater) roomNow(at string) bool {
+	free, ok := u.cfg.Free()
+	if u.short.at != at || !ok || free < u.short.need {
+		return false
+	}
+	u.short = shortage{}
+	return true
 }
 
 func reasonOf(err error) string {
@@ -200,6 +223,7 @@ func (u *Updater) download(ctx context.Context, f *os.File, c candidate) error {
 		return blocked(err)
 	}
 	if free, ok := u.cfg.Free(); ok && c.Size-info.Size() > 0 && free < uint64(c.Size-info.Size())+reserve { //nolint:gosec // positive
+		u.short = shortage{at: c.Digest + c.Signature, need: uint64(c.Size-info.Size()) + reserve} //nolint:gosec // the same
 		return blocked(fault.New(fault.Exhausted, "the disk has %d MiB free; release %s needs %d", free>>20, c.Version, (c.Size+reserve)>>20))
 	}
 	err = c.fetch(ctx, f)

@@ -64,6 +64,7 @@ type Updater struct {
 	handed  bool                 // HandOver was called
 	pause   map[string]time.Time // until when a release, by digest and signature, is let be
 	backoff run.Backoff          // for what the device cannot take now
+	short   shortage             // what was not taken for want of room
 	steady  bool                 // the starts of the program that runs are forgotten
 }
 

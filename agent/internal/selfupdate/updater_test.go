@@ -402,6 +402,39 @@ func TestADiskThatTakesNothingAtAnyStepCostsTimeOnly(t *testing.T) {
 	}
 }
 
+func TestWhyAReleaseIsNotTakenIsShownOnTheDevice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newKit(t)
+		r := k.release("1.4.0", script("1.4.0"), "")
+		k.fails = syscall.EROFS
+		u := k.connected("", "1.0.0", &r)
+		writes := 0
+		k.around = func(_ localstate.Point, do func() error) error { writes++; return do() }
+		runs(t, u, 24*time.Hour)
+		var b strings.Builder
+		require.NoError(t, selfupdate.Status(&b, k.root, "1.0.0"))
+		assert.Contains(t, b.String(), "update:   1.4.0 blocked: ")
+		assert.Contains(t, b.String(), "read-only file system")
+		assert.Less(t, writes, 2*k.fetched, "written once, however often it is tried")
+		assert.Equal(t, protocol.UpdateBlocked, k.updater("", "1.0.0").About().Update.State, "also by the next agent")
+	})
+}
+
+func TestAReleaseComesSoonAfterThereIsRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newKit(t)
+		r := k.release("1.4.0", script("1.4.0"), "")
+		k.free = new(uint64(1 << 20))
+		u := k.connected("", "1.0.0", &r)
+		runs(t, u, 24*time.Hour)
+		require.Zero(t, k.fetched)
+		k.free = new(uint64(1 << 30))
+		runs(t, u, 2*time.Minute)
+		assert.Equal(t, 1, k.fetched)
+		assert.Equal(t, 1, k.hands())
+	})
+}
+
 func TestAFleetDoesNotComeAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKit(t)
