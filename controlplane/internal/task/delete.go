@@ -41,10 +41,7 @@ func (e *Engine) Delete(ctx context.Context, id string, with func(*state.Batch) 
 	if err != nil {
 		return fmt.Errorf("delete task %s: %w", id, err)
 	}
-	select {
-	case e.deleted <- struct{}{}:
-	default:
-	}
+	e.deleted.Ring()
 	return nil
 }
 

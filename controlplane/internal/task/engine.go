@@ -37,7 +37,7 @@ type Engine struct {
 	kinds map[string]*Kind
 	log   *slog.Logger
 
-	deleted chan struct{} // a task was deleted here: sweep
+	deleted run.Bell // a task was deleted here: sweep
 }
 
 // New checks cfg. It starts nothing: see Run.
@@ -61,7 +61,7 @@ func New(cfg Config) (*Engine, error) {
 	if cfg.Log == nil {
 		cfg.Log = logx.Discard()
 	}
-	e := &Engine{cfg: cfg, store: cfg.Store, kinds: map[string]*Kind{}, log: cfg.Log, deleted: make(chan struct{}, 1)}
+	e := &Engine{cfg: cfg, store: cfg.Store, kinds: map[string]*Kind{}, log: cfg.Log, deleted: run.NewBell()}
 	for _, k := range cfg.Kinds {
 		if k.Name == "" || k.Do == nil {
 			return nil, errors.New("task engine: a kind needs Name and Do")

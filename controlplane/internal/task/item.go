@@ -78,7 +78,7 @@ func (s *session) runItem(ctx context.Context, c *claim, it Item) (Status, error
 		if !started {
 			started = true
 			s.unstarted.Add(-1)
-			s.wake()
+			s.kick.Ring()
 		}
 	}
 	defer begin()

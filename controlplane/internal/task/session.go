@@ -27,7 +27,7 @@ type session struct {
 	queue     *queue
 	slots     chan struct{} // one for each item in work
 	unstarted atomic.Int64  // items of claimed batches that have had no slot yet
-	kick      chan struct{} // something changed: look for work again
+	kick      run.Bell      // something changed: look for work again
 	batches   sync.WaitGroup
 
 	seed  maphash.Seed
@@ -42,13 +42,13 @@ func (e *Engine) session(ctx context.Context) error {
 		return fmt.Errorf("get a lease: %w", err)
 	}
 	s := &session{
-		Engine: e, lease: lease, kick: make(chan struct{}, 1),
+		Engine: e, lease: lease, kick: run.NewBell(),
 		slots: make(chan struct{}, e.cfg.Concurrency), seed: maphash.MakeSeed(),
 	}
 	for i := range s.locks {
 		s.locks[i] = make(chan struct{}, 1)
 	}
-	s.queue = newQueue(e.kinds, e.cfg.Concurrency, lease.ID(), s.wake)
+	s.queue = newQueue(e.kinds, e.cfg.Concurrency, lease.ID(), s.kick.Ring)
 
 	err = run.All(ctx,
 		run.Loop{Name: "lease", Run: s.guard},
@@ -87,13 +87,6 @@ func (s *session) sweeps(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-func (s *session) wake() {
-	select {
-	case s.kick <- struct{}{}:
-	default:
-	}
 }
 
 // watch keeps the queue up to date.

@@ -137,7 +137,7 @@ const (
 
 // queue is the versions that await a check.
 type queue struct {
-	wake [2]chan struct{} // by lane
+	wake [2]run.Bell // by lane
 
 	mu  sync.Mutex       // guards due
 	due map[string]*wait // by key
@@ -150,7 +150,7 @@ type wait struct {
 }
 
 func newQueue() *queue {
-	return &queue{due: map[string]*wait{}, wake: [2]chan struct{}{make(chan struct{}, 1), make(chan struct{}, 1)}}
+	return &queue{due: map[string]*wait{}, wake: [2]run.Bell{run.NewBell(), run.NewBell()}}
 }
 
 func (w *wait) lane() lane {
@@ -176,10 +176,7 @@ func (q *queue) change(key string, after *indexed) {
 		w.tries = old.tries
 	}
 	q.due[key] = w
-	select {
-	case q.wake[w.lane()] <- struct{}{}:
-	default:
-	}
+	q.wake[w.lane()].Ring()
 }
 
 // next is the version of a lane that failed the least, of those the smallest.

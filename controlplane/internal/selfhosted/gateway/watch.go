@@ -46,10 +46,7 @@ func (g *Gateway) mark(certificateIDs []string) {
 		}
 	}
 	g.mu.Unlock()
-	select {
-	case g.check <- struct{}{}:
-	default:
-	}
+	g.check.Ring()
 }
 
 // checkSessions checks marked sessions as soon as they are marked, and sweeps

@@ -4,12 +4,14 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+
+	"github.com/ggfleet/ggfleet/shared/run"
 )
 
 // backlog holds the things that wait to be told, each once, in the order in
 // which they came.
 type backlog struct {
-	more chan struct{}
+	more run.Bell
 	left atomic.Int64 // things that wait, or are being told now
 
 	mu      sync.Mutex // guards all below
@@ -17,7 +19,7 @@ type backlog struct {
 	order   []string
 }
 
-func (q *backlog) init() { q.more, q.waiting = make(chan struct{}, 1), map[string]struct{}{} }
+func (q *backlog) init() { q.more, q.waiting = run.NewBell(), map[string]struct{}{} }
 
 func (q *backlog) add(thing string) {
 	q.mu.Lock()
@@ -27,10 +29,7 @@ func (q *backlog) add(thing string) {
 		q.left.Add(1)
 	}
 	q.mu.Unlock()
-	select {
-	case q.more <- struct{}{}:
-	default:
-	}
+	q.more.Ring()
 }
 
 // take empties the backlog. A thing that changes from now on is put in again.
