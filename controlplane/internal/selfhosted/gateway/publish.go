@@ -133,6 +133,10 @@ func (h *hook) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
 		return false
 	}
 	if !write {
+		if !s.room(cl) {
+			h.g.count.dropped.Add(1)
+			return false
+		}
 		yes := a.may(actReceive, topic)
 		if !yes && !strings.ContainsAny(topic, "+#") {
 			s.denied(actReceive, topic, "policy")

@@ -6,11 +6,26 @@ import (
 	"os"
 	"time"
 
+	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// maxOutboxBytes bounds what waits for one device.
+// maxOutboxBytes bounds what waits for one device, and what it has not acknowledged.
 const maxOutboxBytes = 4 << 20
+
+// room reports whether another message may be kept until the device acknowledges it:
+// a device that is away, or acknowledges nothing, does not fill the memory.
+func (s *session) room(cl *mqtt.Client) bool {
+	in := cl.State.Inflight
+	if in.Len() < maxOutboxBytes/s.g.limits.PayloadBytes {
+		return true
+	}
+	bytes := 0
+	for _, pk := range in.GetAll(false) {
+		bytes += len(pk.Payload)
+	}
+	return bytes < maxOutboxBytes
+}
 
 // outgoing is one message on its way to a device.
 type outgoing struct {
