@@ -36,7 +36,7 @@ func (s *Service) ReleaseRollouts(ctx context.Context) error { return s.driver()
 func (s *Service) RunRollouts(ctx context.Context) error {
 	return s.driver().Run(ctx, func(ctx context.Context) error {
 		return run.Retry(ctx, run.Backoff{Max: 5 * time.Second}, 0, func(ctx context.Context) error {
-			l := &lead{s: s, more: make(chan struct{}, 1), works: map[string]*work{}}
+			l := &lead{s: s, more: run.NewBell(), works: map[string]*work{}}
 			err := l.run(ctx)
 			if ctx.Err() != nil {
 				return nil
@@ -52,7 +52,7 @@ func (s *Service) RunRollouts(ctx context.Context) error {
 type lead struct {
 	s    *Service
 	wg   sync.WaitGroup
-	more chan struct{} // there is something to count
+	more run.Bell // there is something to count
 
 	mu       sync.Mutex // guards all below
 	works    map[string]*work
@@ -61,8 +61,8 @@ type lead struct {
 
 // work is one rollout.
 type work struct {
-	wake   chan struct{} // the record says something else
-	news   chan struct{} // something was counted
+	wake   run.Bell // the record says something else
+	news   run.Bell // something was counted
 	counts bool
 }
 
@@ -127,24 +127,17 @@ func (l *lead) changed(ctx context.Context, id string, r spread) {
 	defer l.mu.Unlock()
 	if w := l.works[id]; w != nil {
 		if r.Phase == withdrawing {
-			poke(w.wake)
+			w.wake.Ring()
 		}
 		return
 	}
-	w := &work{wake: make(chan struct{}, 1), news: make(chan struct{}, 1), counts: r.counts()}
+	w := &work{wake: run.NewBell(), news: run.NewBell(), counts: r.counts()}
 	l.works[id] = w
 	if w.counts {
 		l.counting++
-		poke(l.more)
+		l.more.Ring()
 	}
 	l.wg.Go(func() { l.work(ctx, id, w) })
-}
-
-func poke(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default: // told already
-	}
 }
 
 // done forgets the rollout if nothing is left to do, and reports whether it did.
@@ -221,7 +214,7 @@ func (l *lead) count(ctx context.Context) {
 			continue
 		}
 		l.s.log.WarnContext(ctx, "reports of cores are not counted; trying again", logx.Err, err)
-		poke(l.more)
+		l.more.Ring()
 		if run.Sleep(ctx, wait.Next()) != nil {
 			return
 		}
@@ -238,6 +231,6 @@ func (l *lead) counted(id string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if w := l.works[id]; w != nil {
-		poke(w.news)
+		w.news.Ring()
 	}
 }
