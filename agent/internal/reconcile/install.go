@@ -9,7 +9,6 @@ import (
 	"path"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/ggfleet/ggfleet/agent/internal/localstate"
 	process "github.com/ggfleet/ggfleet/agent/internal/nucleus"
@@ -20,10 +19,6 @@ import (
 	"github.com/ggfleet/ggfleet/shared/protocol"
 	"github.com/ggfleet/ggfleet/shared/run"
 )
-
-// fullFor is how long an installation waits that a disk has stopped: it would
-// fetch and unpack the same again, and fill the disk again.
-const fullFor = 15 * time.Minute
 
 // runNucleus makes the offered version the one that runs.
 func (l *Loop) runNucleus(ctx context.Context, offered *protocol.Distribution) error {
@@ -171,8 +166,8 @@ func (l *Loop) install(ctx context.Context, r Record, d protocol.Distribution) e
 	if err := v.Check(); err != nil {
 		return err
 	}
-	if l.full.digest == v.Digest && time.Now().Before(l.full.until) {
-		return fault.New(fault.Exhausted, "it is tried again in %s, the disk could not take it: %v", time.Until(l.full.until).Round(time.Minute), l.full.why)
+	if err := l.stillFull(v.Digest, d.Size); err != nil {
+		return err
 	}
 	l.cfg.Supervisor.Installing(ctx, process.Installation{Version: v})
 	archive := path.Join(downloads, v.Digest)
@@ -181,8 +176,8 @@ func (l *Loop) install(ctx context.Context, r Record, d protocol.Distribution) e
 		err = l.installArchive(ctx, r, v, l.cfg.Dir.Path(archive), d.Format)
 	}
 	if durable.Full(err) {
-		l.full.digest, l.full.until, l.full.why = v.Digest, time.Now().Add(fullFor), err
 		err = errors.Join(err, l.makeRoom(archive))
+		l.isFull(v.Digest, err)
 	}
 	return err
 }
@@ -312,15 +307,6 @@ func (l *Loop) dropArchive(archive string) error {
 		return nil
 	}
 	return l.cfg.Dir.Root().Remove(path.Join(downloads, name))
-}
-
-// makeRoom removes what an installation has fetched.
-func (l *Loop) makeRoom(archive string) error {
-	err := l.cfg.Dir.Root().Remove(archive)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.EROFS) {
-		return nil
-	}
-	return err
 }
 
 // carryOut runs a plan, each step as its point.

@@ -29,6 +29,10 @@ type Config struct {
 	Settings   Settings
 	Broken     error // why Settings are not known; a nucleus that depends on them is left as it is then
 
+	// Room tells how much the file system that holds dir takes; default: what the
+	// system says.
+	Room func(dir string) Room
+
 	Every   time.Duration // between passes, spread by a fifth; default 1 min
 	Settle  time.Duration // a new version has to be up for so long before a crash loop no longer makes the agent go back; default 1 h
 	MinWait time.Duration // after the first failed pass, doubling up to Every; default 1 s
@@ -59,6 +63,7 @@ type Loop struct {
 		digest string
 		until  time.Time
 		why    error
+		room   map[string]Room // that there was, by folder
 	}
 }
 
@@ -72,6 +77,9 @@ func New(cfg Config) (*Loop, error) {
 	}
 	if cfg.System == nil {
 		cfg.System = nucleus.NewHost()
+	}
+	if cfg.Room == nil {
+		cfg.Room = roomOf
 	}
 	if cfg.Settle <= 0 {
 		cfg.Settle = time.Hour

@@ -156,6 +156,7 @@ type life struct {
 	dead  bool
 	seen  map[localstate.Point]bool
 	said  atomic.Pointer[telemetry.Nucleus]
+	room  reconcile.Room
 }
 
 var errKilled = errors.New("killed here")
@@ -227,7 +228,7 @@ func (l *life) agent(f func(ctx context.Context, loop *reconcile.Loop)) {
 		UpFor: 10 * time.Millisecond, Look: time.Millisecond, Gate: time.Minute, MinWait: time.Millisecond, MaxWait: 5 * time.Millisecond,
 	})
 	require.NoError(l.t, err)
-	loop, err := reconcile.New(reconcile.Config{Core: "gw", Dir: dir, Site: site, Cloud: l.cloud, Supervisor: sup, System: l.m})
+	loop, err := reconcile.New(reconcile.Config{Core: "gw", Dir: dir, Site: site, Cloud: l.cloud, Supervisor: sup, System: l.m, Room: func(string) reconcile.Room { return l.room }})
 	require.NoError(l.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

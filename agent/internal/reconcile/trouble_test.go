@@ -156,6 +156,20 @@ func TestADiskThatTakesNothingLeavesTheNucleusRunning(t *testing.T) {
 				again := loop.Pass(ctx)
 				require.ErrorIs(t, again, fault.Exhausted, "not fetched again at once")
 				assert.Equal(t, protocol.NucleusRunning, l.said.Load().State)
+
+				// As soon as there is room, or what was read-only is not.
+				more := reconcile.Room{Bytes: 1 << 20, Inodes: 1000}
+				l.room.Bytes += 32 << 10
+				require.ErrorIs(t, loop.Pass(ctx), fault.Exhausted, "a little more is not enough")
+				l.room = more
+				require.ErrorIs(t, loop.Pass(ctx), errno, "tried")
+				require.ErrorIs(t, loop.Pass(ctx), fault.Exhausted, "and was not enough")
+				l.room = reconcile.Room{}
+				require.ErrorIs(t, loop.Pass(ctx), fault.Exhausted)
+				l.room = more
+				require.ErrorIs(t, loop.Pass(ctx), fault.Exhausted, "room that was not enough before is not")
+				l.room.Bytes *= 2
+				require.ErrorIs(t, loop.Pass(ctx), errno, "tried again")
 			})
 			assert.Equal(t, starts, l.m.starts, "what runs goes on")
 			assert.Equal(t, "2.12.0", l.record().Current.Version)
