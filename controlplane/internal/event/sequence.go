@@ -47,7 +47,7 @@ func (w waiting) compare(o waiting) int {
 // sequence moves events from the outbox into the log, until ctx is done. Others
 // may do the same for a moment: each commit names the head that it continues.
 func (s *Service) sequence(ctx context.Context) error {
-	kick := make(chan struct{}, 1)
+	kick := run.NewBell()
 	return run.All(ctx,
 		run.Loop{Name: "outbox", Run: func(ctx context.Context) error { return s.watchOutbox(ctx, kick) }},
 		run.Loop{Name: "move", Run: func(ctx context.Context) error { return s.moves(ctx, kick) }},
@@ -55,16 +55,16 @@ func (s *Service) sequence(ctx context.Context) error {
 }
 
 // watchOutbox wakes the mover for what is in the outbox and for what comes.
-func (s *Service) watchOutbox(ctx context.Context, kick chan struct{}) error {
+func (s *Service) watchOutbox(ctx context.Context, kick run.Bell) error {
 	for {
 		p, err := s.cfg.Store.List(ctx, outboxPrefix, "", 1)
 		if err != nil {
 			return err
 		}
-		wake(kick)
+		kick.Ring()
 		err = s.cfg.Store.Watch(ctx, outboxPrefix, p.At, func(changes []state.Event) error {
 			if slices.ContainsFunc(changes, func(c state.Event) bool { return !c.Deleted }) {
-				wake(kick)
+				kick.Ring()
 			}
 			return nil
 		})
@@ -74,7 +74,7 @@ func (s *Service) watchOutbox(ctx context.Context, kick chan struct{}) error {
 	}
 }
 
-func (s *Service) moves(ctx context.Context, kick chan struct{}) error {
+func (s *Service) moves(ctx context.Context, kick run.Bell) error {
 	wait := run.Backoff{Max: 2 * time.Second}
 	for ctx.Err() == nil {
 		select {
@@ -90,7 +90,7 @@ func (s *Service) moves(ctx context.Context, kick chan struct{}) error {
 			if err != nil && ctx.Err() == nil {
 				s.log.WarnContext(ctx, "events wait for their place in the log; trying again", logx.Err, err)
 				_ = run.Sleep(ctx, wait.Next()) // the loop looks at ctx
-				wake(kick)
+				kick.Ring()
 				break
 			}
 			wait.Reset()

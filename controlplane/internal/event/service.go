@@ -46,7 +46,7 @@ type Service struct {
 	tail *tail
 
 	webhooks *state.Mirror[webhookRecord]
-	changed  chan struct{} // a webhook was made, changed or removed
+	changed  run.Bell // a webhook was made, changed or removed
 
 	count counters
 }
@@ -101,8 +101,8 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	s := &Service{cfg: cfg, log: cfg.Log, now: cfg.Now, tail: newTail(), changed: make(chan struct{}, 1)}
-	s.webhooks = state.NewMirror(cfg.Store, webhookPrefix, func(string, *webhookRecord, *webhookRecord) { wake(s.changed) })
+	s := &Service{cfg: cfg, log: cfg.Log, now: cfg.Now, tail: newTail(), changed: run.NewBell()}
+	s.webhooks = state.NewMirror(cfg.Store, webhookPrefix, func(string, *webhookRecord, *webhookRecord) { s.changed.Ring() })
 	return s, nil
 }
 
@@ -145,12 +145,4 @@ func (s *Service) stand(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// wake makes sure that whoever receives from c looks once more.
-func wake(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
 }
