@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -128,11 +129,11 @@ func (r *Registry) Changes(ctx context.Context, handle func(Change)) error {
 		handle(Change{All: true})
 		err = r.store.Watch(ctx, changedPrefix, from, func(events []state.Event) error {
 			for _, e := range events {
-				if id, ok := cutPrefix(e.Key, changedKey("certificate", "")); ok {
+				if id, ok := strings.CutPrefix(e.Key, changedKey("certificate", "")); ok {
 					handle(Change{Certificate: id})
 					continue
 				}
-				if _, ok := cutPrefix(e.Key, changedKey("group", "")); ok {
+				if strings.HasPrefix(e.Key, changedKey("group", "")) {
 					r.bare.Store(false) // before anybody looks again
 				}
 				handle(Change{All: true})
@@ -154,13 +155,6 @@ func (r *Registry) changesBegin(ctx context.Context) (state.Rev, error) {
 	}
 	r.bare.Store(len(p.Entries) == 0)
 	return p.At, nil
-}
-
-func cutPrefix(s, p string) (string, bool) {
-	if len(s) > len(p) && s[:len(p)] == p {
-		return s[len(p):], true
-	}
-	return "", false
 }
 
 func addTo(list []string, v string) []string {

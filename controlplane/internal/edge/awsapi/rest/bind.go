@@ -16,6 +16,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/ggfleet/ggfleet/shared/fault"
 )
 
 // Problem is what is wrong with one member of a request.
@@ -345,9 +347,5 @@ func wordOf(v any) string {
 	return "an object"
 }
 
-func cut(s string) string {
-	if len(s) > 128 {
-		return s[:124] + "…"
-	}
-	return s
-}
+// cut bounds what an answer repeats of its request.
+func cut(s string) string { return fault.Clip(s, 128) }
