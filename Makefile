@@ -34,7 +34,7 @@ KEY ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build run test test-race test-pkcs11 bench fuzz lint package test-system generate fix verify compat-device compat-aws clean
+.PHONY: help build run test test-race test-pkcs11 bench fuzz lint package test-system generate fix verify compat-device compat-aws compat-python clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -117,6 +117,11 @@ compat-aws: ## boto3, the AWS CLI and AWS's SDK for JavaScript against the AWS e
 		$$as_root apt-get update -qq && $$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends awscli python3-boto3; }
 	cd test/compat/aws && npm ci --no-audit --no-fund
 	GGFLEET_REQUIRE_AWS_PEERS=1 go test -count=1 -v ./test/compat/aws
+
+compat-python: ## AWS's newest device SDK for Python and boto3 from PyPI; needs python3 with venv
+	test -x test/compat/python/.venv/bin/python || python3 -m venv test/compat/python/.venv
+	test/compat/python/.venv/bin/pip install -q --disable-pip-version-check -r test/compat/python/requirements.txt
+	GGFLEET_PYTHON='$(CURDIR)/test/compat/python/.venv/bin/python' go test -count=1 -v ./test/compat/python
 
 clean: ## remove what build made; data directories stay
 	rm -rf bin dist
