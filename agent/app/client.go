@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
 
 	"github.com/ggfleet/ggfleet/agent/internal/client"
@@ -109,6 +110,11 @@ func (c clientCloud) Discover(ctx context.Context, thing string, as tls.Certific
 // SetClient stores what is particular to the client device of the agent in root.
 // It takes effect when the agent starts next.
 func SetClient(root string, s ClientSettings) error {
+	if s.Group != "" {
+		if _, err := user.LookupGroup(s.Group); err != nil {
+			return fault.Field("group", "there is no group %q on this device; make it first", s.Group)
+		}
+	}
 	b, err := json.Marshal(s)
 	if err != nil {
 		return err

@@ -165,7 +165,13 @@ func (p patient) identity(dir *localstate.Dir) {
 	p.URL, p.MQTTAddress, p.AssignmentPath = id.URL, id.MQTTAddress, protocol.PathAgentCore
 	if !p.Core {
 		p.AssignmentPath = protocol.PathAgentDevice
-		p.Secrets = append(p.Secrets, filepath.Join(p.Root, client.Folder, filepath.FromSlash(client.KeyName)))
+		key := filepath.Join(p.Root, client.Folder, filepath.FromSlash(client.KeyName))
+		var settings ClientSettings
+		if err := dir.ReadJSON(clientSettings, &settings); err == nil && settings.Group != "" {
+			p.Shared = append(p.Shared, key)
+		} else {
+			p.Secrets = append(p.Secrets, key)
+		}
 	}
 	keys, _ := filepath.Glob(filepath.Join(p.Root, "agent", "key*")) // the pattern is good
 	p.Secrets = append(p.Secrets, keys...)

@@ -75,6 +75,9 @@ func Enroll(ctx context.Context, cfg Config, text string) (Enrolled, error) {
 	defer dir.Close() //nolint:errcheck // only the lock is left
 	if intent.Empty() {
 		if intent, err = unfinished(dir); errors.Is(err, fs.ErrNotExist) {
+			if id, err := identity.Read(dir); err == nil {
+				return enrolledAs(id, false), nil
+			}
 			err = ErrNothingSaid
 		}
 		if err != nil {

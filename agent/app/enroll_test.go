@@ -18,6 +18,9 @@ func TestEnrollingWhereTheAgentRunsSaysWhoItIsAndWhatToDo(t *testing.T) {
 	cfg := fast(t.TempDir())
 	_, err := app.Enroll(t.Context(), cfg, c.Enrollment.String())
 	require.NoError(t, err)
+	e, err := app.Enroll(t.Context(), cfg, "")
+	require.NoError(t, err, "there is nothing to do when it does not run, too")
+	assert.False(t, e.Fresh)
 	defer in(t, c, cfg)()
 	require.Eventually(t, func() bool { return len(c.Clients()) == 1 }, patience, tick)
 
@@ -52,4 +55,10 @@ func TestEnrollingWhereTheAgentRunsSaysWhoItIsAndWhatToDo(t *testing.T) {
 			assert.ErrorContains(t, err, "ggfleet-agent stop")
 		})
 	}
+}
+
+func TestAGroupThatIsNotThereMayNotReadTheKey(t *testing.T) {
+	root := t.TempDir()
+	require.ErrorIs(t, app.SetClient(root, app.ClientSettings{Group: "no such group"}), fault.Invalid)
+	require.NoError(t, app.SetClient(root, app.ClientSettings{}))
 }

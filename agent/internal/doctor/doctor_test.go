@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -309,6 +310,15 @@ func TestTheWayToTheControlPlaneIsLookedAtBeforeTheEnrolment(t *testing.T) {
 	assert.Equal(t, doctor.Failed, result(t, h, "D304").Status)
 	h.host.Resolve = func(context.Context, string) ([]string, error) { return nil, errors.New("no such host") }
 	assert.Equal(t, doctor.Failed, result(t, h, "D303").Status)
+}
+
+func TestTheGroupThatWasNamedMayReadTheKeyOfAClientDevice(t *testing.T) {
+	h := newHealthy(t)
+	h.device.Shared = []string{"/device/private.key"}
+	for mode, want := range map[fs.FileMode]doctor.Status{0o600: doctor.OK, 0o640: doctor.OK, 0o660: doctor.Failed, 0o644: doctor.Failed} {
+		h.modes["/device/private.key"] = mode
+		assert.Equal(t, want, result(t, h, "D203").Status, mode)
+	}
 }
 
 func TestTheJavaThatIsSetIsLookedAt(t *testing.T) {

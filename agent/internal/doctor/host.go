@@ -83,6 +83,7 @@ type Device struct {
 
 	Service ServiceState
 	Secrets []string // files that nobody but their owner may read
+	Shared  []string // the same, but their group may as well
 	Waiting int64    // bytes of reports that wait to be sent, or were sent a little while ago
 	Dropped uint64   // reports given up
 

@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"io/fs"
 	"slices"
 	"strings"
 	"time"
@@ -33,15 +34,19 @@ func checkSecrets(_ context.Context, e *examination) finding {
 		return skipped("file modes do not tell on Windows")
 	}
 	var open []string
-	for _, name := range e.Device.Secrets {
-		if info, err := e.Stat(name); err == nil && info.Mode().Perm()&0o077 != 0 {
-			open = append(open, name)
+	look := func(names []string, others fs.FileMode) {
+		for _, name := range names {
+			if info, err := e.Stat(name); err == nil && info.Mode().Perm()&others != 0 {
+				open = append(open, name)
+			}
 		}
 	}
+	look(e.Device.Secrets, 0o077)
+	look(e.Device.Shared, 0o037)
 	if len(open) > 0 {
 		return failed("others may read %s", strings.Join(open, ", "))
 	}
-	return passed("%d files are closed to others", len(e.Device.Secrets))
+	return passed("%d files are closed to others", len(e.Device.Secrets)+len(e.Device.Shared))
 }
 
 func checkAgentCertificate(_ context.Context, e *examination) finding { return valid(e, e.Certificate) }
