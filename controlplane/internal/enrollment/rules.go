@@ -259,10 +259,34 @@ func (r *asked) rule(ctx context.Context) error {
 		case ActionApprove:
 			return r.ruleApproves(ctx, rule, name, d)
 		case ActionWait:
+			return r.warn(ctx)
 		}
 		return nil
 	}
-	return nil
+	return r.warn(ctx)
+}
+
+// warn tells whoever is to decide that another device is at this name. It must not
+// be taken for a new one.
+func (r *asked) warn(ctx context.Context) error {
+	v := &r.Value
+	if v.Name == "" || v.Message != "" {
+		return nil
+	}
+	taken, err := r.s.hasAgent(ctx, v.Name)
+	if taken {
+		v.Message = v.Name + " has an agent already; approving this gives its place to another device"
+	}
+	return err
+}
+
+// hasAgent reports whether the device of this name has an agent.
+func (s *Service) hasAgent(ctx context.Context, name string) (bool, error) {
+	_, err := s.cfg.Things.Thing(ctx, protocol.AgentThing(name))
+	if err == nil || errors.Is(err, fault.NotFound) {
+		return err == nil, nil
+	}
+	return false, fmt.Errorf("look up agent of %s: %w", name, err)
 }
 
 // ruleApproves lets the device in unless that takes a person: somebody else has the
@@ -273,12 +297,13 @@ func (r *asked) ruleApproves(ctx context.Context, rule Rule, name string, d Deci
 		v.Message = fmt.Sprintf("rule %s approves it, but it has no name; approve it with one, or give the rule a list of serials with names", rule.Name)
 		return nil
 	}
-	switch _, err := r.s.cfg.Things.Thing(ctx, protocol.AgentThing(name)); {
-	case err == nil:
+	taken, err := r.s.hasAgent(ctx, name)
+	if err != nil {
+		return err
+	}
+	if taken {
 		v.Message = fmt.Sprintf("rule %s approves it, but %s has an agent already; only an operator can let another take its place", rule.Name, name)
 		return nil
-	case !errors.Is(err, fault.NotFound):
-		return fmt.Errorf("look up agent of %s: %w", name, err)
 	}
 	v.Assigned = v.Name == ""
 	v.Name = name

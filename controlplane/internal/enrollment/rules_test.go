@@ -83,6 +83,31 @@ func TestNoRuleGivesAnAgentsPlaceAway(t *testing.T) {
 	assert.Contains(t, first.waitsFor(), "another device took its place")
 }
 
+func TestWhoeverDecidesIsToldThatAnotherDeviceIsThere(t *testing.T) {
+	for name, rule := range map[string]enrollment.NewRule{
+		"no rule": {Action: enrollment.ActionDeny, Names: []string{"other"}}, "a rule that waits": {Action: enrollment.ActionWait, Names: []string{"*"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := newKit(t)
+			_, err := k.PutRule(t.Context(), "r", rule, "ada", 0)
+			require.NoError(t, err)
+			first, second := k.device("gw"), k.device("gw")
+			assert.Empty(t, first.waitsFor())
+			_, err = k.Approve(t.Context(), first.waits(), enrollment.Approval{By: "ada"})
+			require.NoError(t, err)
+			first.enters()
+			assert.Equal(t, "gw has an agent already; approving this gives its place to another device", second.waitsFor())
+			id := second.waits()
+			_, err = k.Approve(t.Context(), id, enrollment.Approval{By: "ada"})
+			require.NoError(t, err)
+			second.enters()
+			r, err := k.Request(t.Context(), id)
+			require.NoError(t, err)
+			assert.Empty(t, r.Message)
+		})
+	}
+}
+
 func (d *device) waitsFor() string {
 	d.k.t.Helper()
 	r, err := d.k.Request(d.k.t.Context(), d.waits())
