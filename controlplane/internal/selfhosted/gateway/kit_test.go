@@ -10,9 +10,11 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -30,7 +32,17 @@ import (
 	"github.com/ggfleet/ggfleet/shared/pki"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	code := m.Run()
+	var leak error
+	for range 60 { // each waits about a second; goroutines on a busy machine take their time to end
+		if leak = goleak.Find(); leak == nil {
+			os.Exit(code)
+		}
+	}
+	fmt.Fprintln(os.Stderr, leak)
+	os.Exit(1)
+}
 
 // patience is how long a test waits for what must happen.
 const patience = 2 * time.Minute
