@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -223,7 +224,7 @@ func (h *Host) Readlink(name string) (string, error) { return os.Readlink(h.Path
 
 // WriteFile implements System.
 func (h *Host) WriteFile(name string, data []byte, perm fs.FileMode) error {
-	return durable.WriteFileAt(h.Path(name), data, perm)
+	return h.inFolder(name, func(dir *os.Root, base string) error { return durable.WriteFile(dir, base, data, perm) })
 }
 
 // Symlink implements System.
@@ -279,17 +280,24 @@ func (h *Host) Remove(name string) error {
 }
 
 // RemoveAll implements System.
-func (h *Host) RemoveAll(name string) error { return os.RemoveAll(h.Path(name)) }
+func (h *Host) RemoveAll(name string) error {
+	err := h.inFolder(name, func(dir *os.Root, base string) error { return dir.RemoveAll(base) })
+	if missing(err) {
+		return nil
+	}
+	return err
+}
 
 // Writable implements System.
 func (h *Host) Writable(dir string) error { return writable(h.Path(dir)) }
 
-// inFolder hands the folder of name to do.
+// inFolder hands the folder of name to do. A link on the way there that another
+// account than root may have put is not followed (openFolder).
 func (h *Host) inFolder(name string, do func(dir *os.Root, base string) error) error {
-	p := h.Path(name)
-	dir, err := os.OpenRoot(filepath.Dir(p))
+	name = path.Clean(filepath.ToSlash(name))
+	dir, err := openFolder(h.prefix, path.Dir(name))
 	if err != nil {
-		return err
+		return fmt.Errorf("the folder of %s: %w", name, err)
 	}
-	return errors.Join(do(dir, filepath.Base(p)), dir.Close())
+	return errors.Join(do(dir, path.Base(name)), dir.Close())
 }

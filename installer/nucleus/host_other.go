@@ -5,6 +5,7 @@ package nucleus
 import (
 	"io/fs"
 	"os"
+	"path/filepath"
 )
 
 const nonBlock = 0
@@ -17,3 +18,10 @@ func writable(string) error { return nil } // the write itself will tell
 
 // Trusted returns program: who may change files is not looked at here.
 func Trusted(program string) (string, error) { return program, nil }
+
+func openFolder(prefix, dir string) (*os.Root, error) {
+	if prefix != "" {
+		dir = filepath.Join(prefix, filepath.FromSlash(dir))
+	}
+	return os.OpenRoot(dir)
+}

@@ -44,9 +44,7 @@ func Trusted(program string) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		uid, gid := ownerOf(info)
-		others := info.Mode()&0o002 != 0 || info.Mode()&0o020 != 0 && gid != 0
-		if sticky := info.IsDir() && info.Mode()&fs.ModeSticky != 0; uid != 0 || others && !sticky {
+		if others(info) {
 			return "", fault.New(fault.Denied, "%s is not run as root: accounts other than root may change %s", program, name)
 		}
 		if name == filepath.Dir(name) {
