@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"text/tabwriter"
 	"time"
 
@@ -19,7 +20,12 @@ import (
 // stepTime bounds one step of a diagnosis.
 const stepTime = 10 * time.Second
 
-// Diagnose implements Device.
+// diagnoseTime bounds a diagnosis; a system call on a mount that does not answer
+// never ends.
+const diagnoseTime = 2 * time.Minute
+
+// Diagnose implements Device. One that does not end in time is left to itself: what
+// it found until then is written, and there is no second one beside it.
 func (h *Host) Diagnose(ctx context.Context, name string, w io.Writer) error {
 	do, ok := map[string]func(context.Context, io.Writer) error{
 		"doctor": h.cfg.Doctor, "network": h.network, "disk": h.disk, "processes": h.processes, "clock": h.clock, "nucleus": h.nucleus,
@@ -27,10 +33,81 @@ func (h *Host) Diagnose(ctx context.Context, name string, w io.Writer) error {
 	if !ok || do == nil {
 		return fault.New(fault.Unsupported, "this agent has no diagnostic %s", name)
 	}
+	ctx, cancel := context.WithTimeout(ctx, h.patience)
+	defer cancel()
+	found, err := h.bounded(ctx, name, do)
 	lines := &scrubbing{w: w}
 	t := tabwriter.NewWriter(lines, 0, 8, 2, ' ', 0)
-	err := do(ctx, t)
-	return errors.Join(err, t.Flush(), lines.end())
+	_, writeErr := t.Write(found)
+	if errors.Is(err, errHangs) && len(found) > 0 { // a part is better than none
+		_, err = fmt.Fprintf(t, "\nthis is not all: %v\n", err)
+	}
+	return errors.Join(err, writeErr, t.Flush(), lines.end())
+}
+
+// errHangs is the error of a diagnosis that did not end.
+var errHangs = fault.New(fault.Unavailable, "it hangs: perhaps a mount does not answer")
+
+// bounded calls do, on a goroutine that is left when it does not end with ctx, and
+// returns what it has written by then.
+func (h *Host) bounded(ctx context.Context, name string, do func(context.Context, io.Writer) error) ([]byte, error) {
+	h.mu.Lock()
+	hangs := h.hangs[name]
+	h.mu.Unlock()
+	if hangs {
+		return nil, fmt.Errorf("the diagnosis %s that was asked for before has not ended yet; %w", name, errHangs)
+	}
+	var out kept
+	done := make(chan error, 1)
+	go func() { done <- do(ctx, &out) }()
+	select {
+	case err := <-done:
+		return out.take(), err
+	case <-ctx.Done():
+	}
+	t := time.NewTimer(h.patience / 60) // it may be about to end by itself
+	defer t.Stop()
+	select {
+	case err := <-done:
+		return out.take(), err
+	case <-t.C:
+	}
+	h.hang(name, true)
+	go func() {
+		<-done
+		h.hang(name, false)
+	}()
+	return out.take(), fmt.Errorf("the diagnosis %s does not end; %w", name, errHangs)
+}
+
+func (h *Host) hang(name string, does bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.hangs[name] = does
+}
+
+// kept is what a diagnosis has written. What comes after take is dropped.
+type kept struct {
+	mu    sync.Mutex
+	b     []byte
+	taken bool
+}
+
+func (k *kept) Write(p []byte) (int, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.taken || len(k.b)+len(p) > bundleBytes {
+		return 0, io.ErrClosedPipe
+	}
+	k.b = append(k.b, p...)
+	return len(p), nil
+}
+
+func (k *kept) take() []byte {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.taken = true
+	return k.b
 }
 
 // scrubbing takes secrets out of the text that is written to it.

@@ -49,3 +49,6 @@ func Do(ctx context.Context, d Device, a protocol.HelpAsk, w io.Writer) error {
 
 // SetRoom sets how many bytes a bundle may hold.
 func (h *Host) SetRoom(n int) { h.room = n }
+
+// SetPatience sets how long a diagnosis may take.
+func (h *Host) SetPatience(d time.Duration) { h.patience = d }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ggfleet/ggfleet/installer/nucleus"
@@ -65,6 +66,10 @@ type HostConfig struct {
 type Host struct {
 	cfg  HostConfig
 	room int // bytes of a bundle before it is packed
+
+	patience time.Duration   // with a diagnosis
+	mu       sync.Mutex      // guards hangs
+	hangs    map[string]bool // diagnoses that were left and have not ended
 }
 
 // NewHost checks cfg.
@@ -75,7 +80,7 @@ func NewHost(cfg HostConfig) (*Host, error) {
 	if cfg.Etc == "" {
 		cfg.Etc = "/etc/greengrass"
 	}
-	return &Host{cfg, bundleBytes}, nil
+	return &Host{cfg: cfg, room: bundleBytes, patience: diagnoseTime, hangs: map[string]bool{}}, nil
 }
 
 // Log implements Device.
