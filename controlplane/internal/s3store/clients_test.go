@@ -68,3 +68,31 @@ func TestABucketThatIsThereIsTheCallersOwn(t *testing.T) {
 		})
 	}
 }
+
+// Over TLS, and with a body that cannot be read twice, SDKs send objects in chunks
+// with the checksum at the end.
+func TestWhatReadersGetIsWhatWasStored(t *testing.T) {
+	e := startEndpoint(t)
+	c, ctx, bucket := e.sdk(true, userKey, userSecret), t.Context(), aws.String("artifacts")
+	for stored, sent := range map[string]string{"": "aws-chunked", "gzip": "gzip,aws-chunked", "br": "br"} {
+		in := &s3.PutObjectInput{Bucket: bucket, Key: aws.String("enc/x" + stored), Body: strings.NewReader("x"), ContentEncoding: aws.String(sent), Metadata: map[string]string{"made-by": "a saw"}}
+		_, err := c.PutObject(ctx, in)
+		require.NoError(t, err)
+		get, err := s3.NewPresignClient(c).PresignGetObject(ctx, &s3.GetObjectInput{Bucket: bucket, Key: in.Key})
+		require.NoError(t, err)
+		conn, err := e.transport.DialContext(ctx, "tcp", e.host())
+		require.NoError(t, err)
+		_, path, _ := strings.Cut(get.URL, e.host())
+		_, err = io.WriteString(conn, "GET "+path+" HTTP/1.1\r\nHost: "+e.host()+"\r\nConnection: close\r\n\r\n")
+		require.NoError(t, err)
+		answer, err := io.ReadAll(conn)
+		require.NoError(t, err)
+		require.NoError(t, conn.Close())
+		assert.Contains(t, string(answer), "200 OK")
+		assert.NotContains(t, string(answer), "aws-chunked")
+		if stored != "" {
+			assert.Contains(t, string(answer), "Content-Encoding: "+stored+"\r\n")
+		}
+		assert.Contains(t, string(answer), "x-amz-meta-made-by: a saw\r\n", "the name in lower case")
+	}
+}

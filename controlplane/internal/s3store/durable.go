@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/versity/versitygw/backend/posix"
@@ -31,6 +32,7 @@ type durable struct {
 
 // PutObject implements backend.Backend.
 func (d *durable) PutObject(ctx context.Context, in s3response.PutObjectInput) (s3response.PutObjectOutput, error) {
+	in.ContentEncoding = withoutChunks(in.ContentEncoding)
 	if !d.fsync {
 		return d.Posix.PutObject(ctx, in)
 	}
@@ -99,6 +101,25 @@ func (d *durable) ListObjectsV2(ctx context.Context, in *s3.ListObjectsV2Input) 
 		out.MaxKeys = most
 	}
 	return out, err
+}
+
+// withoutChunks takes aws-chunked off a Content-Encoding. It tells how the object
+// travels here, with its checksum at the end; readers would take it for how it is.
+func withoutChunks(encoding *string) *string {
+	if encoding == nil {
+		return nil
+	}
+	var kept []string
+	for e := range strings.SplitSeq(*encoding, ",") {
+		if e = strings.TrimSpace(e); e != "" && e != "aws-chunked" {
+			kept = append(kept, e)
+		}
+	}
+	if len(kept) == 0 {
+		return nil
+	}
+	left := strings.Join(kept, ",")
+	return &left
 }
 
 func value(s *string) string {

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
+	"strings"
 
 	"github.com/ggfleet/ggfleet/shared/logx"
 )
@@ -45,6 +46,25 @@ func (e *Embedded) Proxy() http.Handler {
 				`<Error><Code>MethodNotAllowed</Code><Message>The specified method is not allowed against this resource.</Message></Error>`)
 			return
 		}
-		p.ServeHTTP(w, r)
+		p.ServeHTTP(lowerMetadata{w}, r)
 	})
 }
+
+// lowerMetadata writes the names of users' metadata in lower case, as S3 does:
+// clients hand them to their users as they come.
+type lowerMetadata struct{ http.ResponseWriter }
+
+// WriteHeader implements http.ResponseWriter.
+func (w lowerMetadata) WriteHeader(status int) {
+	h := w.Header()
+	for name, values := range h {
+		if strings.HasPrefix(name, "X-Amz-Meta-") {
+			delete(h, name)
+			h[strings.ToLower(name)] = values
+		}
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap lets http.ResponseController reach the server's own writer.
+func (w lowerMetadata) Unwrap() http.ResponseWriter { return w.ResponseWriter }
