@@ -23,7 +23,7 @@ func TestTheProgramThatComesNextHasTheProcessAndHearsWhatItIsTold(t *testing.T) 
 		fmt.Println("process", os.Getpid(), os.Getenv(told))
 		os.Exit(0)
 	}
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$") //nolint:gosec // this test
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$")
 	cmd.Env = append(os.Environ(), role+"=1")
 	out, err := cmd.Output()
 	require.NoError(t, err)
