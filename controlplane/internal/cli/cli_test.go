@@ -96,7 +96,7 @@ depl-0001   press-line:1   press-07   Success   Success`},
 TASK        TEMPLATE       CORE       STARTED   ON THE DEVICE   MESSAGE
 depl-0002   press-line:2   press-08   Success   Success`},
 		{"core list", `
-NAME       DESIRED        REPORTED       DEPLOYMENT
+NAME       DESIRED        REPORTED       DEPLOYMENT   AGENT
 press-07   press-line:1   press-line:1   Success
 press-08   press-line:2   press-line:2   Success`},
 		{"fleet summary", `
@@ -187,15 +187,29 @@ func TestACoreIsShownWithItsAgent(t *testing.T) {
 		Connected: true, LastReport: time.Date(2026, 3, 9, 17, 45, 58, 0, time.UTC),
 		Nucleus: &telemetry.Nucleus{State: protocol.NucleusRunning, Version: "2.12.0"},
 	})
-	for core, want := range map[string]string{
-		"press-07": `
+	o.SetAgent("press-08", fleet.AgentReport{
+		Version: "1.2.0", LastReport: time.Date(2026, 3, 9, 17, 45, 58, 0, time.UTC), Warnings: []telemetry.Warning{telemetry.LowDisk, telemetry.NucleusDown},
+	})
+	_, err = o.run(t, "core create press-09")
+	require.NoError(t, err)
+	for command, want := range map[string]string{
+		"core list": `
+NAME       DESIRED   REPORTED   DEPLOYMENT   AGENT
+press-07   None      None       None         connected
+press-08   None      None       None         1.2.0 offline, last report 2026-03-09T17:45:58.000Z lowDisk nucleusDown
+press-09   None      None       None`,
+		"fleet summary": `
+TEMPLATE   VERSION   DESIRED   REPORTED   SUCCESS   FAILED   IN PROGRESS
+
+Agents: 1 connected, 1 offline, lowDisk 1, nucleusDown 1`,
+		"core get press-07": `
 NAME       STATUS    CONNECTED   LAST SEEN   DESIRED   REPORTED   DEPLOYMENT   AGENT       NUCLEUS
 press-07   UNKNOWN   false                   None      None       None         connected   running 2.12.0`,
-		"press-08": `
+		"core get press-09": `
 NAME       STATUS    CONNECTED   LAST SEEN   DESIRED   REPORTED   DEPLOYMENT   AGENT   NUCLEUS
-press-08   UNKNOWN   false                   None      None       None`,
+press-09   UNKNOWN   false                   None      None       None`,
 	} {
-		got, err := o.run(t, "core get "+core)
+		got, err := o.run(t, command)
 		require.NoError(t, err)
 		assert.Equal(t, strings.TrimSpace(want), got)
 	}

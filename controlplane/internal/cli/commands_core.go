@@ -110,9 +110,12 @@ func (a *app) coreList() *cobra.Command {
 		if err != nil {
 			return result{}, err
 		}
-		r := result{value: api.CoreList{Cores: all}, header: []string{"NAME", "DESIRED", "REPORTED", "DEPLOYMENT"}}
+		r := result{value: api.CoreList{Cores: all}, header: []string{"NAME", "DESIRED", "REPORTED", "DEPLOYMENT", "AGENT"}}
 		for _, i := range all {
-			r.rows = append(r.rows, []any{i.Name, ref(i.Template.Desired.Name, i.Template.Desired.Version), ref(i.Template.Reported.Name, i.Template.Reported.Version), i.Template.Reported.DeploymentStatus})
+			r.rows = append(r.rows, []any{
+				i.Name, ref(i.Template.Desired.Name, i.Template.Desired.Version), ref(i.Template.Reported.Name, i.Template.Reported.Version), i.Template.Reported.DeploymentStatus,
+				agentText(i.Agent),
+			})
 		}
 		return r, nil
 	})
@@ -132,7 +135,7 @@ func (a *app) coreGet() *cobra.Command {
 		}
 		return result{value: v, header: []string{"NAME", "STATUS", "CONNECTED", "LAST SEEN", "DESIRED", "REPORTED", "DEPLOYMENT", "AGENT", "NUCLEUS"}, rows: [][]any{{
 			v.Name, v.Device.Status, v.Device.Connected, v.Device.LastSeen.String(), ref(v.Template.Desired.Name, v.Template.Desired.Version), ref(v.Template.Reported.Name, v.Template.Reported.Version), v.Template.Reported.DeploymentStatus,
-			agentText(v.Agent), nucleusText(v.Agent.Nucleus),
+			agentText(api.CoreListAgent{Connected: v.Agent.Connected, Version: v.Agent.Version, LastReport: v.Agent.LastReport, Warnings: v.Agent.Warnings}), nucleusText(v.Agent.Nucleus),
 		}}}, nil
 	})
 }
@@ -220,21 +223,18 @@ func ref(name string, version int) string {
 }
 
 // agentText is empty for a core without agent.
-func agentText(a api.CoreAgent) string {
-	switch {
-	case a.LastReport.IsZero():
+func agentText(a api.CoreListAgent) string {
+	if a.LastReport.IsZero() {
 		return ""
-	case a.Connected:
-		return withWarnings("connected", a.Warnings)
 	}
-	return withWarnings("last report "+a.LastReport.String(), a.Warnings)
-}
-
-func withWarnings(s string, list []api.AgentWarning) string {
-	for _, w := range list {
-		s += " " + string(w)
+	words := []string{a.Version, "connected"}
+	if !a.Connected {
+		words[1] = "offline, last report " + a.LastReport.String()
 	}
-	return s
+	for _, w := range a.Warnings {
+		words = append(words, string(w))
+	}
+	return strings.TrimSpace(strings.Join(words, " "))
 }
 
 func nucleusText(n api.AgentNucleus) string {

@@ -14,7 +14,7 @@ import (
 )
 
 func (a *app) fleet() *cobra.Command {
-	return group("fleet", "Show what runs where", a.command("summary", "Count cores by template version", cobra.NoArgs, func(ctx context.Context, c *client, _ []string) (result, error) {
+	return group("fleet", "Show what runs where", a.command("summary", "Count cores by template version, and agents by what they report", cobra.NoArgs, func(ctx context.Context, c *client, _ []string) (result, error) {
 		s, err := get[api.FleetSummary](c.GetFleetSummary(ctx))
 		if err != nil {
 			return result{}, err
@@ -33,8 +33,23 @@ func (a *app) fleet() *cobra.Command {
 				r.rows = append(r.rows, []any{name, v, n.DesiredInUse, n.ReportedInUse, n.LastDeploymentSuccess, n.LastDeploymentFailed, n.LastDeploymentInProgress})
 			}
 		}
+		r.line = agentCounts(s.Agents)
 		return r, nil
 	}))
+}
+
+// agentCounts says how agents are, and nothing while none reported.
+func agentCounts(a api.AgentSummary) string {
+	if a.Connected+a.Offline == 0 {
+		return ""
+	}
+	s := fmt.Sprintf("Agents: %d connected, %d offline", a.Connected, a.Offline)
+	for _, w := range slices.Sorted(maps.Keys(a.Warnings)) {
+		if n := a.Warnings[w]; n > 0 {
+			s += fmt.Sprintf(", %s %d", w, n)
+		}
+	}
+	return s
 }
 
 func (a *app) activation() *cobra.Command {

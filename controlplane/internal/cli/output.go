@@ -10,7 +10,7 @@ import (
 )
 
 // result is what a command prints: value as JSON or YAML, rows as a table, vars
-// as shell variables. A line is all there is to say about some.
+// as shell variables. A line stands below a table, or is all there is to say.
 type result struct {
 	value  any
 	header []string
@@ -49,7 +49,10 @@ func (a *app) print(w io.Writer, r result) error {
 		for _, cells := range r.rows {
 			t.AppendRow(cells)
 		}
-		_, err := fmt.Fprintln(w, t.Render())
+		if _, err := fmt.Fprintln(w, t.Render()); err != nil || r.line == "" {
+			return err
+		}
+		_, err := fmt.Fprintf(w, "\n%s\n", r.line)
 		return err
 	}
 	_, err := fmt.Fprintln(w, r.line)

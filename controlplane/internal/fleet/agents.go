@@ -29,9 +29,9 @@ const (
 	AgentOffline   = "offline"
 )
 
-// agent returns what the agent of a core or client device said last; nil when
+// Agent returns what the agent of a core or client device said last; nil when
 // none ever did.
-func (s *Service) agent(name string) *AgentReport {
+func (s *Service) Agent(name string) *AgentReport {
 	if s.cfg.Agents == nil {
 		return nil
 	}
@@ -41,10 +41,6 @@ func (s *Service) agent(name string) *AgentReport {
 	}
 	return &r
 }
-
-// DeviceAgent returns what the agent of a client device said last; nil when none
-// ever did.
-func (s *Service) DeviceAgent(device string) *AgentReport { return s.agent(device) }
 
 // coresByAgent returns the cores that the filter selects by what their agents
 // say, and by the rest of it.

@@ -109,6 +109,35 @@ func TestACoreWhoseThingIsThereAlready(t *testing.T) {
 	})
 }
 
+func TestACoreThatNoTaskMadeIsTakenInAsItIs(t *testing.T) {
+	bubble(t, func(t *testing.T, k *kit) {
+		k.cloud.Client(t, "gw", nil, "CDFGreengrass2CorePolicy")
+		k.appear("gw")
+		_, err := k.Core(k.ctx, "gw")
+		require.ErrorIs(t, err, fault.NotFound, "cdf-services E13: also when the cloud knows it")
+		assert.ErrorContains(t, err, "a core task of type Create takes it in")
+		_, err = k.Core(k.ctx, "other")
+		require.ErrorIs(t, err, fault.NotFound)
+		assert.ErrorContains(t, err, "core other does not exist")
+		before, err := k.cloud.Thing(k.ctx, "gw")
+		require.NoError(t, err)
+
+		n := newCore("gw")
+		n.ConfigFileGenerator = ""
+		assert.Equal(t, fleet.TaskSuccess, k.create("2.18.0", n).Status)
+		v, err := k.Core(k.ctx, "gw")
+		require.NoError(t, err)
+		assert.Equal(t, "HEALTHY", v.Device.Status)
+		assert.Empty(t, v.Artifacts)
+		after, err := k.cloud.Thing(k.ctx, "gw")
+		require.NoError(t, err)
+		assert.Equal(t, before, after, "thing and certificates are as they were")
+		list, _, err := k.Cores(k.ctx, fleet.CoreFilter{}, fleet.Page{})
+		require.NoError(t, err)
+		assert.Len(t, list, 1)
+	})
+}
+
 func keys[V any](m map[string]V) (out []string) {
 	for k := range m {
 		out = append(out, k)

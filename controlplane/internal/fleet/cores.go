@@ -18,6 +18,9 @@ const StatusUnknown = "UNKNOWN"
 // does (cdf-services §2.3 E13).
 func (s *Service) Core(ctx context.Context, name string) (CoreView, error) {
 	c, err := s.record(ctx, name)
+	if errors.Is(err, fault.NotFound) && names.CheckThing(name) == nil {
+		return CoreView{}, s.stranger(ctx, name, err)
+	}
 	if err != nil {
 		return CoreView{}, err
 	}
@@ -29,8 +32,17 @@ func (s *Service) Core(ctx context.Context, name string) (CoreView, error) {
 	if err != nil {
 		return CoreView{}, fmt.Errorf("read core device %s: %w", name, err)
 	}
-	v.Agent = s.agent(name)
+	v.Agent = s.Agent(name)
 	return v, nil
+}
+
+// stranger is err, of a core without record, or how a core comes into the fleet whose
+// device the cloud knows: somebody prepared it without a core task.
+func (s *Service) stranger(ctx context.Context, name string, err error) error {
+	if known, look := s.cfg.Cloud.HasCore(ctx, name); look != nil || !known {
+		return err
+	}
+	return fault.New(fault.NotFound, "core %s is not in the fleet, though its device reports to this server; a core task of type Create takes it in and leaves thing and certificate as they are", name)
 }
 
 func (s *Service) record(ctx context.Context, name string) (state.Record[Core], error) {

@@ -129,6 +129,7 @@ func TestACoreShowsTemplateAndDevice(t *testing.T) {
 func TestACoreShowsWhatItsAgentReported(t *testing.T) {
 	h := populated(t)
 	assert.NotContains(t, h.call(t, "GET", "/cores/press-07", "").json(t), "agent", "none ever reported")
+	assert.NotContains(t, h.call(t, "GET", "/cores", "").json(t)["cores"].([]any)[0], "agent")
 
 	at := time.Date(2026, 3, 9, 17, 45, 58, 0, time.UTC)
 	h.SetAgent("press-07", fleet.AgentReport{Connected: true, Version: "1.2.0", LastReport: at})
@@ -151,7 +152,12 @@ func TestACoreShowsWhatItsAgentReported(t *testing.T) {
 		"nucleus":    map[string]any{"state": "failed", "name": "aws.greengrass.Nucleus", "version": "2.12.0", "restarts": 2.0, "lastError": "exit status 1"},
 		"host":       map[string]any{"uptimeSeconds": 7.0, "load1": 0.0, "memoryUsedBytes": 42.0},
 	}, agent())
-	assert.NotContains(t, h.call(t, "GET", "/cores", "").json(t)["cores"].([]any)[0], "agent")
+	listed := func() map[string]any {
+		return h.call(t, "GET", "/cores", "").json(t)["cores"].([]any)[0].(map[string]any)
+	}
+	assert.Equal(t, map[string]any{"connected": false, "lastReport": "2026-03-09T17:45:58.000Z"}, listed()["agent"], "the list has little of it")
+	h.SetAgent("press-07", fleet.AgentReport{Connected: true, Version: "1.2.0", LastReport: at, Warnings: []telemetry.Warning{telemetry.LowDisk}})
+	assert.Equal(t, map[string]any{"connected": true, "version": "1.2.0", "lastReport": "2026-03-09T17:45:58.000Z", "warnings": []any{"lowDisk"}}, listed()["agent"])
 }
 
 func TestACoresDeploymentsNameTheirTemplate(t *testing.T) {

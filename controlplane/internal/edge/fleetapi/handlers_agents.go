@@ -23,9 +23,7 @@ func coreAgent(r fleet.AgentReport) api.CoreAgent {
 		DamagedReports:    r.DamagedReports,
 		ReportsInMemory:   r.InMemory,
 	}
-	for _, w := range r.Warnings {
-		a.Warnings = append(a.Warnings, api.AgentWarning(w))
-	}
+	a.Warnings = agentWarnings(r)
 	if n := r.Nucleus; n != nil {
 		a.Nucleus = api.AgentNucleus{
 			State: api.AgentNucleusState(n.State), Name: n.Name, Version: n.Version, Restarts: n.Restarts, LastError: n.LastError,
@@ -44,6 +42,21 @@ func coreAgent(r fleet.AgentReport) api.CoreAgent {
 		a.AgentCertificateExpires, a.CoreCertificateExpires = api.At(when(m.AgentCertificateExpires)), api.At(when(m.CoreCertificateExpires))
 	}
 	return a
+}
+
+// listAgent has no members for a core without agent.
+func listAgent(r *fleet.AgentReport) (out api.CoreListAgent) {
+	if r == nil {
+		return out
+	}
+	return api.CoreListAgent{Connected: r.Connected, Version: r.Version, LastReport: api.At(r.LastReport), Warnings: agentWarnings(*r)}
+}
+
+func agentWarnings(r fleet.AgentReport) (out []api.AgentWarning) {
+	for _, w := range r.Warnings {
+		out = append(out, api.AgentWarning(w))
+	}
+	return out
 }
 
 func when(t *time.Time) time.Time {

@@ -123,7 +123,9 @@ func (s *server) ListCores(ctx context.Context, r gen.ListCoresRequestObject) (g
 	}
 	return gen.ListCores200ApplicationVndAwsCdfV10PlusJSONResponse{
 		Cores: each(cs, func(c fleet.Core) api.CoreListItem {
-			return api.CoreListItem{Name: c.Name, Template: coreTemplates(c), CreatedAt: api.At(c.CreatedAt), UpdatedAt: api.At(c.UpdatedAt)}
+			return api.CoreListItem{
+				Name: c.Name, Agent: listAgent(s.Cores.Agent(c.Name)), Template: coreTemplates(c), CreatedAt: api.At(c.CreatedAt), UpdatedAt: api.At(c.UpdatedAt),
+			}
 		}),
 		Pagination: pagination(opt(p.Count), api.LastEvaluated{ThingName: next}),
 	}, nil

@@ -127,7 +127,7 @@ func (s *server) GetDevice(ctx context.Context, r gen.GetDeviceRequestObject) (g
 		return nil, fmt.Errorf("reading client device %s: %w", r.Name, err)
 	}
 	out := device(d)
-	if r := s.Devices.DeviceAgent(r.Name); r != nil {
+	if r := s.Devices.Agent(r.Name); r != nil {
 		out.Agent = coreAgent(*r)
 	}
 	return gen.GetDevice200ApplicationVndAwsCdfV10PlusJSONResponse(out), nil

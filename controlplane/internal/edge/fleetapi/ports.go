@@ -45,6 +45,8 @@ type Cores interface {
 	CoreTasks(ctx context.Context, p fleet.Page) (_ []fleet.CoreTask, next string, _ error)
 	Core(ctx context.Context, name string) (fleet.CoreView, error)
 	Cores(ctx context.Context, f fleet.CoreFilter, p fleet.Page) (_ []fleet.Core, next string, _ error)
+	// Agent returns what the agent of a core said last; nil when none ever did.
+	Agent(name string) *fleet.AgentReport
 }
 
 // Devices is what the edge needs of the service of client devices.
@@ -57,8 +59,8 @@ type Devices interface {
 	// core is empty.
 	DeviceTasks(ctx context.Context, core string, p fleet.Page) (_ []fleet.DeviceTask, next string, _ error)
 	Device(ctx context.Context, name string) (fleet.Device, error)
-	// DeviceAgent returns nil for a device whose agent never reported.
-	DeviceAgent(name string) *fleet.AgentReport
+	// Agent returns what the agent of a client device said last; nil when none ever did.
+	Agent(name string) *fleet.AgentReport
 	Devices(ctx context.Context, f fleet.DeviceFilter, p fleet.Page) (_ []fleet.Device, next string, _ error)
 	DeleteDevice(ctx context.Context, name string, d fleet.DeleteDevice) error
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/fleet"
+	"github.com/ggfleet/ggfleet/controlplane/internal/telemetry"
 )
 
 // CreateDeploymentTask deploys at once.
@@ -124,7 +125,20 @@ func (f *Fake) Summary(context.Context) (fleet.Summary, error) {
 	if err != nil {
 		return fleet.Summary{}, err
 	}
-	s := fleet.Summary{Templates: map[string]fleet.TemplateSummary{fleet.NoTemplate: {}}}
+	s := fleet.Summary{Templates: map[string]fleet.TemplateSummary{fleet.NoTemplate: {}}, Agents: fleet.AgentCounts{Warnings: map[telemetry.Warning]int{}}}
+	for _, c := range f.cores {
+		switch {
+		case c.Agent == nil:
+			continue
+		case c.Agent.Connected:
+			s.Agents.Connected++
+		default:
+			s.Agents.Offline++
+		}
+		for _, w := range c.Agent.Warnings {
+			s.Agents.Warnings[w]++
+		}
+	}
 	for name, vs := range f.templates {
 		rows := map[int]fleet.Counter{}
 		for _, v := range vs {

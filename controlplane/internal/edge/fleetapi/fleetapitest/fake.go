@@ -369,8 +369,12 @@ func (f *Fake) SetAgent(core string, r fleet.AgentReport) {
 	f.cores[core] = c
 }
 
-// DeviceAgent returns nil: no client device has an agent.
-func (f *Fake) DeviceAgent(string) *fleet.AgentReport { return nil }
+// Agent returns what SetAgent set; no client device has an agent.
+func (f *Fake) Agent(name string) *fleet.AgentReport {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.cores[name].Agent
+}
 
 // Core returns a core.
 func (f *Fake) Core(_ context.Context, name string) (fleet.CoreView, error) {
