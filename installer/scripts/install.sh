@@ -423,7 +423,7 @@ if [ "$there" != "$version" ]; then
 fi
 "$bin" version >/dev/null || die "$bin does not run here"
 if [ -n "$proxy" ] && systemd; then
-	mkdir -p "${settings%/*}"
+	mkdir -p "${settings%/*}" || die "$settings cannot be written"
 	{
 		if [ -e "$settings" ]; then grep -v '^HTTPS_PROXY=' "$settings" || :; fi
 		printf 'HTTPS_PROXY="%s"\n' "$proxy"

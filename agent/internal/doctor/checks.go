@@ -37,7 +37,7 @@ func identityChecks() []Check {
 	return []Check{
 		{"D201", "enrolment", "This device is not enrolled.", "Run 'ggfleet-agent enroll' with the string of an activation.", nil, checkEnrolled},
 		{"D202", "identity", "What enrolment left is damaged, or its key does not belong to its certificate.", "Start the agent: it takes the identity from its copy if that is good. Otherwise stop it, enrol again with the same string or with a new activation, and start it; its nucleus runs meanwhile.", []string{"D201"}, checkIdentity},
-		{"D203", "secrets", "Other users of this machine can read a private key.", "Take their rights away (chmod 600), and renew the certificate if somebody may have read it.", []string{"D201"}, checkSecrets},
+		{"D203", "key files", "Other users of this machine can read a private key.", "Take their rights away (chmod 600), and renew the certificate if somebody may have read it.", []string{"D201"}, checkSecrets},
 		{"D204", "agent certificate", "The agent's certificate has expired or soon will, though it should have been renewed before.", "See the checks of clock and network: the agent renews it by itself as soon as it gets through, also a while after its end.", []string{"D202", "D109"}, checkAgentCertificate},
 	}
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 
+	"github.com/ggfleet/ggfleet/agent/internal/doctor"
 	"github.com/ggfleet/ggfleet/agent/internal/help"
 )
 
@@ -76,6 +77,14 @@ func TestWhatIsNoSecretStays(t *testing.T) {
 		"tab\tstays, größe too",
 	} {
 		assert.Equal(t, s, help.Scrub(s))
+	}
+}
+
+func TestNothingOfTheDoctorIsTakenForASecret(t *testing.T) {
+	for _, c := range doctor.Checks() {
+		line := "ok       " + c.Code + " " + c.Name + ": 2 of them are closed to others"
+		assert.Equal(t, line, help.Scrub(line))
+		assert.Equal(t, c.Meaning+c.Fix, help.Scrub(c.Meaning+c.Fix))
 	}
 }
 

@@ -123,7 +123,7 @@ func (s *Service) Install() (State, error) {
 		}
 	}
 	if err != nil {
-		return now, fmt.Errorf("installing service %s: %w; it needs the rights of the system's administrator", s.def.Name, err)
+		return now, s.refused("installing", err)
 	}
 	return s.State(), nil
 }

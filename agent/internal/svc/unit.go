@@ -17,12 +17,12 @@ Documentation=https://github.com/ggfleet/ggfleet
 ConditionPathExists=|@ROOT@/agent/identity.json
 ConditionPathExists=|@ROOT@/agent/enroll.json
 ConditionPathExists=|@ROOT@/enroll.json
+ConditionPathExists=|@ROOT@/agent/identity.json.copy
+ConditionPathExists=|@ROOT@/agent/install.json
 Wants=network-online.target
 After=network-online.target
 # A device has nobody who would start it by hand after too many failures.
 StartLimitIntervalSec=0
-ConditionPathExists=|@ROOT@/agent/identity.json.copy
-ConditionPathExists=|@ROOT@/agent/install.json
 
 [Service]
 # It says when it is up, and that its loops go on: one that hangs is killed and
