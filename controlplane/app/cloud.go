@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/distribution"
@@ -86,7 +87,11 @@ func (a *App) openDevices() error {
 	a.agents = telemetry.New(telemetry.Config{Log: a.log})
 	a.devices = selfhosted.NewDevices(a.jobs, a.greengrass, a.log)
 	if a.etcd == nil {
-		a.devices.Share(a.hub)
+		a.devices.Share(a.hub, func(thing string) {
+			if of, is := strings.CutSuffix(thing, protocol.AgentThing("")); is {
+				a.agents.Moved(of)
+			}
+		})
 	}
 	if err := a.openClaims(); err != nil {
 		return err
@@ -200,6 +205,9 @@ func (a *App) events() gateway.Events {
 		gone(s, reason, at)
 		if of, is := protocol.AgentSubject(s.Identity.Thing, s.Identity.Attributes); is {
 			a.agents.Disconnected(of.Name)
+			if a.devices.Elsewhere(s.Identity.Thing) { // the session here was the older one
+				a.agents.Moved(of.Name)
+			}
 		}
 	}
 	return e

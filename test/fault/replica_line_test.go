@@ -241,7 +241,7 @@ func TestADeviceIsConnectedToOneReplicaAndAllKnow(t *testing.T) {
 		}
 		return ""
 	})
-	first.waitFor("its replica knows that it has no session", func(s agentView) bool { return !s.Connected })
+	first.waitFor("its replica knows that it is elsewhere", func(s agentView) bool { return s.LastReport.IsZero() })
 	second.runs("1.0.0")
 	world.Eventually(t, func() string {
 		if first.oneNucleus() == 0 {

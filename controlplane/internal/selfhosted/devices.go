@@ -79,14 +79,20 @@ func (d *Devices) Attach(g *gateway.Gateway) {
 }
 
 // Share makes d one of several replicas over store. It is called before Attach's
-// gateway serves, if at all.
-func (d *Devices) Share(store state.Store) {
+// gateway serves, if at all. moved is told each time that a thing has a session at
+// another replica; it must be quick.
+func (d *Devices) Share(store state.Store, moved func(thing string)) {
 	d.sessions = newSessions(store, func(clientID string) {
 		d.mu.Lock()
 		g := d.gateway
 		d.mu.Unlock()
 		g.TakenOver(clientID)
-	}, d.log)
+	}, moved, d.log)
+}
+
+// Elsewhere tells whether the thing has a session at another replica.
+func (d *Devices) Elsewhere(thing string) bool {
+	return d.sessions != nil && d.sessions.elsewhere(thing)
 }
 
 // Run tells connected devices of new jobs until ctx is done.
@@ -149,7 +155,7 @@ func (d *Devices) Presence(thing string) (bool, time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	p := d.presence[thing]
-	if p.sessions > 0 || d.sessions != nil && d.sessions.elsewhere(thing) {
+	if p.sessions > 0 || d.Elsewhere(thing) {
 		return true, time.Now().UTC() // a live session is a sign of life
 	}
 	return false, p.at

@@ -28,6 +28,7 @@ type Sessions struct {
 	log     *slog.Logger
 	mirror  *state.Mirror[session]
 	end     func(clientID string) // the session began anew elsewhere
+	moved   func(clientID string) // it has a session elsewhere; must be quick
 	replica string                // no other process's
 	work    run.Bell
 
@@ -57,12 +58,12 @@ const (
 	storers       = 8                // sessions that are stored at once
 )
 
-func newSessions(store state.Store, end func(clientID string), log *slog.Logger) *Sessions {
+func newSessions(store state.Store, end, moved func(clientID string), log *slog.Logger) *Sessions {
 	if log == nil {
 		log = logx.Discard()
 	}
 	s := &Sessions{
-		store: store, log: log, end: end, replica: rand.Text(), work: run.NewBell(),
+		store: store, log: log, end: end, moved: moved, replica: rand.Text(), work: run.NewBell(),
 		own: map[string]*ownership{}, dirty: map[string]struct{}{}, lost: map[string]*ownership{},
 	}
 	s.mirror = state.NewMirror(store, sessionPrefix, s.changed)
@@ -101,6 +102,9 @@ func (s *Sessions) changed(key string, _, after *session) {
 	o := s.own[clientID]
 	switch {
 	case o == nil:
+		if after != nil && after.Replica != s.replica {
+			s.moved(clientID)
+		}
 		return
 	case after == nil: // with the lease
 		o.stored = false

@@ -26,6 +26,7 @@ type place struct {
 	mu    sync.Mutex // guards all below
 	here  map[string]bool
 	taken int
+	moved []string
 }
 
 func newPlace(t *testing.T, store state.Store) *place {
@@ -36,6 +37,10 @@ func newPlace(t *testing.T, store state.Store) *place {
 		p.taken++
 		p.mu.Unlock()
 		p.leave(id)
+	}, func(id string) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.moved = append(p.moved, id)
 	}, nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -90,6 +95,9 @@ func TestASessionIsAtTheReplicaWhereItBeganLast(t *testing.T) {
 		synctest.Wait()
 		assert.True(t, two.has("gw"))
 		assert.Equal(t, []int{1, 0}, []int{one.taken, two.taken}, "how many were told that another one began")
+
+		assert.Equal(t, []string{"gw"}, one.moved, "when it began again; the first time it was here")
+		assert.Equal(t, []string{"gw"}, two.moved)
 
 		two.leave("gw")
 		synctest.Wait()

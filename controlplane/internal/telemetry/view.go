@@ -145,6 +145,16 @@ func (v *View) Disconnected(name string) {
 	}
 }
 
+// Moved forgets an agent that reports to another replica from now on.
+func (v *View) Moved(name string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if a := v.agents[name]; a != nil {
+		v.counts.add(a, -1)
+		delete(v.agents, name)
+	}
+}
+
 // Agent returns what the agent of a core or client device said last, and false
 // when it never said anything.
 func (v *View) Agent(name string) (Report, bool) {
