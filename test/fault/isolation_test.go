@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509/pkix"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -240,7 +241,12 @@ func TestACoreThatIsMovedSeesOneTemplateGroupAtAnyInstant(t *testing.T) {
 					!assert.False(t, last != "" && len(groups) == 0, "none, after %s", last) {
 					return
 				}
-				asked.Add(1)
+				if asked.Add(1) > 800 { // nobody may ask for ever as fast as it can
+					select {
+					case <-time.After(100 * time.Millisecond):
+					case <-ctx.Done():
+					}
+				}
 				if len(groups) == 1 && groups[0] != last {
 					last = groups[0]
 					changes.Add(1)
@@ -274,6 +280,9 @@ func templateGroups(ctx context.Context, client *http.Client, url string) ([]str
 		return nil, err
 	}
 	defer func() { _ = res.Body.Close() }()
+	if res.StatusCode != http.StatusOK {
+		return nil, errors.New(res.Status)
+	}
 	var got struct {
 		ThingGroups []struct{ ThingGroupName string }
 	}
