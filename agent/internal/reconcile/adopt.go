@@ -38,9 +38,16 @@ func (l *Loop) resume(ctx context.Context) error {
 	} else {
 		l.runtime = l.asksFor()
 	}
+	if r.Trial != nil {
+		err := l.try(ctx, r)
+		now, readErr := l.record()
+		if err == nil || ctx.Err() != nil || readErr != nil || now.Trial != nil {
+			return err
+		}
+		l.log.ErrorContext(ctx, "trial of a nucleus is given up", logx.Err, err)
+		r = now // what was there before it runs, also without a control plane
+	}
 	switch {
-	case r.Trial != nil:
-		return l.try(ctx, r)
 	case r.Current == nil && r.Adopted == nil:
 		return nil
 	case r.Current == nil:

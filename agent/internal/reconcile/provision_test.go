@@ -78,6 +78,7 @@ type device struct {
 	root  string
 
 	cfg     reconcile.Config
+	kill    bool   // the agent is killed when a version is on trial
 	onTrial func() // called when a version is on trial and before anything of it is used; may be nil
 }
 
@@ -88,6 +89,9 @@ func newDevice(t *testing.T) *device {
 		err := do()
 		if p == localstate.Trial && d.onTrial != nil {
 			d.onTrial()
+		}
+		if p == localstate.Trial && d.kill {
+			return errKilled
 		}
 		return err
 	})

@@ -21,7 +21,7 @@ const maxSettlingEnds = 5
 // kept in any case: there is nothing to go back to.
 func (l *Loop) try(ctx context.Context, r Record) error {
 	p, err := l.prepare(ctx, r, *r.Trial, nil)
-	if errors.Is(err, fs.ErrNotExist) { // somebody has removed its files
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fault.Invalid) { // its files are gone or damaged: it is fetched again
 		r.Trial = nil
 		return errors.Join(fmt.Errorf("the version on trial: %w", err), l.store(localstate.Reject, r))
 	}

@@ -67,18 +67,40 @@ func TestANucleusThatDoesNotWorkAndIsDamagedIsFetchedAgain(t *testing.T) {
 }
 
 func TestAVersionThatIsDamagedBeforeItRanIsFetchedAgain(t *testing.T) {
-	d := newDevice(t)
-	d.offer(t, "1.0.0")
-	require.NoError(t, d.loop.Pass(t.Context()))
-	d.offer(t, "2.0.0")
-	d.onTrial = func() { flip(t, d.root, "2.0.0") }
-	require.ErrorContains(t, d.loop.Pass(t.Context()), "is damaged")
-	d.onTrial = nil
-	to, err := os.Readlink(filepath.Join(d.root, "current"))
-	require.NoError(t, err)
-	assert.Contains(t, to, "1.0.0")
-	require.NoError(t, d.loop.Pass(t.Context()))
-	assert.Equal(t, "2.0.0", d.sup.used[len(d.sup.used)-1].Version.Version, "nothing is said against it")
+	manifest := func(how func(name string) error) func(*testing.T, *device) {
+		return func(t *testing.T, d *device) {
+			list, err := filepath.Glob(filepath.Join(d.root, "versions/*-2.0.0-*/distribution.json"))
+			require.NoError(t, err)
+			require.Len(t, list, 1)
+			require.NoError(t, how(list[0]))
+		}
+	}
+	for name, spoil := range map[string]func(*testing.T, *device){
+		"a flipped bit":         func(t *testing.T, d *device) { require.Equal(t, 1, flip(t, d.root, "2.0.0")) },
+		"its manifest is gone":  manifest(os.Remove),
+		"its manifest is empty": manifest(func(name string) error { return os.Truncate(name, 0) }),
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDevice(t)
+			d.offer(t, "1.0.0")
+			require.NoError(t, d.loop.Pass(t.Context()))
+			d.offer(t, "2.0.0")
+			d.onTrial = func() { spoil(t, d) }
+			d.kill = true
+			require.Error(t, d.loop.Pass(t.Context()))
+			d.onTrial, d.kill = nil, false
+
+			// The next agent runs what was there, before it has asked anybody.
+			d.anew(t)
+			d.loop.Start(t.Context())
+			assert.Equal(t, "1.0.0", d.sup.used[len(d.sup.used)-1].Version.Version)
+			to, err := os.Readlink(filepath.Join(d.root, "current"))
+			require.NoError(t, err)
+			assert.Contains(t, to, "1.0.0")
+			require.NoError(t, d.loop.Pass(t.Context()))
+			assert.Equal(t, "2.0.0", d.sup.used[len(d.sup.used)-1].Version.Version, "nothing is said against it")
+		})
+	}
 }
 
 func TestADamagedOldVersionIsNotGoneBackToByHandAndByTheAgentIsToldOf(t *testing.T) {
