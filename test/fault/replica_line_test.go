@@ -145,7 +145,9 @@ func TestAnAgentAtOneReplicaIsReachedFromTheOther(t *testing.T) {
 	there.Call(t, http.MethodPost, "/patchTasks", object{"patches": []object{{"deviceId": "roams", "patchTemplateName": "tpl"}}}, nil)
 	for _, w := range []*world.World{there, here} {
 		world.Eventually(t, func() string {
-			var list struct{ Patches []struct{ PatchStatus, PatchStatusMessage string } }
+			var list struct {
+				Patches []struct{ PatchStatus, PatchStatusMessage string }
+			}
 			w.Call(t, http.MethodGet, "/devices/roams/patches", nil, &list)
 			if len(list.Patches) == 1 && (list.Patches[0].PatchStatus == "success" || list.Patches[0].PatchStatus == "failed") {
 				return ""
