@@ -14,6 +14,7 @@ import (
 	"github.com/ggfleet/ggfleet/installer/config"
 	"github.com/ggfleet/ggfleet/shared/logx"
 	"github.com/ggfleet/ggfleet/shared/names"
+	"github.com/ggfleet/ggfleet/shared/run"
 )
 
 // Cloud is everything the fleet service asks of a cloud.
@@ -66,7 +67,7 @@ type Service struct {
 	devices  *devices
 	rollouts *state.Mirror[taskRollout]
 	pace     *pace
-	stops    chan struct{} // a rollout was stopped
+	stops    run.Bell // a rollout was stopped
 
 	ready    chan struct{}
 	cursorAt time.Time // of the loop in follow alone
@@ -90,7 +91,7 @@ func New(cfg Config) (*Service, error) {
 	}
 	s.cores = state.NewMirror(cfg.Store, corePrefix, s.coreChanged)
 	s.devices = newDevices(cfg.Store)
-	s.pace, s.stops, s.ready = newPace(), make(chan struct{}, 1), make(chan struct{})
+	s.pace, s.stops, s.ready = newPace(), run.NewBell(), make(chan struct{})
 	s.rollouts = state.NewMirror(cfg.Store, rolloutPrefix, s.rolloutChanged)
 	return s, nil
 }

@@ -49,10 +49,7 @@ func (s *Service) withdrawStopped(ctx context.Context) error {
 // rolloutChanged is told of each change of a rollout record.
 func (s *Service) rolloutChanged(_ string, _, now *taskRollout) {
 	if now != nil && now.Stopped != "" && !now.Withdrawn {
-		select {
-		case s.stops <- struct{}{}:
-		default: // somebody is told already
-		}
+		s.stops.Ring()
 	}
 }
 
