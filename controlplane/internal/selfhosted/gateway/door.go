@@ -24,7 +24,7 @@ const (
 )
 
 // mqttProtocols are what clients of MQTT offer in TLS.
-var mqttProtocols = []string{"x-amzn-mqtt-ca", "mqtt"}
+func mqttProtocols() []string { return []string{"x-amzn-mqtt-ca", "mqtt"} }
 
 // Door parts the connections of one listener as AWS does on port 443: who offers
 // MQTT in TLS (ALPN) goes to the listener MQTT, everybody else to HTTPS. AWS's
@@ -92,7 +92,7 @@ func (d *Door) part(ctx context.Context, raw net.Conn) {
 	}
 	_ = raw.SetDeadline(time.Time{}) // the server has limits of its own
 	to := d.https
-	if slices.ContainsFunc(protocols, func(p string) bool { return slices.Contains(mqttProtocols, p) }) {
+	if slices.ContainsFunc(protocols, func(p string) bool { return slices.Contains(mqttProtocols(), p) }) {
 		to = d.mqtt
 	}
 	select {

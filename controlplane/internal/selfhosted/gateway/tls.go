@@ -24,7 +24,7 @@ type Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 func MQTTConfig(ids Identities, cert Certificate) *tls.Config {
 	c := baseConfig(cert)
 	c.ClientAuth = tls.RequireAnyClientCert
-	c.NextProtos = slices.Clone(mqttProtocols)
+	c.NextProtos = mqttProtocols()
 	c.VerifyConnection = func(cs tls.ConnectionState) error { return admitPeer(ids, cs) }
 	return c
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/xml"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -86,7 +87,7 @@ func (a *api) serve(w http.ResponseWriter, r *http.Request) (sigv4.Caller, *refu
 		return hex.EncodeToString(sum[:]), err
 	})
 	if e, ok := errors.AsType[*sigv4.Error](err); ok {
-		return caller, &refusal{http.StatusForbidden, codes[e.Code], e.Message}
+		return caller, &refusal{http.StatusForbidden, codeOf(e), e.Message}
 	}
 	body, bad := read()
 	if bad != nil {
@@ -101,20 +102,28 @@ func (a *api) serve(w http.ResponseWriter, r *http.Request) (sigv4.Caller, *refu
 		form = r.URL.Query()
 	}
 	if action := form.Get("Action"); action != operation {
-		return caller, &refusal{http.StatusBadRequest, "InvalidAction",
-			"This server has no operation '" + action[:min(len(action), 80)] + "' of STS, only " + operation + ": access keys are made by ggfleet access-key create."}
+		why := fmt.Sprintf("This server has no operation '%.80s' of STS, only %s: access keys are made by ggfleet access-key create.", action, operation)
+		return caller, &refusal{http.StatusBadRequest, "InvalidAction", why}
 	}
 	return caller, nil
 }
 
-// codes are those of STS for the errors of a signature.
-var codes = map[string]string{
-	sigv4.CodeMissing:      "MissingAuthenticationToken",
-	sigv4.CodeIncomplete:   "IncompleteSignature",
-	sigv4.CodeInvalid:      "SignatureDoesNotMatch",
-	sigv4.CodeUnrecognized: "InvalidClientTokenId",
-	sigv4.CodeExpired:      "ExpiredToken",
-	sigv4.CodeDenied:       "AccessDenied",
+// codeOf is STS's own code for an error of a signature.
+func codeOf(e *sigv4.Error) string {
+	switch e.Code {
+	case sigv4.CodeMissing:
+		return "MissingAuthenticationToken"
+	case sigv4.CodeIncomplete:
+		return "IncompleteSignature"
+	case sigv4.CodeInvalid:
+		return "SignatureDoesNotMatch"
+	case sigv4.CodeUnrecognized:
+		return "InvalidClientTokenId"
+	case sigv4.CodeExpired:
+		return "ExpiredToken"
+	default:
+		return "AccessDenied"
+	}
 }
 
 type identity struct {
