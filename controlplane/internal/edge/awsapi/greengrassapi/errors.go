@@ -84,15 +84,22 @@ func awsError(err error) *rest.Error {
 	return nil
 }
 
-// summary is the message above the fields. It names the first, because many clients
-// show nothing else.
+// maxNamed is how many problems the message names; the fields have all.
+const maxNamed = 5
+
+// summary is the message above the fields. It names what is wrong as well, because many
+// clients show nothing else.
 func summary(e *rest.InvalidError) string {
 	n := len(e.Problems)
-	s := "1 validation error detected: "
-	if n > 1 {
-		s = fmt.Sprintf("%d validation errors detected, the first: ", n)
+	if n == 1 {
+		return "1 validation error detected: " + e.Error()
 	}
-	return s + e.Problems[0].Name + " " + e.Problems[0].Message
+	named := &rest.InvalidError{Problems: e.Problems[:min(n, maxNamed)]}
+	s := fmt.Sprintf("%d validation errors detected: %s", n, named)
+	if n > maxNamed {
+		s += fmt.Sprintf("; and %d more", n-maxNamed)
+	}
+	return s
 }
 
 func invalid(message, reason string, fields []map[string]string) *rest.Error {

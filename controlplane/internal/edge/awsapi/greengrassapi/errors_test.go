@@ -33,6 +33,29 @@ func TestAComponentVersionThatIsMissingIsNamedByItsARN(t *testing.T) {
 	assert.Equal(t, "component", *missing.ResourceType)
 }
 
+func TestTheMessageNamesWhatIsWrong(t *testing.T) {
+	k := newKit(t)
+	message := func(c *types.DeploymentIoTJobConfiguration, name string) string {
+		_, err := k.CreateDeployment(t.Context(), &greengrassv2.CreateDeploymentInput{
+			TargetArn: aws.String("arn:aws:iot:us-east-1:123456789012:thinggroup/none"), DeploymentName: &name, IotJobConfiguration: c,
+		})
+		var invalid *types.ValidationException
+		require.ErrorAs(t, err, &invalid)
+		return invalid.ErrorMessage()
+	}
+	rate := &types.IoTJobExecutionsRolloutConfig{MaximumPerMinute: aws.Int32(5000)}
+	one := message(&types.DeploymentIoTJobConfiguration{JobExecutionsRolloutConfig: rate}, "x")
+	assert.Contains(t, one, "1 validation error detected: iotJobConfiguration.jobExecutionsRolloutConfig.maximumPerMinute ")
+	two := message(&types.DeploymentIoTJobConfiguration{JobExecutionsRolloutConfig: rate, TimeoutConfig: &types.IoTJobTimeoutConfig{InProgressTimeoutInMinutes: aws.Int64(0)}}, "x")
+	assert.Contains(t, two, "2 validation errors detected: ")
+	for _, name := range []string{"maximumPerMinute", "inProgressTimeoutInMinutes"} {
+		assert.Contains(t, two, name, "the AWS CLI shows nothing but the message")
+	}
+	wrong := types.IoTJobAbortCriteria{FailureType: "X", Action: "Y", ThresholdPercentage: 101, MinNumberOfExecutedThings: aws.Int32(0)}
+	many := message(&types.DeploymentIoTJobConfiguration{AbortConfig: &types.IoTJobAbortConfig{CriteriaList: []types.IoTJobAbortCriteria{wrong, wrong}}}, "x")
+	assert.Regexp(t, `^\d+ validation errors detected: .*; and \d+ more$`, many)
+}
+
 func TestARefusedRecipeIsAFieldOfTheRequest(t *testing.T) {
 	k := newKit(t)
 	for what, tt := range map[string]struct{ recipe, field, says string }{
