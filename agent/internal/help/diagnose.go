@@ -74,7 +74,7 @@ func (h *Host) bounded(ctx context.Context, name string, do func(context.Context
 	}
 	h.hang(name, true)
 	go func() {
-		<-done
+		_ = <-done // nobody waits for what it says
 		h.hang(name, false)
 	}()
 	return out.take(), fmt.Errorf("the diagnosis %s does not end; %w", name, errHangs)

@@ -67,7 +67,7 @@ func (l *Loop) stillFull(digest string, size int64) error {
 	if l.full.digest != digest || !time.Now().Before(l.full.until) {
 		return nil
 	}
-	more := uint64(max(size/partsOfRoom, leastRoom)) //nolint:gosec // positive
+	more := uint64(max(size/partsOfRoom, leastRoom))
 	for dir, r := range l.rooms() {
 		had, known := l.full.room[dir]
 		if known && (r.Bytes >= had.Bytes+more || had.Inodes < fewFiles && r.Inodes/2 > had.Inodes || had.ReadOnly && !r.ReadOnly) {
