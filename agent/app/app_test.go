@@ -213,13 +213,25 @@ func nuclei(root string) (out []int) {
 
 // snapshot is what must not depend on kills: the files of the device but for
 // what differs in every run.
-func (a *agent) snapshot() map[string]string {
-	out := map[string]string{}
+func (a *agent) snapshot() (out map[string]string) {
+	a.t.Helper()
+	a.waitFor("a moment in which no file is being written, and none that was is left", func() (whole bool) {
+		out, whole = a.files()
+		return whole
+	})
+	return out
+}
+
+// files is a snapshot beside the agent that runs; whole reports that it wrote nothing
+// meanwhile.
+func (a *agent) files() (out map[string]string, whole bool) {
+	out, whole = map[string]string{}, true
 	err := filepath.WalkDir(a.root, func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
 		rel, _ := filepath.Rel(a.root, p)
+		whole = whole && !strings.Contains(rel, ".tmp-")
 		switch {
 		case d.IsDir() && (rel == "agent/spool" || rel == "logs"):
 			return filepath.SkipDir
@@ -239,8 +251,7 @@ func (a *agent) snapshot() map[string]string {
 		}
 		return err
 	})
-	require.NoError(a.t, err)
-	return out
+	return out, whole && err == nil // a file that goes meanwhile is an error
 }
 
 // patched has the device run a playbook: once, whatever kills the agent, and
