@@ -218,16 +218,22 @@ func (d *device) oneNucleus() int {
 
 var temporary = regexp.MustCompile(`\.tmp-[A-Z2-7]{20,}`)
 
-// clean requires that nothing is left in the device's folder that is nobody's.
+// clean waits until nothing is left in the device's folder that is nobody's: an
+// agent that runs may be about to remove it.
 func (d *device) clean() {
 	d.t.Helper()
-	_ = filepath.WalkDir(d.root, func(p string, _ os.DirEntry, err error) error {
-		assert.NoError(d.t, err)
-		assert.NotRegexp(d.t, temporary, p, "a temporary file is left")
-		return nil
+	world.Eventually(d.t, func() (left string) {
+		_ = filepath.WalkDir(d.root, func(p string, _ os.DirEntry, err error) error {
+			if err != nil || temporary.MatchString(p) {
+				left = fmt.Sprintf("a temporary file is left: %s %v", p, err)
+			}
+			return nil
+		})
+		if list, _ := os.ReadDir(filepath.Join(d.root, "agent", "downloads")); len(list) > 0 {
+			left = fmt.Sprintf("downloads are left: %v", list)
+		}
+		return left
 	})
-	left, _ := os.ReadDir(filepath.Join(d.root, "agent", "downloads"))
-	assert.Empty(d.t, left, "downloads")
 }
 
 // toldNucleus is what the control plane shows of a nucleus.
