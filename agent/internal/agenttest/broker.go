@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/listeners"
@@ -36,6 +37,7 @@ type broker struct {
 	reports []Report
 	reject  int // publishes that are refused before one is taken
 	clients []string
+	alive   time.Duration // the keep-alive of the last session
 }
 
 func newBroker(t testing.TB, cert tls.Certificate, registered func(*x509.Certificate) bool) *broker {
@@ -68,6 +70,7 @@ func (b *broker) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool 
 	}
 	b.mu.Lock()
 	b.clients = append(b.clients, pk.Connect.ClientIdentifier)
+	b.alive = time.Duration(pk.Connect.Keepalive) * time.Second
 	b.mu.Unlock()
 	return b.registered(conn.ConnectionState().PeerCertificates[0]) && strings.HasSuffix(pk.Connect.ClientIdentifier, ":agent")
 }
@@ -124,6 +127,13 @@ func (c *Cloud) Clients() []string {
 	c.broker.mu.Lock()
 	defer c.broker.mu.Unlock()
 	return append([]string(nil), c.broker.clients...)
+}
+
+// KeepAlive is what the last session has asked for.
+func (c *Cloud) KeepAlive() time.Duration {
+	c.broker.mu.Lock()
+	defer c.broker.mu.Unlock()
+	return c.broker.alive
 }
 
 // Notice tells the core's agent that a patch waits.

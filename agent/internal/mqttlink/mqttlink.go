@@ -24,7 +24,9 @@ import (
 )
 
 const (
-	keepAlive  = 60 // seconds
+	// Seconds. A broker ends a session of which it hears nothing for one and a half of
+	// these; docs/telemetry.md says what they cost.
+	keepAlive  = 30
 	ackTimeout = 15 * time.Second
 	stopGrace  = 3 * time.Second
 )

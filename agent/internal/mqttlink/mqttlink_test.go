@@ -95,3 +95,9 @@ func TestReconnectEndsWithItsContext(t *testing.T) {
 	defer cancel()
 	require.ErrorIs(t, l.Reconnect(ctx), context.DeadlineExceeded)
 }
+
+func TestADeviceWithoutPowerIsMissedAfter45Seconds(t *testing.T) {
+	c := agenttest.New(t, "gw")
+	connect(t, enrolled(t, c), nil)
+	assert.LessOrEqual(t, c.KeepAlive()*3/2, 45*time.Second, "which is when a broker ends its session (MQTT 5, 3.1.2.10)")
+}
