@@ -194,15 +194,11 @@ func (c *results) counting() (ids []string) {
 // whether it was taken up with that. A core counts once, however often it gets the
 // deployment: it joins again, or it is delivered anew.
 func outcome(e jobs.Execution) (status string, first bool) {
-	switch e.Before {
-	case "":
-		return result(e)
-	case protocol.JobInProgress: // an execution before was taken up
-		status, _ = result(e)
-		return status, false
-	default:
+	if e.Before != "" && e.Before != protocol.JobInProgress {
 		return "", false
 	}
+	status, first = result(e)
+	return status, first && e.Before == ""
 }
 
 // result is outcome for who has the deployment for the first time.
