@@ -161,7 +161,16 @@ func TestTheAgentUpdatesItselfAndGoesBackFromWhatDoesNotWork(t *testing.T) {
 		}
 	}
 	world.Eventually(t, connected("1.0.0"))
-	nucleus := nucleusPID.FindString(agent("status"))
+	var nucleus string
+	world.Eventually(t, func() string {
+		if s := show(t, w, core); s.Agent.Nucleus.State != "running" {
+			return fmt.Sprintf("the nucleus is %+v", s.Agent.Nucleus)
+		}
+		if nucleus = nucleusPID.FindString(agent("status")); nucleus == "" {
+			return "the nucleus has no process"
+		}
+		return ""
+	})
 
 	release("1.1.0", buildAgent(t, dir, "1.1.0"))
 	world.Eventually(t, func() string {
