@@ -47,6 +47,7 @@ func (h *hook) OnConnect(cl *mqtt.Client, _ packets.Packet) error {
 	if cl.State.Keepalive == 0 || cl.State.Keepalive > longest {
 		cl.State.Keepalive, cl.State.ServerKeepalive = longest, true
 	}
+	of(cl).flow.bound(cl)
 	return nil
 }
 
@@ -136,21 +137,15 @@ func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
 	}
 }
 
-// adopt takes over what the library inherited from an earlier connection, and
-// sets its flow control right: a resumed session keeps the quotas that an
-// unacknowledged exchange had used up.
+// adopt takes over what the library inherited from an earlier connection; a
+// resumed session would keep the quota that an unacknowledged exchange had used up.
 func (s *session) adopt(cl *mqtt.Client) {
 	s.mu.Lock()
 	for f, sub := range cl.State.Subscriptions.GetAll() {
 		s.filters[f] = min(sub.Qos, 1)
 	}
 	s.mu.Unlock()
-	in := cl.State.Inflight
-	in.ResetReceiveQuota(int32(s.g.limits.ReceiveMaximum)) //nolint:gosec // a small setting
-	in.ResetSendQuota(int32(cl.Properties.Props.ReceiveMaximum))
-	for range in.Len() {
-		in.DecreaseSendQuota()
-	}
+	cl.State.Inflight.ResetReceiveQuota(int32(s.g.limits.ReceiveMaximum)) //nolint:gosec // a small setting
 }
 
 // OnDisconnect notes whether the broker keeps the session.
@@ -202,6 +197,8 @@ func (h *hook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet
 		return pk
 	}
 	switch pk.FixedHeader.Type {
+	case packets.Publish:
+		s.flows(cl, &pk)
 	case packets.Connack:
 		h.connack(cl, s, &pk)
 	case packets.Unsuback:

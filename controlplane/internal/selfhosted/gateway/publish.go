@@ -34,12 +34,7 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 	case packets.Unsubscribe:
 		s.avoidID(cl, &pk)
 	case packets.Puback:
-		// A message that left from the library's waiting list is forgotten before
-		// its PUBACK comes, and its place in the client's window was never given
-		// back.
-		if _, ok := cl.State.Inflight.Get(pk.PacketID); !ok {
-			cl.State.Inflight.IncreaseSendQuota()
-		}
+		s.flow.give()
 	case packets.Pubrec, packets.Pubrel, packets.Pubcomp, packets.Auth:
 		return s.reject(pk, packets.ErrProtocolViolation)
 	}

@@ -143,23 +143,20 @@ func (s *session) write(o outgoing) error {
 		TopicName:   o.topic,
 		Payload:     o.payload,
 		Created:     time.Now().Unix(),
+		Origin:      pushed,
 	}
 	in := cl.State.Inflight
-	window := int(cl.Properties.Props.ReceiveMaximum)
-	if window == 0 || window > s.g.limits.Inflight {
-		window = s.g.limits.Inflight
-	}
-	if o.qos > 0 && in.Len() >= window {
+	if o.qos > 0 && (in.Len() >= s.g.limits.Inflight || !s.flow.take()) {
 		pk.FixedHeader.Qos = 0 // the client takes no more unacknowledged messages: send this one plain
 	}
 	if pk.FixedHeader.Qos > 0 {
 		id, err := cl.NextPacketID()
 		if err != nil || id > math.MaxUint16 {
+			s.flow.give()
 			return packets.ErrQuotaExceeded
 		}
 		pk.PacketID = uint16(id)
 		in.Set(pk)
-		in.DecreaseSendQuota()
 	}
 	return cl.WritePacket(pk)
 }

@@ -48,6 +48,7 @@ type session struct {
 	publishes  *rate.Limiter
 	denials    *rate.Limiter // log records, not decisions
 
+	flow     flow
 	checking sync.Mutex // one look at the identity at a time
 
 	mu       sync.Mutex
@@ -92,6 +93,7 @@ func newSession(g *Gateway, raw net.Conn) *session {
 		publishes: rate.NewLimiter(rate.Limit(g.limits.PublishRate), int(g.limits.PublishRate)+1),
 		denials:   rate.NewLimiter(1, 20),
 		filters:   map[string]byte{},
+		flow:      flow{freed: make(chan struct{}, 1)},
 	}
 	s.conn = &conn{session: s, write: g.limits.Write}
 	return s

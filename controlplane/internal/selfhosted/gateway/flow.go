@@ -1,0 +1,93 @@
+package gateway
+
+import (
+	"bytes"
+	"sync"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+// flow keeps the messages that a device has not acknowledged within its Receive
+// Maximum. The library's own way is switched off: when it sends what had to wait
+// it locks its table for reading twice, and if a message for the device comes in
+// between, the session and whoever sends to it stand still for ever; and it
+// forgets that message before it is acknowledged.
+type flow struct {
+	freed chan struct{} // a place was given back since somebody looked
+
+	mu      sync.Mutex
+	window  int // 0: the client named none
+	unacked int
+}
+
+// bound takes the library's flow control away from cl and sets s's own to what
+// the client asked for.
+func (f *flow) bound(cl *mqtt.Client) {
+	f.mu.Lock()
+	f.window = int(cl.Properties.Props.ReceiveMaximum)
+	f.mu.Unlock()
+	cl.Properties.Props.ReceiveMaximum = 0
+	cl.State.Inflight.ResetSendQuota(0)
+}
+
+// take counts one more message, unless there is no place for it.
+func (f *flow) take() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.window > 0 && f.unacked >= f.window {
+		return false
+	}
+	f.unacked++
+	return true
+}
+
+// give gives a place back.
+func (f *flow) give() {
+	f.mu.Lock()
+	f.unacked = max(0, f.unacked-1)
+	f.mu.Unlock()
+	select {
+	case f.freed <- struct{}{}:
+	default:
+	}
+}
+
+// await takes a place as soon as there is one; done ends the wait.
+func (f *flow) await(done <-chan struct{}) {
+	for !f.take() {
+		select {
+		case <-f.freed:
+		case <-done:
+			return
+		}
+	}
+}
+
+// pushed is the origin of what the gateway itself sends; no client has this id.
+const pushed = "\x00"
+
+// flows holds a relayed message until the device takes it. The library's writer
+// calls it: other messages wait behind it, answers do not.
+func (s *session) flows(cl *mqtt.Client, pk *packets.Packet) {
+	switch {
+	case pk.FixedHeader.Qos == 0 || pk.Origin == pushed:
+	case pk.FixedHeader.Dup: // resent before anything is read: nobody could give a place back
+		if !s.flow.take() {
+			pk.FixedHeader.Dup, pk.FixedHeader.Qos = false, 0
+			cl.State.Inflight.Delete(pk.PacketID)
+		}
+	case tooLarge(*pk):
+		cl.State.Inflight.Delete(pk.PacketID) // the library does not send it, and would keep it for ever
+	default:
+		s.flow.await(s.done)
+	}
+}
+
+func tooLarge(pk packets.Packet) bool {
+	if pk.Mods.MaxSize == 0 {
+		return false
+	}
+	var b bytes.Buffer
+	return pk.PublishEncode(&b) == nil && b.Len() > int(pk.Mods.MaxSize)
+}
