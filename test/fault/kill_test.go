@@ -22,6 +22,7 @@ import (
 // unreached are the steps of the table that no story here passes, and why.
 var unreached = map[string]string{
 	"job.timeout": "an execution that took minutes too long; the tests of package jobs turn the clock",
+	"session":     "a replica among others, and only while it lives: TestADeviceIsConnectedToOneReplicaAndAllKnow kills one",
 }
 
 // faultBinary is a ggfleet that can be told where to die; GGFLEET_FAULT_BIN names
