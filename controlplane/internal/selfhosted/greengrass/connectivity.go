@@ -3,6 +3,7 @@ package greengrass
 import (
 	"context"
 	"fmt"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/state"
@@ -54,7 +55,8 @@ func (s *Service) Connectivity(ctx context.Context, thing string) ([]Endpoint, e
 }
 
 // SetConnectivity replaces where the core can be reached as a whole, and returns
-// the version of the new set. The thing must be there, else fault.NotFound.
+// the version of the new set; the set that is there already keeps its version, and
+// nothing is stored. The thing must be there, else fault.NotFound.
 func (s *Service) SetConnectivity(ctx context.Context, thing string, list []Endpoint) (version string, err error) {
 	if err := checkEndpoints(list); err != nil {
 		return "", err
@@ -63,6 +65,9 @@ func (s *Service) SetConnectivity(ctx context.Context, thing string, list []Endp
 		t, err := s.registry.ThingBatch(ctx, b, thing)
 		if err != nil {
 			return err
+		}
+		if c.ThingID == t.Value.ID && slices.Equal(c.Endpoints, list) {
+			return state.ErrKeep // cores say it again and again
 		}
 		*c = connectivity{ThingID: t.Value.ID, Version: names.NewUUID(), Endpoints: list}
 		return nil
