@@ -39,11 +39,13 @@ func (a *App) openEdges(context.Context) error {
 	deviceTLS := gateway.HTTPConfig(claims, cert.get)
 	newCalm(a.notifying).before(deviceTLS)
 	turns := gateway.NewTurns(gateway.DefaultHandshakes)
+	downloads := a.httpServer(a.downloads)
+	gateway.BoundConnections(downloads, gateway.DefaultHTTPConnections)
 	a.servers = []server{
 		{"fleet API", a.httpServer(api), a.peopleTLS(a.cfg.HTTPAddr, a.listeners.api, cert)},
 		{"aws endpoint", aws, a.peopleTLS(a.cfg.AWSAddr, a.listeners.aws, cert)},
 		{"device HTTPS", a.deviceServer(devices, deviceTLS), turns.Listen(a.listeners.device, deviceTLS)},
-		{"artifact downloads", a.httpServer(a.downloads), a.listeners.artifact},
+		{"artifact downloads", downloads, a.listeners.artifact},
 	}
 	if a.listeners.alpn != nil {
 		a.door = gateway.NewDoor(a.listeners.alpn, a.log)
@@ -80,6 +82,7 @@ func (a *App) deviceServer(h http.Handler, cfg *tls.Config) *http.Server {
 	s := a.httpServer(h)
 	s.TLSConfig = cfg
 	s.ReadTimeout = time.Minute
+	gateway.BoundConnections(s, gateway.DefaultHTTPConnections)
 	return s
 }
 

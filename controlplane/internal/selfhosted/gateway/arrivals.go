@@ -9,36 +9,37 @@ import (
 	"github.com/ggfleet/ggfleet/controlplane/internal/pace"
 )
 
-// arrivals are the connections whose handshake is not over: nobody knows yet who
-// they are, and none of them keeps a device out.
+// arrivals are the connections that may be closed for others, such as those whose
+// handshake is not over: nobody knows yet who they are, and none of them keeps a
+// device out.
 type arrivals struct {
 	mu      sync.Mutex
-	waiting map[netip.Prefix][]*session // the oldest first
+	waiting map[netip.Prefix][]net.Conn // the oldest first
 }
 
-func newArrivals() *arrivals { return &arrivals{waiting: map[netip.Prefix][]*session{}} }
+func newArrivals() *arrivals { return &arrivals{waiting: map[netip.Prefix][]net.Conn{}} }
 
-// add counts s among them until leave is called.
-func (a *arrivals) add(s *session) (leave func()) {
+// add counts c among them until leave is called.
+func (a *arrivals) add(c net.Conn) (leave func()) {
 	var from netip.Prefix
-	if at, ok := s.raw.RemoteAddr().(*net.TCPAddr); ok {
+	if at, ok := c.RemoteAddr().(*net.TCPAddr); ok {
 		from = pace.Network(at.AddrPort().Addr())
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.waiting[from] = append(a.waiting[from], s)
+	a.waiting[from] = append(a.waiting[from], c)
 	return func() {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		if i := slices.Index(a.waiting[from], s); i >= 0 {
+		if i := slices.Index(a.waiting[from], c); i >= 0 {
 			a.removeLocked(from, i)
 		}
 	}
 }
 
 // makeRoom closes the connection that has been waiting longest of those from the
-// address with the most, and reports whether there was one.
-func (a *arrivals) makeRoom() bool {
+// address with the most, and returns it; nil: there was none.
+func (a *arrivals) makeRoom() net.Conn {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var from netip.Prefix
@@ -49,11 +50,12 @@ func (a *arrivals) makeRoom() bool {
 		}
 	}
 	if most == 0 {
-		return false
+		return nil
 	}
-	_ = a.waiting[from][0].raw.Close()
+	c := a.waiting[from][0]
+	_ = c.Close()
 	a.removeLocked(from, 0)
-	return true
+	return c
 }
 
 func (a *arrivals) removeLocked(from netip.Prefix, i int) {

@@ -11,6 +11,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ggfleet/ggfleet/shared/logx"
@@ -19,7 +20,7 @@ import (
 
 // Limits of connections of which nobody knows yet what they speak.
 const (
-	doorWaiting = 20_000           // at once; more are closed
+	doorWaiting = 20_000           // at once; more are closed, the longest waiting first
 	doorTimeout = 10 * time.Second // from accept to a whole ClientHello
 )
 
@@ -32,11 +33,13 @@ func mqttProtocols() []string { return []string{"x-amzn-mqtt-ca", "mqtt"} }
 // told another (nucleus-contract §1.6, §2.6). TLS itself is up to the two servers.
 type Door struct {
 	MQTT, HTTPS net.Listener
+	Waiting     int // how many may be here before anybody knows what they speak: 20,000
 
 	ln          net.Listener
 	mqtt, https *side
 	log         *slog.Logger
-	slots       chan struct{}
+	arrivals    *arrivals
+	here        atomic.Int64
 }
 
 // NewDoor starts nothing; Run closes ln. log may be nil.
@@ -44,7 +47,7 @@ func NewDoor(ln net.Listener, log *slog.Logger) *Door {
 	if log == nil {
 		log = logx.Discard()
 	}
-	d := &Door{ln: ln, mqtt: newSide(ln), https: newSide(ln), log: log, slots: make(chan struct{}, doorWaiting)}
+	d := &Door{Waiting: doorWaiting, ln: ln, mqtt: newSide(ln), https: newSide(ln), log: log, arrivals: newArrivals()}
 	d.MQTT, d.HTTPS = d.mqtt, d.https
 	return d
 }
@@ -61,15 +64,16 @@ func (d *Door) Run(ctx context.Context) error {
 		switch {
 		case err == nil:
 			wait.Reset()
-			select {
-			case d.slots <- struct{}{}:
-				work.Go(func() {
-					defer func() { <-d.slots }()
-					d.part(ctx, c)
-				})
-			default:
+			if d.here.Add(1) > int64(d.Waiting) && d.arrivals.makeRoom() == nil {
+				d.here.Add(-1)
 				_ = c.Close()
+				continue
 			}
+			leave := d.arrivals.add(c)
+			work.Go(func() {
+				defer d.here.Add(-1)
+				d.part(ctx, c, leave)
+			})
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, net.ErrClosed):
@@ -81,10 +85,12 @@ func (d *Door) Run(ctx context.Context) error {
 	}
 }
 
-// part hands one connection to the side that it asks for.
-func (d *Door) part(ctx context.Context, raw net.Conn) {
+// part hands one connection to the side that it asks for, and leaves the arrivals
+// before that.
+func (d *Door) part(ctx context.Context, raw net.Conn, leave func()) {
 	_ = raw.SetDeadline(time.Now().Add(doorTimeout))
 	protocols, c, err := offered(ctx, raw)
+	leave()
 	if err != nil {
 		d.log.DebugContext(ctx, "device connection says nothing of TLS", logx.Address, raw.RemoteAddr().String(), logx.Err, err)
 		_ = raw.Close()

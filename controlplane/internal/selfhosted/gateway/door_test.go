@@ -19,8 +19,8 @@ import (
 )
 
 // twoServers are a server of MQTT that says mqtt and ends, and one of HTTPS that
-// says https, behind one door. stop ends all three.
-func twoServers(t *testing.T) (addr string, roots *x509.CertPool, stop func()) {
+// says https, behind one door where so many may wait. stop ends all three.
+func twoServers(t *testing.T, waiting int) (addr string, roots *x509.CertPool, stop func()) {
 	t.Helper()
 	now := time.Now()
 	ca, err := pki.NewRoot("test", now, time.Hour)
@@ -38,6 +38,7 @@ func twoServers(t *testing.T) (addr string, roots *x509.CertPool, stop func()) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	door := gateway.NewDoor(ln, nil)
+	door.Waiting = waiting
 	var work sync.WaitGroup
 	ctx, cancel := context.WithCancel(context.Background())
 	var ended error
@@ -64,7 +65,7 @@ func twoServers(t *testing.T) (addr string, roots *x509.CertPool, stop func()) {
 }
 
 func TestOnePortServesWhatTheClientOffersToSpeak(t *testing.T) {
-	addr, roots, stop := twoServers(t)
+	addr, roots, stop := twoServers(t, 100)
 	// Who says nothing, or no TLS, keeps nobody else waiting, nor the end.
 	silent, err := net.Dial("tcp", addr)
 	require.NoError(t, err)
@@ -102,5 +103,19 @@ func TestOnePortServesWhatTheClientOffersToSpeak(t *testing.T) {
 				assert.Contains(t, string(got), tt.want)
 			})
 		}
+	}
+}
+
+func TestConnectionsThatOfferNothingKeepNobodyFromTheDoor(t *testing.T) {
+	addr, roots, stop := twoServers(t, 20)
+	defer stop()
+	for range 3 {
+		flood(t, addr, 50, nil)
+		c, err := tls.Dial("tcp", addr, &tls.Config{RootCAs: roots, ServerName: "localhost", NextProtos: []string{"mqtt"}, MinVersion: tls.VersionTLS12})
+		require.NoError(t, err)
+		got, err := io.ReadAll(c)
+		require.NoError(t, err)
+		assert.Equal(t, "mqtt", string(got))
+		_ = c.Close()
 	}
 }

@@ -21,8 +21,8 @@ type flow struct {
 	unacked int
 }
 
-// bound takes the library's flow control away from cl and sets s's own to what
-// the client asked for.
+// bound takes the library's flow control away from cl and sets our own to what the
+// client asked for.
 func (f *flow) bound(cl *mqtt.Client) {
 	f.mu.Lock()
 	f.window = int(cl.Properties.Props.ReceiveMaximum)
@@ -71,12 +71,13 @@ const pushed = "\x00"
 // calls it: other messages wait behind it, answers do not.
 func (s *session) flows(cl *mqtt.Client, pk *packets.Packet) {
 	switch {
-	case pk.FixedHeader.Qos == 0 || pk.Origin == pushed:
+	case pk.FixedHeader.Qos == 0:
 	case pk.FixedHeader.Dup: // resent before anything is read: nobody could give a place back
 		if !s.flow.take() {
 			pk.FixedHeader.Dup, pk.FixedHeader.Qos = false, 0
 			cl.State.Inflight.Delete(pk.PacketID)
 		}
+	case pk.Origin == pushed: // it has its place
 	case tooLarge(*pk):
 		cl.State.Inflight.Delete(pk.PacketID) // the library does not send it, and would keep it for ever
 	default:
@@ -84,10 +85,27 @@ func (s *session) flows(cl *mqtt.Client, pk *packets.Packet) {
 	}
 }
 
+// forgetTooLarge removes what was kept while the device was away and is over what
+// it takes now: the library would end each of its connections at the first of these.
+func forgetTooLarge(cl *mqtt.Client) {
+	asked := cl.Properties.Props
+	for _, pk := range cl.State.Inflight.GetAll(false) {
+		pk.ProtocolVersion = cl.Properties.ProtocolVersion
+		pk.Mods = packets.Mods{
+			MaxSize: asked.MaximumPacketSize, AllowResponseInfo: true,
+			DisallowProblemInfo: asked.RequestProblemInfoFlag && asked.RequestProblemInfo == 0,
+		}
+		if pk.FixedHeader.Type == packets.Publish && tooLarge(pk) {
+			cl.State.Inflight.Delete(pk.PacketID)
+		}
+	}
+}
+
+// tooLarge asks the library how large pk is, as it will be sent.
 func tooLarge(pk packets.Packet) bool {
 	if pk.Mods.MaxSize == 0 {
 		return false
 	}
 	var b bytes.Buffer
-	return pk.PublishEncode(&b) == nil && b.Len() > int(pk.Mods.MaxSize)
+	return pk.PublishEncode(&b) == nil && uint64(b.Len()) > uint64(pk.Mods.MaxSize)
 }

@@ -165,7 +165,7 @@ func (g *Gateway) accept(ctx context.Context, ln net.Listener) error {
 // take starts the connection's goroutine. When too many are open, one whose
 // handshake is not over makes room for it; devices do not.
 func (g *Gateway) take(raw net.Conn) {
-	if g.count.connections.Add(1) > int64(g.limits.Connections) && !g.arrivals.makeRoom() {
+	if g.count.connections.Add(1) > int64(g.limits.Connections) && g.arrivals.makeRoom() == nil {
 		g.count.connections.Add(-1)
 		g.count.refused.Add(1)
 		_ = raw.Close()
@@ -175,7 +175,7 @@ func (g *Gateway) take(raw net.Conn) {
 	g.mu.Lock()
 	g.open[s] = struct{}{}
 	g.mu.Unlock()
-	leave := g.arrivals.add(s)
+	leave := g.arrivals.add(raw)
 	g.work.Go(func() {
 		defer g.count.connections.Add(-1)
 		defer g.leave(s)

@@ -220,6 +220,9 @@ func (h *hook) connack(cl *mqtt.Client, s *session, pk *packets.Packet) {
 		}
 		return
 	}
+	if pk.SessionPresent {
+		forgetTooLarge(cl) // before the library sends again what is unacknowledged
+	}
 	if pk.ReasonCode == 0 {
 		pk.Properties.MaximumPacketSize = uint32(h.g.limits.PacketBytes) //nolint:gosec // a small setting
 	}

@@ -32,6 +32,7 @@ func TestWhatIsKeptForADeviceThatIsAwayIsBoundedInBytes(t *testing.T) {
 				require.Zero(t, other.acked("plant/a", strings.Repeat("x", tc.size)))
 				w.event()
 			}
+			other.silent() // the last one is handed on
 			c, ack := away.connectWith(5, "press-07", keep)
 			require.True(t, ack.SessionPresent)
 			c.send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Pingreq}})
