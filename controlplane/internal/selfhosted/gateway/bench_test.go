@@ -16,7 +16,7 @@ import (
 // write to its PUBACK, 32 in flight, the service doing nothing. Client and
 // gateway share the cores.
 func BenchmarkPublishToServe(b *testing.B) {
-	w := newWorld(b, func(c *gateway.Config) { c.Log, c.Limits.PublishRate = nil, 1e9 })
+	w := newWorld(b, func(c *gateway.Config) { c.Log, c.Limits.PublishRate, c.Limits.RequestRate = nil, 1e9, 1e9 })
 	w.service.serve = func(context.Context, gateway.Session, string, []byte) ([]gateway.Message, error) { return nil, nil }
 	c := w.device("press-07").connect("press-07")
 	const window = 32

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -351,4 +352,23 @@ func TestPublishesOverTheRateAreReadLaterNotLost(t *testing.T) {
 		assert.Equal(t, "published press-07 plant/a x", w.event())
 	}
 	assert.GreaterOrEqual(t, time.Since(begin), 100*time.Millisecond, "the burst is 51")
+}
+
+func TestTheConnectionsOfACertificateShareThePaceOfRequests(t *testing.T) {
+	const burst, more = 250, 20
+	w := newWorld(t, func(c *gateway.Config) { c.Limits.RequestRate = 50 })
+	var served sync.WaitGroup
+	w.service.serve = func(context.Context, gateway.Session, string, []byte) ([]gateway.Message, error) {
+		served.Done()
+		return nil, nil
+	}
+	d := w.device("press-07")
+	clients := []*client{d.connect("press-07"), d.connect("press-07#2")}
+	served.Add(burst + more)
+	begin := time.Now()
+	for i := range burst + more {
+		clients[i%2].publish(own+"shadow/update", "{}", 0)
+	}
+	served.Wait()
+	assert.GreaterOrEqual(t, time.Since(begin), 300*time.Millisecond, "all are served, the last of them later")
 }

@@ -35,6 +35,7 @@ type Limits struct {
 	PacketBytes      int           // largest packet, also before CONNECT: 256 KiB
 	PayloadBytes     int           // largest payload: 128 KiB
 	PublishRate      float64       // publishes per second of a connection; more are read later: 1,000
+	RequestRate      float64       // publishes to reserved topics per second of a certificate, over all its connections; more are read later: 200, after 1,000 at once
 	Subscriptions    int           // filters of one session: 50
 	FiltersPerPacket int           // filters of one SUBSCRIBE: 8
 	ReceiveMaximum   int           // QoS 1 publishes a device may have unacknowledged: 100
@@ -74,6 +75,9 @@ func (l Limits) withDefaults() Limits {
 	whole(&l.RetainedOfOne, 64)
 	if l.PublishRate <= 0 {
 		l.PublishRate = 1000
+	}
+	if l.RequestRate <= 0 {
+		l.RequestRate = 200
 	}
 	return l
 }

@@ -7,6 +7,7 @@ import (
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
+	"golang.org/x/time/rate"
 
 	"github.com/ggfleet/ggfleet/shared/fault"
 	"github.com/ggfleet/ggfleet/shared/logx"
@@ -24,7 +25,10 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 		if code, bad := s.checkPublish(pk); bad {
 			return s.reject(pk, code)
 		}
-		s.pace()
+		s.pace(s.publishes)
+		if strings.HasPrefix(pk.TopicName, "$") { // each may have something stored
+			s.pace(s.requests)
+		}
 		s.avoidID(cl, &pk)
 	case packets.Subscribe:
 		if len(pk.Filters) > h.g.limits.FiltersPerPacket {
@@ -77,10 +81,10 @@ func (s *session) checkPublish(pk packets.Packet) (packets.Code, bool) {
 	return packets.Code{}, false
 }
 
-// pace holds a device to its publish rate by reading on later: nothing is lost,
-// and the device feels it through TCP.
-func (s *session) pace() {
-	r := s.publishes.Reserve()
+// pace holds a device to a rate by reading on later: nothing is lost, and the
+// device feels it through TCP.
+func (s *session) pace(by *rate.Limiter) {
+	r := by.Reserve()
 	if d := r.Delay(); d > 0 {
 		t := time.NewTimer(min(d, time.Second))
 		defer t.Stop()

@@ -46,6 +46,7 @@ type session struct {
 	told       Session // what Events.Connected was told: Disconnected says the same
 	kept       bool    // the broker keeps the session after the connection
 	publishes  *rate.Limiter
+	requests   *rate.Limiter // of all connections of the certificate
 	denials    *rate.Limiter // log records, not decisions
 
 	flow     flow

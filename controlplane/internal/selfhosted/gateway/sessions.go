@@ -5,16 +5,30 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/time/rate"
+
 	"github.com/ggfleet/ggfleet/shared/fault"
 )
 
+// requestBurst is for how many seconds' worth of requests a certificate need not
+// wait: a core that comes back has much to say at once.
+const requestBurst = 5
+
 // enter counts the connection under its certificate, before anything is asked
-// about it: a change that comes meanwhile finds it.
+// about it: a change that comes meanwhile finds it. Connections of one certificate
+// share the pace of requests.
 func (g *Gateway) enter(s *session) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if len(g.byCert[s.certificate]) >= g.limits.PerCertificate {
 		return false
+	}
+	for other := range g.byCert[s.certificate] {
+		s.requests = other.requests
+		break
+	}
+	if s.requests == nil {
+		s.requests = rate.NewLimiter(rate.Limit(g.limits.RequestRate), int(requestBurst*g.limits.RequestRate))
 	}
 	put(g.byCert, s.certificate, s)
 	return true
