@@ -179,6 +179,18 @@ func TestExitCodesSayWhatWentWrong(t *testing.T) {
 	assert.Equal(t, 0, cli.ExitCode(nil))
 }
 
+func TestAClientDeviceIsShownWithItsAgent(t *testing.T) {
+	o := newOperator(t)
+	_, err := o.run(t, "core create press-07")
+	require.NoError(t, err)
+	_, err = o.run(t, "device create gauge-1 --core press-07 --template gauges")
+	require.NoError(t, err)
+	o.SetAgent("gauge-1", fleet.AgentReport{Version: "1.2.0", LastReport: time.Date(2026, 3, 9, 17, 45, 58, 0, time.UTC), Warnings: []telemetry.Warning{telemetry.ClockWrong}})
+	got, err := o.run(t, "device get gauge-1")
+	require.NoError(t, err)
+	assert.Regexp(t, `AGENT\ngauge-1 .* 1\.2\.0 offline, last report 2026-03-09T17:45:58\.000Z clockWrong$`, got)
+}
+
 func TestACoreIsShownWithItsAgent(t *testing.T) {
 	o := newOperator(t)
 	_, err := o.run(t, "core create press-07 press-08")

@@ -135,7 +135,7 @@ func (a *app) coreGet() *cobra.Command {
 		}
 		return result{value: v, header: []string{"NAME", "STATUS", "CONNECTED", "LAST SEEN", "DESIRED", "REPORTED", "DEPLOYMENT", "AGENT", "NUCLEUS"}, rows: [][]any{{
 			v.Name, v.Device.Status, v.Device.Connected, v.Device.LastSeen.String(), ref(v.Template.Desired.Name, v.Template.Desired.Version), ref(v.Template.Reported.Name, v.Template.Reported.Version), v.Template.Reported.DeploymentStatus,
-			agentText(api.CoreListAgent{Connected: v.Agent.Connected, Version: v.Agent.Version, LastReport: v.Agent.LastReport, Warnings: v.Agent.Warnings}), nucleusText(v.Agent.Nucleus),
+			agentText(listed(v.Agent)), nucleusText(v.Agent.Nucleus),
 		}}}, nil
 	})
 }
@@ -220,6 +220,11 @@ func ref(name string, version int) string {
 		return name
 	}
 	return name + ":" + strconv.Itoa(version)
+}
+
+// listed is of an agent what lists show.
+func listed(a api.CoreAgent) api.CoreListAgent {
+	return api.CoreListAgent{Connected: a.Connected, Version: a.Version, LastReport: a.LastReport, Warnings: a.Warnings}
 }
 
 // agentText is empty for a core without agent.

@@ -148,7 +148,10 @@ func (a *app) deviceGet() *cobra.Command {
 		if err != nil {
 			return result{}, err
 		}
-		return devices(d, d), nil
+		r := devices(d, d)
+		r.header = append(r.header, "AGENT")
+		r.rows[0] = append(r.rows[0], agentText(listed(d.Agent)))
+		return r, nil
 	})
 }
 

@@ -71,6 +71,7 @@ func (a *app) activation() *cobra.Command {
 		if err != nil {
 			return result{}, err
 		}
+		warnUnknown(ctx, c, args[0])
 		return result{value: v, line: v.Enrollment, vars: [][2]string{{"GGFLEET_ENROLLMENT", v.Enrollment}, {"GGFLEET_ACTIVATION_ID", v.ActivationID}}}, nil
 	})
 	create.Flags().DurationVar(&valid, "valid-for", 24*time.Hour, "how long it can be used")
@@ -88,4 +89,18 @@ func (a *app) activation() *cobra.Command {
 			return result{}, done(c.DeleteActivation(ctx, args[0]))
 		}),
 	)
+}
+
+// warnUnknown says on standard error that neither a core nor a client device has
+// the name: it may come yet, or be a typing error that only the device would show.
+func warnUnknown(ctx context.Context, c *client, name string) {
+	for _, ask := range []func() error{
+		func() error { return done(c.GetCore(ctx, name)) },
+		func() error { return done(c.GetDevice(ctx, name)) },
+	} {
+		if ExitCode(ask()) != ExitNotFound {
+			return
+		}
+	}
+	fmt.Fprintf(c.log, "warning: there is no core or client device %s yet; the device is refused until there is, by \"ggfleet core create\" or \"ggfleet device create\"\n", name)
 }

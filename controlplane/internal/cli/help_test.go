@@ -97,6 +97,25 @@ func TestAnActivationWithoutUseIsRefused(t *testing.T) {
 	}
 }
 
+func TestAnActivationForANameThatNobodyHasIsMadeWithAWarning(t *testing.T) {
+	o := newOperator(t)
+	_, err := o.run(t, "core create press-07")
+	require.NoError(t, err)
+	for name, want := range map[string]string{"press-07": "", "pres-07": "there is no core or client device pres-07 yet"} {
+		var out, notes bytes.Buffer
+		c := cli.New("1.2.3", nil)
+		c.SetOut(&out)
+		c.SetErr(&notes)
+		c.SetArgs([]string{"--server", o.url, "--data-dir", o.dir, "activation", "create", name})
+		require.NoError(t, c.ExecuteContext(t.Context()))
+		assert.Equal(t, "ggf1.example\n", out.String(), "nothing but what the device is given")
+		if want == "" {
+			assert.Empty(t, notes.String())
+		}
+		assert.Contains(t, notes.String(), want)
+	}
+}
+
 // until is a writer that ends a command when a text has come n times.
 type until struct {
 	text string

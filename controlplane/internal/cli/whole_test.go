@@ -45,7 +45,7 @@ gauge-3   press-08   default                 2026-03-02T08:00:00.120Z`},
 NAME      CORE       PROVISIONING TEMPLATE   CREATED
 gauge-1   press-07   gauges                  2026-03-02T08:00:00.120Z`},
 		step{"device get gauge-2", `
-NAME      CORE       PROVISIONING TEMPLATE   CREATED
+NAME      CORE       PROVISIONING TEMPLATE   CREATED                    AGENT
 gauge-2   press-07   gauges                  2026-03-02T08:00:00.120Z`},
 		step{"device tasks --core press-08", `
 TASK        CORE       TYPE     STATUS    CREATED                    MESSAGE
