@@ -47,7 +47,7 @@ func main() {
 			}
 		}
 	}()
-	err := command.New().ExecuteContext(ctx)
+	c, err := command.New().ExecuteContextC(ctx)
 	if errors.Is(err, app.ErrHandOver) {
 		var tell []string
 		if stop.Load() {
@@ -56,7 +56,7 @@ func main() {
 		err = errors.Join(err, selfupdate.Again(tell...)) // does not return when it works
 	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "ggfleet-agent:", err)
+		fmt.Fprintln(os.Stderr, "ggfleet-agent:", command.Text(c, err))
 	}
 	os.Exit(command.ExitCode(err))
 }

@@ -42,6 +42,7 @@ func TestTheCommandLine(t *testing.T) {
 		"a file that is not there":     {[]string{"enroll", "--file", "ROOT/none.json", "--root", "ROOT"}, 1, "no such file", ""},
 		"a key that is nowhere":        {[]string{"enroll", "--url", "https://127.0.0.1:1", "--ca-fingerprint", "0000000000000000000000000000000000000000000000000000000000000000", "--key", "tpm:/dev/none", "--root", "ROOT"}, 1, "there is no TPM at /dev/none", ""},
 		"run before it is enrolled":    {[]string{"run", "--root", "ROOT"}, 1, "not enrolled", ""},
+		"a dry run of nothing":         {[]string{"update", "--dry-run", "--root", "ROOT"}, 2, "name the binary of a release with --file", ""},
 		"the string on standard input": {[]string{"enroll", "-", "--root", "ROOT"}, 1, "copy it whole", ""},
 	}
 	for name, tc := range tests {
@@ -66,5 +67,23 @@ func TestTheCommandLine(t *testing.T) {
 			}
 			assert.Contains(t, stdout.String(), tc.stdout)
 		})
+	}
+}
+
+func TestAWrongCommandLineNamesTheHelpThatTellsTheRightOne(t *testing.T) {
+	root := t.TempDir()
+	for line, want := range map[string]string{
+		"run --rot x": "see 'ggfleet-agent run --help'", "fly": "see 'ggfleet-agent --help'", "allow": "see 'ggfleet-agent allow --help'",
+		"update --dry-run": "see 'ggfleet-agent update --help'", "run --root " + root: "",
+	} {
+		c := command.New()
+		c.SetArgs(strings.Fields(line))
+		at, err := c.ExecuteContextC(t.Context())
+		require.Error(t, err, line)
+		if want == "" {
+			assert.Equal(t, err.Error(), command.Text(at, err), "the command line was right")
+			continue
+		}
+		assert.Contains(t, command.Text(at, err), "\n"+want, line)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -34,6 +35,15 @@ func ExitCode(err error) int {
 		return ExitFailed
 	}
 	return ExitUsage
+}
+
+// Text is what is said about err, which is not nil: a wrong command line names the
+// command whose help tells the right one.
+func Text(c *cobra.Command, err error) string {
+	if ExitCode(err) != ExitUsage {
+		return err.Error()
+	}
+	return fmt.Sprintf("%s\nsee '%s --help'", strings.TrimSpace(err.Error()), c.CommandPath())
 }
 
 // options is what every command shares.

@@ -1,6 +1,8 @@
 package command
 
 import (
+	"errors"
+
 	"github.com/spf13/cobra"
 
 	"github.com/ggfleet/ggfleet/agent/app"
@@ -21,6 +23,12 @@ signature are checked as for any other release, and it has to prove itself.`,
 	}
 	c.Flags().StringVar(&file, "file", "", "`binary` of a release")
 	c.Flags().BoolVar(&dryRun, "dry-run", false, "with --file: only say whether it is good")
+	c.PreRunE = func(*cobra.Command, []string) error {
+		if dryRun && file == "" {
+			return errors.New("--dry-run is about --file; name the binary of a release with --file")
+		}
+		return nil
+	}
 	c.RunE = work(func(cmd *cobra.Command, _ []string) error {
 		if file == "" {
 			return app.UpdateStatus(cmd.OutOrStdout(), o.root, buildinfo.Version)

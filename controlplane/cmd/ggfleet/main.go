@@ -14,8 +14,8 @@ import (
 func main() {
 	root := cli.New(buildinfo.Version,
 		cli.Failed(app.Command(os.Stderr)), cli.Failed(app.DemoCommand(os.Stdout)), cli.Failed(app.DumpCommand(os.Stdout)))
-	if err := root.ExecuteContext(context.Background()); err != nil {
-		fmt.Fprintln(os.Stderr, "ggfleet:", err)
+	if c, err := root.ExecuteContextC(context.Background()); err != nil {
+		fmt.Fprintln(os.Stderr, "ggfleet:", cli.Text(c, err))
 		os.Exit(cli.ExitCode(err))
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -42,6 +43,15 @@ func ExitCode(err error) int {
 		return e.code
 	}
 	return ExitUsage // cobra's own: an unknown command or flag
+}
+
+// Text is what is said about err, which is not nil: a wrong command line names the
+// command whose help tells the right one.
+func Text(c *cobra.Command, err error) string {
+	if _, ok := errors.AsType[*exitError](err); ok {
+		return err.Error()
+	}
+	return fmt.Sprintf("%s\nsee \"%s --help\"", strings.TrimSpace(err.Error()), c.CommandPath())
 }
 
 // app is what every command shares.
