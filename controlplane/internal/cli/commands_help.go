@@ -22,6 +22,7 @@ type helping struct {
 	*app
 	ask  func(ctx context.Context, c *client, name string, body io.Reader) (*http.Response, error)
 	list func(ctx context.Context, c *client, name string, count *int, after *string) (*http.Response, error)
+	get  func(ctx context.Context, c *client, name string) (*http.Response, error)
 	look time.Duration // between looks at a request
 }
 
@@ -33,6 +34,8 @@ func (a *app) coreHelp() []*cobra.Command {
 		return c.CreateCoreHelpRequestWithBody(ctx, name, nil, api.MediaType, body)
 	}, func(ctx context.Context, c *client, name string, count *int, after *string) (*http.Response, error) {
 		return c.ListCoreHelpRequests(ctx, name, &api.ListCoreHelpRequestsParams{Count: count, ExclusiveStartToken: after})
+	}, func(ctx context.Context, c *client, name string) (*http.Response, error) {
+		return c.GetCore(ctx, name)
 	}, min(a.wait, helpLook)}.commands()
 }
 
@@ -41,6 +44,8 @@ func (a *app) deviceHelp() []*cobra.Command {
 		return c.CreateDeviceHelpRequestWithBody(ctx, name, nil, api.MediaType, body)
 	}, func(ctx context.Context, c *client, name string, count *int, after *string) (*http.Response, error) {
 		return c.ListDeviceHelpRequests(ctx, name, &api.ListDeviceHelpRequestsParams{Count: count, ExclusiveStartToken: after})
+	}, func(ctx context.Context, c *client, name string) (*http.Response, error) {
+		return c.GetDevice(ctx, name)
 	}, min(a.wait, helpLook)}
 	return h.commands()
 }
@@ -207,6 +212,11 @@ func (h helping) requests() *cobra.Command {
 		})
 		if err != nil {
 			return result{}, err
+		}
+		if len(all) == 0 { // of a device that is there?
+			if err := done(h.get(ctx, c, args[0])); err != nil {
+				return result{}, err
+			}
 		}
 		r := result{value: api.HelpRequestList{Requests: all}, header: []string{"ID", "KIND", "OF", "BY", "STATUS", "AT", "BYTES", "MESSAGE"}}
 		for _, q := range all {

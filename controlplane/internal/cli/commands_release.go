@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ggfleet/ggfleet/controlplane/api"
+	"github.com/ggfleet/ggfleet/installer/signed"
 )
 
 func (a *app) agentRelease() *cobra.Command {
@@ -39,6 +40,10 @@ func (a *app) releaseAdd() *cobra.Command {
 		files, err := filesOf(args[1:])
 		if err != nil {
 			return result{}, err
+		}
+		stem := signed.Program + "_" + args[0] + "_"
+		if !slices.ContainsFunc(files, func(f string) bool { return strings.HasPrefix(filepath.Base(f), stem) }) {
+			return result{}, failure(ExitUsage, "no file is of release %s; its binaries are named %sGOOS_GOARCH, such as %[2]slinux_amd64", args[0], stem)
 		}
 		for _, name := range files {
 			if err := upload(ctx, c, args[0], name); err != nil {
@@ -139,6 +144,11 @@ func (a *app) releaseStatus() *cobra.Command {
 		})
 		if err != nil {
 			return result{}, err
+		}
+		if len(all) == 0 { // of a release that is there?
+			if err := done(c.GetAgentRelease(ctx, args[0])); err != nil {
+				return result{}, err
+			}
 		}
 		r := result{value: api.AgentReleaseDeviceList{Devices: all}, header: []string{"DEVICE", "PLATFORM", "RUNS", "UPDATE", "STATE", "SINCE", "REASON"}}
 		for _, d := range all {

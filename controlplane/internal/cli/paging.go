@@ -48,6 +48,12 @@ func newest[T any](limit int, created func(T) api.Timestamp, fetch func(count *i
 // limited gives a command that lists a flag for how much of the list.
 func limited(c *cobra.Command, limit *int) *cobra.Command {
 	c.Flags().IntVar(limit, "limit", 0, "at most so many; 0: all")
+	c.PreRunE = func(*cobra.Command, []string) error {
+		if *limit < 0 {
+			return failure(ExitUsage, "--limit: is %d, want 1 or more, or 0 for all", *limit)
+		}
+		return nil
+	}
 	return c
 }
 

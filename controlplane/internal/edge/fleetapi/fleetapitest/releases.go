@@ -93,11 +93,11 @@ func (p Releases) Remove(_ context.Context, version string) error {
 	return err
 }
 
-// Devices lists the one device.
+// Devices lists the one device; none took a release 9.9.9.
 func (p Releases) Devices(_ context.Context, f release.Filter, _ string, _ int) ([]release.Device, string, error) {
 	done, err := p.f.lock()
 	defer done()
-	if f.State != "" && f.State != protocol.UpdateFailed {
+	if f.State != "" && f.State != protocol.UpdateFailed || f.Version == "9.9.9" {
 		return []release.Device{}, "", err
 	}
 	return []release.Device{{
