@@ -95,3 +95,21 @@ func FuzzParseJobTopic(f *testing.F) {
 		}
 	})
 }
+
+func TestADiskIsLowWhenLittleIsLeftNotOnlyAsAShare(t *testing.T) {
+	const MiB, GiB = uint64(1 << 20), uint64(1 << 30)
+	for name, tc := range map[string]struct {
+		free, whole uint64
+		want        bool
+	}{
+		"a tenth of a large disk":        {22 * GiB, 258 * GiB, false},
+		"five of a large disk":           {5 * GiB, 258 * GiB, false},
+		"less than five of a large disk": {5*GiB - 1, 258 * GiB, true},
+		"half of a small disk":           {128 * MiB, 256 * MiB, false},
+		"a twentieth of a usual disk":    {400 * MiB, 8 * GiB, true},
+		"too little of any":              {100*MiB - 1, 128 * MiB, true},
+		"a disk of no size":              {0, 0, true},
+	} {
+		t.Run(name, func(t *testing.T) { assert.Equal(t, tc.want, protocol.DiskLow(tc.free, tc.whole)) })
+	}
+}

@@ -122,6 +122,13 @@ type HealthReport struct {
 	DamagedReports     uint64   `json:"damagedReports,omitempty"`     // pieces of the spool found damaged, since the agent's start
 }
 
+// DiskLow reports whether free of a disk's whole bytes are so few that somebody should
+// look: less than a tenth of it and less than 5 GiB, or less than 100 MiB. A tenth of
+// a large disk is room enough.
+func DiskLow(free, whole uint64) bool {
+	return free < 100<<20 || free < 5<<30 && free < whole/10
+}
+
 // NucleusState is what the agent knows of the nucleus process.
 type NucleusState string
 

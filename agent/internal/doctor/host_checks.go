@@ -6,11 +6,13 @@ import (
 	"io/fs"
 	"slices"
 	"time"
+
+	"github.com/ggfleet/ggfleet/shared/protocol"
 )
 
 // Bounds of the host checks.
 const (
-	diskLow, diskFull     = 500 << 20, 50 << 20
+	diskFull              = 50 << 20
 	shareLow, shareFull   = 0.05, 0.01 // of inodes and memory
 	loadHigh              = 4          // for each processor
 	celsiusHigh, celsiusX = 80, 95
@@ -51,7 +53,7 @@ func room(e *examination, path string) finding {
 		return skipped("%s: %v", path, err)
 	case v.Free < diskFull:
 		return failed("%d MB of %d MB are free at %s", v.Free>>20, v.Bytes>>20, path)
-	case v.Free < diskLow:
+	case protocol.DiskLow(v.Free, v.Bytes):
 		return warned("%d MB of %d MB are free at %s", v.Free>>20, v.Bytes>>20, path)
 	}
 	return passed("%d MB of %d MB are free at %s", v.Free>>20, v.Bytes>>20, path)

@@ -13,7 +13,7 @@ type Warning string
 
 // The warnings.
 const (
-	LowDisk             Warning = "lowDisk"             // less than a tenth of its bytes or inodes is free, or less than 100 MiB
+	LowDisk             Warning = "lowDisk"             // protocol.DiskLow, or less than a tenth of its inodes is free
 	DiskReadOnly        Warning = "diskReadOnly"        // the file system of the agent takes nothing
 	ReportsInMemory     Warning = "reportsInMemory"     // the spool does not take reports
 	ReportsDamaged      Warning = "reportsDamaged"      // the spool was damaged: the disk may be failing
@@ -24,8 +24,7 @@ const (
 )
 
 const (
-	lowShare    = 0.1
-	lowBytes    = 100 << 20
+	lowShare    = 0.1 // of inodes
 	clockFar    = 60 // seconds
 	expiresSoon = 30 * 24 * time.Hour
 	sharedFor   = 24 * time.Hour // that a session was taken over is held against a device
@@ -45,7 +44,7 @@ func warnings(r *Report, now time.Time) (out []Warning) {
 		NucleusDown:     r.Nucleus != nil && r.Nucleus.State == protocol.NucleusFailed,
 	}
 	if h := r.Host; h != nil {
-		holds[LowDisk] = h.DiskFreeBytes != nil && *h.DiskFreeBytes < lowBytes || low(h.DiskFreeBytes, h.DiskBytes) || low(h.InodesFree, h.Inodes)
+		holds[LowDisk] = h.DiskFreeBytes != nil && h.DiskBytes != nil && protocol.DiskLow(*h.DiskFreeBytes, *h.DiskBytes) || low(h.InodesFree, h.Inodes)
 		holds[DiskReadOnly] = h.DiskReadOnly != nil && *h.DiskReadOnly
 		holds[ClockWrong] = h.ClockOffsetSeconds != nil && (*h.ClockOffsetSeconds > clockFar || *h.ClockOffsetSeconds < -clockFar)
 	}

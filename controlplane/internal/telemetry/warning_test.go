@@ -58,7 +58,7 @@ func health(n uint64, change func(*protocol.HealthReport)) any {
 }
 
 func TestWarnings(t *testing.T) {
-	yes, few, tiny, far, ahead := true, uint64(9<<30), uint64(99<<20), -61.0, 61.0
+	yes, few, much, tiny, far, ahead := true, uint64(4<<30), uint64(9<<30), uint64(99<<20), -61.0, 61.0
 	one, hundred := uint64(9), uint64(100)
 	for name, tc := range map[string]struct {
 		change func(*protocol.HealthReport)
@@ -66,6 +66,7 @@ func TestWarnings(t *testing.T) {
 	}{
 		"all is well":                     {func(*protocol.HealthReport) {}, nil},
 		"less than a tenth is free":       {func(r *protocol.HealthReport) { r.DiskFreeBytes = &few }, []telemetry.Warning{telemetry.LowDisk}},
+		"a tenth of a large disk is much": {func(r *protocol.HealthReport) { r.DiskFreeBytes = &much }, nil},
 		"a small disk with little free":   {func(r *protocol.HealthReport) { r.DiskFreeBytes, r.DiskBytes = &tiny, &tiny }, []telemetry.Warning{telemetry.LowDisk}},
 		"the inodes run out":              {func(r *protocol.HealthReport) { r.InodesFree, r.Inodes = &one, &hundred }, []telemetry.Warning{telemetry.LowDisk}},
 		"a disk that takes nothing":       {func(r *protocol.HealthReport) { r.DiskReadOnly, r.ReportsInMemory = &yes, true }, []telemetry.Warning{telemetry.DiskReadOnly, telemetry.ReportsInMemory}},
