@@ -52,7 +52,7 @@ func networkChecks() []Check {
 		{"D306", "server certificate", "The control plane's own certificate soon ends, and with it every connection.", "Tell whoever runs the control plane to renew it.", []string{"D305", "D109"}, checkServerCertificate},
 		{"D307", "time", "The clocks of this device and of the control plane differ.", "Set the clock of the one that is wrong, and see to its synchronisation.", []string{"D305", "D109"}, checkOffset},
 		{"D308", "admission", "The control plane does not let this agent in: its certificate was revoked, or its policy does not allow it.", "Look at the device in the control plane; enrol anew if it was revoked by mistake.", []string{"D305"}, checkAdmission},
-		{"D309", "MQTT port", "The control plane's MQTT port cannot be reached: no report gets through, and a nucleus gets no deployment.", "Let the port through every firewall between; proxies do not help here.", []string{"D303"}, checkMQTTPort},
+		{"D309", "MQTT port", "The control plane's MQTT port cannot be reached: no report gets through, and a nucleus gets no deployment.", "Let the port through every firewall between; of proxies only a SOCKS proxy in ALL_PROXY helps here.", []string{"D303"}, checkMQTTPort},
 		{"D310", "MQTT trust", "What answers on the MQTT port is not the control plane, or does not take this agent's certificate.", "See what stands between, and the check of admission.", []string{"D309"}, checkMQTTTrust},
 	}
 }

@@ -120,12 +120,13 @@ func checkMQTTPort(ctx context.Context, e *examination) finding {
 	if e.MQTTAddress == "" {
 		return skipped("needs D202")
 	}
-	return reach(ctx, e, e.MQTTAddress)
+	return reach(e.MQTTAddress, func() (net.Conn, error) { return e.dialMQTT(ctx) })
 }
 
-func reach(ctx context.Context, e *examination, address string) finding {
+// reach says whether what dials address is connected.
+func reach(address string, dial func() (net.Conn, error)) finding {
 	at := time.Now()
-	c, err := e.Dial(ctx, "tcp", address)
+	c, err := dial()
 	if err != nil {
 		return failed("%s: %v", address, err)
 	}
@@ -185,7 +186,7 @@ func checkMQTTTrust(ctx context.Context, e *examination) finding {
 	if e.TLS == nil {
 		return skipped("there is no identity to connect with")
 	}
-	raw, err := e.Dial(ctx, "tcp", e.MQTTAddress)
+	raw, err := e.dialMQTT(ctx)
 	if err != nil {
 		return failed("%s: %v", e.MQTTAddress, err)
 	}

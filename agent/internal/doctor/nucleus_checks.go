@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"net"
 	"regexp"
 	"strconv"
 	"strings"
@@ -208,7 +209,7 @@ func endpoint(ctx context.Context, e *examination, which func(config.Endpoints) 
 	if ends.Proxied && address != ends.Data {
 		return skipped("%s is reached through the nucleus's own proxy", address)
 	}
-	return reach(ctx, e, address)
+	return reach(address, func() (net.Conn, error) { return e.Dial(ctx, "tcp", address) })
 }
 
 func checkLog(_ context.Context, e *examination) finding {

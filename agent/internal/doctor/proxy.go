@@ -83,6 +83,21 @@ func (e *examination) tunnel(ctx context.Context, p *url.URL) (net.Conn, error) 
 	return c, c.SetDeadline(time.Time{})
 }
 
+// dialMQTT connects to the control plane's MQTT port as the agent does: through the
+// SOCKS proxy of ALL_PROXY, if one is set. Any other proxy there is gone past.
+func (e *examination) dialMQTT(ctx context.Context) (net.Conn, error) {
+	direct := forward{ctx, e.Dial}
+	way := proxy.Dialer(direct)
+	if p, err := url.Parse(e.env("ALL_PROXY", "all_proxy")); err == nil {
+		if socks, err := proxy.FromURL(p, direct); err == nil {
+			way = socks
+		}
+	}
+	hosts := proxy.NewPerHost(way, direct)
+	hosts.AddFromString(e.env("NO_PROXY", "no_proxy"))
+	return hosts.DialContext(ctx, "tcp", e.MQTTAddress)
+}
+
 // forward dials for a SOCKS proxy.
 type forward struct {
 	ctx  context.Context //nolint:containedctx // the library hands none on

@@ -109,3 +109,78 @@ func TestNoProxyIsHeeded(t *testing.T) {
 	assert.Contains(t, result(t, h, "D302").Detail, "past")
 	assert.Equal(t, doctor.OK, result(t, h, "D304").Status)
 }
+
+// socksTo makes the control plane's MQTT port one that only a SOCKS proxy reaches.
+func socksTo(t *testing.T, h *healthy) {
+	t.Helper()
+	direct, target := h.host.Dial, h.device.MQTTAddress
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()          //nolint:errcheck // a test's
+				hello := make([]byte, 3) // version 5, one method: none
+				if _, err := io.ReadFull(c, hello); err != nil {
+					return
+				}
+				_, _ = c.Write([]byte{5, 0})
+				head := make([]byte, 5) // version, connect, 0, a name, its length
+				if _, err := io.ReadFull(c, head); err != nil {
+					return
+				}
+				if _, err := io.CopyN(io.Discard, c, int64(head[4])+2); err != nil { // name and port
+					return
+				}
+				to, err := direct(context.Background(), "tcp", target)
+				if err != nil {
+					return
+				}
+				defer to.Close() //nolint:errcheck // a test's
+				_, _ = c.Write([]byte{5, 0, 0, 1, 0, 0, 0, 0, 0, 0})
+				go func() { _, _ = io.Copy(to, c); _ = to.Close() }()
+				_, _ = io.Copy(c, to)
+			}()
+		}
+	}()
+	h.host.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		switch address {
+		case target:
+			return nil, errors.New("no route to host")
+		case "socks.example:1080":
+			return (&net.Dialer{}).DialContext(ctx, network, l.Addr().String())
+		}
+		return direct(ctx, network, address)
+	}
+}
+
+func TestMQTTGoesThroughTheSOCKSProxyAsTheAgentsSessionDoes(t *testing.T) {
+	for name, tc := range map[string]struct {
+		env  map[string]string
+		want doctor.Status
+	}{
+		"none":                   {nil, doctor.Failed},
+		"SOCKS":                  {map[string]string{"ALL_PROXY": "socks5://socks.example"}, doctor.OK},
+		"in small letters":       {map[string]string{"all_proxy": "socks5h://socks.example:1080"}, doctor.OK},
+		"one that is not for it": {map[string]string{"ALL_PROXY": "socks5://socks.example", "NO_PROXY": "*.example"}, doctor.Failed},
+		"HTTP does not help":     {map[string]string{"ALL_PROXY": "http://socks.example:1080"}, doctor.Failed},
+		"one that is not there":  {map[string]string{"ALL_PROXY": "socks5://127.0.0.1:1"}, doctor.Failed},
+		"one that is no address": {map[string]string{"ALL_PROXY": "://x"}, doctor.Failed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHealthy(t)
+			h.closed["127.0.0.1:1"] = true
+			socksTo(t, h)
+			setenv(h, tc.env)
+			assert.Equal(t, tc.want, result(t, h, "D309").Status)
+			if tc.want == doctor.OK {
+				assert.Equal(t, doctor.OK, result(t, h, "D310").Status)
+			}
+		})
+	}
+}
