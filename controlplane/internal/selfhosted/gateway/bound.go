@@ -33,6 +33,9 @@ func (b *bound) change(c net.Conn, to http.ConnState) {
 	if t, ok := c.(*tls.Conn); ok {
 		c = t.NetConn() // closing TLS would wait for a client that does not read
 	}
+	if s, ok := c.(*shaking); ok {
+		c = abandoned{s}
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if to == http.StateNew {

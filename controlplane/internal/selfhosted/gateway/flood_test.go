@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -60,6 +61,54 @@ func TestConnectionsThatDoNotComeToAnEndKeepNoDeviceOut(t *testing.T) {
 			require.Eventually(t, func() bool { return w.gw.Metrics().Connections <= 20 }, patience, time.Millisecond)
 		})
 	}
+}
+
+// pipes is a listener of connections in memory.
+type pipes chan net.Conn
+
+func (p pipes) Accept() (net.Conn, error) {
+	c, ok := <-p
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return c, nil
+}
+
+func (p pipes) Close() error { close(p); return nil }
+func (pipes) Addr() net.Addr { return &net.TCPAddr{} }
+
+func TestWhoMadeRoomWaitsForNoTurn(t *testing.T) {
+	w := newWorld(t, nil) // for its certificates
+	server := w.certificate()
+	say := hello(t)
+	synctest.Test(t, func(t *testing.T) {
+		blocked := make(chan struct{})
+		gw, err := gateway.New(gateway.Config{
+			Identities: w.registry, Reserved: w.service, Realm: realm,
+			TLS: gateway.MQTTConfig(w.registry, func(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
+				<-blocked
+				return server(h)
+			}),
+			Limits: gateway.Limits{Connections: 2, Handshakes: 1},
+		})
+		require.NoError(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		ln := make(pipes)
+		var run sync.WaitGroup
+		run.Go(func() { assert.NoError(t, gw.Run(ctx, ln)) })
+		for range 4 {
+			here, there := net.Pipe()
+			defer here.Close()
+			ln <- there
+			run.Go(func() { _, _ = here.Write(say) })
+			synctest.Wait()
+		}
+		// The first has the only turn and made room for the third, the second for the fourth.
+		assert.EqualValues(t, 3, gw.Metrics().Connections, "the second is gone, the first is being worked on")
+		close(blocked)
+		cancel()
+		run.Wait()
+	})
 }
 
 // narrow counts how many certificates are looked up at once.

@@ -164,18 +164,19 @@ func (g *Gateway) accept(ctx context.Context, ln net.Listener) error {
 
 // take starts the connection's goroutine. When too many are open, one whose
 // handshake is not over makes room for it; devices do not.
-func (g *Gateway) take(raw net.Conn) {
+func (g *Gateway) take(c net.Conn) {
 	if g.count.connections.Add(1) > int64(g.limits.Connections) && g.arrivals.makeRoom() == nil {
 		g.count.connections.Add(-1)
 		g.count.refused.Add(1)
-		_ = raw.Close()
+		_ = c.Close()
 		return
 	}
+	raw := g.turns.shake(g.base, c)
 	s := newSession(g, raw)
 	g.mu.Lock()
 	g.open[s] = struct{}{}
 	g.mu.Unlock()
-	leave := g.arrivals.add(raw)
+	leave := g.arrivals.add(abandoned{raw})
 	g.work.Go(func() {
 		defer g.count.connections.Add(-1)
 		defer g.leave(s)
@@ -195,13 +196,11 @@ func (g *Gateway) survive(s *session) {
 
 // serve runs one connection to its end, and leaves the arrivals when it is known who
 // is there.
-func (g *Gateway) serve(s *session, raw net.Conn, leave func()) {
+func (g *Gateway) serve(s *session, raw *shaking, leave func()) {
 	defer leave()
 	// One deadline from accept to a complete CONNECT (defect 5: the library has none).
 	_ = raw.SetDeadline(time.Now().Add(g.limits.FirstByte))
-	turn := g.turns.shake(g.base, raw)
-	defer turn.finish()
-	tc := tls.Server(turn, g.cfg.TLS)
+	tc := tls.Server(raw, g.cfg.TLS)
 	if err := tc.HandshakeContext(g.base); err != nil {
 		g.count.handshakeError.Add(1)
 		g.count.refused.Add(1)
@@ -210,7 +209,7 @@ func (g *Gateway) serve(s *session, raw net.Conn, leave func()) {
 		}
 		return
 	}
-	turn.finish()
+	raw.finish()
 	leave()
 	s.conn.Conn = tc
 	s.leaf = tc.ConnectionState().PeerCertificates[0]

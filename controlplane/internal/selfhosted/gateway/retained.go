@@ -28,6 +28,13 @@ func (g *Gateway) mayRetain(s *session, topic string, empty bool) bool {
 	}
 	all := g.server.Topics.Retained
 	_, there := all.Get(topic)
+	if len(r.of[owner]) >= g.limits.RetainedOfOne {
+		for t := range r.of[owner] {
+			if _, is := all.Get(t); !is { // it expired, or somebody else took it back
+				drop(r.of, owner, t)
+			}
+		}
+	}
 	if len(r.of[owner]) >= g.limits.RetainedOfOne || !there && all.Len() >= g.limits.Retained {
 		return false
 	}

@@ -40,6 +40,16 @@ func TestOneThingDoesNotTakeAllRetainedMessages(t *testing.T) {
 	assert.Zero(t, third.retain("plant/a", "x"), "this one is there already")
 }
 
+func TestAThingHasItsPlaceBackWhenAnotherTakesBackWhatItRetained(t *testing.T) {
+	w := newWorld(t, bounded)
+	one, other := w.device("press-07").connect("press-07"), w.device("press-08").connect("press-08")
+	for i := range 8 {
+		topic := fmt.Sprintf("plant/%d", i)
+		assert.Zero(t, one.retain(topic, "x"))
+		assert.Zero(t, other.retain(topic, ""))
+	}
+}
+
 func TestLastWillsAreNoWayAroundTheBoundOfRetainedMessages(t *testing.T) {
 	for _, version := range []byte{4, 5} {
 		w := newWorld(t, bounded)

@@ -111,6 +111,9 @@ func (c *shaking) Read(b []byte) (int, error) {
 	select {
 	case c.next <- struct{}{}:
 	case <-ctx.Done():
+		if c.ctx.Err() != nil {
+			return 0, net.ErrClosed
+		}
 		return 0, errors.New("the server has too many handshakes to do; try again")
 	}
 	c.mu.Lock()
@@ -146,4 +149,13 @@ func (c *shaking) leave() {
 		<-c.has
 		c.has = nil
 	}
+}
+
+// abandoned is how others than its server close a connection: it waits for no turn
+// any more, but one that it has ends only with what is worked on.
+type abandoned struct{ *shaking }
+
+func (a abandoned) Close() error {
+	a.cancel()
+	return a.Conn.Close()
 }
