@@ -167,7 +167,7 @@ func (p *pair) released() {
 		}
 		return ""
 	}
-	failed := func(u *unit, version string) string {
+	failed := func(version string) string {
 		return protocol.AssignmentQuery{Platform: amd, Agent: protocol.AgentAbout{
 			Version: "1.0.0", Update: protocol.AgentUpdate{Version: version, State: protocol.UpdateFailed, Reason: "as it went"},
 		}}.Path()
@@ -203,11 +203,11 @@ func (p *pair) released() {
 		if assert.NotNil(p.t, o) {
 			p.everywhere(u, http.StatusOK, http.MethodGet, protocol.PathReleases+o.Digest, nil)
 		}
-		u.at([]*lineage{p.one, p.two}[i%2]).must(http.MethodGet, failed(u, "1.1.0"), nil, nil)
-		p.everywhere(u, http.StatusOK, http.MethodGet, failed(u, "1.1.0"), nil) // said again, it counts once
+		u.at([]*lineage{p.one, p.two}[i%2]).must(http.MethodGet, failed("1.1.0"), nil, nil)
+		p.everywhere(u, http.StatusOK, http.MethodGet, failed("1.1.0"), nil) // said again, it counts once
 	}
 	stands("1.1.0", "active", 3)
-	p.agents[3].at(p.two).must(http.MethodGet, failed(p.agents[3], "1.1.0"), nil, nil)
+	p.agents[3].at(p.two).must(http.MethodGet, failed("1.1.0"), nil, nil)
 	for _, u := range p.agents {
 		assert.Empty(p.t, offered(u), "at the other one")
 	}
@@ -219,7 +219,7 @@ func (p *pair) released() {
 	statuses := make([]int, len(p.agents))
 	for i, u := range p.agents {
 		all.Go(func() {
-			statuses[i], _, _ = u.at([]*lineage{p.one, p.two}[i%2]).try(http.MethodGet, failed(u, "1.2.0"), nil)
+			statuses[i], _, _ = u.at([]*lineage{p.one, p.two}[i%2]).try(http.MethodGet, failed("1.2.0"), nil)
 		})
 	}
 	all.Wait()

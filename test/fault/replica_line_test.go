@@ -66,7 +66,7 @@ func (b *balancer) leads(to string) {
 }
 
 func (b *balancer) carry(in net.Conn) {
-	defer in.Close() //nolint:errcheck // nothing to do about it
+	defer in.Close()
 	b.mu.Lock()
 	to := b.to
 	b.conns[in] = true

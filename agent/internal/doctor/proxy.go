@@ -72,7 +72,7 @@ func (e *examination) tunnel(ctx context.Context, p *url.URL) (net.Conn, error) 
 	if err = req.Write(c); err == nil {
 		var resp *http.Response
 		// Nothing comes behind the answer before we speak: the reader keeps nothing back.
-		if resp, err = http.ReadResponse(bufio.NewReader(c), req); err == nil && resp.StatusCode != http.StatusOK {
+		if resp, err = http.ReadResponse(bufio.NewReader(c), req); err == nil && resp.StatusCode != http.StatusOK { //nolint:bodyclose // the connection is closed instead, or is the tunnel
 			err = fmt.Errorf("it answers %s", resp.Status)
 		}
 	}

@@ -33,7 +33,7 @@ func behindProxy(t *testing.T, h *healthy) {
 				return
 			}
 			go func() {
-				defer c.Close() //nolint:errcheck // a test's
+				defer c.Close()
 				b := bufio.NewReader(c)
 				req, err := http.ReadRequest(b)
 				if err != nil {
@@ -47,7 +47,7 @@ func behindProxy(t *testing.T, h *healthy) {
 				if err != nil {
 					return
 				}
-				defer to.Close() //nolint:errcheck // a test's
+				defer to.Close()
 				_, _ = io.WriteString(c, "HTTP/1.1 200 Connection established\r\n\r\n")
 				go func() { _, _ = io.Copy(to, b); _ = to.Close() }()
 				_, _ = io.Copy(c, to)
@@ -124,7 +124,7 @@ func socksTo(t *testing.T, h *healthy) {
 				return
 			}
 			go func() {
-				defer c.Close()          //nolint:errcheck // a test's
+				defer c.Close()         
 				hello := make([]byte, 3) // version 5, one method: none
 				if _, err := io.ReadFull(c, hello); err != nil {
 					return
@@ -141,7 +141,7 @@ func socksTo(t *testing.T, h *healthy) {
 				if err != nil {
 					return
 				}
-				defer to.Close() //nolint:errcheck // a test's
+				defer to.Close()
 				_, _ = c.Write([]byte{5, 0, 0, 1, 0, 0, 0, 0, 0, 0})
 				go func() { _, _ = io.Copy(to, c); _ = to.Close() }()
 				_, _ = io.Copy(c, to)

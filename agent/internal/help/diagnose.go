@@ -58,23 +58,27 @@ func (h *Host) bounded(ctx context.Context, name string, do func(context.Context
 		return nil, fmt.Errorf("the diagnosis %s that was asked for before has not ended yet; %w", name, errHangs)
 	}
 	var out kept
-	done := make(chan error, 1)
-	go func() { done <- do(ctx, &out) }()
+	var err error // once done
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		err = do(ctx, &out)
+	}()
 	select {
-	case err := <-done:
+	case <-done:
 		return out.take(), err
 	case <-ctx.Done():
 	}
 	t := time.NewTimer(h.patience / 60) // it may be about to end by itself
 	defer t.Stop()
 	select {
-	case err := <-done:
+	case <-done:
 		return out.take(), err
 	case <-t.C:
 	}
 	h.hang(name, true)
 	go func() {
-		_ = <-done // nobody waits for what it says
+		<-done // nobody waits for what it says
 		h.hang(name, false)
 	}()
 	return out.take(), fmt.Errorf("the diagnosis %s does not end; %w", name, errHangs)
