@@ -124,7 +124,7 @@ func socksTo(t *testing.T, h *healthy) {
 				return
 			}
 			go func() {
-				defer c.Close()         
+				defer c.Close()
 				hello := make([]byte, 3) // version 5, one method: none
 				if _, err := io.ReadFull(c, hello); err != nil {
 					return
