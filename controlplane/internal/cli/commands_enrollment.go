@@ -51,11 +51,18 @@ type creation struct {
 }
 
 func (n *creation) flags(f *pflag.FlagSet) {
+	f.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName { // the names of before
+		switch name {
+		case "config-generator", "config-overlay":
+			name = strings.TrimPrefix(name, "config-")
+		}
+		return pflag.NormalizedName(name)
+	})
 	f.StringVar(&n.template, "template", "", "provisioning template for one that does not exist (default: device-key, for client devices client-key)")
 	f.StringArrayVar(&n.parameters, "parameter", nil, "NAME=VALUE of the template; may be repeated")
 	f.StringVar(&n.version, "core-version", "", "version of the nucleus (default: of the one that agents are offered)")
-	f.StringVar(&n.generator, "config-generator", "", "generator of the installer configuration, such as MANUAL_INSTALL (default: none is made)")
-	f.StringVar(&n.overlay, "config-overlay", "", "JSON file merged into the installer configuration; - for standard input")
+	f.StringVar(&n.generator, "generator", "", "generator of the installer configuration, such as MANUAL_INSTALL (default: none is made)")
+	f.StringVar(&n.overlay, "overlay", "", "JSON file merged into the installer configuration; - for standard input")
 	f.StringVar(&n.core, "core", "", "core that a client device belongs to")
 }
 
@@ -68,7 +75,7 @@ func (n *creation) body() (api.EnrollmentCreation, error) {
 		}
 	}
 	if n.overlay != "" {
-		out.ConfigOverlay, err = jsonFile("--config-overlay", n.overlay)
+		out.ConfigOverlay, err = jsonFile("--overlay", n.overlay)
 	}
 	return out, err
 }

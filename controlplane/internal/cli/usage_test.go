@@ -53,6 +53,19 @@ func TestAnUnknownNameIsNoEmptyList(t *testing.T) {
 	assert.Contains(t, got, "KIND")
 }
 
+func TestTheGeneratorIsNamedByOneFlagAndByItsFormerName(t *testing.T) {
+	for _, flag := range []string{"--generator", "--config-generator"} {
+		o := newOperator(t)
+		got, err := o.run(t, "enrollment rule put line-2 --action approve "+flag+" MANUAL_INSTALL -o json")
+		require.NoError(t, err)
+		assert.Contains(t, got, `"configFileGenerator": "MANUAL_INSTALL"`)
+	}
+	got, err := newOperator(t).run(t, "enrollment approve --help")
+	require.NoError(t, err)
+	assert.Contains(t, got, "--generator")
+	assert.NotContains(t, got, "--config-")
+}
+
 func TestALimitBelowNoneIsRefused(t *testing.T) {
 	o := newOperator(t)
 	for _, line := range []string{"core list --limit -3", "core tasks --limit -1", "core help-requests press-07 --limit -3"} {
