@@ -49,10 +49,10 @@ func (b *bound) change(c net.Conn, to http.ConnState) {
 	if leave != nil {
 		leave()
 	}
-	switch to {
-	case http.StateIdle:
+	switch {
+	case to == http.StateIdle:
 		b.open[c] = b.arrivals.add(c)
-	case http.StateClosed, http.StateHijacked:
+	case to == http.StateClosed, to == http.StateHijacked:
 		delete(b.open, c)
 	default:
 		b.open[c] = nil

@@ -107,5 +107,5 @@ func tooLarge(pk packets.Packet) bool {
 		return false
 	}
 	var b bytes.Buffer
-	return pk.PublishEncode(&b) == nil && uint64(b.Len()) > uint64(pk.Mods.MaxSize)
+	return pk.PublishEncode(&b) == nil && b.Len() > int(pk.Mods.MaxSize)
 }

@@ -180,7 +180,7 @@ func (g *Gateway) take(c net.Conn) {
 	g.work.Go(func() {
 		defer g.count.connections.Add(-1)
 		defer g.leave(s)
-		defer raw.Close()
+		defer func() { _ = raw.Close() }()
 		defer g.survive(s)
 		g.serve(s, raw, leave)
 	})
