@@ -151,13 +151,13 @@ func readSmall(name string) ([]byte, error) {
 func besideAnother(cfg Config, i enroll.Intent, taken error) (Enrolled, error) {
 	var id identity.Identity
 	if readJSON(filepath.Join(cfg.Root, "agent", "identity.json"), &id) != nil || id.AgentThing == "" {
-		return Enrolled{}, fmt.Errorf("%w; one that waits to be let in ends with 'ggfleet-agent stop', when it is a service", taken)
+		return Enrolled{}, fmt.Errorf("%w; one that waits to be let in ends with 'ggfleet-agent stop%s', when it is a service", taken, rootFlag(cfg.Root))
 	}
 	if !cfg.Enroll.Again && (i.Empty() || sameEnrollment(id, i)) {
 		return enrolledAs(id, false), nil
 	}
 	return Enrolled{}, fault.New(fault.Exists,
-		"the agent in %s runs, enrolled as %s at %s; to enrol the same device anew stop it ('ggfleet-agent stop', when it is a service) and say --again, for another device use another --root", cfg.Root, id.AgentThing, id.URL)
+		"the agent in %s runs, enrolled as %s at %s; to enrol the same device anew stop it ('ggfleet-agent stop%s', when it is a service) and say --again, for another device use another --root", cfg.Root, id.AgentThing, id.URL, rootFlag(cfg.Root))
 }
 
 // sameEnrollment reports whether i is what gave id.

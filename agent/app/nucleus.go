@@ -137,7 +137,7 @@ func InstallNucleus(ctx context.Context, cfg Config, h NucleusByHand) error {
 		}
 		how := "its service runs"
 		if a.Manifest.Layout == nucleus.LayoutProgram {
-			how = "it runs as soon as the agent does: ggfleet-agent start"
+			how = "it runs as soon as the agent does: ggfleet-agent start" + rootFlag(cfg.Root)
 		}
 		_, err := fmt.Fprintf(h.Out, "nucleus %s %s installed and proven; %s\n", a.Version.Name, a.Version.Version, how)
 		return err
@@ -197,7 +197,7 @@ func (h NucleusByHand) read(ctx context.Context) (a reconcile.Archive, doc []byt
 func openStopped(cfg Config) (*localstate.Dir, error) {
 	dir, err := localstate.Open(cfg.Root, cfg.Around)
 	if errors.Is(err, fault.Exists) {
-		return nil, fault.New(fault.Conflict, "the agent in %s runs; stop it first: 'ggfleet-agent stop' does, when it is a service", cfg.Root)
+		return nil, fault.New(fault.Conflict, "the agent in %s runs; stop it first: 'ggfleet-agent stop%s' does, when it is a service", cfg.Root, rootFlag(cfg.Root))
 	}
 	return dir, err
 }

@@ -21,14 +21,14 @@ func InstallService(w io.Writer, root string) error {
 	}
 	if runtime.GOOS != "linux" && !enrolled(root) {
 		// systemd waits for the identity; the others would start it again and again.
-		return fault.New(fault.Conflict, "the agent in %s is not enrolled; run 'ggfleet-agent enroll STRING' first, then install the service", root)
+		return fault.New(fault.Conflict, "the agent in %s is not enrolled; run 'ggfleet-agent enroll STRING%s' first, then install the service", root, rootFlag(root))
 	}
 	st, err := s.Install()
 	if err != nil {
 		return err
 	}
 	if !enrolled(root) {
-		_, err = fmt.Fprintf(w, "service %s is installed%s; it waits for 'ggfleet-agent enroll'\n", s.Name(), origin(st))
+		_, err = fmt.Fprintf(w, "service %s is installed%s; it waits for 'ggfleet-agent enroll%s'\n", s.Name(), origin(st), rootFlag(root))
 		return err
 	}
 	if err := s.Start(); err != nil {
@@ -91,7 +91,7 @@ func StopService(root string) error {
 // WakeService starts the service that has waited for an enrolment, if there is
 // one, and says how the agent comes to work.
 func WakeService(w io.Writer, root string) error {
-	hint := "it works while 'ggfleet-agent run' does; 'ggfleet-agent install' makes it a service\n"
+	hint := fmt.Sprintf("it works while 'ggfleet-agent run%[1]s' does; 'ggfleet-agent install%[1]s' makes it a service\n", rootFlag(root))
 	s, err := svc.New(root)
 	if err == nil {
 		switch st := s.State(); {
@@ -106,6 +106,15 @@ func WakeService(w io.Writer, root string) error {
 	}
 	_, err = io.WriteString(w, hint)
 	return err
+}
+
+// rootFlag is what a command that is named to somebody needs beside, to be about the
+// agent in root: nothing for the root that it takes by itself.
+func rootFlag(root string) string {
+	if root == "" || root == DefaultRoot {
+		return ""
+	}
+	return " --root " + root
 }
 
 // enrolled reports whether the agent in root is enrolled, or is to be when it
@@ -146,7 +155,7 @@ func printService(w io.Writer, root string) {
 		}
 		fmt.Fprintf(w, ", %s%s", boot, origin(st))
 		if !st.Running && !enrolled(root) {
-			fmt.Fprint(w, ", waits for 'ggfleet-agent enroll'")
+			fmt.Fprintf(w, ", waits for 'ggfleet-agent enroll%s'", rootFlag(root))
 		}
 	}
 	fmt.Fprintln(w)
