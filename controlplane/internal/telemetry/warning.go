@@ -25,7 +25,7 @@ const (
 
 const (
 	lowShare    = 0.1 // of inodes
-	clockFar    = 60 // seconds
+	clockFar    = 60  // seconds
 	expiresSoon = 30 * 24 * time.Hour
 	sharedFor   = 24 * time.Hour // that a session was taken over is held against a device
 )
