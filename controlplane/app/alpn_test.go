@@ -12,6 +12,7 @@ import (
 
 func TestOneMorePortServesMQTTAndHTTPS(t *testing.T) {
 	r := serve(t, config(t, t.TempDir(), "--alpn-addr", "127.0.0.1:0"))
+	assert.ElementsMatch(t, []string{"device HTTPS", "device HTTPS by ALPN", "artifact downloads"}, r.app.Bounded(), "those that anybody reaches")
 	transport, ok := r.http.Transport.(*http.Transport)
 	require.True(t, ok)
 	offering := func(name string) *tls.Config {

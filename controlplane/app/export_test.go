@@ -9,3 +9,13 @@ const (
 	TokenExchangePolicy = tokenExchangePolicy
 	ClientPolicy        = clientPolicy
 )
+
+// Bounded names the servers whose open connections are bounded.
+func (a *App) Bounded() (names []string) {
+	for _, s := range a.servers {
+		if s.http.ConnState != nil {
+			names = append(names, s.name)
+		}
+	}
+	return names
+}

@@ -53,6 +53,7 @@ func load(args []string) (app.Config, error) {
 
 // running is a control plane that serves.
 type running struct {
+	app       *app.App
 	t         *testing.T
 	cfg       app.Config
 	addresses map[string]string // as the record "ready" names them
@@ -72,6 +73,7 @@ func serve(t *testing.T, cfg app.Config) *running {
 		cancel()
 	}
 	require.NoError(t, err)
+	r.app = a
 	done := make(chan error, 1)
 	go func() { done <- a.Run(ctx) }()
 	var once sync.Once
