@@ -21,7 +21,7 @@ func TestACommandThatIsNamedIsAboutThisAgent(t *testing.T) {
 
 	dir, err := localstate.Open(root, nil)
 	require.NoError(t, err)
-	defer dir.Close() //nolint:errcheck // a test's
+	defer dir.Close()
 	_, err = app.Enroll(t.Context(), app.Config{Root: root}, "ggf1.damaged")
 	require.ErrorContains(t, err, "'ggfleet-agent stop --root "+root+"'")
 }
