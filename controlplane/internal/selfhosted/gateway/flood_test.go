@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -105,6 +106,40 @@ func TestWhoMadeRoomWaitsForNoTurn(t *testing.T) {
 		}
 		// The first has the only turn and made room for the third, the second for the fourth.
 		assert.EqualValues(t, 3, gw.Metrics().Connections, "the second is gone, the first is being worked on")
+		close(blocked)
+		cancel()
+		run.Wait()
+	})
+}
+
+func TestADeviceWaitsForNoHandshakeOfOthersUnlessToldSo(t *testing.T) {
+	w := newWorld(t, nil) // for its certificates
+	server := w.certificate()
+	say := hello(t)
+	synctest.Test(t, func(t *testing.T) {
+		var begun atomic.Int32
+		blocked := make(chan struct{})
+		gw, err := gateway.New(gateway.Config{
+			Identities: w.registry, Reserved: w.service, Realm: realm,
+			TLS: gateway.MQTTConfig(w.registry, func(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
+				begun.Add(1)
+				<-blocked
+				return server(h)
+			}),
+		})
+		require.NoError(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		ln := make(pipes)
+		var run sync.WaitGroup
+		run.Go(func() { assert.NoError(t, gw.Run(ctx, ln)) })
+		for range 200 {
+			here, there := net.Pipe()
+			defer here.Close()
+			ln <- there
+			run.Go(func() { _, _ = here.Write(say) })
+		}
+		synctest.Wait()
+		assert.EqualValues(t, 200, begun.Load())
 		close(blocked)
 		cancel()
 		run.Wait()
