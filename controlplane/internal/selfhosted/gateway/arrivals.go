@@ -1,9 +1,9 @@
 package gateway
 
 import (
+	"container/list"
 	"net"
 	"net/netip"
-	"slices"
 	"sync"
 
 	"github.com/ggfleet/ggfleet/controlplane/internal/pace"
@@ -14,10 +14,10 @@ import (
 // device out.
 type arrivals struct {
 	mu      sync.Mutex
-	waiting map[netip.Prefix][]net.Conn // the oldest first
+	waiting map[netip.Prefix]*list.List // of net.Conn, the oldest first; none is empty
 }
 
-func newArrivals() *arrivals { return &arrivals{waiting: map[netip.Prefix][]net.Conn{}} }
+func newArrivals() *arrivals { return &arrivals{waiting: map[netip.Prefix]*list.List{}} }
 
 // add counts c among them until leave is called.
 func (a *arrivals) add(c net.Conn) (leave func()) {
@@ -27,13 +27,15 @@ func (a *arrivals) add(c net.Conn) (leave func()) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.waiting[from] = append(a.waiting[from], c)
+	if a.waiting[from] == nil {
+		a.waiting[from] = list.New()
+	}
+	line := a.waiting[from]
+	place := line.PushBack(c)
 	return func() {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		if i := slices.Index(a.waiting[from], c); i >= 0 {
-			a.removeLocked(from, i)
-		}
+		a.removeLocked(from, line, place)
 	}
 }
 
@@ -43,24 +45,25 @@ func (a *arrivals) makeRoom() net.Conn {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var from netip.Prefix
-	most := 0
-	for f, list := range a.waiting {
-		if len(list) > most {
-			from, most = f, len(list)
+	var longest *list.List
+	for f, line := range a.waiting {
+		if longest == nil || line.Len() > longest.Len() {
+			from, longest = f, line
 		}
 	}
-	if most == 0 {
+	if longest == nil {
 		return nil
 	}
-	c := a.waiting[from][0]
+	c, _ := longest.Front().Value.(net.Conn)
 	_ = c.Close()
-	a.removeLocked(from, 0)
+	a.removeLocked(from, longest, longest.Front())
 	return c
 }
 
-func (a *arrivals) removeLocked(from netip.Prefix, i int) {
-	a.waiting[from] = slices.Delete(a.waiting[from], i, i+1)
-	if len(a.waiting[from]) == 0 {
+// removeLocked does nothing when place is not in line any more.
+func (a *arrivals) removeLocked(from netip.Prefix, line *list.List, place *list.Element) {
+	line.Remove(place)
+	if line.Len() == 0 && a.waiting[from] == line {
 		delete(a.waiting, from)
 	}
 }
