@@ -27,7 +27,7 @@ type Limits struct {
 	Connections      int           // open sockets; over it, the handshake longest under way is given up: 20,000
 	Handshakes       int           // worked on at once, see NewTurns; all: five thousand devices at once would time out in a queue
 	PerCertificate   int           // connections and stored sessions of one certificate: 64
-	FirstByte        time.Duration // from accept to a complete CONNECT: 10 s
+	FirstByte        time.Duration // from accept to a complete CONNECT, also when thousands come at once: 30 s
 	Write            time.Duration // one write to a device; then it is dropped: 4 s
 	Serve            time.Duration // one reserved request: 10 s
 	SessionExpiry    time.Duration // longest life of a disconnected session: 1 h
@@ -59,7 +59,7 @@ func (l Limits) withDefaults() Limits {
 	whole(&l.Connections, 20_000)
 	whole(&l.Handshakes, 8*l.Connections) // an eighth may begin
 	whole(&l.PerCertificate, 64)
-	span(&l.FirstByte, 10*time.Second)
+	span(&l.FirstByte, 30*time.Second)
 	span(&l.Write, 4*time.Second)
 	span(&l.Serve, 10*time.Second)
 	span(&l.SessionExpiry, time.Hour)
