@@ -345,19 +345,7 @@ func in(t *testing.T, c *agenttest.Cloud, cfg app.Config) (stop func()) {
 	t.Helper()
 	_, err := app.Enroll(t.Context(), cfg, c.Enrollment.String())
 	require.NoError(t, err)
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- app.Run(ctx, cfg) }()
-	ended := false
-	stop = func() {
-		if !ended {
-			ended = true
-			cancel()
-			assert.NoError(t, <-done)
-		}
-	}
-	t.Cleanup(stop)
-	return stop
+	return started(t, cfg)
 }
 
 func kinds(c *agenttest.Cloud) (out []string) {

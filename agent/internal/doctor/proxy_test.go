@@ -17,12 +17,9 @@ import (
 	"github.com/ggfleet/ggfleet/agent/internal/doctor"
 )
 
-// behindProxy makes the control plane's HTTPS port one that only a proxy reaches,
-// which wants a password.
-func behindProxy(t *testing.T, h *healthy) {
+// serving hands the connections to a port of its own to serve, until the test ends.
+func serving(t *testing.T, serve func(net.Conn)) (address string) {
 	t.Helper()
-	direct := h.host.Dial
-	want := "Basic " + base64.StdEncoding.EncodeToString([]byte("plant:pw"))
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = l.Close() })
@@ -34,32 +31,44 @@ func behindProxy(t *testing.T, h *healthy) {
 			}
 			go func() {
 				defer c.Close()
-				b := bufio.NewReader(c)
-				req, err := http.ReadRequest(b)
-				if err != nil {
-					return
-				}
-				if req.Header.Get("Proxy-Authorization") != want || req.Method != http.MethodConnect || req.Host != "fleet.example:8443" {
-					_, _ = io.WriteString(c, "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
-					return
-				}
-				to, err := direct(context.Background(), "tcp", req.Host)
-				if err != nil {
-					return
-				}
-				defer to.Close()
-				_, _ = io.WriteString(c, "HTTP/1.1 200 Connection established\r\n\r\n")
-				go func() { _, _ = io.Copy(to, b); _ = to.Close() }()
-				_, _ = io.Copy(c, to)
+				serve(c)
 			}()
 		}
 	}()
+	return l.Addr().String()
+}
+
+// behindProxy makes the control plane's HTTPS port one that only a proxy reaches,
+// which wants a password.
+func behindProxy(t *testing.T, h *healthy) {
+	t.Helper()
+	direct := h.host.Dial
+	want := "Basic " + base64.StdEncoding.EncodeToString([]byte("plant:pw"))
+	proxy := serving(t, func(c net.Conn) {
+		b := bufio.NewReader(c)
+		req, err := http.ReadRequest(b)
+		if err != nil {
+			return
+		}
+		if req.Header.Get("Proxy-Authorization") != want || req.Method != http.MethodConnect || req.Host != "fleet.example:8443" {
+			_, _ = io.WriteString(c, "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
+			return
+		}
+		to, err := direct(context.Background(), "tcp", req.Host)
+		if err != nil {
+			return
+		}
+		defer to.Close()
+		_, _ = io.WriteString(c, "HTTP/1.1 200 Connection established\r\n\r\n")
+		go func() { _, _ = io.Copy(to, b); _ = to.Close() }()
+		_, _ = io.Copy(c, to)
+	})
 	h.host.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
 		switch address {
 		case "fleet.example:8443":
 			return nil, errors.New("no route to host")
 		case "proxy.example:3128":
-			return (&net.Dialer{}).DialContext(ctx, network, l.Addr().String())
+			return (&net.Dialer{}).DialContext(ctx, network, proxy)
 		}
 		return direct(ctx, network, address)
 	}
@@ -114,46 +123,34 @@ func TestNoProxyIsHeeded(t *testing.T) {
 func socksTo(t *testing.T, h *healthy) {
 	t.Helper()
 	direct, target := h.host.Dial, h.device.MQTTAddress
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				hello := make([]byte, 3) // version 5, one method: none
-				if _, err := io.ReadFull(c, hello); err != nil {
-					return
-				}
-				_, _ = c.Write([]byte{5, 0})
-				head := make([]byte, 5) // version, connect, 0, a name, its length
-				if _, err := io.ReadFull(c, head); err != nil {
-					return
-				}
-				if _, err := io.CopyN(io.Discard, c, int64(head[4])+2); err != nil { // name and port
-					return
-				}
-				to, err := direct(context.Background(), "tcp", target)
-				if err != nil {
-					return
-				}
-				defer to.Close()
-				_, _ = c.Write([]byte{5, 0, 0, 1, 0, 0, 0, 0, 0, 0})
-				go func() { _, _ = io.Copy(to, c); _ = to.Close() }()
-				_, _ = io.Copy(c, to)
-			}()
+	proxy := serving(t, func(c net.Conn) {
+		hello := make([]byte, 3) // version 5, one method: none
+		if _, err := io.ReadFull(c, hello); err != nil {
+			return
 		}
-	}()
+		_, _ = c.Write([]byte{5, 0})
+		head := make([]byte, 5) // version, connect, 0, a name, its length
+		if _, err := io.ReadFull(c, head); err != nil {
+			return
+		}
+		if _, err := io.CopyN(io.Discard, c, int64(head[4])+2); err != nil { // name and port
+			return
+		}
+		to, err := direct(context.Background(), "tcp", target)
+		if err != nil {
+			return
+		}
+		defer to.Close()
+		_, _ = c.Write([]byte{5, 0, 0, 1, 0, 0, 0, 0, 0, 0})
+		go func() { _, _ = io.Copy(to, c); _ = to.Close() }()
+		_, _ = io.Copy(c, to)
+	})
 	h.host.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
 		switch address {
 		case target:
 			return nil, errors.New("no route to host")
 		case "socks.example:1080":
-			return (&net.Dialer{}).DialContext(ctx, network, l.Addr().String())
+			return (&net.Dialer{}).DialContext(ctx, network, proxy)
 		}
 		return direct(ctx, network, address)
 	}

@@ -6,6 +6,8 @@ import (
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/ggfleet/ggfleet/shared/run"
 )
 
 // flow keeps the messages that a device has not acknowledged within its Receive
@@ -14,7 +16,7 @@ import (
 // between, the session and whoever sends to it stand still for ever; and it
 // forgets that message before it is acknowledged.
 type flow struct {
-	freed chan struct{} // a place was given back since somebody looked
+	freed run.Bell // a place was given back since somebody looked
 
 	mu      sync.Mutex
 	window  int // 0: the client named none
@@ -47,10 +49,7 @@ func (f *flow) give() {
 	f.mu.Lock()
 	f.unacked = max(0, f.unacked-1)
 	f.mu.Unlock()
-	select {
-	case f.freed <- struct{}{}:
-	default:
-	}
+	f.freed.Ring()
 }
 
 // await takes a place as soon as there is one; done ends the wait.

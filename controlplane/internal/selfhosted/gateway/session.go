@@ -14,6 +14,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/ggfleet/ggfleet/shared/logx"
+	"github.com/ggfleet/ggfleet/shared/run"
 )
 
 // session is one connection and, after CONNECT, the MQTT session on it.
@@ -94,7 +95,7 @@ func newSession(g *Gateway, raw net.Conn) *session {
 		publishes: rate.NewLimiter(rate.Limit(g.limits.PublishRate), int(g.limits.PublishRate)+1),
 		denials:   rate.NewLimiter(1, 20),
 		filters:   map[string]byte{},
-		flow:      flow{freed: make(chan struct{}, 1)},
+		flow:      flow{freed: run.NewBell()},
 	}
 	s.conn = &conn{session: s, write: g.limits.Write}
 	return s
